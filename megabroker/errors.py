@@ -1,0 +1,156 @@
+"""The error tree of the broker.
+
+Owns every exception that crosses a module boundary. A ``BrokerError`` carries an ``ErrorCode``, the
+broker's own vocabulary; each wire protocol maps these codes to its wire in one table and must never
+invent another source of truth. ``ProtocolError`` is what a codec raises on hostile or damaged input,
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = [
+    "BrokerError",
+    "ConfigError",
+    "DataDirectoryLocked",
+    "ErrorCode",
+    "Fault",
+    "ProtocolError",
+    "RequestError",
+    "StateError",
+    "StorageError",
+]
+
+
+class ErrorCode(enum.Enum):
+    """What went wrong, in the broker's own terms; the value is the stable name used in logs."""
+
+    INVALID_REQUEST = "invalid-request"
+    INVALID_TOPIC = "invalid-topic"
+    UNKNOWN_TOPIC = "unknown-topic"
+    UNKNOWN_TOPIC_ID = "unknown-topic-id"
+    UNKNOWN_PARTITION = "unknown-partition"
+    TOPIC_EXISTS = "topic-exists"
+    INVALID_PARTITIONS = "invalid-partitions"
+    INVALID_REPLICATION_FACTOR = "invalid-replication-factor"
+    INVALID_REPLICA_ASSIGNMENT = "invalid-replica-assignment"
+    INVALID_CONFIG = "invalid-config"
+    TOPIC_LIMIT = "topic-limit"
+    NOT_LEADER = "not-leader"
+    FENCED_LEADER_EPOCH = "fenced-leader-epoch"
+    UNKNOWN_LEADER_EPOCH = "unknown-leader-epoch"
+    OFFSET_OUT_OF_RANGE = "offset-out-of-range"
+    CORRUPT_BATCH = "corrupt-batch"
+    INVALID_RECORD = "invalid-record"
+    INVALID_TIMESTAMP = "invalid-timestamp"
+    UNSUPPORTED_COMPRESSION = "unsupported-compression"
+    MESSAGE_TOO_LARGE = "message-too-large"
+    STORAGE = "storage"
+    DISK_FULL = "disk-full"
+    OVERLOADED = "overloaded"
+    TIMED_OUT = "timed-out"
+    SHUTTING_DOWN = "shutting-down"
+    NOT_COORDINATOR = "not-coordinator"
+    COORDINATOR_LOADING = "coordinator-loading"
+    INVALID_GROUP = "invalid-group"
+    GROUP_NOT_FOUND = "group-not-found"
+    GROUP_NOT_EMPTY = "group-not-empty"
+    GROUP_FULL = "group-full"
+    UNKNOWN_MEMBER = "unknown-member"
+    MEMBER_ID_REQUIRED = "member-id-required"
+    FENCED_INSTANCE = "fenced-instance"
+    ILLEGAL_GENERATION = "illegal-generation"
+    INCONSISTENT_PROTOCOL = "inconsistent-protocol"
+    INVALID_SESSION_TIMEOUT = "invalid-session-timeout"
+    REBALANCE_IN_PROGRESS = "rebalance-in-progress"
+    OFFSET_METADATA_TOO_LARGE = "offset-metadata-too-large"
+    SUBSCRIBED_TO_TOPIC = "subscribed-to-topic"
+    OUT_OF_ORDER_SEQUENCE = "out-of-order-sequence"
+    UNKNOWN_PRODUCER = "unknown-producer"
+    INVALID_PRODUCER_EPOCH = "invalid-producer-epoch"
+    PRODUCER_FENCED = "producer-fenced"
+    INVALID_TXN_STATE = "invalid-txn-state"
+    INVALID_TXN_TIMEOUT = "invalid-txn-timeout"
+    UNSUPPORTED = "unsupported"
+    INTERNAL = "internal"
+
+
+class BrokerError(Exception):
+    """A refusal or failure with a code that every protocol can translate.
+
+    Args:
+        code: what went wrong.
+        message: one sentence for a person, saying what was wrong and what would be right.
+        retriable: whether the same request may succeed later without being changed.
+    """
+
+    retriable_by_default = False
+
+    def __init__(self, code: ErrorCode, message: str = "", *, retriable: bool | None = None) -> None:
+        super().__init__(message or code.value)
+        self.code = code
+        self.message = message or code.value
+        self.retriable = self.retriable_by_default if retriable is None else retriable
+
+
+class RequestError(BrokerError):
+    """The request is wrong and stays wrong: the caller has to change it."""
+
+
+class StateError(BrokerError):
+    """The request is well-formed but does not fit the present state of the broker."""
+
+
+class StorageError(BrokerError):
+    """The disk, or what stands for it, failed."""
+
+    retriable_by_default = True
+
+
+class ProtocolError(Exception):
+    """Bytes from a peer that are not the protocol they claim to be; the connection is at fault."""
+
+
+class DataDirectoryLocked(Exception):
+    """Another broker holds the data directory; the message says which process."""
+
+
+class Fault:
+    """One thing wrong in a configuration file.
+
+    Attributes:
+        path: dotted path of the key, for example ``protocols.kafka.listeners[0].endpoint``.
+        value: what the file holds there.
+        expected: what would be right, as a phrase that completes "expected ...".
+    """
+
+    __slots__ = ("expected", "path", "value")
+
+    def __init__(self, path: str, value: object, expected: str) -> None:
+        self.path = path
+        self.value = value
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.value!r}: expected {self.expected}"
+
+    def __repr__(self) -> str:
+        return f"Fault({self.path!r}, {self.value!r}, {self.expected!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Fault):
+            return NotImplemented
+        return (self.path, self.value, self.expected) == (other.path, other.value, other.expected)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; carries every fault found, not only the first."""
+
+    def __init__(self, faults: list[Fault], source: str = "") -> None:
+        self.faults = faults
+        self.source = source
+        head = f"{source}: {len(faults)} fault(s)" if source else f"{len(faults)} fault(s)"
+        super().__init__("\n".join([head, *(f"  {fault}" for fault in faults)]))

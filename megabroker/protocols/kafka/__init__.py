@@ -1,0 +1,3 @@
+"""Apache Kafka's wire protocol."""
+
+__all__: list[str] = []
