@@ -1,0 +1,451 @@
+"""Every zope Interface of the broker: the seams along which it can be extended.
+
+Owns the contracts between floors. Protocols speak to ``IBroker``; the core speaks to ``ILogStore``,
+``IMetadataStore``, ``IWindowStore`` and ``IPlacement``; third parties provide ``IProtocolPlugin``.
+Unless a docstring says otherwise, everything here is called in, and calls back in, the reactor thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory
+from zope.interface import Attribute, Interface
+
+from megabroker.errors import BrokerError, ErrorCode
+from megabroker.model import (
+    Acks,
+    BatchHeader,
+    Change,
+    CommittedOffset,
+    GroupDescription,
+    GroupSummary,
+    JoinedGroup,
+    JoinRequest,
+    LeavingMember,
+    Listener,
+    LogSettings,
+    Node,
+    ProducerSnapshot,
+    ReadResult,
+    SyncedGroup,
+    SyncRequest,
+    TimestampedOffset,
+    Topic,
+    TopicPartition,
+)
+
+__all__ = [
+    "IBroker",
+    "IDedup",
+    "IGroupService",
+    "ILog",
+    "ILogListener",
+    "ILogStore",
+    "IMetadataStore",
+    "IPartition",
+    "IPlacement",
+    "IProducerState",
+    "IProtocolPlugin",
+    "ITopicService",
+    "IWindowStore",
+]
+
+
+# --- storage, as the core sees it ---------------------------------------------------------------
+
+
+class ILogListener(Interface):
+    """Told by a log how far its writing has come; called at most once per log and reactor turn."""
+
+    def progressed(written_offset: int, durable_offset: int) -> None:
+        """Everything below ``written_offset`` is in the file, below ``durable_offset`` on the disk."""
+
+    def failed(from_offset: int, error: BrokerError) -> None:
+        """Everything accepted from ``from_offset`` on was not written and its offsets are free again.
+
+        The log has already gone back: its ``next_offset`` equals ``from_offset``.
+        """
+
+
+class IProducerState(Interface):
+    """Producer state of one partition, derived from its log and kept beside it."""
+
+    def replay(header: BatchHeader) -> None:
+        """Take note of a batch found in the log during recovery, in offset order. Any thread."""
+
+    def restore(snapshot: Sequence[ProducerSnapshot]) -> None:
+        """Begin from a stored snapshot. Any thread."""
+
+    def snapshot() -> Sequence[ProducerSnapshot]:
+        """Return the state after the last accepted batch."""
+
+
+class ILog(Interface):
+    """One partition's log: record batches v2 in offset order, written behind and read in place.
+
+    Append has two stages. *Ordered*: ``append`` fixes the offset and returns. *Durable*: the listener
+    hears that the bytes are in the file, then that they are on the disk. Knows nothing of topics'
+    meaning, of groups or of who may read.
+    """
+
+    start_offset: int = Attribute("First offset still readable.")
+    next_offset: int = Attribute("Offset the next accepted record gets.")
+    written_offset: int = Attribute("Everything below is in the file.")
+    durable_offset: int = Attribute("Everything below is on the disk.")
+    pending_bytes: int = Attribute("Bytes accepted and not yet written.")
+    size_bytes: int = Attribute("Bytes accepted and not deleted, all segments.")
+    settings: LogSettings = Attribute("How the log is kept; assign to change it.")
+
+    def append(
+        header: BatchHeader, data: bytearray | memoryview, leader_epoch: int, append_time_ms: int | None
+    ) -> int:
+        """Accept one batch, stamp base offset and leader epoch into ``data``, queue it for writing.
+
+        Args:
+            header: the parsed header of ``data``; CRC and bounds are already checked by the caller.
+            data: the whole batch, writable; the log keeps it, the caller must not touch it again.
+            append_time_ms: when set, the batch is re-stamped as LogAppendTime with this time.
+
+        Returns:
+            The batch's base offset. Never waits and never calls the listener before returning.
+
+        Raises:
+            StorageError: the log is closed, deleted or failed.
+        """
+
+    def read(offset: int, max_bytes: int, end_offset: int) -> ReadResult:
+        """Return batches from the one holding ``offset`` (or the next, after a hole) to ``end_offset``.
+
+        The first batch is returned whole even when larger than ``max_bytes``. Never returns a batch that
+        begins at or beyond ``end_offset``, nor one not yet written.
+
+        Raises:
+            RequestError: OFFSET_OUT_OF_RANGE when outside [start_offset, written_offset].
+            StorageError: the file could not be read.
+        """
+
+    def offset_for_time(timestamp_ms: int) -> TimestampedOffset | None:
+        """Return the first record whose timestamp is at or after ``timestamp_ms``, below written_offset."""
+
+    def latest_timestamp() -> TimestampedOffset | None:
+        """Return the record with the greatest timestamp, or None for an empty log."""
+
+    def epoch_end_offset(leader_epoch: int) -> tuple[int, int]:
+        """Return (greatest epoch <= ``leader_epoch``, end offset of it), or (-1, -1) when unknown."""
+
+    def advance_start(offset: int) -> None:
+        """Make everything below ``offset`` unreadable; whole segments below it are deleted later."""
+
+    def enforce_retention(now_ms: int) -> int:
+        """Roll an over-age segment, drop segments beyond the retention settings; return how many."""
+
+    def flush() -> Deferred[None]:
+        """Fire when everything accepted up to now is on the disk; fail with StorageError if not."""
+
+
+class ILogStore(Interface):
+    """All logs of one broker process."""
+
+    def open() -> None:
+        """Take the data directory and prepare for ``log``. Blocking, before the reactor serves.
+
+        Raises:
+            DataDirectoryLocked: another process holds it.
+            StorageError: it cannot be used.
+        """
+
+    def log(
+        topic: Topic,
+        partition: int,
+        settings: LogSettings,
+        listener: ILogListener,
+        producers: IProducerState,
+    ) -> ILog:
+        """Open the log of one partition, creating or recovering it. Blocking; may run in any one thread.
+
+        Raises:
+            StorageError: it cannot be created or read.
+        """
+
+    def partitions() -> Iterable[tuple[TopicPartition, UUID | None]]:
+        """Yield every partition found in the store, with its topic id where it is known."""
+
+    def delete(topic_partition: TopicPartition) -> Deferred[None]:
+        """Close and remove one partition's log; ranges handed out stay readable."""
+
+    def close() -> Deferred[None]:
+        """Write and fsync all that was accepted, mark the store cleanly closed, release it."""
+
+
+class IMetadataStore(Interface):
+    """Small rows that must not be lost: topics, group offsets, producer-id blocks.
+
+    A row is (table, key, JSON-like value). State is read once, at start; after that the services' own
+    memory is the truth and the store only follows.
+    """
+
+    def open() -> None:
+        """Open, creating if need be. Blocking. Raises StorageError."""
+
+    def rows(table: str) -> Mapping[str, Any]:
+        """Return all rows of a table. Blocking."""
+
+    def write(changes: Sequence[Change]) -> Deferred[None]:
+        """Apply all of ``changes`` atomically, in call order; fire when committed.
+
+        Calls of one reactor turn are committed together, off the reactor thread. Fails with StorageError.
+        """
+
+    def close() -> Deferred[None]:
+        """Commit what is pending and close."""
+
+
+class IWindowStore(Interface):
+    """Keeps the deduplication window over a restart: a journal of (scope, id, time)."""
+
+    def load(since_ms: int) -> Iterable[tuple[int, int, int]]:
+        """Yield (scope, message id, time in ms) of entries not older than ``since_ms``. Blocking."""
+
+    def append(entries: Sequence[tuple[int, int, int]]) -> None:
+        """Add entries; they survive kill -9 once this returns. Raises StorageError."""
+
+    def expire(before_ms: int) -> None:
+        """Forget entries older than ``before_ms``, at the store's own granularity."""
+
+    def close() -> None:
+        """Release files."""
+
+
+# --- the core, as protocols see it --------------------------------------------------------------
+
+
+class IPartition(Interface):
+    """One partition that this node leads: the bounded queue, the log behind it, and who waits on it."""
+
+    topic: Topic = Attribute("The topic.")
+    index: int = Attribute("Partition number.")
+    leader_epoch: int = Attribute("The current leader epoch.")
+    start_offset: int = Attribute("First readable offset.")
+    high_watermark: int = Attribute("Consumers see everything below.")
+    last_stable_offset: int = Attribute("read_committed consumers see everything below.")
+    log: ILog = Attribute("The log; for reading by time and for sizes.")
+
+    def has_room(messages: int, size_bytes: int) -> bool:
+        """Whether a batch fits the queue now. An empty queue has room for any one batch."""
+
+    def when_room(callback: Callable[[], None]) -> None:
+        """Call back once, in order of asking, when the queue has drained (or the partition is closed)."""
+
+    def append(
+        header: BatchHeader,
+        data: bytearray | memoryview,
+        acks: Acks,
+        done: Callable[[BrokerError | None], None] | None,
+    ) -> int:
+        """Accept one batch. The caller has asked ``has_room`` first.
+
+        Args:
+            header: the parsed header, CRC already checked.
+            data: the batch, writable; not to be touched again.
+            acks: what ``done`` waits for.
+            done: called once, never before this returns: None, or why the batch was not stored.
+                May be None with ``Acks.NONE``.
+
+        Returns:
+            The base offset; for a repeat of an idempotent batch the original one.
+
+        Raises:
+            RequestError, StateError, StorageError: refused; ``done`` is not called.
+        """
+
+    def read(offset: int, max_bytes: int, *, committed: bool = False) -> ReadResult:
+        """Read batches below the high watermark (or last stable offset). Raises as ``ILog.read``."""
+
+    def watch(callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back at every advance of the high watermark and on closing; return the cancel function."""
+
+
+class ITopicService(Interface):
+    """All topics."""
+
+    def get(name: str) -> Topic | None:
+        """Return a topic by name."""
+
+    def get_by_id(topic_id: UUID) -> Topic | None:
+        """Return a topic by id."""
+
+    def all() -> Sequence[Topic]:
+        """Return every topic, by name."""
+
+    def partition(topic: str, index: int) -> IPartition:
+        """Return a partition that this node leads.
+
+        Raises:
+            RequestError: UNKNOWN_TOPIC or UNKNOWN_PARTITION.
+            StateError: NOT_LEADER.
+            StorageError: its log is out of order.
+        """
+
+    def validate(name: str, partitions: int, configs: Mapping[str, str | None]) -> None:
+        """Raise RequestError or StateError if ``create`` would refuse."""
+
+    def create(
+        name: str, partitions: int, configs: Mapping[str, str | None] | None = None
+    ) -> Deferred[Topic]:
+        """Create a topic; fire when it is stored and its partitions serve.
+
+        Fails with RequestError (INVALID_TOPIC, INVALID_PARTITIONS, INVALID_CONFIG), StateError (TOPIC_EXISTS,
+        TOPIC_LIMIT) or StorageError.
+        """
+
+    def create_partitions(name: str, total: int) -> Deferred[Topic]:
+        """Grow a topic to ``total`` partitions; fails with INVALID_PARTITIONS when that is no growth."""
+
+    def delete(name: str) -> Deferred[None]:
+        """Delete a topic and its data; fails with UNKNOWN_TOPIC."""
+
+    def set_configs(name: str, configs: Mapping[str, str]) -> Deferred[Topic]:
+        """Replace what is set on a topic; fails with UNKNOWN_TOPIC or INVALID_CONFIG."""
+
+    def config(name: str, key: str) -> str:
+        """Return one effective topic configuration value by Kafka's name, defaults included."""
+
+
+class IGroupService(Interface):
+    """Classic consumer groups and their committed offsets, for the groups this node coordinates."""
+
+    def join(request: JoinRequest) -> Deferred[JoinedGroup]:
+        """Join or rejoin; fires when the rebalance is complete.
+
+        Fails with StateError or RequestError: MEMBER_ID_REQUIRED and FENCED_INSTANCE among them. The error of
+        MEMBER_ID_REQUIRED carries the new id as its attribute ``member_id``.
+        """
+
+    def sync(request: SyncRequest) -> Deferred[SyncedGroup]:
+        """Fetch the assignment; fires when the leader has brought it. Fails with BrokerError."""
+
+    def heartbeat(group_id: str, generation: int, member_id: str, instance_id: str | None) -> None:
+        """Keep a session alive. Raises BrokerError (REBALANCE_IN_PROGRESS included)."""
+
+    def leave(group_id: str, members: Sequence[LeavingMember]) -> Sequence[BrokerError | None]:
+        """Remove members; one outcome each. Raises BrokerError for the group as a whole."""
+
+    def commit(
+        group_id: str,
+        generation: int,
+        member_id: str,
+        instance_id: str | None,
+        offsets: Mapping[TopicPartition, CommittedOffset],
+    ) -> Deferred[Mapping[TopicPartition, ErrorCode | None]]:
+        """Store offsets; fires when they are on disk. Fails with BrokerError for the group as a whole.
+
+        A generation below 0 with an empty member id is a commit from outside the group protocol.
+        """
+
+    def committed(
+        group_id: str, partitions: Iterable[TopicPartition] | None
+    ) -> Mapping[TopicPartition, CommittedOffset]:
+        """Return the committed offsets asked for (all, with None); partitions without one are absent."""
+
+    def check_member(group_id: str, member_id: str, member_epoch: int) -> None:
+        """Raise BrokerError unless this member may read the group's offsets (OffsetFetch v9+)."""
+
+    def describe(group_id: str) -> GroupDescription:
+        """Describe one group."""
+
+    def all() -> Sequence[GroupSummary]:
+        """List every group."""
+
+    def delete(group_id: str) -> Deferred[None]:
+        """Delete an empty group and its offsets. Fails with GROUP_NOT_FOUND or GROUP_NOT_EMPTY."""
+
+    def delete_offsets(
+        group_id: str, partitions: Sequence[TopicPartition]
+    ) -> Deferred[Mapping[TopicPartition, ErrorCode | None]]:
+        """Delete offsets of partitions nobody in the group is subscribed to."""
+
+    def topic_deleted(topic: str) -> None:
+        """Forget the offsets of a topic."""
+
+
+class IDedup(Interface):
+    """The 30-minute window of message ids already stored."""
+
+    def seen(topic: str, message_id: int) -> bool:
+        """Whether the id was confirmed for this scope within the window."""
+
+    def claim(topic: str, message_id: int, outcome: Callable[[BrokerError | None], None]) -> bool:
+        """Claim an id for storing.
+
+        Returns:
+            True: store the message, then call ``confirm`` or ``release``. ``outcome`` is not called.
+            False: it is stored already, or somebody is storing it; ``outcome`` is called with the result,
+            at once or later.
+        """
+
+    def confirm(topic: str, message_id: int) -> None:
+        """The claimed message is stored: remember it for the window."""
+
+    def release(topic: str, message_id: int, error: BrokerError) -> None:
+        """The claimed message was not stored: the next one may claim it."""
+
+
+class IPlacement(Interface):
+    """Which node does what; the answer of a single process is always "me"."""
+
+    me: Node = Attribute("This node.")
+
+    def nodes() -> Sequence[Node]:
+        """Return every live node."""
+
+    def controller() -> Node:
+        """Return the node that takes topic changes."""
+
+    def leader(topic_partition: TopicPartition) -> Node:
+        """Return the node that leads a partition."""
+
+    def coordinator(key: str) -> Node:
+        """Return the node that coordinates a group or transactional id."""
+
+
+class IBroker(Interface):
+    """What a protocol gets: the whole core, knowing no wire."""
+
+    cluster_id: str = Attribute("Identity of the cluster, 22 characters of base64.")
+    topics: ITopicService = Attribute("Topics and their partitions.")
+    groups: IGroupService = Attribute("Consumer groups.")
+    dedup: IDedup = Attribute("The deduplication window.")
+    placement: IPlacement = Attribute("Nodes and who leads what.")
+    settings: Any = Attribute("The broker's configuration, ``megabroker.config.schema.Config``.")
+    reactor: Any = Attribute("The reactor or clock: time and delayed calls.")
+
+    def now_ms() -> int:
+        """Return the time in epoch milliseconds, from the injected clock."""
+
+    def allocate_producer_id() -> Deferred[int]:
+        """Fire with a producer id never given out before."""
+
+
+# --- plugins -------------------------------------------------------------------------------------
+
+
+class IProtocolPlugin(Interface):
+    """Describes a wire protocol, lazily: nothing is imported until a configuration names it.
+
+    Installed as a module ``megabroker/plugins/<x>_plugin.py`` of any distribution, found by
+    ``twisted.plugin.getPlugins``. ``megabroker.plugin.ProtocolPlugin`` provides it ready made.
+    """
+
+    name: str = Attribute("The key under ``protocols:`` in the configuration.")
+    version: int = Attribute("Version of this interface the plugin is written for: 1.")
+    default_endpoint: str = Attribute("Twisted endpoint string used when the configuration names none.")
+
+    def settings_class() -> type[Any]:
+        """Return the attrs class of the settings, its fields made with ``megabroker.config.fields``."""
+
+    def factory(broker: IBroker, settings: Any, listener: Listener) -> IProtocolFactory:
+        """Return the Twisted factory for one listener."""

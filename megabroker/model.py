@@ -1,0 +1,412 @@
+"""Values that cross module boundaries.
+
+Owns the broker's vocabulary as immutable values: topics, batch headers, offsets, nodes, group
+membership. No behaviour beyond derived properties, no I/O, no Twisted. Values made once per request
+are ``NamedTuple`` (cheapest to make and to hash); the others are frozen attrs classes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+import attrs
+
+from megabroker.errors import BrokerError
+
+__all__ = [
+    "NO_LEADER_EPOCH",
+    "NO_PRODUCER",
+    "NO_TIMESTAMP",
+    "Acks",
+    "BatchHeader",
+    "Buffer",
+    "Change",
+    "CommittedOffset",
+    "Durability",
+    "FileRange",
+    "GroupDescription",
+    "GroupMember",
+    "GroupSummary",
+    "Header",
+    "HostPort",
+    "JoinRequest",
+    "JoinedGroup",
+    "JoinedMember",
+    "LeavingMember",
+    "Listener",
+    "LogSettings",
+    "Node",
+    "OpenFile",
+    "ProducerSnapshot",
+    "ReadResult",
+    "Record",
+    "SyncRequest",
+    "SyncedGroup",
+    "TimestampType",
+    "TimestampedOffset",
+    "Topic",
+    "TopicPartition",
+]
+
+NO_TIMESTAMP = -1
+NO_PRODUCER = -1
+NO_LEADER_EPOCH = -1
+
+Buffer = bytes | bytearray | memoryview
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic, by name."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class Acks(enum.IntEnum):
+    """When a produce is acknowledged; the values are Kafka's."""
+
+    NONE = 0
+    WRITTEN = 1
+    DURABLE = -1
+
+
+class Durability(enum.Enum):
+    """What ``Acks.DURABLE`` waits for: the disk, or the operating system's cache."""
+
+    FSYNC = "fsync"
+    OS = "os"
+
+
+class TimestampType(enum.Enum):
+    """Whose clock stamps the records of a topic; the values are Kafka's configuration words."""
+
+    CREATE_TIME = "CreateTime"
+    LOG_APPEND_TIME = "LogAppendTime"
+
+
+class BatchHeader(NamedTuple):
+    """The fixed 61-byte head of a record batch v2, fields in wire order.
+
+    Source: Kafka protocol guide, "Record Batch". ``base_offset`` and ``leader_epoch`` lie outside the
+    CRC and are stamped by the log; all else is as the client sent it.
+    """
+
+    base_offset: int
+    batch_length: int
+    leader_epoch: int
+    magic: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp: int
+    max_timestamp: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    record_count: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole batch, its first twelve included."""
+        return 12 + self.batch_length
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the last record."""
+        return self.base_offset + self.last_offset_delta
+
+    @property
+    def next_offset(self) -> int:
+        """Offset of the record after this batch."""
+        return self.base_offset + self.last_offset_delta + 1
+
+    @property
+    def compression(self) -> int:
+        """Kafka's codec number: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd."""
+        return self.attributes & 7
+
+    @property
+    def is_log_append_time(self) -> bool:
+        """Whether the broker's clock stamped every record with ``max_timestamp``."""
+        return bool(self.attributes & 8)
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether the batch belongs to a transaction."""
+        return bool(self.attributes & 16)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the batch holds a transaction marker instead of data."""
+        return bool(self.attributes & 32)
+
+
+class Header(NamedTuple):
+    """One record header."""
+
+    key: str
+    value: bytes | None
+
+
+class Record(NamedTuple):
+    """One record, decoded.
+
+    Attributes:
+        offset: its offset in the partition.
+        timestamp_ms: epoch milliseconds, the producer's or the broker's as the topic has it.
+    """
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
+
+
+class OpenFile(Protocol):
+    """A file that stays readable for as long as somebody holds this object, deleted or not."""
+
+    def fileno(self) -> int:
+        """Return the descriptor, open for reading."""
+
+
+class FileRange(NamedTuple):
+    """A stretch of a file, fit for sendfile; holding it keeps the file open."""
+
+    file: OpenFile
+    position: int
+    length: int
+
+
+class ReadResult(NamedTuple):
+    """What a log gives for one read: whole batches, the first holding the wanted offset.
+
+    Attributes:
+        data: the batches; empty bytes when there is nothing below the end offset.
+        length: bytes in ``data``. The last batch may be cut off by the byte limit, as Kafka allows,
+            but the first is always whole.
+    """
+
+    data: Buffer | FileRange
+    length: int
+
+
+class TimestampedOffset(NamedTuple):
+    """An offset found by time."""
+
+    offset: int
+    timestamp_ms: int
+    leader_epoch: int = NO_LEADER_EPOCH
+
+
+class ProducerSnapshot(NamedTuple):
+    """Last known state of one idempotent producer on one partition.
+
+    Attributes:
+        batches: (first sequence, last sequence, base offset, last offset, max timestamp) of up to five
+            last batches, oldest first.
+        transaction_first_offset: where its open transaction began, or -1.
+    """
+
+    producer_id: int
+    producer_epoch: int
+    batches: tuple[tuple[int, int, int, int, int], ...]
+    transaction_first_offset: int = -1
+    coordinator_epoch: int = -1
+
+
+@attrs.frozen
+class LogSettings:
+    """How one partition's log is kept; the units are in the names, -1 means unlimited."""
+
+    segment_bytes: int = 1 << 30
+    segment_ms: int = 7 * 24 * 3600 * 1000
+    index_interval_bytes: int = 4096
+    retention_ms: int = 7 * 24 * 3600 * 1000
+    retention_bytes: int = -1
+
+
+@attrs.frozen
+class Topic:
+    """A topic as clients know it.
+
+    Attributes:
+        configs: only what was set on the topic, by Kafka's configuration names; defaults are not here.
+    """
+
+    name: str
+    id: UUID
+    partitions: int
+    configs: Mapping[str, str] = attrs.field(factory=dict)
+    internal: bool = False
+
+
+class HostPort(NamedTuple):
+    """Where a client connects to."""
+
+    host: str
+    port: int
+
+
+@attrs.frozen
+class Listener:
+    """One advertised listener of a node.
+
+    Attributes:
+        protocol: the plugin's name, for example ``kafka``.
+        name: the listener's name within it.
+    """
+
+    protocol: str
+    name: str
+    address: HostPort
+
+
+@attrs.frozen
+class Node:
+    """A broker process as clients see it."""
+
+    id: int
+    rack: str | None = None
+    listeners: tuple[Listener, ...] = ()
+
+    def address(self, protocol: str, name: str) -> HostPort | None:
+        """Return the advertised address of the listener ``name``, else of the protocol's first one."""
+        found: HostPort | None = None
+        for listener in self.listeners:
+            if listener.protocol == protocol:
+                if listener.name == name:
+                    return listener.address
+                found = found or listener.address
+        return found
+
+
+class Change(NamedTuple):
+    """One row of the metadata store to be put (``value`` is JSON-like) or, with None, deleted."""
+
+    table: str
+    key: str
+    value: Any | None
+
+
+class CommittedOffset(NamedTuple):
+    """A consumer group's position in one partition."""
+
+    offset: int
+    leader_epoch: int = NO_LEADER_EPOCH
+    metadata: str = ""
+    commit_time_ms: int = NO_TIMESTAMP
+    expire_time_ms: int = NO_TIMESTAMP
+
+
+@attrs.frozen
+class JoinRequest:
+    """A member asking into a classic consumer group.
+
+    Attributes:
+        member_id: empty on a first join.
+        protocols: (name, opaque metadata) in the member's order of preference.
+        require_known_member_id: answer a first join with a fresh id to come back with (JoinGroup v4+).
+    """
+
+    group_id: str
+    member_id: str
+    instance_id: str | None
+    client_id: str
+    client_host: str
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+    protocol_type: str
+    protocols: tuple[tuple[str, bytes], ...]
+    require_known_member_id: bool = False
+    supports_skipping_assignment: bool = False
+
+
+class JoinedMember(NamedTuple):
+    """A member as the group's leader is told of it."""
+
+    member_id: str
+    instance_id: str | None
+    metadata: bytes
+
+
+@attrs.frozen
+class JoinedGroup:
+    """The answer to a join; ``members`` is empty for all but the leader."""
+
+    generation: int
+    protocol_type: str
+    protocol_name: str | None
+    leader: str
+    member_id: str
+    members: tuple[JoinedMember, ...] = ()
+    skip_assignment: bool = False
+
+
+@attrs.frozen
+class SyncRequest:
+    """A member asking for its assignment; the leader brings everybody's."""
+
+    group_id: str
+    generation: int
+    member_id: str
+    instance_id: str | None
+    protocol_type: str | None
+    protocol_name: str | None
+    assignments: Mapping[str, bytes]
+
+
+@attrs.frozen
+class SyncedGroup:
+    """The answer to a sync."""
+
+    protocol_type: str
+    protocol_name: str | None
+    assignment: bytes
+
+
+class LeavingMember(NamedTuple):
+    """A member asking out, by id or by static instance."""
+
+    member_id: str
+    instance_id: str | None
+    reason: str | None = None
+
+
+class GroupSummary(NamedTuple):
+    """One line of a group listing; ``state`` and ``group_type`` are Kafka's words."""
+
+    group_id: str
+    protocol_type: str
+    state: str
+    group_type: str
+
+
+@attrs.frozen
+class GroupMember:
+    """A member as an administrator sees it."""
+
+    member_id: str
+    instance_id: str | None
+    client_id: str
+    client_host: str
+    metadata: bytes
+    assignment: bytes
+
+
+@attrs.frozen
+class GroupDescription:
+    """A group as an administrator sees it; an unknown group has the state ``Dead``."""
+
+    group_id: str
+    state: str
+    protocol_type: str
+    protocol_name: str
+    members: Sequence[GroupMember] = ()
+    error: BrokerError | None = None
