@@ -1,0 +1,56 @@
+"""The part of a protocol's settings that every protocol has: whether it is served, and where.
+
+A plugin's settings class inherits ``ProtocolSettings`` and adds its own keys beside ``enabled`` and
+``listeners``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from megabroker.config import fields
+from megabroker.errors import Fault
+
+__all__ = ["ListenerSettings", "ProtocolSettings"]
+
+
+@attrs.frozen(kw_only=True)
+class ListenerSettings:
+    """One place where a protocol is served."""
+
+    name: str = fields.text(
+        "default",
+        pattern=r"[A-Za-z0-9._-]{1,100}",
+        what="1 to 100 of letters, digits, dot, underscore, hyphen",
+        doc="Name of the listener, unique within its protocol.",
+    )
+    endpoint: str = fields.endpoint(doc="Twisted server endpoint string: what to bind.")
+    advertised_host: str | None = fields.optional_text(
+        doc="Host name clients are told to connect to; null means the address bound.",
+    )
+    advertised_port: int | None = fields.optional_integer(
+        minimum=1, maximum=65535, doc="Port clients are told to connect to; null means the port bound."
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ProtocolSettings:
+    """What every section under ``protocols:`` has."""
+
+    enabled: bool = fields.flag(True, doc="Whether the protocol is served.")
+    listeners: tuple[ListenerSettings, ...] = fields.listing(
+        of=ListenerSettings,
+        minimum=1,
+        maximum=100,
+        doc="Where it is served; absent means one listener at the protocol's default endpoint.",
+    )
+
+    def faults(self) -> Iterable[Fault]:
+        """Yield what is wrong with the listeners together. A subclass that overrides this calls it too."""
+        seen: set[str] = set()
+        for index, listener in enumerate(self.listeners):
+            if listener.name in seen:
+                yield Fault(f"listeners[{index}].name", listener.name, "a name no other listener here has")
+            seen.add(listener.name)
