@@ -45,6 +45,7 @@ __all__ = [
     "ILog",
     "ILogListener",
     "ILogStore",
+    "IManagedFactory",
     "IMetadataStore",
     "IPartition",
     "IPlacement",
@@ -422,6 +423,7 @@ class IBroker(Interface):
     placement: IPlacement = Attribute("Nodes and who leads what.")
     settings: Any = Attribute("The broker's configuration, ``megabroker.config.schema.Config``.")
     reactor: Any = Attribute("The reactor or clock: time and delayed calls.")
+    admission: Any = Attribute("Shared connection and memory limits, ``megabroker.net.admission.Admission``.")
 
     def now_ms() -> int:
         """Return the time in epoch milliseconds, from the injected clock."""
@@ -449,3 +451,18 @@ class IProtocolPlugin(Interface):
 
     def factory(broker: IBroker, settings: Any, listener: Listener) -> IProtocolFactory:
         """Return the Twisted factory for one listener."""
+
+
+class IManagedFactory(IProtocolFactory):
+    """A factory whose connections the broker stops in order.
+
+    Also a promise that its protocols run on the broker's own transport (``megabroker.net.transport``).
+    Factories without this interface get Twisted's transport, and their connections are closed when the
+    ports are.
+    """
+
+    def drain(seconds: float) -> Deferred[None]:
+        """Take no more requests, answer those taken, close; fire when every connection is gone.
+
+        Connections still there after ``seconds`` are aborted.
+        """

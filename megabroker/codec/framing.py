@@ -33,7 +33,18 @@ class FrameReader:
         min_bytes: shortest frame accepted.
     """
 
-    __slots__ = ("_data", "_end", "_filled", "_frame", "_length", "_pos", "_prefix", "max_bytes", "min_bytes")
+    __slots__ = (
+        "_data",
+        "_end",
+        "_filled",
+        "_frame",
+        "_length",
+        "_pos",
+        "_prefix",
+        "max_bytes",
+        "min_bytes",
+        "owned",
+    )
 
     def __init__(self, max_bytes: int, min_bytes: int = 0) -> None:
         self.max_bytes = max_bytes
@@ -45,6 +56,7 @@ class FrameReader:
         self._frame: bytearray | None = None
         self._length = 0
         self._filled = 0
+        self.owned = False
 
     @property
     def held_bytes(self) -> int:
@@ -64,8 +76,8 @@ class FrameReader:
     def next(self) -> memoryview | None:
         """Return the next whole frame without its prefix, or None when more bytes are needed.
 
-        The view is valid until ``release``; one of a frame that came in several chunks is writable and
-        stays valid.
+        The view is valid until ``release``; but with ``owned`` set the frame came in several chunks, has
+        a buffer of its own, is writable and stays valid.
 
         Raises:
             ProtocolError: the announced length is out of bounds; the stream is of no more use.
@@ -95,6 +107,7 @@ class FrameReader:
         end = pos + length
         if end <= self._end:
             self._pos = end
+            self.owned = False
             return data[pos:end]
         self._pos = pos
         received = self._end - pos
@@ -124,6 +137,7 @@ class FrameReader:
         if self._filled < self._length:
             return None
         self._frame = None
+        self.owned = True
         return memoryview(frame)
 
     def _grow(self, needed: int) -> None:

@@ -1,0 +1,602 @@
+"""The connection every built-in protocol is made of: order, flow control, limits, one line at the end.
+
+Data flows one way through ``BrokerConnection``:
+
+    bytes -> reader (sans-IO) -> ``handle(event)`` -> Answer slots, in order -> output
+
+*Reader.* The subclass supplies an object with ``feed``, ``next``, ``release``, ``target``, ``filled``,
+``owned``, ``mid_frame`` and ``held_bytes`` (``megabroker.codec.framing.FrameReader`` is one). Its
+``next`` may raise ProtocolError: the stream is then of no more use.
+
+*Order.* Requests may be answered at once (``answer``) or later (``reserve`` gives a slot to ``fill``).
+Answers leave in the order of the requests, and all answers of one turn leave in one send.
+
+*Flow control*, without unbounded memory anywhere. Reading stops, and requests already received wait in
+the reader, while any of these holds; it goes on when none does:
+
+- PARKED: ``handle`` returned something with ``when_room`` (a partition whose queue is full, or the
+  admission budget). The same event is offered again once there is room.
+- OUTPUT: more than ``output_buffer_bytes`` wait to be sent; the peer reads too slowly.
+- SLOTS: ``max_unanswered`` requests wait for their answers.
+- BUDGET: all connections together hold more request bytes than ``limits.in_flight_bytes``.
+
+*Deadlines.* No timer per connection: the factory sweeps once a second. A frame that stays incomplete, or
+a connection silent and owed nothing, is closed. *End.* Every abnormal end is logged once, with its cause.
+
+Invariant: one connection never harms another; any exception in here ends this connection alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from megabroker.errors import ProtocolError
+from megabroker.interfaces import IBroker, IManagedFactory
+from megabroker.model import Buffer, Listener
+from megabroker.net.admission import Admission
+from megabroker.net.output import Part, StockOutput
+from megabroker.net.transport import DirectServer
+
+__all__ = ["Answer", "BrokerConnection", "BrokerFactory", "Reader", "Room"]
+
+_log = Logger()
+
+_PARKED = 1
+_OUTPUT = 2
+_SLOTS = 4
+_BUDGET = 8
+_CLOSING = 16
+_FINISHING = 32
+_WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET
+
+_SWEEP_SECONDS = 1.0
+
+
+class Reader(Protocol):
+    """The sans-IO half of a wire: bytes in, events out."""
+
+    @property
+    def owned(self) -> bool:
+        """Whether the last event's memory may be kept beyond ``release`` and written to."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory held between chunks."""
+
+    @property
+    def mid_frame(self) -> bool:
+        """Whether the rest of something begun is awaited."""
+
+    def feed(self, data: Buffer) -> None:
+        """Take a chunk, unchanged until ``release``."""
+
+    def next(self) -> Any | None:
+        """Return the next event or None. Raises ProtocolError."""
+
+    def release(self) -> None:
+        """Copy what is left of the chunk."""
+
+    def target(self) -> memoryview | None:
+        """Return where the next bytes may be put directly, or None."""
+
+    def filled(self, count: int) -> None:
+        """Say that ``count`` bytes were put into ``target``."""
+
+
+class Room(Protocol):
+    """Something full that says when it is not."""
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back once when it is worth trying again."""
+
+
+class Answer:
+    """The place of one answer in the order of a connection's answers.
+
+    Attributes:
+        size_bytes: bytes of the request, charged to the admission budget until it is answered.
+        parts: what to send; None while it is not known.
+    """
+
+    __slots__ = ("connection", "parts", "size_bytes")
+
+    def __init__(self, connection: BrokerConnection, size_bytes: int) -> None:
+        self.connection = connection
+        self.size_bytes = size_bytes
+        self.parts: Sequence[Part] | None = None
+
+    def fill(self, parts: Sequence[Part]) -> None:
+        """Give the answer; it is sent when all earlier ones are. An empty one sends nothing."""
+        if self.parts is None:
+            self.parts = parts
+            self.connection._filled(self)
+
+
+_SlotT = TypeVar("_SlotT", bound=Answer)
+
+
+@implementer(IHalfCloseableProtocol)
+class BrokerConnection(TwistedProtocol):
+    """One client's connection; a subclass per wire gives ``make_reader`` and ``handle``.
+
+    Attributes:
+        broker: the core.
+        peer: the peer's address, for the log.
+        max_unanswered: requests taken before the first of them must be answered.
+        idle_exempt: whether the connection may stay silent for ever (it is being pushed to).
+        owned: whether the event in hand may be kept and written to.
+    """
+
+    max_unanswered: ClassVar[int] = 4096
+    idle_exempt = False
+    factory: BrokerFactory
+
+    def __init__(self, factory: BrokerFactory) -> None:
+        self.factory = factory
+        self.broker: IBroker = factory.broker
+        self.reader: Reader = self.make_reader()
+        self.peer = "?"
+        self.peer_host = "?"
+        self.active_tick = factory.tick
+        self.closed = False
+        self.owned = False
+        self._output: DirectServer | StockOutput | None = None
+        self._slots: deque[Answer] = deque()
+        self._ready: list[Part] = []
+        self._stopped = 0
+        self._pumping = False
+        self._parked: Any = None
+        self._charged = 0
+        self._unanswered_bytes = 0
+        self._partial_tick: int | None = None
+        self._input_closed = False
+        self._why: str | None = None
+
+    # --- what a wire supplies ---
+
+    def make_reader(self) -> Reader:
+        """Return a new reader for this wire."""
+        raise NotImplementedError
+
+    def handle(self, event: Any) -> Room | None:
+        """Take one event.
+
+        Returns:
+            None when it was taken: ``answer`` was called or a slot reserved (or no answer is owed). What
+            is full when it was not taken: the event is offered again when there is room. An event that
+            is a view may be kept only while ``owned``, else copied.
+
+        Raises:
+            ProtocolError: the peer is at fault; ``farewell`` is sent and the connection closed.
+        """
+        raise NotImplementedError
+
+    def farewell(self, error: ProtocolError) -> Sequence[Part]:
+        """Return what to send before closing after ``error``; nothing by default."""
+        return ()
+
+    def connection_closed(self) -> None:
+        """Called once when the connection is gone; for cancelling what waits."""
+
+    def turn_ended(self) -> None:
+        """Called when all events of a chunk were offered; for work gathered over the turn."""
+
+    # --- what a wire uses ---
+
+    def answer(self, parts: Sequence[Part]) -> None:
+        """Answer the present request now."""
+        if self._slots:
+            slot = Answer(self, 0)
+            slot.parts = parts
+            self._slots.append(slot)
+        else:
+            self._ready.extend(parts)
+            if not self._pumping:
+                self.factory.flush_soon(self)
+
+    def reserve(self, size_bytes: int = 0) -> Answer:
+        """Keep the place of the present request's answer."""
+        return self.add_slot(Answer(self, size_bytes))
+
+    def add_slot(self, slot: _SlotT) -> _SlotT:
+        """Keep a place with a slot of one's own making."""
+        self._slots.append(slot)
+        self._unanswered_bytes += slot.size_bytes
+        return slot
+
+    @property
+    def unanswered(self) -> int:
+        """Requests taken whose answers have not been handed to the output."""
+        return len(self._slots)
+
+    def close(self, why: str | None = None) -> None:
+        """Send what is ready, then close; ``why`` is logged when it is something abnormal."""
+        if self._stopped & _CLOSING:
+            return
+        if why is not None and self._why is None:
+            self._why = why
+        self._input_closed = True
+        self._stop(_CLOSING)
+        self._flush()
+        if self._output is not None:
+            self._output.close()
+
+    def finish(self) -> None:
+        """Take no more requests; close once those taken are answered and sent."""
+        self._input_closed = True
+        self._parked = None
+        self._stop(_FINISHING)
+        self._stopped &= ~_WAITING
+        self._close_when_done()
+
+    def abort(self, why: str) -> None:
+        """Drop the connection at once."""
+        if self._why is None:
+            self._why = why
+        self._stop(_CLOSING)
+        if not self.closed and self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    # --- connection events ---
+
+    def connectionMade(self) -> None:
+        """IProtocol: set up the output."""
+        transport = self.transport
+        assert transport is not None
+        if isinstance(transport, DirectServer):
+            self._output = transport
+        else:
+            self._output = StockOutput(transport, self.output_drained, self.output_failed)
+        self.factory.connections.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """IProtocol: give everything back."""
+        self.closed = True
+        self._stopped |= _CLOSING
+        self._slots.clear()
+        self._ready.clear()
+        self._parked = None
+        self._unanswered_bytes = 0
+        if self._charged:
+            self.factory.admission.charge(-self._charged)
+            self._charged = 0
+        self.factory.connection_gone(self)
+        if self._why is not None:
+            _log.warn(
+                "{protocol} connection from {peer} closed: {why}",
+                protocol=self.factory.listener.protocol,
+                peer=self.peer,
+                why=self._why,
+            )
+        try:
+            self.connection_closed()
+        except Exception:  # noqa: BLE001 - the connection edge: logged, and the others go on
+            _log.failure("closing a {protocol} connection", protocol=self.factory.listener.protocol)
+
+    def readConnectionLost(self) -> None:
+        """IHalfCloseableProtocol: the peer sends no more but may still read answers."""
+        if self.reader.mid_frame and not self._slots and self._why is None:
+            self._why = "the peer closed in the middle of a frame"
+        self._input_closed = True
+        self._close_when_done()
+
+    def writeConnectionLost(self) -> None:
+        """IHalfCloseableProtocol: not used."""
+
+    def receive_target(self) -> memoryview | None:
+        """For ``DirectServer``: where to put the next bytes."""
+        return self.reader.target()
+
+    def receive_filled(self, count: int) -> None:
+        """For ``DirectServer``: bytes were put into the target."""
+        self.reader.filled(count)
+        self._pump()
+
+    def dataReceived(self, data: Buffer) -> None:
+        """IProtocol: take a chunk; it may be reused by the caller afterwards."""
+        self.reader.feed(data)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Offer events until there are none or something says stop; then send what is ready."""
+        self.active_tick = self.factory.tick
+        self._pumping = True
+        try:
+            reader = self.reader
+            event = None
+            if not self._stopped:
+                event = self._parked
+                if event is not None:
+                    self._parked = None
+                    self.owned = True
+                else:
+                    event = reader.next()
+                    self.owned = reader.owned
+            while event is not None:
+                full = self.handle(event)
+                if full is not None:
+                    self._park(event, full)
+                    break
+                if len(self._slots) >= self.max_unanswered:
+                    self._stop(_SLOTS)
+                if self._stopped:
+                    break
+                event = reader.next()
+                self.owned = reader.owned
+            self.turn_ended()
+        except ProtocolError as error:
+            self._give_up(str(error), self.farewell(error))
+        except Exception:  # noqa: BLE001 - the connection edge: logged, and the others go on
+            _log.failure(
+                "{protocol} connection from {peer}",
+                protocol=self.factory.listener.protocol,
+                peer=self.peer,
+            )
+            self._give_up("internal error, logged above", ())
+        finally:
+            self._pumping = False
+        if self.closed:
+            return
+        self.reader.release()
+        self._settle()
+
+    def _park(self, event: Any, full: Room) -> None:
+        if isinstance(event, memoryview) and not self.owned:
+            event = memoryview(bytearray(event))
+        self._parked = event
+        self._stop(_PARKED)
+        full.when_room(self._unpark)
+
+    def _settle(self) -> None:
+        """After a turn: charge memory, note an incomplete frame, send."""
+        held = self.reader.held_bytes + self._unanswered_bytes
+        if held != self._charged:
+            difference = held - self._charged
+            self._charged = held
+            admission = self.factory.admission
+            if not admission.charge(difference) and difference > 0 and not self._stopped & _BUDGET:
+                self._stop(_BUDGET)
+                admission.when_room(self._budget_has_room)
+        if self.reader.mid_frame:
+            if self._partial_tick is None:
+                self._partial_tick = self.factory.tick
+        else:
+            self._partial_tick = None
+        if self._ready:
+            self._flush()
+
+    def _give_up(self, why: str, farewell: Sequence[Part]) -> None:
+        """Answer what was asked before the fault, say farewell, close."""
+        if self._why is None:
+            self._why = why
+        self._stop(_CLOSING)
+        self._stopped &= ~_WAITING
+        last = Answer(self, 0)
+        last.parts = tuple(farewell)
+        self._slots.append(last)
+        self._input_closed = True
+        self._take_filled()
+        self._close_when_done()
+
+    # --- answers ---
+
+    def _filled(self, slot: Answer) -> None:
+        if self.closed:
+            return
+        if self._slots and self._slots[0] is slot:
+            self._take_filled()
+            if not self._pumping:
+                self.factory.flush_soon(self)
+
+    def _take_filled(self) -> None:
+        """Move answers that nothing precedes to what is ready."""
+        slots = self._slots
+        ready = self._ready
+        while slots and (parts := slots[0].parts) is not None:
+            ready.extend(parts)
+            self._unanswered_bytes -= slots.popleft().size_bytes
+
+    def flush(self) -> None:
+        """Send what is ready and take up again what waited for it; called once a turn."""
+        if self.closed:
+            return
+        self._flush()
+        if self._stopped & _SLOTS and len(self._slots) * 2 < self.max_unanswered:
+            self._go(_SLOTS)
+        elif self._charged and not self._pumping:
+            self._settle()
+        if self._input_closed:
+            self._close_when_done()
+
+    def _flush(self) -> None:
+        output = self._output
+        if output is None or not self._ready:
+            return
+        parts = self._ready
+        self._ready = []
+        output.send(parts)
+        if output.pending_bytes > self.factory.output_buffer_bytes:
+            self._stop(_OUTPUT)
+
+    def _close_when_done(self) -> None:
+        if self._input_closed and not (self._slots or self._stopped & _WAITING or self.closed):
+            self._stop(_CLOSING)
+            self._flush()
+            if self._output is not None:
+                self._output.close()
+
+    # --- flow control ---
+
+    @property
+    def output_is_full(self) -> bool:
+        """Whether so much waits to be sent that nothing more should be made for now."""
+        return bool(self._stopped & _OUTPUT)
+
+    def _stop(self, reason: int) -> None:
+        if not self._stopped and self.transport is not None and not self.closed:
+            self.transport.pauseProducing()  # type: ignore[attr-defined]
+        self._stopped |= reason
+
+    def _go(self, reason: int) -> None:
+        self._stopped &= ~reason
+        if self._stopped or self.closed:
+            return
+        self._pump()
+        if self._input_closed:
+            self._close_when_done()
+        elif not self._stopped and self.transport is not None and not self.closed:
+            self.transport.resumeProducing()  # type: ignore[attr-defined]
+
+    def _unpark(self) -> None:
+        if self._pumping:
+            self.broker.reactor.callLater(0, self._unpark)
+        elif not self.closed and self._stopped & _PARKED:
+            self._go(_PARKED)
+
+    def _budget_has_room(self) -> None:
+        self.broker.reactor.callLater(0, self._go, _BUDGET)
+
+    def output_drained(self) -> None:
+        """The output is empty again."""
+        if self._stopped & _OUTPUT:
+            self._go(_OUTPUT)
+
+    def output_failed(self, reason: str) -> None:
+        """The output cannot go on."""
+        self.abort(reason)
+
+    def sweep(self, tick: int, partial_seconds: int, idle_seconds: int) -> None:
+        """Close the connection if one of its deadlines has passed; called about once a second."""
+        if self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
+            self.abort(f"a frame stayed incomplete for {partial_seconds} s")
+        elif self._input_closed and tick - self.active_tick > partial_seconds:
+            self.abort(f"not everything could be sent within {partial_seconds} s of closing")
+        elif (
+            idle_seconds
+            and not (self._slots or self._ready or self.idle_exempt)
+            and tick - self.active_tick > idle_seconds
+        ):
+            self.close()
+
+
+@implementer(IManagedFactory)
+class BrokerFactory(Factory):
+    """Makes the connections of one listener and keeps count of them.
+
+    Args:
+        broker: the core.
+        listener: what this listener is called and advertised as.
+        connection_class: makes the connections, given this factory.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        broker: IBroker,
+        listener: Listener,
+        connection_class: Callable[[Any], BrokerConnection],
+    ) -> None:
+        limits = broker.settings.limits
+        self.broker = broker
+        self.listener = listener
+        self.connection_class = connection_class
+        self.admission: Admission = broker.admission
+        self.output_buffer_bytes: int = limits.output_buffer_bytes
+        self.partial_frame_seconds = int(limits.partial_frame_seconds)
+        self.idle_seconds = int(limits.idle_seconds)
+        self.tick = 0
+        self.connections: set[BrokerConnection] = set()
+        self._to_flush: list[BrokerConnection] = []
+        self._sweeping: LoopingCall | None = None
+        self._drained: Deferred[None] | None = None
+        self._refusals = 0
+
+    def doStart(self) -> None:
+        """Factory: begin sweeping when the port listens."""
+        super().doStart()  # type: ignore[no-untyped-call]
+        if self._sweeping is None:
+            self._sweeping = LoopingCall(self._sweep)
+            self._sweeping.clock = self.broker.reactor
+            self._sweeping.start(_SWEEP_SECONDS, now=False).addErrback(
+                lambda failure: _log.failure("sweeping connections", failure)
+            )
+
+    def buildProtocol(self, addr: IAddress | None) -> BrokerConnection | None:  # type: ignore[override]
+        """Factory: admit a connection, or refuse it by closing."""
+        host = getattr(addr, "host", None) or "local"
+        refusal = "the broker is stopping" if self._drained is not None else self.admission.admit(host)
+        if refusal is not None:
+            self._refusals += 1
+            if self._refusals & (self._refusals - 1) == 0:
+                _log.warn(
+                    "{protocol} connection from {host} refused ({count} so far): {refusal}",
+                    protocol=self.listener.protocol,
+                    host=host,
+                    count=self._refusals,
+                    refusal=refusal,
+                )
+            return None
+        connection = self.connection_class(self)
+        connection.peer_host = host
+        connection.peer = f"{host}:{getattr(addr, 'port', '-')}"
+        return connection
+
+    def connection_gone(self, connection: BrokerConnection) -> None:
+        """Count a connection out."""
+        self.connections.discard(connection)
+        self.admission.dismiss(connection.peer_host)
+        if self._drained is not None and not self.connections:
+            self._finish_draining()
+
+    def flush_soon(self, connection: BrokerConnection) -> None:
+        """Have ``connection.flush`` called once, at the end of this reactor turn."""
+        if not self._to_flush:
+            self.broker.reactor.callLater(0, self._flush_all)
+        self._to_flush.append(connection)
+
+    def _flush_all(self) -> None:
+        connections = self._to_flush
+        self._to_flush = []
+        for connection in dict.fromkeys(connections):
+            connection.flush()
+
+    def _sweep(self) -> None:
+        self.tick += 1
+        for connection in list(self.connections):
+            connection.sweep(self.tick, self.partial_frame_seconds, self.idle_seconds)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """IManagedFactory: answer what was taken, close all connections, fire when they are gone."""
+        done: Deferred[None] = Deferred()
+        self._drained = done
+        self._deadline = self.broker.reactor.callLater(seconds, self._abort_all)
+        for connection in list(self.connections):
+            connection.finish()
+        if not self.connections:
+            self._finish_draining()
+        return done
+
+    def _abort_all(self) -> None:
+        for connection in list(self.connections):
+            connection.abort("the broker is stopping")
+
+    def _finish_draining(self) -> None:
+        done, self._drained = self._drained, None
+        if self._deadline.active():
+            self._deadline.cancel()
+        if self._sweeping is not None and self._sweeping.running:
+            self._sweeping.stop()
+        if done is not None:
+            done.callback(None)

@@ -1,0 +1,109 @@
+"""What a connection sends: bytes and file ranges, in order, without copying what lies in a file.
+
+An *output* takes ``send(parts)`` and has ``pending_bytes``; whoever owns it is called back on
+``drained`` when it falls empty after having held something back. Two kinds:
+
+- ``megabroker.net.transport.DirectServer`` is a transport and an output in one: it sends at once when
+  nothing is queued, and file ranges by sendfile.
+- ``StockOutput`` here works on any Twisted transport (TLS, Unix sockets, a test's string transport): a
+  push producer that reads file ranges in slices while the transport has room, so that memory per
+  connection stays at one slice above the transport's own buffer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from twisted.internet.interfaces import IPushProducer, ITransport
+from zope.interface import implementer
+
+from megabroker.model import Buffer, FileRange
+
+__all__ = ["Part", "StockOutput", "part_length"]
+
+Part = Buffer | FileRange
+
+_SLICE_BYTES = 256 * 1024
+
+
+def part_length(part: Part) -> int:
+    """Return the number of bytes a part stands for."""
+    return part.length if isinstance(part, FileRange) else len(part)
+
+
+@implementer(IPushProducer)
+class StockOutput:
+    """An output over any Twisted transport.
+
+    Args:
+        transport: where to write; this registers itself as its streaming producer.
+        drained: called when everything given to ``send`` has been handed to the transport again.
+        failed: called with the reason when a file range cannot be read; the stream is then of no use.
+    """
+
+    def __init__(
+        self, transport: ITransport, drained: Callable[[], None], failed: Callable[[str], None]
+    ) -> None:
+        self._transport = transport
+        self._drained = drained
+        self._failed = failed
+        self._parts: deque[Part] = deque()
+        self._paused = False
+        self._closing = False
+        self.pending_bytes = 0
+        transport.registerProducer(self, True)  # type: ignore[attr-defined]
+
+    def send(self, parts: Iterable[Part]) -> None:
+        """Queue parts and hand on as much as the transport takes."""
+        for part in parts:
+            self._parts.append(part)
+            self.pending_bytes += part_length(part)
+        self._push()
+
+    def close(self) -> None:
+        """Close the connection once everything queued is sent."""
+        self._closing = True
+        self._push()
+
+    def _push(self) -> None:
+        parts = self._parts
+        while parts and not self._paused:
+            part = parts.popleft()
+            if isinstance(part, FileRange):
+                count = min(part.length, _SLICE_BYTES)
+                try:
+                    data = os.pread(part.file.fileno(), count, part.position)
+                except OSError as error:
+                    self._failed(f"cannot read the log: {error}")
+                    return
+                if not data:
+                    self._failed("the log file is shorter than its index says")
+                    return
+                if len(data) < part.length:
+                    parts.appendleft(FileRange(part.file, part.position + len(data), part.length - len(data)))
+            else:
+                data = bytes(part)
+            self.pending_bytes -= len(data)
+            self._transport.write(data)
+        if self._closing and not parts:
+            self._transport.unregisterProducer()  # type: ignore[attr-defined]
+            self._transport.loseConnection()
+
+    def pauseProducing(self) -> None:
+        """IPushProducer: the transport's buffer is full."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """IPushProducer: the transport's buffer is empty again."""
+        self._paused = False
+        self._push()
+        if not self._parts and not self._closing:
+            self._drained()
+
+    def stopProducing(self) -> None:
+        """IPushProducer: the connection is gone."""
+        self._parts.clear()
+        self.pending_bytes = 0
+        self._paused = True

@@ -1,0 +1,327 @@
+"""Order, flow control, deadlines and clean ends of ``BrokerConnection``, on both kinds of transport."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet import defer, protocol, reactor, task
+from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from megabroker.codec.framing import FrameReader
+from megabroker.errors import ProtocolError
+from megabroker.model import FileRange, HostPort, Listener
+from megabroker.net.admission import Admission
+from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, Room
+from megabroker.net.transport import DirectReactor, DirectServer
+
+
+def frame(body: bytes) -> bytes:
+    return struct.pack(">i", len(body)) + body
+
+
+class Gate:
+    """Something full until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.waiting: list[Callable[[], None]] = []
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        self.waiting.append(callback)
+
+    def release(self) -> None:
+        self.open = True
+        waiting, self.waiting = self.waiting, []
+        for callback in waiting:
+            callback()
+
+
+class Echo(BrokerConnection):
+    """Answers a frame with itself: at once, later ("slow..."), or when there is room ("gate...")."""
+
+    max_unanswered = 4
+
+    def make_reader(self) -> FrameReader:
+        return FrameReader(1 << 20)
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.slow: list[tuple[Answer, bytes]] = []
+        self.gate = Gate()
+        self.lost = False
+        self.factory.latest = self  # type: ignore[attr-defined]
+
+    def handle(self, event: memoryview) -> Room | None:
+        body = bytes(event)
+        if body.startswith(b"slow"):
+            self.slow.append((self.reserve(len(body)), body))
+        elif body.startswith(b"gate") and not self.gate.open:
+            return self.gate
+        elif body.startswith(b"fail"):
+            raise ProtocolError("asked to fail")
+        elif body.startswith(b"boom"):
+            raise ZeroDivisionError
+        elif body.startswith(b"file"):
+            self.answer([b"<", self.factory.range, b">"])  # type: ignore[attr-defined]
+        elif body.startswith(b"repeat"):
+            self.answer([body * 1000])
+        else:
+            self.answer([body, b"."])
+        return None
+
+    def farewell(self, error: ProtocolError) -> list[bytes]:
+        return [b"bye:" + str(error).encode()]
+
+    def connection_closed(self) -> None:
+        self.lost = True
+
+
+def make_factory(clock: Any, **limits: Any) -> BrokerFactory:
+    values = {"output_buffer_bytes": 1 << 20, "partial_frame_seconds": 5, "idle_seconds": 60}
+    budget = limits.pop("in_flight_bytes", 1 << 20)
+    connections = limits.pop("max_connections", 10)
+    values.update(limits)
+    broker = SimpleNamespace(
+        settings=SimpleNamespace(limits=SimpleNamespace(**values)),
+        admission=Admission(connections, 5, budget),
+        reactor=clock,
+    )
+    return BrokerFactory(broker, Listener("echo", "main", HostPort("localhost", 1)), Echo)  # type: ignore[arg-type]
+
+
+class StockTransportTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = task.Clock()
+        self.factory = make_factory(self.clock)
+        self.factory.doStart()
+        self.connection = self.connect()
+
+    def connect(self, host: str = "10.0.0.1") -> Any:
+        connection: Any = self.factory.buildProtocol(IPv4Address("TCP", host, 5))
+        if connection is not None:
+            connection.makeConnection(StringTransport())
+        return connection
+
+    def sent(self) -> bytes:
+        self.clock.advance(0)
+        value: bytes = self.connection.transport.value()
+        self.connection.transport.clear()
+        return value
+
+    def test_answers_at_once_in_one_write(self) -> None:
+        writes = []
+        transport = self.connection.transport
+        transport.write = writes.append
+        self.connection.dataReceived(frame(b"a") + frame(b"b"))
+        self.assertEqual(b"".join(writes), b"a.b.")
+
+    def test_answers_keep_the_order_of_requests(self) -> None:
+        self.connection.dataReceived(frame(b"slow1") + frame(b"b") + frame(b"slow2") + frame(b"c"))
+        self.assertEqual(self.sent(), b"")
+        (first, _), (second, _) = self.connection.slow
+        second.fill([b"2"])
+        self.assertEqual(self.sent(), b"")
+        first.fill([b"1"])
+        self.assertEqual(self.sent(), b"1b.2c.")
+        self.assertEqual(self.factory.admission.charged_bytes, 0)
+
+    def test_too_many_unanswered_requests_stop_reading(self) -> None:
+        self.connection.dataReceived(b"".join(frame(b"slow%d" % i) for i in range(6)))
+        self.assertEqual(len(self.connection.slow), 4)
+        self.assertEqual(self.connection.transport.producerState, "paused")
+        for slot, body in self.connection.slow[:3]:
+            slot.fill([body])
+        self.assertEqual(self.sent(), b"slow0slow1slow2")
+        self.assertEqual(len(self.connection.slow), 6)
+        self.assertEqual(self.connection.transport.producerState, "producing")
+
+    def test_a_full_queue_parks_the_request_and_stops_reading(self) -> None:
+        self.connection.dataReceived(frame(b"a") + frame(b"gate1") + frame(b"b"))
+        self.assertEqual(self.sent(), b"a.")
+        self.assertEqual(self.connection.transport.producerState, "paused")
+        self.connection.gate.release()
+        self.assertEqual(self.sent(), b"gate1.b.")
+        self.assertEqual(self.connection.transport.producerState, "producing")
+
+    def test_the_byte_budget_stops_reading_until_answers_give_it_back(self) -> None:
+        self.factory.admission.in_flight_bytes = 10
+        self.connection.dataReceived(frame(b"slow-and-long-request"))
+        self.assertEqual(self.connection.transport.producerState, "paused")
+        slot, body = self.connection.slow[0]
+        slot.fill([body])
+        self.assertEqual(self.sent(), b"slow-and-long-request")
+        self.clock.advance(0)
+        self.assertEqual(self.connection.transport.producerState, "producing")
+
+    def test_a_peer_that_does_not_read_is_not_served(self) -> None:
+        self.factory.output_buffer_bytes = 1000
+        transport = self.connection.transport
+        self.connection._output.pauseProducing()
+        self.connection.dataReceived(frame(b"repeat") + frame(b"next"))
+        self.assertEqual(transport.producerState, "paused")
+        self.connection._output.resumeProducing()
+        self.assertEqual(transport.producerState, "producing")
+        self.assertTrue(self.sent().endswith(b"repeatnext."))
+
+    def test_a_protocol_error_answers_the_earlier_says_farewell_and_closes(self) -> None:
+        self.connection.dataReceived(frame(b"slow") + frame(b"fail") + frame(b"never"))
+        self.assertFalse(self.connection.transport.disconnecting)
+        slot, body = self.connection.slow[0]
+        slot.fill([body])
+        self.assertEqual(self.sent(), b"slowbye:asked to fail")
+        self.assertTrue(self.connection.transport.disconnecting)
+
+    def test_an_internal_error_is_logged_and_ends_only_this_connection(self) -> None:
+        other = self.connect()
+        self.connection.dataReceived(frame(b"boom"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(self.connection.transport.disconnecting)
+        other.dataReceived(frame(b"x"))
+        self.assertEqual(other.transport.value(), b"x.")
+
+    def test_an_oversized_frame_closes(self) -> None:
+        self.connection.dataReceived(struct.pack(">i", 1 << 21))
+        self.assertTrue(self.connection.transport.disconnecting)
+
+    def test_half_close_still_answers(self) -> None:
+        self.connection.dataReceived(frame(b"slow"))
+        self.connection.readConnectionLost()
+        self.assertFalse(self.connection.transport.disconnecting)
+        slot, body = self.connection.slow[0]
+        slot.fill([body])
+        self.assertEqual(self.sent(), b"slow")
+        self.assertTrue(self.connection.transport.disconnecting)
+
+    def test_an_incomplete_frame_has_a_deadline(self) -> None:
+        self.connection.dataReceived(b"\0\0")
+        for _ in range(5):
+            self.clock.advance(1)
+            self.connection.dataReceived(b"")
+        self.assertFalse(self.connection.transport.disconnected)
+        self.clock.advance(1)
+        self.assertTrue(self.connection.transport.disconnected)
+
+    def test_an_idle_connection_is_closed_but_one_owed_an_answer_is_not(self) -> None:
+        other = self.connect()
+        other.dataReceived(frame(b"slow"))
+        for _ in range(62):
+            self.clock.advance(1)
+        self.assertTrue(self.connection.transport.disconnecting)
+        self.assertFalse(other.transport.disconnecting)
+
+    def test_connections_are_limited_per_address_and_in_all(self) -> None:
+        others = [self.connect("10.0.0.1") for _ in range(5)]
+        self.assertIsNone(others[-1])
+        more = [self.connect(f"10.0.1.{i}") for i in range(6)]
+        self.assertIsNone(more[-1])
+        more[0].connectionLost()
+        self.assertIsNotNone(self.connect("10.0.2.1"))
+
+    def test_drain_answers_what_was_taken_and_takes_no_more(self) -> None:
+        other = self.connect()
+        self.connection.dataReceived(frame(b"slow"))
+        done = self.factory.drain(10)
+        self.assertTrue(other.transport.disconnecting)
+        self.assertIsNone(self.connect())
+        slot, body = self.connection.slow[0]
+        slot.fill([body])
+        self.assertEqual(self.sent(), b"slow")
+        self.assertTrue(self.connection.transport.disconnecting)
+        self.assertNoResult(done)
+        other.connectionLost()
+        self.connection.connectionLost()
+        self.assertTrue(self.connection.lost)
+        self.successResultOf(done)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class Collector(protocol.Protocol):
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.done: defer.Deferred[bytes] = defer.Deferred()
+        self.expected = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+        self._check()
+
+    def expect(self, count: int) -> defer.Deferred[bytes]:
+        self.expected = count
+        self.done = defer.Deferred()
+        self._check()
+        return self.done
+
+    def _check(self) -> None:
+        if self.expected and len(self.data) >= self.expected:
+            done, count, self.expected = self.done, self.expected, 0
+            value = bytes(self.data[:count])
+            del self.data[:count]
+            done.callback(value)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if self.expected:
+            self.expected = 0
+            self.done.errback(reason)
+
+
+class DirectTransportTests(TestCase):
+    @defer.inlineCallbacks
+    def setUp(self) -> Any:
+        self.factory: Any = make_factory(reactor)
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            self.content = os.urandom(3 << 20)
+            file.write(self.content)
+        self.file = open(file.name, "rb")  # noqa: SIM115 - closed in the clean-up
+        self.addCleanup(os.unlink, file.name)
+        self.addCleanup(self.file.close)
+        self.factory.range = FileRange(self.file, 1000, 2_500_000)
+        endpoint = serverFromString(DirectReactor(reactor), "tcp:0:interface=127.0.0.1")
+        self.port = yield endpoint.listen(self.factory)
+        self.addCleanup(self.stop)
+        client = clientFromString(reactor, f"tcp:127.0.0.1:{self.port.getHost().port}")
+        self.client: Any = yield client.connect(protocol.Factory.forProtocol(Collector))
+
+    @defer.inlineCallbacks
+    def stop(self) -> Any:
+        yield self.port.stopListening()
+        yield self.factory.drain(5)
+
+    @defer.inlineCallbacks
+    def test_it_is_our_transport_and_answers(self) -> Any:
+        self.client.transport.write(frame(b"hello"))
+        answer = yield self.client.expect(6)
+        self.assertEqual(answer, b"hello.")
+        self.assertIsInstance(self.factory.latest.transport, DirectServer)
+
+    @defer.inlineCallbacks
+    def test_large_frames_in_and_out(self) -> Any:
+        body = os.urandom(1_000_000)
+        self.client.transport.write(frame(body) + frame(b"x"))
+        answer = yield self.client.expect(1_000_003)
+        self.assertEqual(answer, body + b".x.")
+
+    @defer.inlineCallbacks
+    def test_file_ranges_between_bytes_with_a_slow_reader(self) -> Any:
+        self.client.transport.pauseProducing()
+        self.client.transport.write(frame(b"file") * 3)
+        reactor.callLater(0.05, self.client.transport.resumeProducing)
+        expected = (b"<" + self.content[1000:2_501_000] + b">") * 3
+        answer = yield self.client.expect(len(expected))
+        self.assertEqual(answer, expected)
+        self.assertEqual(self.factory.latest.transport.pending_bytes, 0)
+
+    @defer.inlineCallbacks
+    def test_a_file_cut_short_aborts_the_connection(self) -> Any:
+        self.factory.range = FileRange(self.file, 1000, 99_000_000)
+        self.client.transport.write(frame(b"file"))
+        with self.assertRaises(Exception):  # noqa: B017 - whichever way the abort shows at the client
+            yield self.client.expect(99_000_000)
+        self.assertTrue(self.factory.latest.closed)
