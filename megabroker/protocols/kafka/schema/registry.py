@@ -1,0 +1,135 @@
+"""The table of Kafka requests this broker can read and write: key, name, versions.
+
+Owns the numbers; each row's messages live in the module of the same name and are imported when first
+asked for, so that a start costs nothing for requests nobody sends. Invariant, kept by a test: key,
+versions and flexible versions here are those that the message classes declare.
+
+A row says what can be decoded and encoded, not what is served: that is for the handlers to say.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from megabroker.protocols.kafka.schema.fields import Message
+
+__all__ = ["APIS", "API_VERSIONS", "Api", "api", "request_header_version", "response_header_version"]
+
+API_VERSIONS: Final = 18
+
+
+@attrs.frozen
+class Api:
+    """One kind of request.
+
+    Attributes:
+        key: the number on the wire.
+        name: the name that the protocol guide uses.
+        module: the module of this package that holds its messages.
+        first_version: the lowest version with a table.
+        last_version: the highest version with a table.
+        first_flexible: the lowest version with compact lengths and tagged fields, or None.
+    """
+
+    key: int
+    name: str
+    module: str
+    first_version: int
+    last_version: int
+    first_flexible: int | None
+
+    @property
+    def versions(self) -> range:
+        """The versions that can be decoded and encoded."""
+        return range(self.first_version, self.last_version + 1)
+
+    @property
+    def request(self) -> type[Message]:
+        """The request class; imports its module at first use."""
+        return _messages(self.module)[0]
+
+    @property
+    def response(self) -> type[Message]:
+        """The response class; imports its module at first use."""
+        return _messages(self.module)[1]
+
+    def is_flexible(self, version: int) -> bool:
+        """Say whether a version, known or not, uses compact lengths and tagged fields."""
+        return self.first_flexible is not None and version >= self.first_flexible
+
+
+@functools.cache
+def _messages(module: str) -> tuple[type[Message], type[Message]]:
+    loaded = importlib.import_module(f"megabroker.protocols.kafka.schema.{module}")
+    return loaded.Request, loaded.Response
+
+
+_ROWS: Final = """
+0   Produce                       produce                          3 13  9
+1   Fetch                         fetch                            4 18 12
+2   ListOffsets                   list_offsets                     0 11  6
+3   Metadata                      metadata                         0 13  9
+8   OffsetCommit                  offset_commit                    0 10  8
+9   OffsetFetch                   offset_fetch                     0 10  6
+10  FindCoordinator               find_coordinator                 0  6  3
+11  JoinGroup                     join_group                       0  9  6
+12  Heartbeat                     heartbeat                        0  4  4
+13  LeaveGroup                    leave_group                      0  5  4
+14  SyncGroup                     sync_group                       0  5  4
+15  DescribeGroups                describe_groups                  0  6  5
+16  ListGroups                    list_groups                      0  5  3
+17  SaslHandshake                 sasl_handshake                   0  1  -
+18  ApiVersions                   api_versions                     0  4  3
+19  CreateTopics                  create_topics                    0  7  5
+20  DeleteTopics                  delete_topics                    0  6  4
+21  DeleteRecords                 delete_records                   0  2  2
+22  InitProducerId                init_producer_id                 0  6  2
+23  OffsetForLeaderEpoch          offset_for_leader_epoch          0  4  4
+32  DescribeConfigs               describe_configs                 0  4  4
+33  AlterConfigs                  alter_configs                    0  2  2
+35  DescribeLogDirs               describe_log_dirs                0  5  2
+36  SaslAuthenticate              sasl_authenticate                0  2  2
+37  CreatePartitions              create_partitions                0  3  2
+42  DeleteGroups                  delete_groups                    0  2  2
+44  IncrementalAlterConfigs       incremental_alter_configs        0  1  1
+47  OffsetDelete                  offset_delete                    0  0  -
+60  DescribeCluster               describe_cluster                 0  2  0
+75  DescribeTopicPartitions       describe_topic_partitions        0  0  0
+"""
+
+
+def _table() -> dict[int, Api]:
+    rows = {}
+    for row in _ROWS.strip().splitlines():
+        key, name, module, first, last, flexible = row.split()
+        rows[int(key)] = Api(
+            int(key), name, module, int(first), int(last), None if flexible == "-" else int(flexible)
+        )
+    return rows
+
+
+APIS: Final[Mapping[int, Api]] = MappingProxyType(_table())
+"""Every known request by key."""
+
+
+def api(key: int) -> Api | None:
+    """Look up a request by its key; None when there is no table for it."""
+    return APIS.get(key)
+
+
+def request_header_version(key: int, version: int) -> int:
+    """Say which request header leads a request: 2 when it is flexible, else 1; an unknown key has 1."""
+    entry = APIS.get(key)
+    return 2 if entry is not None and entry.is_flexible(version) else 1
+
+
+def response_header_version(key: int, version: int) -> int:
+    """Say which response header leads an answer: 1 when it is flexible, else 0; ApiVersions has always 0."""
+    entry = APIS.get(key)
+    return 1 if entry is not None and key != API_VERSIONS and entry.is_flexible(version) else 0
