@@ -7,4 +7,4 @@ of keys) and ``protocol`` (the base class of a protocol's settings).
 
 from __future__ import annotations
 
-__all__ = ["diff", "endpoint", "fields", "load", "protocol", "schema"]
+__all__ = ["diff", "endpoint", "fields", "kinds", "load", "protocol", "schema", "structure", "yaml_text"]

@@ -20,6 +20,7 @@ from megabroker.errors import Fault
 
 __all__ = [
     "INVALID",
+    "MISSING",
     "UNLIMITED",
     "Choice",
     "DurationMs",
@@ -56,6 +57,9 @@ class _Summary:
 
     def __repr__(self) -> str:
         return self.text
+
+
+MISSING: Final = _Summary("nothing")
 
 
 def note(faults: list[Fault], path: str, value: object, expected: str) -> None:
@@ -121,7 +125,7 @@ def _check_bounds(value: float, minimum: float | None, maximum: float | None) ->
         raise ValueError
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Integer(Kind):
     """A whole number within bounds; ``unlimited`` admits -1 besides."""
 
@@ -142,7 +146,7 @@ class Integer(Kind):
         return value
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Number(Kind):
     """A number, whole or not; never infinite, never NaN."""
 
@@ -162,7 +166,7 @@ class Number(Kind):
         return float(value)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Flag(Kind):
     """``true`` or ``false``."""
 
@@ -179,7 +183,7 @@ class Flag(Kind):
         return "true" if value else "false"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Text(Kind):
     """A string, of at least one character unless ``empty``; ``what`` describes the pattern to people."""
 
@@ -203,7 +207,7 @@ class Text(Kind):
         return value
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Choice(Kind):
     """One of a few words. With an enum class the Python value is its member, the words are its values."""
 
@@ -263,7 +267,7 @@ _BYTE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 
 _BYTE_UNITS_READ = _BYTE_UNITS | {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class DurationMs(Kind):
     """A time in milliseconds: ``1500``, ``1500ms``, ``30s``, ``30m``, ``12h``, ``7d``."""
 
@@ -288,7 +292,7 @@ class DurationMs(Kind):
         return _shown_scaled(value, _MS_UNITS)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class SizeBytes(Kind):
     """A size in bytes: ``1048588``, ``64KiB``, ``1GiB``, ``10MB``."""
 
@@ -313,7 +317,7 @@ class SizeBytes(Kind):
         return _shown_scaled(value, _BYTE_UNITS)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Path(Kind):
     """A file or directory; a relative one counts from the working directory, ``~`` is the home directory."""
 
@@ -330,7 +334,7 @@ class Path(Kind):
             raise ValueError(f"a path ({error})") from None
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Endpoint(Kind):
     """A Twisted server endpoint string, checked by parsing; nothing is bound."""
 
@@ -348,7 +352,7 @@ class Endpoint(Kind):
         return value
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Optional(Kind):
     """Another kind, or ``null``."""
 

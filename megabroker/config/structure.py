@@ -6,13 +6,12 @@ only if everything under it was without fault; all faults are noted, not only th
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 
-from megabroker.config.kinds import INVALID, Kind, note
+from megabroker.config.kinds import INVALID, MISSING, Kind, note
 from megabroker.errors import Fault
 
 __all__ = [
@@ -20,6 +19,7 @@ __all__ = [
     "Key",
     "ListOf",
     "MapOf",
+    "Reader",
     "Section",
     "Spec",
     "as_kind",
@@ -33,7 +33,7 @@ SPEC: Final = "megabroker.config"
 Reader = Callable[[object, str, list[Fault]], Any]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Spec:
     """What is known of a key besides its name.
 
@@ -57,6 +57,8 @@ def spec_of(field: attrs.Attribute[Any]) -> Spec | None:
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return ``"; did you mean x?"``, or nothing when no known word is near."""
+    import difflib  # only a faulty file needs it
+
     near = difflib.get_close_matches(str(word)[:100], list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -97,7 +99,7 @@ def structure(
             read = (readers or {}).get(name) or spec.kind.read
             arguments[field.alias] = read(value[name], _join(path, name), faults)
         elif field.default is attrs.NOTHING:
-            note(faults, _join(path, name), None, f"{spec.kind.expected}; the key is required")
+            note(faults, _join(path, name), MISSING, f"{spec.kind.expected}; the key is required")
         elif isinstance(spec.kind, Section):
             arguments[field.alias] = spec.kind.read(None, _join(path, name), faults)
     if len(faults) > before:
@@ -114,7 +116,7 @@ def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Section(Kind):
     """A mapping with the keys of a settings class; ``null`` means all defaults."""
 
@@ -128,7 +130,7 @@ class Section(Kind):
         return structure(self.cls, value, path, faults)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class ListOf(Kind):
     """A YAML list, a tuple in Python."""
 
@@ -151,7 +153,7 @@ class ListOf(Kind):
         return "[" + ", ".join(self.item.show(entry) for entry in value) + "]"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class MapOf(Kind):
     """A YAML mapping from names to values of one kind."""
 
@@ -188,7 +190,7 @@ def as_kind(of: Kind | type[Any]) -> Kind:
     return of if isinstance(of, Kind) else Section(of)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Key:
     """One key of a schema, for documentation."""
 

@@ -1,0 +1,377 @@
+"""The broker's own configuration: every key, its default, bounds and meaning.
+
+Owns the names in ``broker.yaml`` outside ``protocols:``. Knows no protocol: their sections are classes that
+plugins bring (see ``load``). An attribute has the name of its key and units are in the names;
+``etc/broker.yaml`` documents the same keys, and a test compares the two.
+"""
+
+# ruff: noqa: RUF009 - the makers in ``fields`` return attrs fields, which the rule cannot know.
+
+from __future__ import annotations
+
+import enum
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from megabroker.config import fields
+from megabroker.config.protocol import ListenerSettings, ProtocolSettings
+from megabroker.errors import Fault
+from megabroker.model import Durability, LogSettings, TimestampType
+
+__all__ = [
+    "Config",
+    "DedupScope",
+    "DedupSettings",
+    "GroupSettings",
+    "LimitSettings",
+    "ListenerSettings",
+    "LoggingSettings",
+    "NodeSettings",
+    "ProducerSettings",
+    "ProtocolSettings",
+    "Storage",
+    "TopicSettings",
+]
+
+_SECOND: Final = 1000
+_MINUTE: Final = 60 * _SECOND
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+_KIB: Final = 1 << 10
+_MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
+_MAX_I32: Final = (1 << 31) - 1
+_LONGEST_MS: Final = 100_000 * _DAY
+_LARGEST_BYTES: Final = 1 << 60
+
+
+class Storage(enum.Enum):
+    """Where messages are kept."""
+
+    FILE = "file"
+    MEMORY = "memory"
+
+
+class DedupScope(enum.Enum):
+    """How far a message id counts as seen."""
+
+    TOPIC = "topic"
+    GLOBAL = "global"
+    OFF = "off"
+
+
+@attrs.frozen(kw_only=True)
+class NodeSettings:
+    """Who this process is."""
+
+    id: int = fields.integer(
+        1, minimum=0, maximum=_MAX_I32, doc="Number of this broker, unique in its cluster; Kafka's broker.id."
+    )
+    rack: str | None = fields.optional_text(
+        doc="Where it stands, as told to Kafka clients; null for nowhere."
+    )
+    cluster_id: str = fields.text(
+        "auto",
+        pattern=r"auto|[A-Za-z0-9_-]{22}",
+        what="auto, or 22 characters of URL-safe base64",
+        doc="Identity of the cluster; auto makes one at first start and keeps it in the data directory.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class DedupSettings:
+    """Repeats of a message that are not stored again."""
+
+    scope: DedupScope = fields.choice(
+        DedupScope.TOPIC,
+        DedupScope,
+        doc="What a message is compared with: its own topic, all topics, or nothing (off).",
+    )
+    window_ms: int = fields.duration_ms(
+        30 * _MINUTE, minimum=_SECOND, maximum=30 * _DAY, doc="How long a message is remembered."
+    )
+    max_entries: int = fields.integer(
+        1_000_000,
+        minimum=1,
+        maximum=1_000_000_000,
+        unit="messages",
+        doc="Messages remembered at most, the oldest forgotten first; about 100 bytes of memory each.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class TopicSettings:
+    """Bounds on topics, and what a topic is like when it does not say otherwise."""
+
+    default_partitions: int = fields.integer(
+        4,
+        minimum=1,
+        maximum=100_000,
+        unit="partitions",
+        reloadable=True,
+        doc="Partitions of a topic created without a number.",
+    )
+    auto_create: bool = fields.flag(
+        True, reloadable=True, doc="Whether a topic asked for by a Kafka client that allows it is created."
+    )
+    max_topics: int = fields.integer(
+        10_000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="topics",
+        reloadable=True,
+        doc="Topics at most; creating more is refused.",
+    )
+    max_partitions: int = fields.integer(
+        20_000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="partitions",
+        reloadable=True,
+        doc="Partitions at most, all topics together; creating more is refused.",
+    )
+    segment_bytes: int = fields.size_bytes(
+        _GIB,
+        minimum=_KIB,
+        maximum=_MAX_I32,
+        doc="Size at which a new segment file is begun; Kafka's segment.bytes.",
+    )
+    segment_ms: int = fields.duration_ms(
+        7 * _DAY,
+        minimum=1,
+        maximum=_LONGEST_MS,
+        doc="Age at which a new segment file is begun; Kafka's segment.ms.",
+    )
+    index_interval_bytes: int = fields.size_bytes(
+        4 * _KIB,
+        minimum=1,
+        maximum=_MAX_I32,
+        doc="Bytes of log per index entry; Kafka's index.interval.bytes.",
+    )
+    retention_ms: int = fields.duration_ms(
+        7 * _DAY,
+        maximum=_LONGEST_MS,
+        unlimited=True,
+        doc="Age at which segments are deleted; Kafka's retention.ms.",
+    )
+    retention_bytes: int = fields.size_bytes(
+        fields.UNLIMITED,
+        maximum=_LARGEST_BYTES,
+        unlimited=True,
+        doc="Size of a partition beyond which its oldest segments are deleted; Kafka's retention.bytes.",
+    )
+    max_message_bytes: int = fields.size_bytes(
+        1_048_588,
+        minimum=61,
+        maximum=_MAX_I32,
+        doc="Largest record batch taken, compressed as it arrives; Kafka's max.message.bytes.",
+    )
+    message_timestamp_type: TimestampType = fields.choice(
+        TimestampType.CREATE_TIME,
+        TimestampType,
+        doc="Whose clock stamps records, the producer's or the broker's; Kafka's message.timestamp.type.",
+    )
+
+    def faults(self) -> Iterable[Fault]:
+        """Yield what does not go together."""
+        if self.default_partitions > self.max_partitions:
+            yield Fault("default_partitions", self.default_partitions, "no more than topics.max_partitions")
+        if self.max_message_bytes > self.segment_bytes:
+            yield Fault("max_message_bytes", self.max_message_bytes, "no more than topics.segment_bytes")
+
+    def log_settings(self) -> LogSettings:
+        """Return how the log of a topic without settings of its own is kept."""
+        return LogSettings(
+            segment_bytes=self.segment_bytes,
+            segment_ms=self.segment_ms,
+            index_interval_bytes=self.index_interval_bytes,
+            retention_ms=self.retention_ms,
+            retention_bytes=self.retention_bytes,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class GroupSettings:
+    """Consumer groups."""
+
+    min_session_timeout_ms: int = fields.duration_ms(
+        100, minimum=1, maximum=_DAY, doc="Shortest session timeout a member may ask for."
+    )
+    max_session_timeout_ms: int = fields.duration_ms(
+        30 * _MINUTE, minimum=1, maximum=_DAY, doc="Longest session timeout a member may ask for."
+    )
+    initial_rebalance_delay_ms: int = fields.duration_ms(
+        0, maximum=_HOUR, doc="How long an empty group waits for more members before its first rebalance."
+    )
+    max_groups: int = fields.integer(
+        10_000, minimum=1, maximum=1_000_000, unit="groups", doc="Groups at most; further ones are refused."
+    )
+    max_members: int = fields.integer(
+        1000, minimum=1, maximum=100_000, unit="members", doc="Members of one group at most."
+    )
+    offsets_retention_ms: int = fields.duration_ms(
+        7 * _DAY,
+        minimum=_SECOND,
+        maximum=_LONGEST_MS,
+        doc="How long the committed offsets of an empty group are kept.",
+    )
+    offset_metadata_max_bytes: int = fields.size_bytes(
+        4 * _KIB, maximum=_MIB, doc="Longest note a member may store with an offset."
+    )
+
+    def faults(self) -> Iterable[Fault]:
+        """Yield what does not go together."""
+        if self.min_session_timeout_ms > self.max_session_timeout_ms:
+            expected = "no more than groups.max_session_timeout_ms"
+            yield Fault("min_session_timeout_ms", self.min_session_timeout_ms, expected)
+
+
+@attrs.frozen(kw_only=True)
+class ProducerSettings:
+    """Idempotent producers."""
+
+    id_expiration_ms: int = fields.duration_ms(
+        _DAY,
+        minimum=_SECOND,
+        maximum=_LONGEST_MS,
+        doc="How long a partition remembers an idempotent producer that is silent.",
+    )
+    id_block_size: int = fields.integer(
+        1000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="ids",
+        doc="Producer ids reserved on disk at a time; the rest of a block is skipped at a restart.",
+    )
+    max_per_partition: int = fields.integer(
+        10_000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="producers",
+        doc="Idempotent producers a partition remembers at most, the longest silent forgotten first.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class LimitSettings:
+    """What clients may take of the broker."""
+
+    max_connections: int = fields.integer(
+        10_000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="connections",
+        doc="Connections at most, all listeners together; further ones are closed at once.",
+    )
+    max_connections_per_address: int = fields.integer(
+        5000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="connections",
+        doc="Connections at most from one peer address.",
+    )
+    max_request_bytes: int = fields.size_bytes(
+        100 * _MIB, minimum=_KIB, maximum=_MAX_I32, doc="Largest request; a larger one closes its connection."
+    )
+    in_flight_bytes: int = fields.size_bytes(
+        256 * _MIB,
+        minimum=_MIB,
+        maximum=_LARGEST_BYTES,
+        doc="Bytes of requests received and not yet answered, all connections; above it reading pauses.",
+    )
+    partial_frame_seconds: int = fields.integer(
+        30,
+        minimum=1,
+        maximum=86_400,
+        unit="seconds",
+        doc="How long a peer may take over one request before its connection is closed.",
+    )
+    idle_seconds: int = fields.integer(
+        600,
+        minimum=1,
+        maximum=31_536_000,
+        unit="seconds",
+        doc="How long a connection may be silent before it is closed.",
+    )
+    output_buffer_bytes: int = fields.size_bytes(
+        4 * _MIB,
+        minimum=_KIB,
+        maximum=_GIB,
+        doc="Answers waiting for one slow peer; above it no more of its requests are read.",
+    )
+
+    def faults(self) -> Iterable[Fault]:
+        """Yield what does not go together."""
+        if self.in_flight_bytes < self.max_request_bytes:
+            expected = "no less than limits.max_request_bytes"
+            yield Fault("in_flight_bytes", self.in_flight_bytes, expected)
+
+
+@attrs.frozen(kw_only=True)
+class LoggingSettings:
+    """The log of events, not of messages."""
+
+    level: str = fields.choice(
+        "info",
+        ("debug", "info", "warn", "error", "critical"),
+        reloadable=True,
+        doc="Least important events that are written.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """The whole file."""
+
+    node: NodeSettings = fields.section(NodeSettings, doc="Who this process is.")
+    data_dir: pathlib.Path = fields.path(
+        "./data",
+        doc="Where everything is kept; a relative path counts from the working directory of the process.",
+    )
+    storage: Storage = fields.choice(
+        Storage.FILE, Storage, doc="Keep messages in files, or in memory only and lose them at the end."
+    )
+    durability: Durability = fields.choice(
+        Durability.FSYNC,
+        Durability,
+        doc="What acks=all waits for: the disk (fsync), or the operating system's cache (os).",
+    )
+    partition_channel_buffer_size: int = fields.integer(
+        10_000,
+        minimum=1,
+        maximum=100_000_000,
+        unit="messages",
+        doc="Messages one partition accepts before they are written; a full queue pauses its producers.",
+    )
+    partition_channel_buffer_bytes: int = fields.size_bytes(
+        64 * _MIB,
+        minimum=_KIB,
+        maximum=_LARGEST_BYTES,
+        doc="The same bound in bytes; whichever is reached first counts.",
+    )
+    consumer_channel_buffer_size: int = fields.integer(
+        1000,
+        minimum=1,
+        maximum=10_000_000,
+        unit="messages",
+        doc="Messages pushed to one cursus subscriber and not yet sent, before pushing pauses.",
+    )
+    enable_gzip: bool = fields.flag(False, doc="Whether the body of every cursus request is a gzip stream.")
+    dedup: DedupSettings = fields.section(DedupSettings, doc="Repeats that are not stored again.")
+    topics: TopicSettings = fields.section(TopicSettings, doc="Bounds and defaults of topics.")
+    groups: GroupSettings = fields.section(GroupSettings, doc="Consumer groups.")
+    producers: ProducerSettings = fields.section(ProducerSettings, doc="Idempotent producers.")
+    limits: LimitSettings = fields.section(LimitSettings, doc="What clients may take of the broker.")
+    retention_check_interval_ms: int = fields.duration_ms(
+        5 * _MINUTE,
+        minimum=100,
+        maximum=_DAY,
+        doc="How often over-age segments are rolled and those beyond retention deleted.",
+    )
+    logging: LoggingSettings = fields.section(LoggingSettings, doc="The log of events.")
+    protocols: Mapping[str, Any] = fields.mapping(
+        of=ProtocolSettings, doc="Which protocols are served, by the name of their plugin."
+    )
