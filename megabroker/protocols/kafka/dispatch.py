@@ -1,0 +1,119 @@
+"""Which requests are served, at which versions, and by which handler.
+
+Owns the one list that ApiVersions advertises and that requests are dispatched by, so that nothing is
+advertised that is not implemented. A handler is a module of ``apis`` with ``handle(context, request)``
+returning the response message, or an awaitable of it; it is imported when first asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from megabroker.interfaces import IBroker
+from megabroker.model import Node
+from megabroker.protocols.kafka.schema.fields import Message
+from megabroker.protocols.kafka.schema.registry import APIS, Api
+
+if TYPE_CHECKING:
+    from megabroker.protocols.kafka.settings import KafkaSettings
+
+__all__ = ["SERVED", "Context", "Handler", "Served"]
+
+Handler = Callable[["Context", Any], Message | Awaitable[Message]]
+
+
+@attrs.frozen
+class Context:
+    """What a handler knows besides the request itself.
+
+    Attributes:
+        version: the version of the request, which is also that of the answer.
+        client_id: as the client calls itself; empty when it does not.
+        client_host: where it is, without the port.
+        listener: the name of the listener it is connected to; nodes are told to it by their addresses there.
+    """
+
+    broker: IBroker
+    settings: KafkaSettings
+    key: int
+    version: int
+    client_id: str
+    client_host: str
+    listener: str
+
+    def address(self, node: Node) -> tuple[str, int]:
+        """Return host and port of a node as this client should connect to it."""
+        found = node.address("kafka", self.listener)
+        return ("", -1) if found is None else found
+
+
+@attrs.frozen
+class Served:
+    """One row: an API and what is offered of it.
+
+    Attributes:
+        first_version: lowest version advertised; those without a schema are answered by the connection.
+    """
+
+    api: Api
+    first_version: int
+    last_version: int
+    module: str
+
+    @property
+    def handler(self) -> Handler:
+        """The handler; imports its module at first use."""
+        return _handler(self.module)
+
+
+@functools.cache
+def _handler(module: str) -> Handler:
+    handle: Handler = importlib.import_module(f"megabroker.protocols.kafka.apis.{module}").handle
+    return handle
+
+
+# key, first and last version advertised, module of ``apis``; Produce and Fetch are the connection's own.
+_ROWS: Final = """
+0   0 13  k00_produce
+1   4 18  k01_fetch
+2   0 10  k02_list_offsets
+3   0 13  k03_metadata
+8   0 10  k08_offset_commit
+9   0 10  k09_offset_fetch
+10  0  6  k10_find_coordinator
+11  0  9  k11_join_group
+12  0  4  k12_heartbeat
+13  0  5  k13_leave_group
+14  0  5  k14_sync_group
+15  0  6  k15_describe_groups
+16  0  5  k16_list_groups
+18  0  4  k18_api_versions
+19  0  7  k19_create_topics
+20  0  6  k20_delete_topics
+22  0  5  k22_init_producer_id
+23  2  4  k23_offset_for_leader_epoch
+32  0  4  k32_describe_configs
+37  0  3  k37_create_partitions
+42  0  2  k42_delete_groups
+47  0  0  k47_offset_delete
+60  0  2  k60_describe_cluster
+75  0  0  k75_describe_topic_partitions
+"""
+
+
+def _table() -> dict[int, Served]:
+    rows = {}
+    for row in _ROWS.strip().splitlines():
+        key, first, last, module = row.split()
+        rows[int(key)] = Served(APIS[int(key)], int(first), int(last), module)
+    return rows
+
+
+SERVED: Final[Mapping[int, Served]] = MappingProxyType(_table())
+"""Every request served, by key."""

@@ -1,0 +1,26 @@
+"""What can be configured of the Kafka protocol."""
+
+from __future__ import annotations
+
+import attrs
+
+from megabroker.config import fields
+from megabroker.config.protocol import ProtocolSettings
+
+__all__ = ["KafkaSettings"]
+
+
+@attrs.frozen(kw_only=True)
+class KafkaSettings(ProtocolSettings):
+    """The section ``protocols.kafka``."""
+
+    max_fetch_bytes: int = fields.size_bytes(
+        57_671_680,
+        minimum=1024,
+        maximum=1 << 30,
+        doc="Most bytes of records in one fetch answer, whatever the client asks for; Kafka's fetch.max.bytes.",
+        reloadable=True,
+    )
+    max_fetch_wait_ms: int = fields.duration_ms(
+        60_000, minimum=0, maximum=600_000, doc="Longest time a fetch waits for data.", reloadable=True
+    )
