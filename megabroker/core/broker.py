@@ -1,0 +1,56 @@
+"""The broker as protocols see it: the core's services held together, without behaviour of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from megabroker.core.producer_ids import ProducerIds
+from megabroker.interfaces import IBroker, IDedup, IGroupService, IPlacement, ITopicService
+
+__all__ = ["Broker"]
+
+
+@implementer(IBroker)
+class Broker:
+    """What every protocol is handed; see ``IBroker`` for the attributes.
+
+    Args:
+        now_ms: the time in epoch milliseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster_id: str,
+        topics: ITopicService,
+        groups: IGroupService,
+        dedup: IDedup,
+        placement: IPlacement,
+        producer_ids: ProducerIds,
+        settings: Any,
+        reactor: Any,
+        admission: Any,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.cluster_id = cluster_id
+        self.topics = topics
+        self.groups = groups
+        self.dedup = dedup
+        self.placement = placement
+        self.settings = settings
+        self.reactor = reactor
+        self.admission = admission
+        self._producer_ids = producer_ids
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        """Return the time in epoch milliseconds."""
+        return self._now_ms()
+
+    def allocate_producer_id(self) -> Deferred[int]:
+        """Fire with a producer id never given out before; fail with StorageError."""
+        return self._producer_ids.allocate()

@@ -1,0 +1,397 @@
+"""One partition that this node leads: the bounded queue, the log behind it, and everybody who waits on it.
+
+The queue *is* the range of offsets accepted and not yet written, ``log.next_offset - log.written_offset``
+messages and ``log.pending_bytes`` bytes: nothing is held twice and nothing is dropped. Owns the waiters for
+room, for acknowledgement and for the high watermark, and the producer table. Never touches files, never
+waits, and never makes a Deferred: a produce request passes through ``append`` as one call with the caller's
+own callback.
+
+Invariants: ``done`` is called exactly once for every accepted batch, in offset order, never inside
+``append``; waiters for room are served in the order of asking, the head of the line first even if a later
+one would fit; the high watermark never passes what ``durability`` promises.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from megabroker.core.producers import ProducerTable
+from megabroker.core.topic_configs import TopicPolicy
+from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
+from megabroker.interfaces import ILog, ILogListener, ILogStore, IPartition
+from megabroker.model import (
+    Acks,
+    BatchHeader,
+    Durability,
+    ReadResult,
+    TimestampType,
+    Topic,
+    TopicPartition,
+)
+
+__all__ = ["Done", "PartitionService", "PartitionSettings"]
+
+Done = Callable[[BrokerError | None], None]
+
+_log = Logger()
+
+_UNLIMITED = 2**63 - 1
+_TRANSACTIONAL_OR_CONTROL = 16 | 32
+
+
+@attrs.frozen
+class PartitionSettings:
+    """What holds for every partition of this broker.
+
+    Attributes:
+        partition_channel_buffer_size: messages accepted and not yet written, per partition.
+        partition_channel_buffer_bytes: the same in bytes.
+        durability: what ``Acks.DURABLE`` and the high watermark wait for.
+        producer_id_expiration_ms: silence after which an idempotent producer is forgotten.
+        max_producers: idempotent producers remembered per partition.
+    """
+
+    partition_channel_buffer_size: int = 10_000
+    partition_channel_buffer_bytes: int = 64 << 20
+    durability: Durability = Durability.FSYNC
+    producer_id_expiration_ms: int = 86_400_000
+    max_producers: int = 100_000
+
+
+@implementer(IPartition, ILogListener)
+class PartitionService:
+    """The partition ``index`` of ``topic``; of no use before ``open``.
+
+    Args:
+        reactor: a clock, for turns.
+        now_ms: the time in epoch milliseconds.
+
+    Attributes:
+        waited_for_room: how often a producer found the queue full; counts
+            ``partition_channel_buffer_size`` and ``partition_channel_buffer_bytes`` biting.
+    """
+
+    log: ILog
+
+    def __init__(
+        self,
+        topic: Topic,
+        index: int,
+        policy: TopicPolicy,
+        settings: PartitionSettings,
+        reactor: Any,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.topic = topic
+        self.index = index
+        self.leader_epoch = 0
+        self.high_watermark = 0
+        self.producers = ProducerTable(settings.max_producers)
+        self.waited_for_room = 0
+        self._settings = settings
+        self._fsync = settings.durability is Durability.FSYNC
+        self._max_messages = settings.partition_channel_buffer_size
+        self._max_bytes = settings.partition_channel_buffer_bytes
+        self._reactor = reactor
+        self._now_ms = now_ms
+        self._refusal: Callable[[], BrokerError] | None = None
+        self._closed = False
+        self._written: deque[tuple[int, Done]] = deque()
+        self._durable: deque[tuple[int, Done]] = deque()
+        self._room: deque[Callable[[], None]] = deque()
+        self._waking = False
+        self._asked_again = False
+        self._watchers: dict[object, Callable[[], None]] = {}
+        self._obey(policy)
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        """Name and number."""
+        return TopicPartition(self.topic.name, self.index)
+
+    @property
+    def start_offset(self) -> int:
+        """First readable offset."""
+        return self.log.start_offset
+
+    @property
+    def last_stable_offset(self) -> int:
+        """The high watermark, for as long as there are no transactions."""
+        return self.high_watermark
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    def open(self, store: ILogStore) -> None:
+        """Open or recover the log. Blocking, in any one thread. Raises StorageError."""
+        self.log = store.log(self.topic, self.index, self.policy.log, self, self.producers)
+        self.high_watermark = self._visible(self.log.written_offset, self.log.durable_offset)
+
+    def configure(self, topic: Topic, policy: TopicPolicy) -> None:
+        """Follow a changed topic from the next batch on."""
+        self.topic = topic
+        self._obey(policy)
+        self.log.settings = policy.log
+
+    def refuse(self, error: Callable[[], BrokerError]) -> None:
+        """Answer every further append with ``error()``; what was accepted still completes."""
+        self._refusal = error
+        self._wake_room()
+
+    def close(self, error: Callable[[], BrokerError]) -> None:
+        """Refuse everything, answer everybody who waits; the log itself belongs to the store."""
+        if self._closed:
+            return
+        self._closed = True
+        self._refusal = error
+        for done in self._take_waiters(-1):
+            self._call(done, error())
+        self._wake_room()
+        self._tell_watchers()
+        self._watchers.clear()
+
+    def sweep(self, now_ms: int) -> int:
+        """Enforce retention and forget silent producers; return how many segments went.
+
+        Raises:
+            StorageError: a segment could not be rolled or dropped.
+        """
+        if self._closed:
+            return 0
+        self.producers.expire(now_ms, self._settings.producer_id_expiration_ms)
+        return self.log.enforce_retention(now_ms)
+
+    def _obey(self, policy: TopicPolicy) -> None:
+        self.policy = policy
+        self._max_message_bytes = policy.max_message_bytes
+        self._stamps = policy.timestamp_type is TimestampType.LOG_APPEND_TIME
+        self._before_ms = policy.timestamp_before_max_ms
+        self._after_ms = policy.timestamp_after_max_ms
+        self._checks_time = not self._stamps and min(self._before_ms, self._after_ms) < _UNLIMITED
+
+    def _visible(self, written_offset: int, durable_offset: int) -> int:
+        return durable_offset if self._fsync else written_offset
+
+    # --- the queue ----------------------------------------------------------------------------------
+
+    def has_room(self, messages: int, size_bytes: int) -> bool:
+        """Whether a batch fits now. An empty queue has room for any one batch, and a closed partition
+        for everything (``append`` then says why not); a full one has none for a newcomer while others wait.
+        """
+        if self._refusal is not None:
+            return True
+        if self._room and not self._waking:
+            return False
+        log = self.log
+        pending = log.next_offset - log.written_offset
+        return not pending or (
+            pending + messages <= self._max_messages and log.pending_bytes + size_bytes <= self._max_bytes
+        )
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back once when the queue has drained; the callback asks ``has_room`` again.
+
+        Whoever is called, finds too little room and asks again keeps the head of the line.
+        """
+        self.waited_for_room += 1
+        if self._refusal is not None:
+            self._reactor.callLater(0, self._call, callback)
+        elif self._waking:
+            self._asked_again = True
+            self._room.appendleft(callback)
+        else:
+            self._room.append(callback)
+
+    def _wake_room(self) -> None:
+        room = self._room
+        if not room or self._waking:
+            return
+        log = self.log
+        self._waking = True
+        try:
+            while room:
+                if self._refusal is None:
+                    pending = log.next_offset - log.written_offset
+                    if pending and (pending >= self._max_messages or log.pending_bytes >= self._max_bytes):
+                        break
+                self._asked_again = False
+                self._call(room.popleft())
+                if self._asked_again:
+                    break
+        finally:
+            self._waking = False
+
+    # --- append -------------------------------------------------------------------------------------
+
+    def append(self, header: BatchHeader, data: bytearray | memoryview, acks: Acks, done: Done | None) -> int:
+        """Accept one batch; see ``IPartition``.
+
+        Raises:
+            RequestError: MESSAGE_TOO_LARGE, INVALID_RECORD, INVALID_TIMESTAMP, UNKNOWN_TOPIC.
+            StateError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE, SHUTTING_DOWN.
+            StorageError: the log does not take it.
+        """
+        if self._refusal is not None:
+            raise self._refusal()
+        if header.batch_length + 12 > self._max_message_bytes:
+            raise RequestError(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                f"a batch of {header.size_bytes} bytes; {self.topic.name} takes {self._max_message_bytes}",
+            )
+        if header.attributes & _TRANSACTIONAL_OR_CONTROL:
+            raise _not_plain(header)
+        if header.record_count != header.last_offset_delta + 1 or header.record_count < 1:
+            raise RequestError(
+                ErrorCode.INVALID_RECORD,
+                f"{header.record_count} records with a last offset delta of {header.last_offset_delta}",
+            )
+        append_time_ms = None
+        if self._stamps:
+            append_time_ms = self._now_ms()
+        elif self._checks_time:
+            self._check_time(header)
+        if header.producer_id < 0:
+            base_offset = self.log.append(header, data, self.leader_epoch, append_time_ms)
+        else:
+            repeat = self.producers.check(header)
+            if repeat is not None:
+                if done is not None:
+                    self._wait_for_repeat(repeat[3] + 1, acks, done)
+                return repeat[2]
+            base_offset = self.log.append(header, data, self.leader_epoch, append_time_ms)
+            self.producers.accepted(header, base_offset, self._now_ms())
+        if done is not None:
+            if acks == 1 or (acks == -1 and not self._fsync):
+                self._written.append((base_offset + header.record_count, done))
+            elif acks:
+                self._durable.append((base_offset + header.record_count, done))
+            else:
+                self._reactor.callLater(0, self._call, done, None)
+        return base_offset
+
+    def _check_time(self, header: BatchHeader) -> None:
+        now_ms = self._now_ms()
+        if header.max_timestamp - now_ms > self._after_ms:
+            raise RequestError(
+                ErrorCode.INVALID_TIMESTAMP,
+                f"timestamp {header.max_timestamp} lies more than {self._after_ms} ms in the future",
+            )
+        if 0 <= header.base_timestamp < now_ms - self._before_ms:
+            raise RequestError(
+                ErrorCode.INVALID_TIMESTAMP,
+                f"timestamp {header.base_timestamp} lies more than {self._before_ms} ms in the past",
+            )
+
+    def _wait_for_repeat(self, end_offset: int, acks: Acks, done: Done) -> None:
+        durable = acks == Acks.DURABLE and self._fsync
+        reached = self.log.durable_offset if durable else self.log.written_offset
+        if acks == Acks.NONE or end_offset <= reached:
+            self._reactor.callLater(0, self._call, done, None)
+            return
+        waiters = self._durable if durable else self._written
+        place = len(waiters)
+        while place and waiters[place - 1][0] > end_offset:
+            place -= 1
+        waiters.insert(place, (end_offset, done))
+
+    # --- what the log tells -------------------------------------------------------------------------
+
+    def progressed(self, written_offset: int, durable_offset: int) -> None:
+        """Answer who waited for these offsets, in offset order, then show them, then make room."""
+        if self._closed:
+            return
+        visible = self._visible(written_offset, durable_offset)
+        self.producers.settled(visible)
+        advanced = visible > self.high_watermark
+        if advanced:
+            self.high_watermark = visible
+        written, durable = self._written, self._durable
+        while True:
+            if written and written[0][0] <= written_offset:
+                if durable and durable[0][0] < written[0][0] and durable[0][0] <= durable_offset:
+                    done = durable.popleft()[1]
+                else:
+                    done = written.popleft()[1]
+            elif durable and durable[0][0] <= durable_offset:
+                done = durable.popleft()[1]
+            else:
+                break
+            try:
+                done(None)
+            except Exception:  # noqa: BLE001 - the others behind it must still be answered
+                _log.failure("acknowledgement-failed", partition=str(self.topic_partition))
+        if advanced and self._watchers:
+            self._tell_watchers()
+        self._wake_room()
+
+    def failed(self, from_offset: int, error: BrokerError) -> None:
+        """Take back everything from ``from_offset`` on and say so to those who waited for it."""
+        if self._closed:
+            return
+        _log.error(
+            "write-failed", partition=str(self.topic_partition), from_offset=from_offset, error=error.message
+        )
+        self.producers.rollback(from_offset)
+        self.high_watermark = min(self.high_watermark, from_offset)
+        for done in self._take_waiters(from_offset):
+            self._call(done, error)
+        self._wake_room()
+
+    def _take_waiters(self, from_offset: int) -> list[Done]:
+        taken: list[tuple[int, Done]] = []
+        for waiters in (self._written, self._durable):
+            while waiters and waiters[-1][0] > from_offset:
+                taken.append(waiters.pop())
+        taken.reverse()
+        taken.sort(key=_end_offset)
+        return [done for _, done in taken]
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    def read(self, offset: int, max_bytes: int, *, committed: bool = False) -> ReadResult:
+        """Read batches below the high watermark (or last stable offset). Raises as ``ILog.read``."""
+        if self._closed and self._refusal is not None:
+            raise self._refusal()
+        end_offset = self.last_stable_offset if committed else self.high_watermark
+        return self.log.read(offset, max_bytes, end_offset)
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back at every advance of the high watermark and on closing; return the cancel function."""
+        key = object()
+        watchers = self._watchers
+        watchers[key] = callback
+        if self._closed:
+            self._reactor.callLater(0, self._tell_watchers)
+
+        def cancel() -> None:
+            watchers.pop(key, None)
+
+        return cancel
+
+    def _tell_watchers(self) -> None:
+        watchers = self._watchers
+        for key in list(watchers):
+            callback = watchers.get(key)
+            if callback is not None:
+                self._call(callback)
+
+    def _call(self, callback: Callable[..., None], *args: object) -> None:
+        try:
+            callback(*args)
+        except Exception:  # noqa: BLE001 - one waiter's fault must not starve the others
+            _log.failure("callback-failed", partition=str(self.topic_partition))
+
+
+def _end_offset(waiter: tuple[int, Done]) -> int:
+    return waiter[0]
+
+
+def _not_plain(header: BatchHeader) -> BrokerError:
+    if header.is_control:
+        return RequestError(ErrorCode.INVALID_RECORD, "clients may not write control batches")
+    return StateError(ErrorCode.INVALID_TXN_STATE, "the batch belongs to a transaction that was never begun")

@@ -1,0 +1,89 @@
+"""Producer ids: numbers never given out twice, taken from the metadata store in blocks.
+
+Owns the row ``producer_ids/next``, the first id no block has claimed. A block is handed out only after
+the row behind it is committed, so a crash wastes at most the rest of a block and repeats nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+from megabroker.errors import ErrorCode, StorageError
+from megabroker.interfaces import IMetadataStore
+from megabroker.model import Change
+
+__all__ = ["ProducerIds"]
+
+_TABLE = "producer_ids"
+_KEY = "next"
+_MAX_ID = 2**63 - 1
+
+
+class ProducerIds:
+    """Gives out producer ids.
+
+    Args:
+        block_size: ids claimed with one write.
+    """
+
+    def __init__(self, metadata: IMetadataStore, block_size: int = 1000) -> None:
+        self._metadata = metadata
+        self._block_size = block_size
+        self._next = 0
+        self._end = 0
+        self._claiming = False
+        self._waiting: deque[Deferred[int]] = deque()
+
+    def load(self) -> None:
+        """Read where the last block ended. Blocking.
+
+        Raises:
+            StorageError: the row cannot be read or is no id.
+        """
+        first = self._metadata.rows(_TABLE).get(_KEY, 0)
+        if not isinstance(first, int) or not 0 <= first <= _MAX_ID:
+            raise StorageError(
+                ErrorCode.STORAGE, f"metadata row {_TABLE}/{_KEY} holds {first!r}, no id", retriable=False
+            )
+        self._next = self._end = first
+
+    def allocate(self) -> Deferred[int]:
+        """Fire with a fresh id, at once while a block lasts; fail with StorageError."""
+        if self._next < self._end and not self._waiting:
+            return succeed(self._take())
+        if self._end > _MAX_ID - self._block_size:
+            return fail(StorageError(ErrorCode.STORAGE, "producer ids are used up", retriable=False))
+        waiting: Deferred[int] = Deferred()
+        self._waiting.append(waiting)
+        self._claim()
+        return waiting
+
+    def _take(self) -> int:
+        taken = self._next
+        self._next += 1
+        return taken
+
+    def _claim(self) -> None:
+        if self._claiming:
+            return
+        self._claiming = True
+        end = self._end + self._block_size
+        committed = self._metadata.write([Change(_TABLE, _KEY, end)])
+        committed.addCallbacks(self._claimed, self._not_claimed, callbackArgs=(end,))
+
+    def _claimed(self, _: None, end: int) -> None:
+        self._claiming = False
+        self._end = end
+        while self._waiting and self._next < end:
+            self._waiting.popleft().callback(self._take())
+        if self._waiting:
+            self._claim()
+
+    def _not_claimed(self, failure: Failure) -> None:
+        self._claiming = False
+        waiting, self._waiting = self._waiting, deque()
+        for one in waiting:
+            one.errback(failure)

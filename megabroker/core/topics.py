@@ -1,0 +1,494 @@
+"""Topics: which there are, what is set on them, and the partitions this node leads.
+
+Owns the metadata table ``topics`` (name -> id, partitions, configs) and one ``PartitionService`` per
+partition led here. The row is the truth and comes first: a topic exists when its row is committed, logs are
+made to follow it, and a crash in between heals at the next ``load``, which creates what is missing and, by
+the table ``deleted_topics``, removes what was left over. Directories in the store that no row explains are
+left alone, and no topic is created over them.
+
+Changes to one topic happen one after the other, in the order of asking. Never blocks the reactor for long:
+many logs are opened through the injected runner, retention is enforced in slices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+from uuid import UUID, uuid4
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, ensureDeferred, execute
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from megabroker.core.partitions import PartitionService, PartitionSettings
+from megabroker.core.topic_configs import TopicConfigs
+from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError, StorageError
+from megabroker.interfaces import ILogStore, IMetadataStore, IPlacement, ITopicService
+from megabroker.model import Change, Topic, TopicPartition
+
+__all__ = ["TopicLimits", "TopicService"]
+
+_log = Logger()
+
+_TOPICS = "topics"
+_DELETED = "deleted_topics"
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
+_OPENED_AT_ONCE = 16
+_RETENTION_SLICE = 32
+
+Runner = Callable[..., Deferred[Any]]
+
+_Slot = PartitionService | StorageError | None
+"""A partition's place: served here, out of order, or led by another node."""
+
+
+@attrs.frozen
+class TopicLimits:
+    """Bounds on what clients may create, and how often retention is enforced.
+
+    Attributes:
+        max_topics: topics on this broker.
+        max_partitions: partitions on this broker, of all topics together.
+    """
+
+    max_topics: int = 10_000
+    max_partitions: int = 20_000
+    retention_check_interval_ms: int = 300_000
+
+
+@implementer(ITopicService)
+class TopicService(Service):
+    """All topics.
+
+    Args:
+        configs: the configuration table with this broker's defaults.
+        partition_settings: what holds for every partition.
+        now_ms: the time in epoch milliseconds.
+        run: calls a function in a thread and fires with its result; the default calls it in place.
+
+    Attributes:
+        strays: partitions found in the store that no topic explains.
+    """
+
+    name = "topics"
+
+    def __init__(
+        self,
+        *,
+        store: ILogStore,
+        metadata: IMetadataStore,
+        placement: IPlacement,
+        configs: TopicConfigs,
+        limits: TopicLimits,
+        partition_settings: PartitionSettings,
+        reactor: Any,
+        now_ms: Callable[[], int],
+        run: Runner = execute,
+    ) -> None:
+        self.configs = configs
+        self.limits = limits
+        self.strays: set[TopicPartition] = set()
+        self._store = store
+        self._metadata = metadata
+        self._placement = placement
+        self._partition_settings = partition_settings
+        self._reactor = reactor
+        self._now_ms = now_ms
+        self._run = run
+        self._topics: dict[str, Topic] = {}
+        self._by_id: dict[UUID, Topic] = {}
+        self._partitions: dict[str, list[_Slot]] = {}
+        self._coming: dict[str, int] = {}
+        self._to_remove: dict[str, tuple[str, int]] = {}
+        self._locks: dict[str, DeferredLock] = {}
+        self._opening = DeferredLock()
+        self._deleted_callbacks: list[Callable[[str], None]] = []
+        self._retention = LoopingCall(self._start_sweep)
+        self._retention.clock = reactor
+        self._slice: Any = None
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the topics and open their logs. Blocking, before the service starts.
+
+        A partition whose log cannot be opened answers StorageError; the others serve.
+
+        Raises:
+            StorageError: the metadata cannot be read.
+        """
+        self._to_remove = {
+            key: (str(row["name"]), int(row["partitions"]))
+            for key, row in self._metadata.rows(_DELETED).items()
+        }
+        for name, row in self._metadata.rows(_TOPICS).items():
+            topic = _from_row(name, row)
+            self._publish(topic, self._open_logs(topic, 0, topic.partitions))
+        leftovers = {
+            (TopicPartition(name, index), UUID(hex=key))
+            for key, (name, partitions) in self._to_remove.items()
+            for index in range(partitions)
+        }
+        for topic_partition, topic_id in self._store.partitions():
+            known = self._topics.get(topic_partition.topic)
+            if known is not None and topic_partition.partition < known.partitions:
+                continue
+            if (topic_partition, topic_id) not in leftovers:
+                self.strays.add(topic_partition)
+        if self.strays:
+            _log.warn(
+                "stray-partitions",
+                count=len(self.strays),
+                some=", ".join(str(one) for one in sorted(self.strays)[:10]),
+            )
+
+    def startService(self) -> None:
+        """Finish deletions that a crash cut short, and begin to enforce retention."""
+        super().startService()  # type: ignore[no-untyped-call]
+        for key, (name, partitions) in list(self._to_remove.items()):
+            known = self._topics.get(name)
+            first = 0 if known is None else known.partitions
+            gone = [TopicPartition(name, index) for index in range(first, partitions)]
+            self._serialised(name, partial(self._remove_logs, key, gone)).addErrback(_log_failure)
+        interval_s = self.limits.retention_check_interval_ms / 1000
+        self._retention.start(interval_s, now=False).addErrback(_log_failure)
+
+    def stopService(self) -> Deferred[None]:
+        """Refuse new batches, let accepted ones reach the disk, answer everybody; fire when done."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._retention.running:
+            self._retention.stop()
+        if self._slice is not None and self._slice.active():
+            self._slice.cancel()
+        serving = self._serving()
+        for partition in serving:
+            partition.refuse(_shutting_down)
+        flushed = DeferredList([partition.log.flush() for partition in serving], consumeErrors=True)
+
+        def close(results: list[tuple[bool, Any]]) -> None:
+            for (good, result), partition in zip(results, serving, strict=True):
+                if not good:
+                    _log.failure("flush-failed", failure=result, partition=str(partition.topic_partition))
+                partition.close(_shutting_down)
+
+        return flushed.addCallback(close)
+
+    # --- asking -------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Topic | None:
+        """Return a topic by name."""
+        return self._topics.get(name)
+
+    def get_by_id(self, topic_id: UUID) -> Topic | None:
+        """Return a topic by id."""
+        return self._by_id.get(topic_id)
+
+    def all(self) -> Sequence[Topic]:
+        """Return every topic, by name."""
+        return [self._topics[name] for name in sorted(self._topics)]
+
+    def partition(self, topic: str, index: int) -> PartitionService:
+        """Return a partition that this node leads.
+
+        Raises:
+            RequestError: UNKNOWN_TOPIC or UNKNOWN_PARTITION.
+            StateError: NOT_LEADER.
+            StorageError: its log is out of order.
+        """
+        partitions = self._partitions.get(topic)
+        if partitions is None:
+            raise _unknown_topic(topic)
+        if not 0 <= index < len(partitions):
+            raise RequestError(
+                ErrorCode.UNKNOWN_PARTITION,
+                f"topic {topic} has partitions 0 to {len(partitions) - 1}, not {index}",
+                retriable=True,
+            )
+        found = partitions[index]
+        if isinstance(found, PartitionService):
+            return found
+        if found is None:
+            raise StateError(
+                ErrorCode.NOT_LEADER, f"another node leads partition {index} of {topic}", retriable=True
+            )
+        raise StorageError(found.code, found.message, retriable=found.retriable)
+
+    def config(self, name: str, key: str) -> str:
+        """Return one effective topic configuration value by Kafka's name, defaults included."""
+        return self.configs.effective(self._known(name).configs, key)
+
+    def on_deleted(self, callback: Callable[[str], None]) -> None:
+        """Have ``callback(name)`` called after every deletion of a topic."""
+        self._deleted_callbacks.append(callback)
+
+    # --- changing -----------------------------------------------------------------------------------
+
+    def validate(self, name: str, partitions: int, configs: Mapping[str, str | None]) -> None:
+        """Raise RequestError or StateError if ``create`` would refuse."""
+        if not _NAME.fullmatch(name) or name in (".", ".."):
+            raise RequestError(
+                ErrorCode.INVALID_TOPIC,
+                f"topic name {name[:260]!r}: expected 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', "
+                "and neither '.' nor '..'",
+            )
+        if name in self._topics:
+            raise StateError(ErrorCode.TOPIC_EXISTS, f"topic {name} exists")
+        if partitions < 1:
+            raise RequestError(ErrorCode.INVALID_PARTITIONS, f"{partitions} partitions: expected at least 1")
+        self.configs.validate(configs)
+        if len(self._topics) + len(self._coming) >= self.limits.max_topics:
+            raise StateError(ErrorCode.TOPIC_LIMIT, f"max_topics is {self.limits.max_topics}")
+        self._check_partition_limit(partitions)
+
+    def create(
+        self, name: str, partitions: int, configs: Mapping[str, str | None] | None = None
+    ) -> Deferred[Topic]:
+        """Create a topic; fire when it is stored and its partitions serve. Fails as ``ITopicService``."""
+        return self._serialised(name, lambda: self._create(name, partitions, configs or {}))
+
+    def create_partitions(self, name: str, total: int) -> Deferred[Topic]:
+        """Grow a topic to ``total`` partitions; fails with INVALID_PARTITIONS when that is no growth."""
+        return self._serialised(name, lambda: self._create_partitions(name, total))
+
+    def delete(self, name: str) -> Deferred[None]:
+        """Delete a topic and its data; fails with UNKNOWN_TOPIC.
+
+        Data that cannot be removed is logged and tried again at the next start: the topic is gone.
+        """
+        return self._serialised(name, lambda: self._delete(name))
+
+    def set_configs(self, name: str, configs: Mapping[str, str]) -> Deferred[Topic]:
+        """Replace what is set on a topic; fails with UNKNOWN_TOPIC or INVALID_CONFIG."""
+        return self._serialised(name, lambda: self._set_configs(name, configs))
+
+    async def _create(self, name: str, partitions: int, configs: Mapping[str, str | None]) -> Topic:
+        self.validate(name, partitions, configs)
+        topic = Topic(
+            name, uuid4(), partitions, {key: value for key, value in configs.items() if value is not None}
+        )
+        self._refuse_strays(topic, 0)
+        self._coming[name] = partitions
+        try:
+            await self._metadata.write([Change(_TOPICS, name, _to_row(topic))])
+            opened = await self._open_new(topic, 0, partitions, Change(_TOPICS, name, None))
+            self._publish(topic, opened)
+        finally:
+            del self._coming[name]
+        return topic
+
+    async def _create_partitions(self, name: str, total: int) -> Topic:
+        former = self._known(name)
+        if total <= former.partitions:
+            raise RequestError(
+                ErrorCode.INVALID_PARTITIONS, f"topic {name} has {former.partitions} partitions already"
+            )
+        self._check_partition_limit(total - former.partitions)
+        topic = attrs.evolve(former, partitions=total)
+        self._refuse_strays(topic, former.partitions)
+        self._coming[name] = total - former.partitions
+        try:
+            await self._metadata.write([Change(_TOPICS, name, _to_row(topic))])
+            undo = Change(_TOPICS, name, _to_row(former))
+            opened = await self._open_new(topic, former.partitions, total, undo)
+            self._publish(topic, [*self._partitions[name], *opened])
+        finally:
+            del self._coming[name]
+        return topic
+
+    async def _set_configs(self, name: str, configs: Mapping[str, str]) -> Topic:
+        topic = attrs.evolve(self._known(name), configs=dict(configs))
+        self.configs.validate(configs)
+        await self._metadata.write([Change(_TOPICS, name, _to_row(topic))])
+        self._publish(topic, self._partitions[name])
+        return topic
+
+    async def _delete(self, name: str) -> None:
+        topic = self._known(name)
+        key = topic.id.hex
+        tombstone = {"name": name, "partitions": topic.partitions}
+        await self._metadata.write([Change(_TOPICS, name, None), Change(_DELETED, key, tombstone)])
+        partitions = self._partitions.pop(name)
+        del self._topics[name], self._by_id[topic.id]
+        for partition in partitions:
+            if isinstance(partition, PartitionService):
+                partition.close(lambda: _unknown_topic(name))
+        for callback in self._deleted_callbacks:
+            try:
+                callback(name)
+            except Exception:  # noqa: BLE001 - the deletion is committed and must be finished
+                _log.failure("deleted-callback-failed", topic=name)
+        self._to_remove[key] = (name, topic.partitions)
+        gone = [TopicPartition(name, i) for i, one in enumerate(partitions) if one is not None]
+        await self._remove_logs(key, gone)
+
+    async def _remove_logs(self, key: str, gone: Sequence[TopicPartition]) -> None:
+        results = await DeferredList([self._store.delete(one) for one in gone], consumeErrors=True)
+        failed = [one for (good, _), one in zip(results, gone, strict=True) if not good]
+        if failed:
+            self.strays.update(failed)
+            first = next(result for good, result in results if not good)
+            _log.failure("delete-failed", failure=first, partitions=", ".join(map(str, failed[:10])))
+            return
+        del self._to_remove[key]
+        try:
+            await self._metadata.write([Change(_DELETED, key, None)])
+        except StorageError as error:
+            _log.error("delete-unfinished", error=error.message)
+
+    # --- logs ---------------------------------------------------------------------------------------
+
+    def _open_logs(self, topic: Topic, first: int, end: int) -> list[_Slot]:
+        opened: list[_Slot] = []
+        policy = self.configs.policy(topic.configs)
+        me = self._placement.me.id
+        for index in range(first, end):
+            topic_partition = TopicPartition(topic.name, index)
+            if self._placement.leader(topic_partition).id != me:
+                opened.append(None)
+                continue
+            partition = PartitionService(
+                topic, index, policy, self._partition_settings, self._reactor, self._now_ms
+            )
+            try:
+                partition.open(self._store)
+            except StorageError as error:
+                _log.error("partition-unavailable", partition=str(topic_partition), error=error.message)
+                opened.append(error)
+            else:
+                opened.append(partition)
+        return opened
+
+    async def _open_new(self, topic: Topic, first: int, end: int, undo: Change) -> list[_Slot]:
+        """Make the logs of a committed row; if one fails, remove the others and take the row back."""
+        opened: list[_Slot]
+        if end - first <= _OPENED_AT_ONCE and not self._opening.locked:
+            opened = self._open_logs(topic, first, end)
+        else:
+            opened = await self._opening.run(self._run, self._open_logs, topic, first, end)
+        error = next((one for one in opened if isinstance(one, StorageError)), None)
+        if error is None:
+            return opened
+        await self._unmake(topic.name, first, opened)
+        try:
+            await self._metadata.write([undo])
+        except StorageError as second:
+            _log.error("create-not-undone", topic=topic.name, error=second.message)
+        raise StorageError(error.code, error.message, retriable=error.retriable)
+
+    async def _unmake(self, name: str, first: int, opened: Sequence[_Slot]) -> None:
+        ours = [(TopicPartition(name, index), one) for index, one in enumerate(opened, first) if one]
+        for _, one in ours:
+            if isinstance(one, PartitionService):
+                one.close(_shutting_down)
+        removed = await DeferredList([self._store.delete(which) for which, _ in ours], consumeErrors=True)
+        for (good, _), (which, one) in zip(removed, ours, strict=True):
+            if not good and isinstance(one, PartitionService):
+                self.strays.add(which)
+
+    def _publish(self, topic: Topic, partitions: list[_Slot]) -> None:
+        policy = self.configs.policy(topic.configs)
+        for partition in partitions:
+            if isinstance(partition, PartitionService):
+                partition.configure(topic, policy)
+        self._topics[topic.name] = topic
+        self._by_id[topic.id] = topic
+        self._partitions[topic.name] = partitions
+
+    def _serving(self) -> list[PartitionService]:
+        return [
+            one
+            for partitions in self._partitions.values()
+            for one in partitions
+            if isinstance(one, PartitionService)
+        ]
+
+    # --- retention ----------------------------------------------------------------------------------
+
+    def _start_sweep(self) -> None:
+        if self._slice is None or not self._slice.active():
+            self._sweep(iter(self._serving()))
+
+    def _sweep(self, partitions: Iterator[PartitionService]) -> None:
+        now_ms = self._now_ms()
+        batch = list(islice(partitions, _RETENTION_SLICE))
+        for partition in batch:
+            try:
+                partition.sweep(now_ms)
+            except Exception:  # noqa: BLE001 - one bad log must not end retention for the others
+                _log.failure("retention-failed", partition=str(partition.topic_partition))
+        if len(batch) == _RETENTION_SLICE:
+            self._slice = self._reactor.callLater(0, self._sweep, partitions)
+
+    # --- small things -------------------------------------------------------------------------------
+
+    def _known(self, name: str) -> Topic:
+        topic = self._topics.get(name)
+        if topic is None:
+            raise _unknown_topic(name)
+        return topic
+
+    def _check_partition_limit(self, more: int) -> None:
+        there = sum(map(len, self._partitions.values())) + sum(self._coming.values())
+        if there + more > self.limits.max_partitions:
+            raise StateError(
+                ErrorCode.TOPIC_LIMIT,
+                f"{more} more partitions: max_partitions is {self.limits.max_partitions}, {there} are in use",
+            )
+
+    def _refuse_strays(self, topic: Topic, first: int) -> None:
+        for one in self.strays:
+            if one.topic == topic.name and first <= one.partition < topic.partitions:
+                raise StorageError(
+                    ErrorCode.STORAGE,
+                    f"the store holds a partition {one} that belongs to no topic: move it away first",
+                    retriable=False,
+                )
+
+    def _serialised(self, name: str, change: Callable[[], Coroutine[Any, Any, Any]]) -> Deferred[Any]:
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = DeferredLock()
+
+        def forget(result: Any) -> Any:
+            if not lock.locked and self._locks.get(name) is lock:
+                del self._locks[name]
+            return result
+
+        return lock.run(lambda: ensureDeferred(change())).addBoth(forget)
+
+
+def _to_row(topic: Topic) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": topic.id.hex, "partitions": topic.partitions, "configs": dict(topic.configs)}
+    if topic.internal:
+        row["internal"] = True
+    return row
+
+
+def _from_row(name: str, row: Any) -> Topic:
+    try:
+        return Topic(
+            name, UUID(hex=row["id"]), int(row["partitions"]), dict(row["configs"]), bool(row.get("internal"))
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            ErrorCode.STORAGE, f"metadata row {_TOPICS}/{name} is damaged: {error!r}", retriable=False
+        ) from error
+
+
+def _unknown_topic(name: str) -> BrokerError:
+    return RequestError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {name[:249]!r}", retriable=True)
+
+
+def _shutting_down() -> BrokerError:
+    return StateError(ErrorCode.SHUTTING_DOWN, "the broker is shutting down", retriable=True)
+
+
+def _log_failure(failure: Failure) -> None:
+    _log.failure("topic-service-failed", failure=failure)
