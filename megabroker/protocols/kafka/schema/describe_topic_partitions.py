@@ -10,7 +10,7 @@ from megabroker.protocols.kafka.schema import fields as f
 __all__ = ["Request", "Response"]
 
 
-class Request(f.Message, key=75, versions="0-0", flexible="0+"):
+class Request(f.Message, key=75, versions="0", flexible="0+"):
     class Topic(f.Struct):
         name: str = f.string()
 
@@ -23,7 +23,7 @@ class Request(f.Message, key=75, versions="0-0", flexible="0+"):
     cursor: Cursor | None = f.struct(Cursor, nullable="0+", default=None)
 
 
-class Response(f.Message, key=75, versions="0-0", flexible="0+"):
+class Response(f.Message, key=75, versions="0", flexible="0+"):
     class Topic(f.Struct):
         class Partition(f.Struct):
             error_code: int = f.int16()

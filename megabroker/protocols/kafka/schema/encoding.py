@@ -33,6 +33,8 @@ class EncoderSource(Source):
 
     def _packed(self, run: list[tuple[str, str]]) -> str:
         codes = "".join(code for code, _ in run)
+        if all(value.lstrip("-").isdigit() for _, value in run):
+            return repr(struct.pack(">" + codes, *(int(value) for _, value in run)))
         pack = self.constant(f"pack_{codes.replace('?', 'o')}", struct.Struct(">" + codes).pack)
         return f"{pack}({', '.join(value for _, value in run)})"
 

@@ -10,7 +10,7 @@ from megabroker.protocols.kafka.schema import fields as f
 __all__ = ["Request", "Response"]
 
 
-class Request(f.Message, key=47, versions="0-0"):
+class Request(f.Message, key=47, versions="0"):
     class Topic(f.Struct):
         class Partition(f.Struct):
             partition_index: int = f.int32()
@@ -22,7 +22,7 @@ class Request(f.Message, key=47, versions="0-0"):
     topics: list[Topic] = f.array(Topic)
 
 
-class Response(f.Message, key=47, versions="0-0"):
+class Response(f.Message, key=47, versions="0"):
     class Topic(f.Struct):
         class Partition(f.Struct):
             partition_index: int = f.int32()
