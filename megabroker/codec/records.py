@@ -290,6 +290,10 @@ def _decode(body: bytes, header: BatchHeader, from_offset: int) -> Iterator[Reco
             if number < 0x80:
                 at += 1
                 timestamp = base_timestamp + ((number >> 1) ^ -(number & 1))
+            elif body[at + 1] < 0x80:
+                number = number & 0x7F | body[at + 1] << 7
+                at += 2
+                timestamp = base_timestamp + ((number >> 1) ^ -(number & 1))
             else:
                 delta, at = read_varlong(body, at, end)
                 timestamp = base_timestamp + delta
@@ -301,6 +305,10 @@ def _decode(body: bytes, header: BatchHeader, from_offset: int) -> Iterator[Reco
             number = body[at]
             if number < 0x80:
                 at += 1
+                delta = (number >> 1) ^ -(number & 1)
+            elif body[at + 1] < 0x80:
+                number = number & 0x7F | body[at + 1] << 7
+                at += 2
                 delta = (number >> 1) ^ -(number & 1)
             else:
                 delta, at = read_varint(body, at, end)
@@ -363,18 +371,28 @@ def _decode_headers(body: bytes, at: int, end: int) -> tuple[tuple[Header, ...],
         raise CorruptBatch(f"{count} headers cannot be in {end - at} bytes")
     headers = []
     for _ in range(count):
-        length, at = read_varint(body, at, end)
+        number = body[at]
+        if number < 0x80:
+            at += 1
+            length = (number >> 1) ^ -(number & 1)
+        else:
+            length, at = read_varint(body, at, end)
         if not 0 <= length <= end - at:
             raise CorruptBatch(f"header key of {length} bytes")
         # As Kafka's own clients do: a key that is no UTF-8 is shown as well as it can be.
         key = body[at : at + length].decode("utf-8", "replace")
         at += length
-        length, at = read_varint(body, at, end)
+        number = body[at]
+        if number < 0x80:
+            at += 1
+            length = (number >> 1) ^ -(number & 1)
+        else:
+            length, at = read_varint(body, at, end)
         if not -1 <= length <= end - at:
             raise CorruptBatch(f"header value of {length} bytes")
         if length < 0:
-            headers.append(Header(key, None))
+            headers.append(_new(Header, (key, None)))
         else:
-            headers.append(Header(key, body[at : at + length]))
+            headers.append(_new(Header, (key, body[at : at + length])))
             at += length
     return tuple(headers), at
