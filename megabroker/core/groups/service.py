@@ -1,0 +1,520 @@
+"""The group coordinator: the automata of all groups, their time, their Deferreds and what is stored of them.
+
+Owns the clock side (one timer wheel), the answers and the table ``groups``; the rules of membership are the
+automaton's, committed offsets are ``offsets``'. Must never decide who is a member.
+
+Table ``groups``, one row per group that had members: key the group id, value ``{"generation": int,
+"protocol_type": str, "empty_since_ms": int or null}``. It is written when a rebalance completes and nobody
+waits for it: members do not survive a restart, so it only keeps generations from being used twice and the
+retention of offsets from starting over.
+
+Invariant: actions are carried out in the order the automata gave them, also when a Deferred's callback
+calls back into the service; every Deferred given out fires exactly once, at the latest in ``stop``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Any
+from uuid import uuid4
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from megabroker.core.groups.actions import Action, Answer, CancelTimer, Persist, SetTimer, TimerKey
+from megabroker.core.groups.automaton import GroupAutomaton, GroupState
+from megabroker.core.groups.errors import refusal, stopped
+from megabroker.core.groups.offsets import CommittedOffsets, OrderedWrites
+from megabroker.core.groups.settings import GroupSettings
+from megabroker.core.timers import TimerHandle, TimerWheel
+from megabroker.errors import BrokerError, ErrorCode
+from megabroker.interfaces import IGroupService, IMetadataStore
+from megabroker.model import (
+    NO_TIMESTAMP,
+    Change,
+    CommittedOffset,
+    GroupDescription,
+    GroupMember,
+    GroupSummary,
+    JoinedGroup,
+    JoinRequest,
+    LeavingMember,
+    SyncedGroup,
+    SyncRequest,
+    TopicPartition,
+)
+
+__all__ = ["GROUPS_TABLE", "GroupService", "SubscribedTopics", "new_member_id"]
+
+GROUPS_TABLE = "groups"
+
+SubscribedTopics = Callable[[str, bytes], Set[str] | None]
+"""(protocol type, one member's metadata) -> the topics it subscribes to, None when that cannot be told."""
+
+_log = Logger()
+
+
+def new_member_id(prefix: str) -> str:
+    """Return a member id never given out before, beginning with the client's or instance's name."""
+    return f"{prefix}-{uuid4()}"
+
+
+class _Group:
+    """One automaton and what the service keeps for it."""
+
+    __slots__ = ("automaton", "dead", "empty_since_ms", "group_id", "timers")
+
+    def __init__(self, group_id: str, automaton: GroupAutomaton, empty_since_ms: int) -> None:
+        self.group_id = group_id
+        self.automaton = automaton
+        self.empty_since_ms = empty_since_ms
+        self.timers: dict[TimerKey, TimerHandle] = {}
+        self.dead = False
+
+
+@implementer(IGroupService)
+class GroupService:
+    """All classic groups this broker coordinates.
+
+    Args:
+        clock: source of time and delayed calls.
+        topic_exists: whether a partition's offsets may be committed.
+        subscribed_topics: reads a member's subscription; without it the offsets of a group that has
+            members cannot be deleted. May be assigned later.
+        new_member_id: makes a fresh id of a client's or instance's name.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        metadata: IMetadataStore,
+        settings: GroupSettings,
+        topic_exists: Callable[[TopicPartition], bool],
+        *,
+        subscribed_topics: SubscribedTopics | None = None,
+        new_member_id: Callable[[str], str] = new_member_id,
+    ) -> None:
+        self.settings = settings
+        self.subscribed_topics = subscribed_topics
+        self._metadata = metadata
+        self._topic_exists = topic_exists
+        self._new_member_id = new_member_id
+        self._timers = TimerWheel(clock)
+        self._writes = OrderedWrites(metadata)
+        self._offsets = CommittedOffsets(self._writes)
+        self._groups: dict[str, _Group] = {}
+        self._actions: deque[tuple[_Group, Action]] = deque()
+        self._acting = False
+        self._stopped = False
+
+    # --- life of the service ----------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read what the store holds and begin to look for expired offsets. Blocking; call once, first."""
+        now_ms = self._timers.now_ms()
+        self._offsets.load(self._metadata.rows("group_offsets"))
+        for group_id, row in self._metadata.rows(GROUPS_TABLE).items():
+            try:
+                automaton = GroupAutomaton(self.settings, int(row["generation"]), str(row["protocol_type"]))
+                since_ms = row.get("empty_since_ms")
+                since_ms = now_ms if since_ms is None else int(since_ms)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                _log.error("unreadable group {group!r}: {error}", group=group_id, error=error)
+                continue
+            self._groups[group_id] = _Group(group_id, automaton, since_ms)
+        for group_id in self._offsets.groups():
+            self._ensure(group_id)
+        self._expire_later()
+
+    def stop(self) -> None:
+        """Answer all who wait with NOT_COORDINATOR and refuse everything from now on.
+
+        Commits already written to the store are still answered by it.
+        """
+        self._stopped = True
+        for group in list(self._groups.values()):
+            group.automaton.abandon(stopped)
+            self._carry_out(group)
+        self._timers.stop()
+
+    def _check_running(self) -> None:
+        if self._stopped:
+            raise stopped()
+
+    # --- membership -------------------------------------------------------------------------------
+
+    def join(self, request: JoinRequest) -> Deferred[JoinedGroup]:
+        """See ``IGroupService.join``."""
+        ticket: Deferred[JoinedGroup] = Deferred()
+        error = self._refuse_join(request)
+        if error is not None:
+            ticket.errback(error)
+            return ticket
+        fresh_id = "" if request.member_id else self._new_member_id(request.instance_id or request.client_id)
+        group = self._ensure(request.group_id)
+        group.automaton.join(request, ticket, fresh_id)
+        self._carry_out(group)
+        return ticket
+
+    def _refuse_join(self, request: JoinRequest) -> BrokerError | None:
+        settings = self.settings
+        if self._stopped:
+            return stopped()
+        if not request.group_id:
+            return refusal(ErrorCode.INVALID_GROUP)
+        if (
+            not settings.min_session_timeout_ms
+            <= request.session_timeout_ms
+            <= settings.max_session_timeout_ms
+        ):
+            return refusal(ErrorCode.INVALID_SESSION_TIMEOUT)
+        if request.member_id and request.group_id not in self._groups:
+            return refusal(ErrorCode.UNKNOWN_MEMBER)
+        return None
+
+    def sync(self, request: SyncRequest) -> Deferred[SyncedGroup]:
+        """See ``IGroupService.sync``."""
+        ticket: Deferred[SyncedGroup] = Deferred()
+        try:
+            group = self._group_of_member(request.group_id)
+        except BrokerError as error:
+            ticket.errback(error)
+            return ticket
+        group.automaton.sync(request, ticket)
+        self._carry_out(group)
+        return ticket
+
+    def heartbeat(self, group_id: str, generation: int, member_id: str, instance_id: str | None) -> None:
+        """See ``IGroupService.heartbeat``."""
+        group = self._group_of_member(group_id)
+        try:
+            group.automaton.heartbeat(generation, member_id, instance_id)
+        finally:
+            self._carry_out(group)
+
+    def leave(self, group_id: str, members: Sequence[LeavingMember]) -> Sequence[BrokerError | None]:
+        """See ``IGroupService.leave``."""
+        group = self._group_of_member(group_id)
+        outcomes = group.automaton.leave(members)
+        self._carry_out(group)
+        return outcomes
+
+    def check_member(self, group_id: str, member_id: str, member_epoch: int) -> None:
+        """Raise NOT_COORDINATOR when stopped; members of classic groups have no epoch to check."""
+        self._check_running()
+
+    def _group_of_member(self, group_id: str) -> _Group:
+        self._check_running()
+        if not group_id:
+            raise refusal(ErrorCode.INVALID_GROUP)
+        group = self._groups.get(group_id)
+        if group is None:
+            raise refusal(ErrorCode.UNKNOWN_MEMBER)
+        return group
+
+    # --- committed offsets ------------------------------------------------------------------------
+
+    def commit(
+        self,
+        group_id: str,
+        generation: int,
+        member_id: str,
+        instance_id: str | None,
+        offsets: Mapping[TopicPartition, CommittedOffset],
+    ) -> Deferred[Mapping[TopicPartition, ErrorCode | None]]:
+        """See ``IGroupService.commit``; commits without a commit time get the present."""
+        try:
+            self._check_commit(group_id, generation, member_id, instance_id)
+        except BrokerError as error:
+            return fail(error)
+        now_ms = self._timers.now_ms()
+        outcomes: dict[TopicPartition, ErrorCode | None] = {}
+        accepted: dict[TopicPartition, CommittedOffset] = {}
+        for partition, offset in offsets.items():
+            outcomes[partition] = self._refuse_offset(partition, offset)
+            if outcomes[partition] is None:
+                if offset.commit_time_ms == NO_TIMESTAMP:
+                    offset = offset._replace(commit_time_ms=now_ms)
+                accepted[partition] = offset
+        if not accepted:
+            return succeed(outcomes)
+        stored = self._offsets.commit(group_id, accepted, lambda: self._committed(group_id))
+        return stored.addCallback(lambda _: outcomes)
+
+    def _check_commit(self, group_id: str, generation: int, member_id: str, instance_id: str | None) -> None:
+        """An empty group id is allowed here, as Kafka does for clients that commit without a group."""
+        self._check_running()
+        group = self._groups.get(group_id)
+        if group is None:
+            if generation >= 0:
+                raise refusal(ErrorCode.ILLEGAL_GENERATION)
+            return
+        try:
+            group.automaton.check_commit(generation, member_id, instance_id)
+        finally:
+            self._carry_out(group)
+
+    def _refuse_offset(self, partition: TopicPartition, offset: CommittedOffset) -> ErrorCode | None:
+        if not self._topic_exists(partition):
+            return ErrorCode.UNKNOWN_PARTITION
+        if len(offset.metadata) > self.settings.offset_metadata_max_chars:
+            return ErrorCode.OFFSET_METADATA_TOO_LARGE
+        return None
+
+    def _committed(self, group_id: str) -> None:
+        if not self._stopped:
+            self._ensure(group_id)
+
+    def committed(
+        self, group_id: str, partitions: Iterable[TopicPartition] | None
+    ) -> Mapping[TopicPartition, CommittedOffset]:
+        """See ``IGroupService.committed``."""
+        self._check_running()
+        return self._offsets.get(group_id, partitions)
+
+    def delete_offsets(
+        self, group_id: str, partitions: Sequence[TopicPartition]
+    ) -> Deferred[Mapping[TopicPartition, ErrorCode | None]]:
+        """See ``IGroupService.delete_offsets``."""
+        try:
+            self._check_running()
+            group = self._groups.get(group_id)
+            if group is None:
+                raise refusal(ErrorCode.GROUP_NOT_FOUND)
+            subscribed = self._subscribed(group.automaton)
+            if subscribed is None:
+                raise refusal(ErrorCode.GROUP_NOT_EMPTY)
+        except BrokerError as error:
+            return fail(error)
+        outcomes: dict[TopicPartition, ErrorCode | None] = {}
+        for partition in partitions:
+            if not self._topic_exists(partition):
+                outcomes[partition] = ErrorCode.UNKNOWN_PARTITION
+            elif partition.topic in subscribed:
+                outcomes[partition] = ErrorCode.SUBSCRIBED_TO_TOPIC
+            else:
+                outcomes[partition] = None
+        removed = [partition for partition, outcome in outcomes.items() if outcome is None]
+        if not removed:
+            return succeed(outcomes)
+        stored = self._offsets.remove({group_id: removed}, lambda: None)
+        return stored.addCallback(lambda _: outcomes)
+
+    def _subscribed(self, automaton: GroupAutomaton) -> Set[str] | None:
+        """Return every topic a member subscribes to, None when that cannot be told."""
+        topics: set[str] = set()
+        for member in automaton.members:
+            if self.subscribed_topics is None:
+                return None
+            metadata = member.metadata(automaton.protocol_name) if automaton.protocol_name else b""
+            if not metadata:
+                metadata = member.protocols[0][1]
+            found = self.subscribed_topics(automaton.protocol_type, metadata)
+            if found is None:
+                return None
+            topics |= found
+        return topics
+
+    def topic_deleted(self, topic: str) -> None:
+        """See ``IGroupService.topic_deleted``."""
+        gone = self._offsets.of_topic(topic)
+        if gone:
+            self._offsets.remove(gone, lambda: None).addErrback(_log_failure, "forget a deleted topic")
+
+    def expire(self, now_ms: int) -> int:
+        """Delete offsets past their retention and groups without anything; return how many offsets.
+
+        A group with members keeps the offsets of what it subscribes to; a stable one whose subscription is
+        known loses the others. Without members the retention runs from the last member's leaving or
+        the last commit, whichever is later.
+        """
+        gone: dict[str, list[TopicPartition]] = {}
+        for group in self._groups.values():
+            expired = self._expired(group, now_ms)
+            if expired or not self._offsets.has_any(group.group_id):
+                gone[group.group_id] = expired
+        count = sum(map(len, gone.values()))
+        if count:
+            written = self._offsets.remove(gone, lambda: self._forget_vacant(gone))
+            written.addErrback(_log_failure, "expire offsets")
+        else:
+            self._forget_vacant(gone)
+        return count
+
+    def _expired(self, group: _Group, now_ms: int) -> list[TopicPartition]:
+        automaton = group.automaton
+        subscribed: Set[str] = frozenset()
+        since_ms = 0
+        if automaton.state is GroupState.STABLE:
+            known = self._subscribed(automaton)
+            if known is None:
+                return []
+            subscribed = known
+        elif automaton.state is not GroupState.EMPTY:
+            return []
+        elif automaton.protocol_type:
+            since_ms = group.empty_since_ms
+        expired = []
+        for partition, offset in self._offsets.get(group.group_id).items():
+            deadline_ms = max(since_ms, offset.commit_time_ms) + self.settings.offsets_retention_ms
+            if offset.expire_time_ms != NO_TIMESTAMP:
+                deadline_ms = offset.expire_time_ms
+            if now_ms >= deadline_ms and partition.topic not in subscribed:
+                expired.append(partition)
+        return expired
+
+    def _expire_later(self) -> None:
+        if self.settings.offsets_check_interval_ms > 0:
+            self._timers.call_later(self.settings.offsets_check_interval_ms, self._expire_now)
+
+    def _expire_now(self) -> None:
+        self._expire_later()
+        self.expire(self._timers.now_ms())
+
+    # --- administration ---------------------------------------------------------------------------
+
+    def describe(self, group_id: str) -> GroupDescription:
+        """See ``IGroupService.describe``; metadata is shown in a stable group only."""
+        self._check_running()
+        group = self._groups.get(group_id)
+        if group is None:
+            return GroupDescription(group_id, "Dead", "", "")
+        automaton = group.automaton
+        stable = automaton.state is GroupState.STABLE
+        members = tuple(
+            GroupMember(
+                member.member_id,
+                member.instance_id,
+                member.client_id,
+                member.client_host,
+                member.metadata(automaton.protocol_name) if stable else b"",
+                member.assignment if stable else b"",
+            )
+            for member in automaton.members
+        )
+        protocol_name = (automaton.protocol_name or "") if stable else ""
+        return GroupDescription(
+            group_id, automaton.state.value, automaton.protocol_type, protocol_name, members
+        )
+
+    def all(self) -> Sequence[GroupSummary]:
+        """See ``IGroupService.all``."""
+        self._check_running()
+        return [
+            GroupSummary(group_id, group.automaton.protocol_type, group.automaton.state.value, "classic")
+            for group_id, group in sorted(self._groups.items())
+        ]
+
+    def delete(self, group_id: str) -> Deferred[None]:
+        """See ``IGroupService.delete``; may also fail with StorageError, and then nothing is deleted."""
+        group = self._groups.get(group_id)
+        if self._stopped:
+            return fail(stopped())
+        if group is None:
+            return fail(refusal(ErrorCode.GROUP_NOT_FOUND))
+        if group.automaton.state is not GroupState.EMPTY:
+            return fail(refusal(ErrorCode.GROUP_NOT_EMPTY))
+
+        def applied() -> None:
+            current = self._groups.get(group_id)
+            if current is not None and current.automaton.state is GroupState.EMPTY:
+                self._forget(current)
+
+        rows = [Change(GROUPS_TABLE, group_id, None)]
+        return self._offsets.remove({group_id: self._offsets.known(group_id)}, applied, rows)
+
+    # --- groups coming and going ------------------------------------------------------------------
+
+    def _ensure(self, group_id: str) -> _Group:
+        group = self._groups.get(group_id)
+        if group is None:
+            automaton = GroupAutomaton(self.settings)
+            group = self._groups[group_id] = _Group(group_id, automaton, self._timers.now_ms())
+        return group
+
+    def _forget(self, group: _Group) -> None:
+        group.dead = True
+        for timer in group.timers.values():
+            timer.cancel()
+        group.timers.clear()
+        del self._groups[group.group_id]
+
+    def _forget_vacant(self, group_ids: Iterable[str]) -> None:
+        rows = []
+        for group_id in group_ids:
+            group = self._groups.get(group_id)
+            if group is not None and group.automaton.vacant and not self._offsets.has_any(group_id):
+                if group.automaton.generation:
+                    rows.append(Change(GROUPS_TABLE, group_id, None))
+                self._forget(group)
+        if rows:
+            self._writes.write(rows, lambda: None).addErrback(_log_failure, "forget groups")
+
+    # --- carrying out -----------------------------------------------------------------------------
+
+    def _carry_out(self, group: _Group) -> None:
+        """Queue what the automaton wants done; whoever is outermost does it, in order."""
+        self._actions.extend((group, action) for action in group.automaton.take_actions())
+        if not self._acting:
+            self._acting = True
+            try:
+                while self._actions:
+                    owner, action = self._actions.popleft()
+                    _CARRIERS[type(action)](self, owner, action)
+            finally:
+                self._acting = False
+        # Refused joins and ids never used must not leave groups behind.
+        if group.automaton.vacant and not group.automaton.generation:
+            self._forget_vacant([group.group_id])
+
+    def _do_answer(self, group: _Group, action: Answer) -> None:
+        ticket: Deferred[Any] = action.ticket
+        if not ticket.called:
+            if isinstance(action.result, BrokerError):
+                ticket.errback(action.result)
+            else:
+                ticket.callback(action.result)
+
+    def _do_set_timer(self, group: _Group, action: SetTimer) -> None:
+        key = action.key
+        self._do_cancel_timer(group, CancelTimer(key))
+        if not group.dead:
+            group.timers[key] = self._timers.call_later(
+                action.delay_ms, lambda: self._timer_fired(group, key)
+            )
+
+    def _do_cancel_timer(self, group: _Group, action: CancelTimer) -> None:
+        timer = group.timers.pop(action.key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _timer_fired(self, group: _Group, key: TimerKey) -> None:
+        del group.timers[key]
+        group.automaton.timer_fired(key)
+        self._carry_out(group)
+
+    def _do_persist(self, group: _Group, action: Persist) -> None:
+        group.empty_since_ms = self._timers.now_ms()
+        row = {
+            "generation": action.generation,
+            "protocol_type": action.protocol_type,
+            "empty_since_ms": group.empty_since_ms if action.empty else None,
+        }
+        written = self._writes.write([Change(GROUPS_TABLE, group.group_id, row)], lambda: None)
+        written.addErrback(_log_failure, "store a group's generation")
+
+
+_CARRIERS: dict[type[Any], Callable[[GroupService, _Group, Any], None]] = {
+    Answer: GroupService._do_answer,
+    SetTimer: GroupService._do_set_timer,
+    CancelTimer: GroupService._do_cancel_timer,
+    Persist: GroupService._do_persist,
+}
+
+
+def _log_failure(failure: Failure, what: str) -> None:
+    _log.failure("could not {what}", failure=failure, what=what)

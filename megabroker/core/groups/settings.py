@@ -1,0 +1,37 @@
+"""How consumer groups are kept: limits and times.
+
+Owns only numbers; the defaults are Apache Kafka's where it has one that bounds anything.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["GroupSettings"]
+
+MINUTES_MS = 60 * 1000
+DAYS_MS = 24 * 60 * MINUTES_MS
+
+
+@attrs.frozen
+class GroupSettings:
+    """Settings of all groups of one broker; the units are in the names.
+
+    Attributes:
+        initial_rebalance_delay_ms: how long the first member of an empty group waits for others.
+        group_max_size: members of one group, and as many ids given out and not yet used.
+        new_member_join_timeout_ms: how long a new member's unanswered join keeps its place.
+        offset_metadata_max_chars: longest text kept beside a committed offset.
+        offsets_retention_ms: how long offsets outlive the last member, or the last commit of a group
+            that never had members.
+        offsets_check_interval_ms: how often expired offsets are looked for; 0 is never.
+    """
+
+    initial_rebalance_delay_ms: int = 0
+    min_session_timeout_ms: int = 6_000
+    max_session_timeout_ms: int = 30 * MINUTES_MS
+    group_max_size: int = 10_000
+    new_member_join_timeout_ms: int = 5 * MINUTES_MS
+    offset_metadata_max_chars: int = 4096
+    offsets_retention_ms: int = 7 * DAYS_MS
+    offsets_check_interval_ms: int = 10 * MINUTES_MS
