@@ -255,8 +255,6 @@ class _StructMeta(type):
         namespace["__slots__"] = tuple(field.name for field in fields)
         namespace["__match_args__"] = ()
         namespace["__schema__"] = Schema(fields, key, versions_of(versions), versions_of(flexible))
-        if fields:
-            namespace["__init__"] = _constructor(fields)
         return super().__new__(mcs, name, bases, namespace)
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **_: Any) -> None:
@@ -278,6 +276,8 @@ def _constructor(fields: tuple[Field, ...]) -> Any:
         else:
             arguments.append(f"{name}={field.default!r}")
             lines.append(f"    self.{name} = {name}")
+    if not fields:
+        return lambda self: None
     source = f"def __init__(self, *, {', '.join(arguments)}):\n" + "\n".join(lines)
     exec(source, scope)
     return scope["__init__"]
@@ -289,6 +289,12 @@ class Struct(metaclass=_StructMeta):
     __slots__: ClassVar[tuple[str, ...]] = ()
     __schema__: ClassVar[Schema]
     __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, **values: Any) -> None:
+        """Make the constructor of this class, at its first use: half the cost of importing a table."""
+        cls: Any = self.__class__
+        cls.__init__ = _constructor(cls.__schema__.fields)
+        cls.__init__(self, **values)
 
     def __eq__(self, other: object) -> bool:
         if other.__class__ is not self.__class__:
@@ -314,7 +320,8 @@ class Message(Struct):
         """Give the function ``decode(data, pos, end) -> (message, position after it)``.
 
         It is built at first use and kept; it raises ProtocolError and nothing else. Bytes after the
-        message are left to the caller. Records in the result are views that keep ``data`` alive.
+        message are left to the caller. Records in the result are views that keep ``data`` alive and, if it
+        is a bytearray, from being resized.
 
         Raises:
             ProtocolError: when the version is not one this message has.
