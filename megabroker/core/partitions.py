@@ -26,6 +26,7 @@ from megabroker.core.topic_configs import TopicPolicy
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
 from megabroker.interfaces import ILog, ILogListener, ILogStore, IPartition
 from megabroker.model import (
+    NO_TIMESTAMP,
     Acks,
     BatchHeader,
     Durability,
@@ -92,6 +93,7 @@ class PartitionService:
         self.index = index
         self.leader_epoch = 0
         self.high_watermark = 0
+        self.append_time_ms = NO_TIMESTAMP
         self.producers = ProducerTable(settings.max_producers)
         self.waited_for_room = 0
         self._settings = settings
@@ -152,8 +154,7 @@ class PartitionService:
         for done in self._take_waiters(-1):
             self._call(done, error())
         self._wake_room()
-        self._tell_watchers()
-        self._watchers.clear()
+        self._dismiss_watchers()
 
     def sweep(self, now_ms: int) -> int:
         """Enforce retention and forget silent producers; return how many segments went.
@@ -170,6 +171,8 @@ class PartitionService:
         self.policy = policy
         self._max_message_bytes = policy.max_message_bytes
         self._stamps = policy.timestamp_type is TimestampType.LOG_APPEND_TIME
+        if not self._stamps:
+            self.append_time_ms = NO_TIMESTAMP
         self._before_ms = policy.timestamp_before_max_ms
         self._after_ms = policy.timestamp_after_max_ms
         self._checks_time = not self._stamps and min(self._before_ms, self._after_ms) < _UNLIMITED
@@ -252,7 +255,7 @@ class PartitionService:
             )
         append_time_ms = None
         if self._stamps:
-            append_time_ms = self._now_ms()
+            self.append_time_ms = append_time_ms = self._now_ms()
         elif self._checks_time:
             self._check_time(header)
         if header.producer_id < 0:
@@ -260,10 +263,14 @@ class PartitionService:
         else:
             repeat = self.producers.check(header)
             if repeat is not None:
+                if self._stamps:
+                    self.append_time_ms = repeat[4]
                 if done is not None:
                     self._wait_for_repeat(repeat[3] + 1, acks, done)
                 return repeat[2]
             base_offset = self.log.append(header, data, self.leader_epoch, append_time_ms)
+            if append_time_ms is not None:
+                header = header._replace(max_timestamp=append_time_ms)
             self.producers.accepted(header, base_offset, self._now_ms())
         if done is not None:
             if acks == 1 or (acks == -1 and not self._fsync):
@@ -366,7 +373,7 @@ class PartitionService:
         watchers = self._watchers
         watchers[key] = callback
         if self._closed:
-            self._reactor.callLater(0, self._tell_watchers)
+            self._reactor.callLater(0, self._dismiss_watchers)
 
         def cancel() -> None:
             watchers.pop(key, None)
@@ -377,6 +384,13 @@ class PartitionService:
         watchers = self._watchers
         for key in list(watchers):
             callback = watchers.get(key)
+            if callback is not None:
+                self._call(callback)
+
+    def _dismiss_watchers(self) -> None:
+        watchers = self._watchers
+        for key in list(watchers):
+            callback = watchers.pop(key, None)
             if callback is not None:
                 self._call(callback)
 
