@@ -1,0 +1,103 @@
+"""Producer ids, placement, and the broker that holds the services."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from megabroker.core.broker import Broker
+from megabroker.core.placement import SinglePlacement
+from megabroker.core.producer_ids import ProducerIds
+from megabroker.errors import StorageError
+from megabroker.interfaces import IBroker, IPlacement
+from megabroker.model import HostPort, Listener, Node, TopicPartition
+from tests.unit.core_fakes import FakeMetadata, disk_full
+
+
+class ProducerIdTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.metadata = FakeMetadata()
+        self.ids = self.restart()
+
+    def restart(self, block_size: int = 3) -> ProducerIds:
+        ids = ProducerIds(self.metadata, block_size)
+        ids.load()
+        return ids
+
+    def take(self) -> int:
+        return self.successResultOf(self.ids.allocate())
+
+    def test_one_write_per_block(self) -> None:
+        self.assertEqual([self.take() for _ in range(7)], list(range(7)))
+        self.assertEqual(self.metadata.writes, 3)
+
+    def test_nothing_before_the_row_is_committed(self) -> None:
+        self.metadata.holding = True
+        asked = [self.ids.allocate() for _ in range(5)]
+        self.assertNoResult(asked[0])
+        self.assertEqual(self.metadata.writes, 1)
+        self.metadata.commit()
+        self.assertNoResult(asked[3])
+        self.metadata.commit()
+        self.assertEqual([self.successResultOf(one) for one in asked], [0, 1, 2, 3, 4])
+
+    def test_a_restart_repeats_nothing(self) -> None:
+        given = {self.take() for _ in range(4)}
+        self.ids = self.restart()
+        self.assertEqual(given & {self.take() for _ in range(4)}, set())
+
+    def test_failed_write_fails_everybody_and_is_tried_again(self) -> None:
+        self.metadata.error = disk_full()
+        for _ in range(2):
+            self.failureResultOf(self.ids.allocate(), StorageError)
+        self.metadata.error = None
+        self.assertEqual(self.take(), 0)
+
+    def test_damaged_and_used_up(self) -> None:
+        for value in ("7", -1, 1.5, 2**63):
+            self.metadata.tables["producer_ids"] = {"next": value}
+            with self.assertRaises(StorageError):
+                self.restart()
+        self.metadata.tables["producer_ids"] = {"next": 2**63 - 2}
+        self.ids = self.restart()
+        self.failureResultOf(self.ids.allocate(), StorageError)
+
+
+class PlacementTests(SynchronousTestCase):
+    def test_every_answer_is_me(self) -> None:
+        placement = SinglePlacement(Node(7))
+        verifyObject(IPlacement, placement)
+        listener = Listener("kafka", "default", HostPort("localhost", 9092))
+        placement.advertise([listener])
+        self.assertEqual(placement.me, Node(7, None, (listener,)))
+        answers = (
+            *placement.nodes(),
+            placement.controller(),
+            placement.leader(TopicPartition("orders", 3)),
+            placement.coordinator("group"),
+        )
+        self.assertEqual(set(answers), {placement.me})
+
+
+class BrokerTests(SynchronousTestCase):
+    def test_holds_what_protocols_ask_for(self) -> None:
+        ids = ProducerIds(FakeMetadata())
+        placement = SinglePlacement(Node(1))
+        clock = Clock()
+        broker = Broker(
+            cluster_id="x" * 22,
+            topics=None,
+            groups=None,
+            dedup=None,
+            placement=placement,
+            producer_ids=ids,
+            settings=None,
+            reactor=clock,
+            admission=None,
+            now_ms=lambda: 5,
+        )
+        verifyObject(IBroker, broker)
+        self.assertEqual(broker.now_ms(), 5)
+        self.assertEqual(self.successResultOf(broker.allocate_producer_id()), 0)
+        self.assertIs(broker.placement, placement)
