@@ -1,0 +1,441 @@
+"""The metadata store: small rows in SQLite, or in memory.
+
+Owns one table, ``rows(tbl, key, value)``, values as JSON text, and the schema version in ``PRAGMA
+user_version``. Never runs a statement in the reactor thread after ``open``, except the reads of ``rows``. The
+invariant: the changes of one ``write`` are committed together or not at all, and writes are committed in the
+order of the calls.
+
+Writes of one reactor turn, and those that arrive while a commit is running, share the next transaction: under
+load one fsync serves many of them. The database is in WAL mode; with ``synchronous=FULL`` a commit is on the
+disk, with ``NORMAL`` it survives the process but perhaps not the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from megabroker.errors import ErrorCode, StorageError
+from megabroker.interfaces import IMetadataStore
+from megabroker.model import Change, Durability
+
+__all__ = ["ManualWorker", "MemoryMetadataStore", "SqliteMetadataStore", "WorkerThread"]
+
+_log = Logger()
+
+SCHEMA_VERSION: Final = 1
+_CREATE = (
+    "CREATE TABLE rows (tbl TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tbl, key))"
+    " WITHOUT ROWID"
+)
+_PUT = (
+    "INSERT INTO rows (tbl, key, value) VALUES (?, ?, ?)"
+    " ON CONFLICT (tbl, key) DO UPDATE SET value = excluded.value"
+)
+_DELETE = "DELETE FROM rows WHERE tbl = ? AND key = ?"
+
+Row = tuple[str, str, str | None]
+Pending = tuple[list[Row], Deferred[None]]
+
+
+class Turns(Protocol):
+    """What is needed of a reactor."""
+
+    def callLater(self, delay: float, function: Callable[..., object], *args: object) -> object:
+        """Call later, in the reactor thread."""
+
+    def callFromThread(self, function: Callable[..., object], *args: object) -> object:
+        """Call soon in the reactor thread, from any thread."""
+
+
+class Worker(Protocol):
+    """Runs jobs one after another, somewhere else."""
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run a job after those submitted before."""
+
+    def stop(self) -> None:
+        """Take no more jobs; called when none is left."""
+
+
+class WorkerThread:
+    """A named thread with a queue. A daemon: what it does must stand being killed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Queue a job."""
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._jobs.put(None)
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+class ManualWorker:
+    """Keeps jobs until a test runs them."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Keep a job."""
+        self.jobs.append(job)
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+    def run(self) -> int:
+        """Run the jobs kept so far; return how many there were."""
+        jobs, self.jobs = self.jobs, []
+        for job in jobs:
+            job()
+        return len(jobs)
+
+
+def _to_rows(changes: Sequence[Change]) -> list[Row]:
+    """Turn changes into rows at once, so that a caller may change its values later.
+
+    Raises:
+        TypeError, ValueError: a value that is not JSON-like, or a key that is not UTF-8: a mistake in code.
+    """
+    rows: list[Row] = []
+    for table, key, value in changes:
+        if not key.isascii():
+            key.encode("utf-8")
+        text = None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
+        rows.append((table, key, text))
+    return rows
+
+
+def _closed_error() -> StorageError:
+    return StorageError(ErrorCode.STORAGE, "the metadata store is closed")
+
+
+# --- SQLite -------------------------------------------------------------------------------------
+
+
+@implementer(IMetadataStore)
+class SqliteMetadataStore:
+    """Rows in an SQLite file.
+
+    Args:
+        path: the database; two files named ``-wal`` and ``-shm`` stand beside it while it is open.
+        durability: whether a commit waits for the disk.
+        reactor: ends turns and takes completions back from the worker.
+        worker: runs the commits; a thread of its own by default.
+        busy_timeout_seconds: how long a commit waits for another process that locks the file.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        durability: Durability,
+        reactor: Turns,
+        *,
+        worker: Worker | None = None,
+        busy_timeout_seconds: float = 5.0,
+    ) -> None:
+        self.path = pathlib.Path(path)
+        self.failed_commits = 0
+        self._durability = durability
+        self._reactor = reactor
+        self._worker: Worker = WorkerThread("megabroker-metadata") if worker is None else worker
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self._connection: sqlite3.Connection | None = None
+        self._pending: list[Pending] = []
+        self._scheduled = False
+        self._committing = False
+        self._closing: list[Deferred[None]] | None = None
+
+    def open(self) -> None:
+        """Open or create the file. Blocking.
+
+        Raises:
+            StorageError: it cannot be used; the message says what to do.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            unclean = _size(f"{self.path}-wal") > 0
+            connection = self._connect()
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        try:
+            self._prepare(connection, unclean)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise self._unusable(error) from error
+            raise
+        self._connection = connection
+        self._closing = None
+        self._worker.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self.path, timeout=self._busy_timeout_seconds, isolation_level=None, check_same_thread=False
+        )
+
+    def _prepare(self, connection: sqlite3.Connection, unclean: bool) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StorageError(
+                ErrorCode.STORAGE,
+                f"{self.path} has schema version {version}, this program knows {SCHEMA_VERSION}: it was written"
+                " by a newer megabroker; run that one, or restore a backup",
+                retriable=False,
+            )
+        (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        if mode != "wal":
+            raise StorageError(
+                ErrorCode.STORAGE,
+                f"{self.path} cannot be in WAL mode on this file system (SQLite says {mode}): put data_dir on"
+                " a local disk",
+                retriable=False,
+            )
+        synchronous = "FULL" if self._durability is Durability.FSYNC else "NORMAL"
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        if version == 0:
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+                raise sqlite3.DatabaseError("it holds tables of another program")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_CREATE)
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+        elif unclean:
+            # Reads the whole file, so only after a crash; a clean close leaves no write-ahead log.
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        connection.execute("SELECT 1 FROM rows LIMIT 1").fetchone()
+
+    def _unusable(self, error: Exception) -> StorageError:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            advice = "another process locks it; stop that process"
+        elif isinstance(error, OSError) or name.startswith(
+            ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR")
+        ):
+            advice = "check that the directory exists, is writable and its disk is in order"
+        else:
+            advice = "it is damaged or not ours; restore a backup of it, or move it and its -wal file away"
+        code = ErrorCode.DISK_FULL if name == "SQLITE_FULL" else ErrorCode.STORAGE
+        return StorageError(code, f"cannot open {self.path}: {error}: {advice}", retriable=False)
+
+    def rows(self, table: str) -> Mapping[str, Any]:
+        """Return the committed rows of a table. Blocking.
+
+        Raises:
+            StorageError: the file could not be read, or a row of it not understood.
+        """
+        if self._connection is None:
+            raise _closed_error()
+        try:
+            connection = self._connect()
+            try:
+                found = connection.execute("SELECT key, value FROM rows WHERE tbl = ?", (table,)).fetchall()
+            finally:
+                connection.close()
+            return {key: json.loads(value) for key, value in found}
+        except (sqlite3.Error, ValueError) as error:
+            message = f"cannot read table {table} of {self.path}: {error}"
+            raise StorageError(ErrorCode.STORAGE, message) from error
+
+    def write(self, changes: Sequence[Change]) -> Deferred[None]:
+        """Apply changes atomically; fires when they are committed, fails with StorageError."""
+        rows = _to_rows(changes)
+        if self._connection is None or self._closing is not None:
+            return fail(_closed_error())
+        done: Deferred[None] = Deferred()
+        self._pending.append((rows, done))
+        if not self._scheduled and not self._committing:
+            self._scheduled = True
+            self._reactor.callLater(0, self._turn_ended)
+        return done
+
+    def _turn_ended(self) -> None:
+        self._scheduled = False
+        if not self._committing:
+            self._next()
+
+    def _next(self) -> None:
+        """Start the next commit, or finish closing when nothing is left."""
+        if self._pending:
+            self._committing = True
+            batch, self._pending = self._pending, []
+            self._worker.submit(lambda: self._commit(batch))
+        elif self._closing is not None:
+            self._committing = True
+            self._worker.submit(self._close_in_worker)
+
+    def _commit(self, batch: list[Pending]) -> None:
+        """Worker: commit the rows of many writes in one transaction, and send the outcome back."""
+        connection = self._connection
+        assert connection is not None
+        error: Exception | None = None
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for rows, _ in batch:
+                for table, key, value in rows:
+                    if value is None:
+                        connection.execute(_DELETE, (table, key))
+                    else:
+                        connection.execute(_PUT, (table, key, value))
+            connection.execute("COMMIT")
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the writers must hear of it
+            error = failure
+            _roll_back(connection)
+        self._reactor.callFromThread(self._committed, batch, error)
+
+    def _committed(self, batch: list[Pending], error: Exception | None) -> None:
+        if error is not None:
+            self.failed_commits += 1
+            _log.error("metadata commit failed: {writes} writes: {error}", writes=len(batch), error=error)
+        for _, done in batch:
+            if error is None:
+                done.callback(None)
+            else:
+                done.errback(_commit_error(error, self.path))
+        self._committing = False
+        self._next()
+
+    def close(self) -> Deferred[None]:
+        """Commit what is pending and close; fires when the file is closed, never fails."""
+        if self._connection is None:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        if self._closing is not None:
+            self._closing.append(done)
+            return done
+        self._closing = [done]
+        if not self._committing:
+            self._next()
+        return done
+
+    def _close_in_worker(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        error: Exception | None = None
+        try:
+            connection.close()
+        except sqlite3.Error as failure:
+            error = failure
+        self._reactor.callFromThread(self._closed, error)
+
+    def _closed(self, error: Exception | None) -> None:
+        if error is not None:
+            _log.error("closing {path} failed: {error}", path=str(self.path), error=error)
+        self._worker.stop()
+        self._connection = None
+        self._committing = False
+        waiting, self._closing = self._closing or [], None
+        for done in waiting:
+            done.callback(None)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    try:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except sqlite3.Error:
+        pass
+
+
+def _commit_error(error: Exception, path: pathlib.Path) -> StorageError:
+    full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+    code = ErrorCode.DISK_FULL if full else ErrorCode.STORAGE
+    return StorageError(code, f"cannot write {path}: {error}")
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+@implementer(IMetadataStore)
+class MemoryMetadataStore:
+    """Rows in memory, for ``storage: memory`` and for tests; they outlive ``close`` but not the object.
+
+    Args:
+        reactor: a write is committed at the end of its turn, as the real store never does it within the call.
+    """
+
+    def __init__(self, reactor: Turns) -> None:
+        self._reactor = reactor
+        self._tables: dict[str, dict[str, str]] = {}
+        self._pending: list[Pending] = []
+        self._opened = False
+
+    def open(self) -> None:
+        """Nothing to open."""
+        self._opened = True
+
+    def rows(self, table: str) -> Mapping[str, Any]:
+        """Return the committed rows of a table."""
+        if not self._opened:
+            raise _closed_error()
+        return {key: json.loads(value) for key, value in self._tables.get(table, {}).items()}
+
+    def write(self, changes: Sequence[Change]) -> Deferred[None]:
+        """Apply changes at the end of the turn."""
+        rows = _to_rows(changes)
+        if not self._opened:
+            return fail(_closed_error())
+        done: Deferred[None] = Deferred()
+        if not self._pending:
+            self._reactor.callLater(0, self._commit)
+        self._pending.append((rows, done))
+        return done
+
+    def _commit(self) -> None:
+        batch, self._pending = self._pending, []
+        for rows, _ in batch:
+            for table, key, value in rows:
+                if value is None:
+                    self._tables.get(table, {}).pop(key, None)
+                else:
+                    self._tables.setdefault(table, {})[key] = value
+        for _, done in batch:
+            done.callback(None)
+
+    def close(self) -> Deferred[None]:
+        """Commit what is pending."""
+        self._opened = False
+        self._commit()
+        return succeed(None)
