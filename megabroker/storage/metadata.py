@@ -212,8 +212,8 @@ class SqliteMetadataStore:
         if version > SCHEMA_VERSION:
             raise StorageError(
                 ErrorCode.STORAGE,
-                f"{self.path} has schema version {version}, this program knows {SCHEMA_VERSION}: it was written"
-                " by a newer megabroker; run that one, or restore a backup",
+                f"{self.path} has schema version {version}, this program knows {SCHEMA_VERSION}: it was"
+                " written by a newer megabroker; run that one, or restore a backup",
                 retriable=False,
             )
         (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()

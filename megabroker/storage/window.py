@@ -8,7 +8,7 @@ whose time lies in it, in the order they were confirmed::
 
 Never rewrites a file: expiry unlinks whole slices. The invariant: once ``append`` returns, its entries
 survive kill -9; they are not fsynced, and what a power cut leaves of them is recognised by its length or its
-times. A damaged journal costs at worst a repeat stored twice, so damage is reported and never stops the broker.
+times. A damaged journal costs at worst a repeat stored twice: damage is reported and never stops the broker.
 """
 
 from __future__ import annotations

@@ -1,0 +1,384 @@
+"""The contract of ``IMetadataStore``, and what only the SQLite implementation can do wrong."""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from megabroker.errors import ErrorCode, StorageError
+from megabroker.interfaces import IMetadataStore
+from megabroker.model import Change, Durability
+from megabroker.storage.metadata import SCHEMA_VERSION, ManualWorker, MemoryMetadataStore, SqliteMetadataStore
+
+
+class TurnClock(Clock):
+    """A clock whose other threads have no latency."""
+
+    def callFromThread(self, function: Any, *args: object) -> None:
+        function(*args)
+
+
+class MetadataStoreContract:
+    """What every metadata store does. ``make_store`` gives the same rows each time it is called."""
+
+    clock: TurnClock
+    store: Any
+
+    def make_store(self) -> Any:
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Let everything under way happen."""
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.clock = TurnClock()
+        self.store = self.make_store()
+        self.store.open()
+
+    def write(self, *changes: Change) -> Deferred[None]:
+        return self.store.write(changes)
+
+    def reopen(self) -> None:
+        closed = self.store.close()
+        self.settle()
+        self.successResultOf(closed)
+        self.store = self.make_store()
+        self.store.open()
+
+    def test_provides_the_interface(self) -> None:
+        verifyObject(IMetadataStore, self.store)
+
+    def test_a_new_store_is_empty(self) -> None:
+        self.assertEqual(self.store.rows("topics"), {})
+
+    def test_rows_come_back(self) -> None:
+        value = {"a": [1, 2.5, None, True], "é": "ü\u2028", "big": 1 << 62}
+        done = self.write(
+            Change("topics", "x", value), Change("groups", "x", "other"), Change("topics", "", 0)
+        )
+        self.settle()
+        self.successResultOf(done)
+        self.assertEqual(self.store.rows("topics"), {"x": value, "": 0})
+        self.assertEqual(self.store.rows("groups"), {"x": "other"})
+
+    def test_rows_survive_reopening(self) -> None:
+        self.write(Change("topics", "x", [1]))
+        self.settle()
+        self.reopen()
+        self.assertEqual(self.store.rows("topics"), {"x": [1]})
+
+    def test_later_changes_win_within_and_across_writes(self) -> None:
+        done = [
+            self.write(Change("t", "a", 1), Change("t", "a", 2)),
+            self.write(Change("t", "b", 1), Change("t", "b", None)),
+            self.write(Change("t", "a", 3), Change("t", "absent", None)),
+        ]
+        self.settle()
+        for each in done:
+            self.successResultOf(each)
+        self.assertEqual(self.store.rows("t"), {"a": 3})
+
+    def test_falsy_values_are_values(self) -> None:
+        self.write(Change("t", "zero", 0), Change("t", "no", False), Change("t", "empty", {}))
+        self.settle()
+        self.assertEqual(self.store.rows("t"), {"zero": 0, "no": False, "empty": {}})
+
+    def test_a_value_changed_after_the_call_is_stored_as_it_was(self) -> None:
+        value = {"n": 1}
+        self.write(Change("t", "a", value))
+        value["n"] = 2
+        self.settle()
+        self.assertEqual(self.store.rows("t"), {"a": {"n": 1}})
+        self.store.rows("t")["a"]["n"] = 3
+        self.assertEqual(self.store.rows("t"), {"a": {"n": 1}})
+
+    def test_never_fires_within_the_call(self) -> None:
+        done = self.write(Change("t", "a", 1))
+        self.assertNoResult(done)
+        self.settle()
+        self.successResultOf(done)
+
+    def test_an_empty_write_fires(self) -> None:
+        done = self.write()
+        self.settle()
+        self.successResultOf(done)
+
+    def test_writes_made_when_one_fires_are_committed(self) -> None:
+        second: list[Deferred[None]] = []
+        first = self.write(Change("t", "a", 1))
+        first.addCallback(lambda _: second.append(self.write(Change("t", "b", 2))))
+        self.settle()
+        self.settle()
+        self.successResultOf(second[0])
+        self.assertEqual(self.store.rows("t"), {"a": 1, "b": 2})
+
+    def test_values_and_keys_that_cannot_be_stored_are_refused_at_once(self) -> None:
+        for key, value in (("k", object()), ("k", float("nan")), ("\ud800", 1)):
+            with self.assertRaises((TypeError, ValueError)):
+                self.write(Change("t", key, value))
+        self.settle()
+        self.assertEqual(self.store.rows("t"), {})
+
+    def test_close_commits_what_is_pending(self) -> None:
+        done = self.write(Change("t", "a", 1))
+        self.reopen()
+        self.successResultOf(done)
+        self.assertEqual(self.store.rows("t"), {"a": 1})
+
+    def test_after_close_writes_fail_and_close_is_idle(self) -> None:
+        closed = self.store.close()
+        late = self.write(Change("t", "a", 1))
+        self.settle()
+        self.successResultOf(closed)
+        self.failureResultOf(late, StorageError)
+        self.successResultOf(self.store.close())
+        with self.assertRaises(StorageError):
+            self.store.rows("t")
+
+
+class MemoryMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
+    def make_store(self) -> Any:
+        if not hasattr(self, "memory"):
+            self.memory = MemoryMetadataStore(self.clock)
+        return self.memory
+
+    def settle(self) -> None:
+        self.clock.advance(0)
+
+
+class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
+    busy_timeout_seconds = 5.0
+
+    def setUp(self) -> None:
+        self.path = pathlib.Path(self.mktemp()) / "metadata.db"
+        self.worker = ManualWorker()
+        super().setUp()
+
+    def tearDown(self) -> None:
+        closed = self.store.close()
+        self.settle()
+        self.successResultOf(closed)
+
+    def make_store(self, durability: Durability = Durability.FSYNC) -> SqliteMetadataStore:
+        return SqliteMetadataStore(
+            self.path,
+            durability,
+            self.clock,
+            worker=self.worker,
+            busy_timeout_seconds=self.busy_timeout_seconds,
+        )
+
+    def settle(self) -> None:
+        self.clock.advance(0)
+        while self.worker.run():
+            self.clock.advance(0)
+
+    def test_one_turn_is_one_transaction(self) -> None:
+        done = [self.write(Change("t", str(n), n)) for n in range(50)]
+        self.clock.advance(0)
+        self.assertEqual(len(self.worker.jobs), 1)
+        self.worker.run()
+        for each in done:
+            self.successResultOf(each)
+
+    def test_writes_during_a_commit_share_the_next(self) -> None:
+        self.write(Change("t", "a", 1))
+        self.clock.advance(0)
+        for n in range(10):
+            self.write(Change("t", str(n), n))
+            self.clock.advance(0)
+        self.assertEqual(len(self.worker.jobs), 1)
+        self.assertEqual(self.worker.run(), 1)
+        self.assertEqual(self.worker.run(), 1)
+        self.assertEqual(self.worker.run(), 0)
+        self.assertEqual(len(self.store.rows("t")), 11)
+
+    def test_a_locked_file_fails_the_transaction_and_not_the_next(self) -> None:
+        self.reopen_with_timeout(0.01)
+        other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        done = [self.write(Change("t", "a", 1)), self.write(Change("t", "b", 1))]
+        self.settle()
+        for each in done:
+            error = self.failureResultOf(each, StorageError).value
+            self.assertEqual(error.code, ErrorCode.STORAGE)
+            self.assertTrue(error.retriable)
+        other.execute("ROLLBACK")
+        later = self.write(Change("t", "c", 1))
+        self.settle()
+        self.successResultOf(later)
+        self.assertEqual(self.store.rows("t"), {"c": 1})
+        self.assertEqual(self.store.failed_commits, 1)
+
+    def reopen_with_timeout(self, seconds: float) -> None:
+        self.busy_timeout_seconds = seconds
+        self.reopen()
+
+    def test_a_full_disk_fails_all_of_the_transaction_and_nothing_of_it_stays(self) -> None:
+        # The page limit is the one way to fill SQLite's disk without filling the machine's.
+        (pages,) = self.store._connection.execute("PRAGMA page_count").fetchone()
+        self.store._connection.execute(f"PRAGMA max_page_count={pages + 4}")
+        small = self.write(Change("t", "small", 1))
+        large = self.write(Change("t", "large", "x" * 100_000))
+        self.settle()
+        for each in (small, large):
+            self.assertEqual(self.failureResultOf(each, StorageError).value.code, ErrorCode.DISK_FULL)
+        self.assertEqual(self.store.rows("t"), {})
+        later = self.write(Change("t", "small", 2))
+        self.settle()
+        self.successResultOf(later)
+        self.assertEqual(self.store.rows("t"), {"small": 2})
+
+    def test_durability_chooses_what_a_commit_waits_for(self) -> None:
+        for durability, expected in ((Durability.OS, 1), (Durability.FSYNC, 2)):
+            closed = self.store.close()
+            self.settle()
+            self.successResultOf(closed)
+            self.store = self.make_store(durability)
+            self.store.open()
+            (synchronous,) = self.store._connection.execute("PRAGMA synchronous").fetchone()
+            self.assertEqual(synchronous, expected)
+
+    def close_store(self) -> None:
+        closed = self.store.close()
+        self.settle()
+        self.successResultOf(closed)
+
+    def refused(self) -> StorageError:
+        with self.assertRaises(StorageError) as caught:
+            self.make_store().open()
+        self.assertIn(str(self.path), str(caught.exception))
+        self.assertFalse(caught.exception.retriable)
+        return caught.exception
+
+    def test_a_newer_file_is_refused(self) -> None:
+        self.close_store()
+        other = sqlite3.connect(self.path)
+        other.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+        other.close()
+        self.assertIn("newer megabroker", str(self.refused()))
+
+    def test_a_damaged_file_is_refused(self) -> None:
+        self.close_store()
+        self.path.write_bytes(b"not a database at all" * 500)
+        self.assertIn("restore a backup", str(self.refused()))
+
+    def test_a_foreign_database_is_refused(self) -> None:
+        self.close_store()
+        self.path.unlink()
+        other = sqlite3.connect(self.path)
+        other.execute("CREATE TABLE theirs (x)")
+        other.close()
+        self.assertIn("another program", str(self.refused()))
+
+    def test_damage_inside_is_found_after_a_crash(self) -> None:
+        self.write(*(Change("t", f"{n:05}", "x" * 200) for n in range(500)))
+        self.settle()
+        self.close_store()
+        data = bytearray(self.path.read_bytes())
+        data[4096 * 3 : 4096 * 6] = b"\xff" * (4096 * 3)
+        self.path.write_bytes(data)
+        pathlib.Path(f"{self.path}-wal").write_bytes(b"\0" * 32)
+        self.assertIn("restore a backup", str(self.refused()))
+
+    def test_an_unusable_place_is_refused(self) -> None:
+        self.close_store()
+        blocked = pathlib.Path(self.mktemp())
+        blocked.write_text("a file")
+        self.path = blocked / "metadata.db"
+        self.assertIn("writable", str(self.refused()))
+
+    def test_kill_9_keeps_every_acknowledged_write(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = pathlib.Path(directory) / "metadata.db"
+            child = subprocess.Popen(
+                [sys.executable, "-c", _CHILD, str(path)], stdout=subprocess.PIPE, text=True
+            )
+            assert child.stdout is not None
+            acknowledged = [int(child.stdout.readline()) for _ in range(200)]
+            child.send_signal(signal.SIGKILL)
+            acknowledged += [
+                int(line) for line in child.stdout.read().splitlines(keepends=True) if line[-1] == "\n"
+            ]
+            child.stdout.close()
+            child.wait()
+            store = SqliteMetadataStore(path, Durability.FSYNC, self.clock, worker=self.worker)
+            store.open()
+            rows = store.rows("t")
+            for number in acknowledged:
+                self.assertEqual(rows[f"a{number}"], number)
+            for number in range(len(rows) // 2):
+                self.assertEqual(rows[f"a{number}"], rows[f"b{number}"], "half a write was committed")
+            closed = store.close()
+            self.settle()
+            self.successResultOf(closed)
+
+
+_CHILD = """
+import sys
+from twisted.internet import reactor
+from megabroker.model import Change, Durability
+from megabroker.storage.metadata import SqliteMetadataStore
+
+store = SqliteMetadataStore(sys.argv[1], Durability.FSYNC, reactor)
+store.open()
+counter = 0
+
+
+def committed(_, number):
+    sys.stdout.write(f"{number}\\n")
+    sys.stdout.flush()
+    write()
+
+
+def write():
+    global counter
+    number, counter = counter, counter + 1
+    done = store.write([Change("t", f"a{number}", number), Change("t", f"b{number}", number)])
+    done.addCallback(committed, number)
+
+
+for _ in range(8):
+    reactor.callWhenRunning(write)
+reactor.run()
+"""
+
+
+class SqliteThreadTests(TestCase):
+    """The store as the broker runs it: the real reactor, a real thread."""
+
+    async def test_many_turns_of_writes(self) -> None:
+        from twisted.internet import reactor
+
+        path = pathlib.Path(self.mktemp()) / "metadata.db"
+        store = SqliteMetadataStore(path, Durability.FSYNC, reactor)  # type: ignore[arg-type]
+        store.open()
+        in_thread: set[str] = set()
+        for turn in range(5):
+            writes = [store.write([Change("t", f"{turn}.{n}", n)]) for n in range(20)]
+            for each in writes:
+                each.addCallback(lambda _: in_thread.add(threading.current_thread().name))
+            await gatherResults(writes)
+        self.assertEqual(in_thread, {threading.main_thread().name})
+        self.assertEqual(len(store.rows("t")), 100)
+        last = store.write([Change("t", "last", 1)])
+        await store.close()
+        await last
+        self.assertFalse([t for t in threading.enumerate() if t.name == "megabroker-metadata"])
+        self.assertFalse(pathlib.Path(f"{path}-wal").exists())
+        store.open()
+        self.assertEqual(len(store.rows("t")), 101)
+        await store.close()
