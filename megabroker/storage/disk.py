@@ -1,0 +1,328 @@
+"""The write-behind half of storage: one thread that writes and syncs what the logs have accepted.
+
+Owns the threads and the order of writes; never an offset. Invariants:
+
+- Batches of one log reach its files in the order they were accepted, and their progress is reported in
+  that order.
+- Everything pending is taken at once: one ``pwritev`` per log and segment, one ``fdatasync`` per file, one
+  wake-up of the reactor per batch of completions. While a sync runs, new batches pile up: group commit.
+- After a failed write the file is cut back to the last whole batch, and nothing more of that *lane* is
+  written: the log takes its offsets back in the reactor and goes on with a new lane. What is left in the
+  old lane is void.
+- After a failed sync nobody knows what the page cache holds, so the log is out of order until it is
+  opened again. Nothing is cut off: recovery reads what really is there.
+
+Chores (deleting, index files, checkpoints) go to a second thread, so that they never hold up a write.
+Without threads (``threaded=False``) nothing happens until ``pump`` is called, which does everything there
+is to do, completions included.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from megabroker.errors import StorageError
+from megabroker.model import Buffer, Durability
+from megabroker.storage.files import Files, OpenFiles, storage_error
+from megabroker.storage.segment import Segment
+
+if TYPE_CHECKING:
+    from megabroker.storage.log import LocalLog
+
+__all__ = ["Chore", "DiskHandler", "Lane"]
+
+_log = Logger()
+
+_MAX_BUFFERS = min(os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024, 1024)
+_MAX_WRITE_BYTES = 16 << 20
+
+Job = Callable[["Lane"], None]
+Entry = tuple[Segment | None, int, Any, int]
+Chore = Callable[[], Any]
+ChoreDone = Callable[[Any, StorageError | None], None]
+
+
+class Lane:
+    """What one log has accepted and not yet written, up to its first failure.
+
+    Attributes:
+        entries: (segment, position, batch, offset after it), or (None, 0, job, 0) to run in between.
+        queued: whether the disk thread has been told; set by the reactor, cleared by the disk thread.
+        dead: whether the rest is void.
+        written_offset: how far the disk thread has come.
+        wants_sync: whether a flush was asked for, whatever the durability.
+    """
+
+    __slots__ = ("dead", "entries", "log", "queued", "wants_sync", "written_offset")
+
+    def __init__(self, log: LocalLog, written_offset: int) -> None:
+        self.log = log
+        self.entries: deque[Entry] = deque()
+        self.queued = False
+        self.dead = False
+        self.wants_sync = False
+        self.written_offset = written_offset
+
+
+class DiskHandler:
+    """The writer; see the module. ``submit``, ``chore`` and ``stop`` are called in the reactor thread."""
+
+    def __init__(
+        self,
+        open_files: OpenFiles,
+        durability: Durability,
+        call_from_thread: Callable[[Callable[[], None]], object],
+        *,
+        threaded: bool = True,
+    ) -> None:
+        self.open_files = open_files
+        self.durability = durability
+        self.threaded = threaded
+        self.turns = 0
+        self.syncs = 0
+        self._call_from_thread = call_from_thread
+        self._files: Files = open_files.files
+        self._lanes: SimpleQueue[Lane | None] = SimpleQueue()
+        self._chores: SimpleQueue[tuple[Chore, ChoreDone | None] | None] = SimpleQueue()
+        self._done: deque[Callable[[dict[LocalLog, None]], None]] = deque()
+        self._waking = False
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the threads."""
+        if self.threaded and not self._threads:
+            for name, target in (("disk", self._run), ("chores", self._run_chores)):
+                thread = threading.Thread(target=target, name=f"megabroker-{name}", daemon=False)
+                self._threads.append(thread)
+                thread.start()
+
+    def stop(self) -> None:
+        """Finish what is queued and end the threads. Blocks; completions still arrive afterwards."""
+        threads, self._threads = self._threads, []
+        if threads:
+            self._lanes.put(None)
+            threads[0].join()
+            self._chores.put(None)
+            threads[1].join()
+
+    def submit(self, lane: Lane) -> None:
+        """Tell the disk thread of a lane with entries; the caller has just set ``lane.queued``."""
+        self._lanes.put(lane)
+
+    def chore(self, work: Chore, done: ChoreDone | None = None) -> None:
+        """Run ``work`` in the chores thread, then ``done(result, error)`` in the reactor. Any thread."""
+        self._chores.put((work, done))
+
+    def pump(self) -> None:
+        """Do all that is queued, here and now; only without threads."""
+        while True:
+            lanes = self._take(block=False)
+            if lanes:
+                self._turn(lanes)
+            elif not self._chores.empty():
+                item = self._chores.get()
+                if item is not None:
+                    self._do_chore(*item)
+            elif self._done:
+                self._deliver()
+            else:
+                return
+
+    # --- the disk thread ------------------------------------------------------------------------
+
+    def _take(self, *, block: bool) -> list[Lane] | None:
+        """Return every lane that is waiting; None when told to stop."""
+        lanes: list[Lane] = []
+        try:
+            while (lane := self._lanes.get(block and not lanes)) is not None:
+                lanes.append(lane)
+        except Empty:
+            return lanes
+        if not lanes:
+            return None
+        self._lanes.put(None)
+        return lanes
+
+    def _run(self) -> None:
+        while (lanes := self._take(block=True)) is not None:
+            self._turn(lanes)
+
+    def _turn(self, lanes: list[Lane]) -> None:
+        self.turns += 1
+        for lane in lanes:
+            self._drain(lane)
+        self._wake()
+        always = self.durability is Durability.FSYNC
+        for lane in dict.fromkeys(lanes):
+            if (always or lane.wants_sync) and not lane.log.sync_failed:
+                lane.wants_sync = False
+                if not self._sync(lane.log, lane.written_offset):
+                    lane.dead = True
+                self._wake()
+
+    def _drain(self, lane: Lane) -> None:
+        """Write all that the lane holds."""
+        lane.queued = False
+        pop = lane.entries.popleft
+        segment: Segment | None = None
+        start = size = 0
+        buffers: list[Buffer] = []
+        ends: list[tuple[int, int]] = []
+        while not lane.dead:
+            try:
+                target, position, data, after = pop()
+            except IndexError:
+                if segment is not None and buffers:
+                    self._write(lane, segment, start, buffers, ends)
+                break
+            full = len(buffers) >= _MAX_BUFFERS or size >= _MAX_WRITE_BYTES
+            if segment is not None and buffers and (full or target is not segment):
+                if not self._write(lane, segment, start, buffers, ends):
+                    break
+                buffers, ends, size = [], [], 0
+            if target is None:
+                data(lane)
+                continue
+            if not buffers:
+                segment, start = target, position
+            buffers.append(data)
+            size += len(data)
+            ends.append((start + size, after))
+        if lane.dead:
+            lane.entries.clear()
+
+    def _write(
+        self, lane: Lane, segment: Segment, start: int, buffers: list[Buffer], ends: list[tuple[int, int]]
+    ) -> bool:
+        """Write consecutive batches; on failure keep the whole ones, kill the lane and return False."""
+        log = lane.log
+        position, stop = start, ends[-1][0]
+        error: OSError | None = None
+        try:
+            file = segment.file or self.open_files.get(segment)
+            fd = file.fileno()
+            if not segment.created:
+                segment.created = True
+                log.unsynced_names = True
+            log.dirty.add(segment)
+            pending: list[Buffer] = buffers
+            while True:
+                position += self._files.pwritev(fd, pending, position)
+                if position >= stop:
+                    break
+                pending = _after(buffers, position - start)
+        except OSError as caught:
+            error = caught
+            good = [end for end in ends if end[0] <= position]
+            keep = good[-1][0] if good else start
+            lane.dead = True
+            fatal = not self._cut_back(segment, keep)
+            ends = good
+        if ends:
+            position, offset = ends[-1]
+            lane.written_offset = offset
+            written = position - start
+            self._done.append(
+                lambda touched: log.on_written(lane, offset, written, segment, position, touched)
+            )
+        if error is not None:
+            failure = storage_error("cannot write", segment.path(), error)
+            from_offset = lane.written_offset
+            self._done.append(lambda touched: log.on_failed(lane, from_offset, failure, fatal, touched))
+        return error is None
+
+    def _cut_back(self, segment: Segment, length: int) -> bool:
+        """Cut a file to its last whole batch; return whether that is certain."""
+        try:
+            if segment.created:
+                file = self.open_files.get(segment)
+                self._files.truncate(file.fileno(), length)
+        except OSError:
+            return False
+        return True
+
+    def _sync(self, log: LocalLog, offset: int) -> bool:
+        """Sync every dirty file of a log that is written up to ``offset``; return whether that went well."""
+        path = log.directory
+        files = self._files
+        try:
+            with log.sync_lock:
+                while log.dirty:
+                    segment = log.dirty.pop()
+                    if segment.gone:
+                        continue
+                    path = segment.path()
+                    file = segment.file or self.open_files.get(segment)
+                    files.fdatasync(file.fileno())
+                    self.syncs += 1
+                path = log.directory
+                if log.unsynced_names:
+                    log.unsynced_names = False
+                    files.sync_dir(path)
+                if log.unsynced_parent:
+                    log.unsynced_parent = False
+                    files.sync_dir(os.path.dirname(path))
+        except OSError as caught:
+            failure = storage_error("cannot sync", path, caught)
+            log.sync_failed = True
+            self._done.append(lambda touched: log.on_sync_failed(failure, touched))
+            return False
+        self._done.append(lambda touched: log.on_synced(offset, touched))
+        return True
+
+    def sync_later(self, log: LocalLog) -> None:
+        """Sync, in the chores thread, all that is now written of a log. Reactor thread."""
+        offset = log.written_offset
+        self.chore(lambda: self._sync(log, offset))
+
+    # --- the chores thread ----------------------------------------------------------------------
+
+    def _run_chores(self) -> None:
+        while (item := self._chores.get()) is not None:
+            self._do_chore(*item)
+
+    def _do_chore(self, work: Chore, done: ChoreDone | None) -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except StorageError as caught:
+            error = caught
+        except OSError as caught:
+            error = storage_error("cannot tidy", str(caught.filename or ""), caught)
+        if error is not None:
+            _log.error("storage-chore-failed: {error}", error=error.message)
+        if done is not None:
+            self._done.append(lambda touched: done(result, error))
+        self._wake()
+
+    # --- the way back ---------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Have the completions delivered in the reactor, by one call however many there are."""
+        if self.threaded and self._done and not self._waking:
+            self._waking = True
+            self._call_from_thread(self._deliver)
+
+    def _deliver(self) -> None:
+        self._waking = False
+        touched: dict[LocalLog, None] = {}
+        while self._done:
+            self._done.popleft()(touched)
+        for log in touched:
+            log.announce()
+
+
+def _after(buffers: list[Buffer], skip: int) -> list[Buffer]:
+    """Return what is left of ``buffers`` after their first ``skip`` bytes."""
+    for at, buffer in enumerate(buffers):
+        if skip < len(buffer):
+            return [memoryview(buffer)[skip:], *buffers[at + 1 :]]
+        skip -= len(buffer)
+    return []

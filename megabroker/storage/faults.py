@@ -1,0 +1,87 @@
+"""A file system that fails when told to, for tests and for drills.
+
+Owns nothing but a plan: which call, counted from now, fails with which errno. All else is the real
+``Files``. A write may be made short before it fails, as a full disk does it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from megabroker.model import Buffer
+from megabroker.storage.files import Files
+
+__all__ = ["FaultyFiles"]
+
+
+class FaultyFiles(Files):
+    """Real files with planned failures; ``calls`` counts what was asked, by name."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+        self.short_write_bytes = 0
+        self._plan: dict[str, tuple[int, int, int, str]] = {}
+
+    def fail(self, call: str, errno: int, *, skip: int = 0, times: int = 1, path: str = "") -> None:
+        """Fail the ``call`` after ``skip`` good ones, ``times`` times, where its path holds ``path``."""
+        self._plan[call] = (errno, skip, times, path)
+
+    def heal(self) -> None:
+        """Forget all planned failures."""
+        self._plan.clear()
+        self.short_write_bytes = 0
+
+    def _check(self, call: str, path: str) -> None:
+        self.calls[call] = self.calls.get(call, 0) + 1
+        plan = self._plan.get(call)
+        if plan is None or plan[3] not in path:
+            return
+        errno, skip, times, part = plan
+        if skip > 0:
+            self._plan[call] = (errno, skip - 1, times, part)
+            return
+        if times <= 1:
+            del self._plan[call]
+        else:
+            self._plan[call] = (errno, 0, times - 1, part)
+        raise OSError(errno, os.strerror(errno), path)
+
+    def _path(self, fd: int) -> str:
+        return os.readlink(f"/proc/self/fd/{fd}")
+
+    def open(self, path: str, *, create: bool) -> int:
+        self._check("open", path)
+        return super().open(path, create=create)
+
+    def pread(self, fd: int, length: int, position: int) -> bytes:
+        self._check("pread", self._path(fd))
+        return super().pread(fd, length, position)
+
+    def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
+        short = self.short_write_bytes
+        if short:
+            self.short_write_bytes = 0
+            return super().pwritev(fd, [b"".join(buffers)[:short]], position)
+        self._check("pwritev", self._path(fd))
+        return super().pwritev(fd, buffers, position)
+
+    def fdatasync(self, fd: int) -> None:
+        self._check("fdatasync", self._path(fd))
+        super().fdatasync(fd)
+
+    def truncate(self, fd: int, length: int) -> None:
+        self._check("truncate", self._path(fd))
+        super().truncate(fd, length)
+
+    def sync_dir(self, path: str) -> None:
+        self._check("sync_dir", path)
+        super().sync_dir(path)
+
+    def rename(self, old: str, new: str) -> None:
+        self._check("rename", old)
+        super().rename(old, new)
+
+    def unlink(self, path: str) -> None:
+        self._check("unlink", path)
+        super().unlink(path)

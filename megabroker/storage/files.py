@@ -1,0 +1,242 @@
+"""The seam between the log and the file system.
+
+Owns every system call that storage makes, so that a test or a simulator can stand in for the disk and
+fail any one of them. Knows nothing of logs. ``Files`` only passes on; every method raises ``OSError``.
+
+``LogFile`` is one open descriptor, closed when nobody holds the object any more: a range handed to a
+slow reader keeps its file open even after the log has deleted or forgotten it. Whoever uses ``fileno()`` must
+hold the object meanwhile, since another thread may make ``OpenFiles`` let go of it. ``OpenFiles`` bounds how
+many descriptors the logs themselves keep.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+from megabroker.errors import ErrorCode, StorageError
+from megabroker.model import Buffer
+
+__all__ = ["Files", "Holder", "LogFile", "OpenFiles", "storage_error"]
+
+_READ_WRITE = os.O_RDWR | os.O_CLOEXEC
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def storage_error(what: str, path: str, error: OSError) -> StorageError:
+    """Return the StorageError for a failed system call: DISK_FULL or STORAGE, naming errno and path."""
+    code = ErrorCode.DISK_FULL if error.errno in _FULL else ErrorCode.STORAGE
+    name = errno.errorcode.get(error.errno or 0, "?")
+    return StorageError(code, f"{what} {path}: {name}: {error.strerror or error}")
+
+
+class Files:
+    """The real file system."""
+
+    def open(self, path: str, *, create: bool) -> int:
+        """Open for reading and writing; with ``create`` a missing file is made, empty."""
+        return os.open(path, _READ_WRITE | (os.O_CREAT if create else 0), 0o644)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def pread(self, fd: int, length: int, position: int) -> bytes:
+        """Read up to ``length`` bytes; fewer only at the end of the file."""
+        data = os.pread(fd, length, position)
+        if len(data) == length or not data:
+            return data
+        parts = [data]
+        missing = length - len(data)
+        while missing:
+            position += len(data)
+            data = os.pread(fd, missing, position)
+            if not data:
+                break
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
+        """Write once; return how many bytes were taken, possibly fewer than given."""
+        return os.pwritev(fd, buffers, position)
+
+    def fdatasync(self, fd: int) -> None:
+        """Wait until the file's data, and the metadata needed to read it, are on the disk."""
+        os.fdatasync(fd)
+
+    def truncate(self, fd: int, length: int) -> None:
+        """Cut the file to ``length`` bytes."""
+        os.ftruncate(fd, length)
+
+    def size(self, fd: int) -> int:
+        """Return the file's length in bytes."""
+        return os.fstat(fd).st_size
+
+    def read_size(self, path: str) -> int | None:
+        """Return the length in bytes of the file at ``path``, or None when there is none."""
+        try:
+            return os.stat(path).st_size
+        except FileNotFoundError:
+            return None
+
+    def sync_dir(self, path: str) -> None:
+        """Wait until the directory's entries are on the disk."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename, replacing ``new``."""
+        os.replace(old, new)
+
+    def unlink(self, path: str) -> None:
+        """Remove a file; one that is already gone is no error."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+    def mkdir(self, path: str) -> bool:
+        """Make a directory; return whether it was new."""
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            return False
+        return True
+
+    def rmtree(self, path: str) -> None:
+        """Remove a directory and all that is in it."""
+        shutil.rmtree(path)
+
+    def listdir(self, path: str) -> list[tuple[str, int, float]]:
+        """Return (name, size in bytes, time of last change in seconds) of every regular file."""
+        found = []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((entry.name, status.st_size, status.st_mtime))
+        return found
+
+    def subdirectories(self, path: str) -> list[str]:
+        """Return the names of the directories in ``path``."""
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+    def read_bytes(self, path: str) -> bytes | None:
+        """Return a whole small file, or None when there is none."""
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def write_whole(self, path: str, data: Buffer, *, sync: bool = False) -> None:
+        """Replace a small file at once: readers see the old content or the new, never a part."""
+        temporary = path + ".tmp"
+        fd = self.open(temporary, create=True)
+        try:
+            self.truncate(fd, 0)
+            position = 0
+            view = memoryview(data)
+            while position < len(view):
+                position += self.pwritev(fd, [view[position:]], position)
+            if sync:
+                self.fdatasync(fd)
+        finally:
+            self.close(fd)
+        self.rename(temporary, path)
+        if sync:
+            self.sync_dir(os.path.dirname(path))
+
+
+class LogFile:
+    """One open file; closes itself when the last holder lets go."""
+
+    __slots__ = ("__weakref__", "_fd", "_files", "path")
+
+    def __init__(self, files: Files, path: str, *, create: bool) -> None:
+        self._fd = -1
+        self._files = files
+        self.path = path
+        self._fd = files.open(path, create=create)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+    def __del__(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            try:
+                self._files.close(fd)
+            except OSError:
+                pass
+
+
+class Holder(Protocol):
+    """Whoever keeps a ``LogFile``; ``touched`` is set at each use, a ``created`` file is never made anew."""
+
+    file: LogFile | None
+    touched: bool
+    created: bool
+
+    def path(self) -> str:
+        """Return where the file is."""
+
+
+class OpenFiles:
+    """Gives holders their file and takes it back from those that use it least (second chance).
+
+    Any thread may call. A holder reads ``holder.file`` without asking here while it is set.
+    """
+
+    def __init__(self, files: Files, limit: int = 2048) -> None:
+        self.files = files
+        self.limit = max(1, limit)
+        self._holders: OrderedDict[int, Holder] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def get(self, holder: Holder) -> LogFile:
+        """Return the holder's file, opening it if need be."""
+        holder.touched = True
+        file = holder.file
+        if file is not None:
+            return file
+        with self._lock:
+            if holder.file is not None:
+                return holder.file
+            while len(self._holders) >= self.limit:
+                key, other = self._holders.popitem(last=False)
+                if other.touched:
+                    other.touched = False
+                    self._holders[key] = other
+                else:
+                    other.file = None
+            file = holder.file = LogFile(self.files, holder.path(), create=not holder.created)
+            self._holders[id(holder)] = holder
+            return file
+
+    def drop(self, holder: Holder) -> None:
+        """Forget a holder's file; ranges handed out keep it open."""
+        with self._lock:
+            self._holders.pop(id(holder), None)
+            holder.file = None
+
+    def close(self) -> None:
+        """Forget every holder's file."""
+        with self._lock:
+            for holder in self._holders.values():
+                holder.file = None
+            self._holders.clear()

@@ -1,0 +1,61 @@
+"""The lock on a data directory: one broker at a time.
+
+Owns ``.lock``. The lock is the kernel's (flock) and ends with the process; what the file says is only
+for people and for the refusal of the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+
+from megabroker.errors import DataDirectoryLocked
+from megabroker.storage.files import storage_error
+
+__all__ = ["DirectoryLock"]
+
+
+class DirectoryLock:
+    """Holds ``<data_dir>/.lock`` from ``take`` to ``release``."""
+
+    def __init__(self, data_dir: str) -> None:
+        self._path = os.path.join(data_dir, ".lock")
+        self._fd = -1
+
+    def take(self, start: str) -> None:
+        """Take the lock.
+
+        Args:
+            start: when this process started, in words.
+
+        Raises:
+            DataDirectoryLocked: somebody holds it.
+            StorageError: the file cannot be made.
+        """
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as caught:
+            raise storage_error("cannot lock", self._path, caught) from caught
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"pid {os.getpid()}\nhost {socket.gethostname()}\nstart {start}\n".encode(), 0)
+        except OSError as caught:
+            held = caught.errno == errno.EWOULDBLOCK
+            holder = os.pread(fd, 512, 0).decode(errors="replace") if held else ""
+            os.close(fd)
+            if held:
+                said = ", ".join(holder.split("\n")[:3]).strip(", ") or "an unknown process"
+                raise DataDirectoryLocked(
+                    f"{os.path.dirname(self._path)} is in use by another broker ({said})"
+                ) from None
+            raise storage_error("cannot lock", self._path, caught) from caught
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock back."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

@@ -1,0 +1,512 @@
+"""One partition's log in a directory of segments.
+
+Owns the offsets: which are given out, written, on the disk, readable. Every method is called in the
+reactor thread; the disk thread only sees what is in the log's lane.
+
+Invariants:
+
+- ``start_offset`` <= ``durable_offset`` <= ``written_offset`` <= ``next_offset``, and ``written_offset`` is
+  where a batch ends. Nothing at or beyond it is ever returned by ``read``.
+- After a failed write (a full disk) everything from the first batch that is not wholly in the file is void,
+  its offsets are free again, ``next_offset == written_offset``, and the next append tries anew. When even
+  cutting the file back failed, the log is *out of order*: append raises until it is opened again.
+- After a failed sync the log is out of order, and everything from ``durable_offset`` on is reported as
+  failed. The file is left alone: what is in it is found by recovery, since the store will not then
+  be marked as cleanly closed. A batch reported failed may therefore be there after a restart, as after
+  any lost answer; one reported durable always is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from megabroker.codec.batch import stamp, stamp_append_time
+from megabroker.errors import ErrorCode, RequestError, StorageError
+from megabroker.interfaces import ILog, ILogListener, IProducerState
+from megabroker.model import (
+    BatchHeader,
+    Durability,
+    LogSettings,
+    ReadResult,
+    TimestampedOffset,
+    TopicPartition,
+)
+from megabroker.storage import times
+from megabroker.storage.checkpoints import encode_rows, encode_snapshot
+from megabroker.storage.disk import DiskHandler, Lane
+from megabroker.storage.files import storage_error
+from megabroker.storage.index import Index
+from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, Loaded, first_offset
+from megabroker.storage.segment import Damage, Segment, file_name
+from megabroker.storage.segments import EMPTY, Segments
+
+__all__ = ["LocalLog"]
+
+_log = Logger()
+
+_MAX_RELATIVE = 0x7FFFFFFF
+_KEPT_SNAPSHOTS = 2
+
+
+@implementer(ILog)
+class LocalLog:
+    """See the module, and ``ILog`` for the public methods.
+
+    Attributes:
+        damaged: unreadable stretches that are kept.
+        recovery_point: everything below has been synced, whatever the durability.
+        dirty: segments written and not synced; the disk thread adds, whoever syncs takes.
+        unsynced_names: whether files were made since the directory was synced.
+        unsynced_parent: the same for the log's own directory in the store's.
+        sync_lock: held while syncing, so that nobody reports what another is still syncing.
+        sync_failed: set by the disk thread.
+    """
+
+    def __init__(
+        self,
+        topic_partition: TopicPartition,
+        directory: str,
+        settings: LogSettings,
+        listener: ILogListener,
+        producers: IProducerState,
+        disk: DiskHandler,
+        seconds: Callable[[], float],
+        loaded: Loaded,
+        start_offset: int,
+        start_changed: Callable[[], None],
+    ) -> None:
+        self.topic_partition = topic_partition
+        self.directory = directory
+        self.settings = settings
+        self.listener = listener
+        self.producers = producers
+        end = loaded.next_offset
+        self.next_offset = self.written_offset = self.durable_offset = self.recovery_point = end
+        self.start_offset = min(end, max(start_offset, loaded.segments[0].base_offset))
+        self.pending_bytes = 0
+        self.size_bytes = sum(segment.size for segment in loaded.segments)
+        self.damaged: list[Damage] = loaded.damaged
+        self.dirty: set[Segment] = set()
+        self.unsynced_names = False
+        self.unsynced_parent = False
+        self.sync_lock = Lock()
+        self.sync_failed = False
+        self.modified = bool(loaded.unsynced)
+        self.refusal: StorageError | None = None
+        self._broken = False
+        self._disk = disk
+        self._seconds = seconds
+        self._start_changed = start_changed
+        self._segments = Segments(
+            loaded.segments, loaded.damaged, lambda: self.settings.index_interval_bytes, self._save_damage
+        )
+        self._active = loaded.segments[-1]
+        self._epochs = loaded.epochs
+        self._epoch = self._epochs[-1][0] if self._epochs else -1
+        self._lane = Lane(self, end)
+        self._entries = self._lane.entries
+        self._announced = (end, end)
+        self._flushes: list[tuple[int, Deferred[None]]] = []
+
+    # --- appending ------------------------------------------------------------------------------
+
+    def append(
+        self,
+        header: BatchHeader,
+        data: bytearray | memoryview,
+        leader_epoch: int,
+        append_time_ms: int | None,
+    ) -> int:
+        if self.refusal is not None:
+            raise self.refusal
+        if append_time_ms is not None:
+            header = stamp_append_time(data, header, append_time_ms)
+        base = self.next_offset
+        last = base + header[6]
+        size = len(data)
+        segment = self._active
+        position = segment.size
+        settings = self.settings
+        if position:
+            if (
+                position + size > settings.segment_bytes
+                or last - segment.base_offset > _MAX_RELATIVE
+                or (self._seconds() - (segment.born or 0.0)) * 1000 >= settings.segment_ms >= 0
+            ):
+                segment = self._roll()
+                position = 0
+                segment.born = self._seconds()
+        else:
+            segment.born = self._seconds()
+        stamp(data, base, leader_epoch)
+        if leader_epoch > self._epoch:
+            self._begin_epoch(leader_epoch, base)
+        if header[8] > segment.max_timestamp or segment.unindexed > settings.index_interval_bytes:
+            segment.note(position, size, last, header[8], settings.index_interval_bytes)
+        else:
+            segment.unindexed += size
+        segment.size = position + size
+        self.next_offset = last = last + 1
+        self.pending_bytes += size
+        self.size_bytes += size
+        self._entries.append((segment, position, data, last))
+        lane = self._lane
+        if not lane.queued:
+            lane.queued = True
+            self._disk.submit(lane)
+        return base
+
+    def _queue(self, job: Callable[[Lane], None]) -> None:
+        """Run ``job`` in the disk thread once all accepted before is written."""
+        lane = self._lane
+        lane.entries.append((None, 0, job, 0))
+        if not lane.queued:
+            lane.queued = True
+            self._disk.submit(lane)
+
+    def _roll(self) -> Segment:
+        """Begin a new segment at ``next_offset``."""
+        old, base = self._active, self.next_offset
+        segment = Segment(old.open_files, self.directory, base)
+        segment.index = Index()
+        segment.born = self._seconds()
+        self._segments.add(segment)
+        self._active = segment
+        snapshot = encode_snapshot(self.producers.snapshot(), base)
+        self._queue(partial(self._seal, old, base, snapshot))
+        return segment
+
+    def _seal(self, segment: Segment, offset: int, snapshot: bytes, lane: Lane) -> None:
+        """All of ``segment`` is written: save its index and the producers' state after it. Disk thread."""
+
+        def save() -> None:
+            if not segment.gone:
+                segment.save_index()
+                self._save_snapshot(offset, snapshot)
+
+        def saved(_: None, error: StorageError | None) -> None:
+            if error is None and segment in self._segments.items:
+                self._segments.keep_few(segment)
+
+        self._disk.chore(save, saved)
+
+    def _save_snapshot(self, offset: int, snapshot: bytes) -> None:
+        """Write a producer snapshot and remove old ones. Chores thread."""
+        files = self._active.open_files.files
+        files.write_whole(f"{self.directory}/{file_name(offset, '.snapshot')}", snapshot)
+        found = [first_offset(name, ".snapshot") for name, _, _ in files.listdir(self.directory)]
+        offsets = sorted((at for at in found if at is not None), reverse=True)
+        needed = next((at for at in offsets if at <= self.recovery_point), None)
+        for at in offsets[_KEPT_SNAPSHOTS:]:
+            if needed is not None and at < needed:
+                files.unlink(f"{self.directory}/{file_name(at, '.snapshot')}")
+
+    def _begin_epoch(self, leader_epoch: int, offset: int) -> None:
+        self._epoch = leader_epoch
+        self._epochs.append((leader_epoch, offset))
+        self._save(LEADER_EPOCHS, encode_rows(self._epochs))
+
+    def _save_damage(self) -> None:
+        self._save(DAMAGED, encode_rows(self.damaged))
+
+    def _save(self, name: str, data: bytes) -> None:
+        files = self._active.open_files.files
+        self._disk.chore(lambda: files.write_whole(f"{self.directory}/{name}", data))
+
+    # --- what the disk reports; called in the reactor, then ``announce`` ------------------------
+
+    def on_written(
+        self,
+        lane: Lane,
+        offset: int,
+        size: int,
+        segment: Segment,
+        position: int,
+        touched: dict[LocalLog, None],
+    ) -> None:
+        """A group of batches is in the file."""
+        if lane is not self._lane:
+            return
+        self.modified = True
+        segment.written = position
+        self.written_offset = offset
+        self.pending_bytes -= size
+        self._segments.mark_end(offset, segment, position)
+        if self._disk.durability is Durability.OS:
+            self.durable_offset = offset
+        touched[self] = None
+
+    def on_synced(self, offset: int, touched: dict[LocalLog, None]) -> None:
+        """Everything below ``offset`` is on the disk."""
+        if self.sync_failed or offset <= self.recovery_point:
+            return
+        self.recovery_point = offset
+        if offset > self.durable_offset:
+            self.durable_offset = offset
+        touched[self] = None
+        if self._flushes:
+            waiting, self._flushes = self._flushes, []
+            for flush in waiting:
+                if flush[0] > offset:
+                    self._flushes.append(flush)
+            for target, deferred in waiting:
+                if target <= offset:
+                    deferred.callback(None)
+
+    def on_failed(
+        self, lane: Lane, from_offset: int, error: StorageError, fatal: bool, touched: dict[LocalLog, None]
+    ) -> None:
+        """A write failed; what was accepted from ``from_offset`` on is void."""
+        if lane is not self._lane:
+            return
+        self.announce()
+        self._take_back(from_offset)
+        if fatal:
+            self._broken = True
+            self.refusal = error
+        _log.error(
+            "log-write-failed: {log} from offset {offset}: {error}{fatal}",
+            log=self.topic_partition,
+            offset=from_offset,
+            error=error.message,
+            fatal="; out of order until restart" if fatal else "",
+        )
+        self._tell_failed(from_offset, error)
+
+    def on_sync_failed(self, error: StorageError, touched: dict[LocalLog, None]) -> None:
+        """A sync failed; the log is out of order."""
+        if self._broken:
+            return
+        self._broken = True
+        self.announce()
+        self.refusal = error
+        from_offset = self.written_offset = self.durable_offset
+        self._take_back(from_offset)
+        _log.error(
+            "log-sync-failed: {log} from offset {offset}: {error}; out of order until restart",
+            log=self.topic_partition,
+            offset=from_offset,
+            error=error.message,
+        )
+        self._tell_failed(from_offset, error)
+
+    def _take_back(self, from_offset: int) -> None:
+        """Free every offset from ``from_offset`` on."""
+        segments = self._segments
+        first = len(segments.items) - 1
+        while first and segments.bases[first] > from_offset:
+            first -= 1
+        for segment in segments.remove(first + 1, len(segments.items)):
+            segment.gone = True
+            segment.open_files.drop(segment)
+            self.dirty.discard(segment)
+        segments.forget_marks()
+        self._active = active = segments.items[-1]
+        active.size = active.written
+        self.next_offset = from_offset
+        self.size_bytes = sum(segment.size for segment in segments.items)
+        self.pending_bytes = 0
+        self._lane.dead = True
+        self._lane = Lane(self, from_offset)
+        self._entries = self._lane.entries
+        while self._epochs and self._epochs[-1][1] >= from_offset:
+            self._epochs.pop()
+        self._epoch = self._epochs[-1][0] if self._epochs else -1
+        try:
+            self._recount(active, from_offset)
+        except OSError as caught:
+            self.refusal = storage_error("cannot read", active.path(), caught)
+
+    def _recount(self, active: Segment, from_offset: int) -> None:
+        """Make the active segment's index and greatest timestamp those of what is written."""
+        index = active.index or Index()
+        active.index = index
+        index.truncate(active.size, from_offset - active.base_offset)
+        start = index.positions[-1] if index.positions else 0
+        active.max_timestamp = index.times[-1] if index.times else -1
+        active.max_timestamp_offset = active.base_offset + (index.time_offsets[-1] if index.times else 0)
+        for hop in active.hops(start):
+            if hop.max_timestamp > active.max_timestamp:
+                active.max_timestamp = hop.max_timestamp
+                active.max_timestamp_offset = hop.last_offset
+        active.unindexed = active.size - start
+
+    def _tell_failed(self, from_offset: int, error: StorageError) -> None:
+        waiting, self._flushes = self._flushes, []
+        for target, deferred in waiting:
+            if target > from_offset or self._broken:
+                deferred.errback(error)
+            else:
+                self._flushes.append((target, deferred))
+        try:
+            self.listener.failed(from_offset, error)
+        except Exception:  # noqa: BLE001
+            _log.failure("log-listener-failed: {log}", log=self.topic_partition)
+
+    def announce(self) -> None:
+        """Tell the listener of progress, if there is any."""
+        progress = (self.written_offset, self.durable_offset)
+        if progress != self._announced:
+            self._announced = progress
+            try:
+                self.listener.progressed(*progress)
+            except Exception:  # noqa: BLE001
+                _log.failure("log-listener-failed: {log}", log=self.topic_partition)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def read(self, offset: int, max_bytes: int, end_offset: int) -> ReadResult:
+        written = self.written_offset
+        if not self.start_offset <= offset <= written:
+            raise RequestError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"offset {offset} is outside {self.start_offset} to {written} of {self.topic_partition}",
+            )
+        limit = end_offset if end_offset < written else written
+        if offset >= limit:
+            return EMPTY
+        try:
+            return self._segments.read(offset, max_bytes, limit, written)
+        except OSError as caught:
+            raise storage_error("cannot read", self.directory, caught) from caught
+
+    def offset_for_time(self, timestamp_ms: int) -> TimestampedOffset | None:
+        try:
+            return times.first_at_or_after(
+                self._segments, timestamp_ms, self.start_offset, self.written_offset
+            )
+        except OSError as caught:
+            raise storage_error("cannot read", self.directory, caught) from caught
+
+    def latest_timestamp(self) -> TimestampedOffset | None:
+        try:
+            return times.latest(self._segments, self.start_offset, self.written_offset)
+        except OSError as caught:
+            raise storage_error("cannot read", self.directory, caught) from caught
+
+    def epoch_end_offset(self, leader_epoch: int) -> tuple[int, int]:
+        end = self.next_offset
+        for epoch, start in reversed(self._epochs):
+            if epoch <= leader_epoch:
+                return epoch, end
+            end = start
+        return -1, -1
+
+    # --- retention ------------------------------------------------------------------------------
+
+    def advance_start(self, offset: int) -> None:
+        offset = min(offset, self.written_offset)
+        if offset > self.start_offset:
+            self.start_offset = offset
+            self._start_changed()
+
+    def enforce_retention(self, now_ms: int) -> int:
+        settings, segments = self.settings, self._segments
+        active = self._active
+        if self.refusal is None and active.size and settings.segment_ms >= 0:
+            age_ms = (self._seconds() - (active.born or 0.0)) * 1000
+            if age_ms >= settings.segment_ms:
+                self._roll()
+        try:
+            gone = self._expired(now_ms)
+        except OSError as caught:
+            raise storage_error("cannot read", self.directory, caught) from caught
+        if gone:
+            removed = segments.remove(0, gone)
+            self.size_bytes -= sum(segment.size for segment in removed)
+            if self.start_offset < segments.bases[0]:
+                self.start_offset = segments.bases[0]
+                self._start_changed()
+            self.modified = True
+            self._remove(removed)
+        return gone
+
+    def _expired(self, now_ms: int) -> int:
+        """Return how many of the first segments may go; never the active one, nor what is not durable."""
+        settings, segments = self.settings, self._segments
+        excess = self.size_bytes - settings.retention_bytes if settings.retention_bytes >= 0 else 0
+        gone = 0
+        while gone + 1 < len(segments.items):
+            segment = segments.items[gone]
+            end = segments.bases[gone + 1]
+            if end > self.durable_offset:
+                break
+            if end > self.start_offset and not (excess > 0 and excess >= segment.size):
+                if settings.retention_ms < 0:
+                    break
+                segments.index_of(segment)
+                newest = segment.max_timestamp
+                if newest < 0:
+                    newest = int((segment.born or now_ms / 1000) * 1000)
+                if now_ms - newest <= settings.retention_ms:
+                    break
+            excess -= segment.size
+            gone += 1
+        return gone
+
+    def _remove(self, removed: list[Segment]) -> None:
+        """Delete segments' files, later and elsewhere; ranges handed out stay readable."""
+        for segment in removed:
+            segment.gone = True
+            self.dirty.discard(segment)
+            segment.open_files.drop(segment)
+        files = self._active.open_files.files
+
+        def work() -> None:
+            names = [
+                path
+                for segment in removed
+                for path in map(segment.path, (".log", ".index", ".timeindex"))
+                if files.read_size(path) is not None
+            ]
+            for path in names:
+                files.rename(path, path + ".deleted")
+            for path in names:
+                files.unlink(path + ".deleted")
+
+        self._disk.chore(work)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def flush(self) -> Deferred[None]:
+        if self.refusal is not None:
+            return fail(self.refusal)
+        target = self.next_offset
+        if target <= self.recovery_point:
+            return succeed(None)
+        deferred: Deferred[None] = Deferred()
+        self._flushes.append((target, deferred))
+        self._queue(_want_sync)
+        return deferred
+
+    def refuse(self, error: StorageError) -> None:
+        """Accept nothing more; what was accepted is still written."""
+        if self.refusal is None:
+            self.refusal = error
+
+    def abandon(self, error: StorageError) -> None:
+        """Accept nothing more and write nothing more."""
+        self.refuse(error)
+        self._broken = True
+        self._lane.dead = True
+        for segment in self._segments.items:
+            segment.gone = True
+            segment.open_files.drop(segment)
+        waiting, self._flushes = self._flushes, []
+        for _, deferred in waiting:
+            deferred.errback(error)
+
+    def save_closing(self, snapshot: bytes) -> None:
+        """Write what lets the next opening believe the sizes. Chores thread, after the last sync."""
+        self._active.save_index()
+        self._save_snapshot(self.next_offset, snapshot)
+
+
+def _want_sync(lane: Lane) -> None:
+    lane.wants_sync = True

@@ -1,0 +1,416 @@
+"""Opening a log: what is in its directory, what of that can be believed, where appending goes on.
+
+Owns the decisions made about a log's files before it serves, and the search for the end of damage later.
+Blocking; runs in whatever thread opens the log.
+
+- After a clean close sizes are believed, and only the end of the last segment is looked at.
+- Otherwise everything from the segment of the recovery point on is read and every CRC checked; indexes and
+  producer state are made anew. Bytes after the last whole batch, where no valid batch follows and which
+  lie above the recovery point, are a torn tail: cut off, with one line in the log.
+- All other unreadable bytes are *damage*: they were acknowledged or may have been. They stay in the file,
+  are remembered in ``damaged-ranges``, stepped over by reads and reported as an error.
+
+A valid batch is one with a sane head, the right CRC and an offset not below those before it.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+
+import attrs
+from twisted.logger import Logger
+
+from megabroker.codec.batch import (
+    BatchError,
+    SearchExhausted,
+    check_crc,
+    find_batch,
+    peek_header,
+)
+from megabroker.interfaces import IProducerState
+from megabroker.model import BatchHeader
+from megabroker.storage.checkpoints import decode_rows, decode_snapshot, encode_rows
+from megabroker.storage.files import OpenFiles
+from megabroker.storage.index import Index
+from megabroker.storage.segment import HEAD_BYTES, Damage, DamageFound, Segment, file_name
+
+__all__ = ["DAMAGED", "LEADER_EPOCHS", "Loaded", "Loader", "find_damage", "first_offset", "report_damage"]
+
+_log = Logger()
+
+LEADER_EPOCHS = "leader-epoch-checkpoint"
+DAMAGED = "damaged-ranges"
+_WINDOW_BYTES = 1 << 22
+_LEFTOVERS = (".deleted", ".tmp", ".cleaned", ".swap")
+
+Visit = Callable[[BatchHeader], None]
+
+
+@attrs.define
+class Loaded:
+    """What opening found.
+
+    Attributes:
+        segments: in offset order, at least one; the last one is to be appended to, its index loaded.
+        epochs: (leader epoch, first offset), rising.
+        unsynced: segments whose content may not be on the disk yet.
+    """
+
+    segments: list[Segment]
+    next_offset: int = 0
+    epochs: list[tuple[int, int]] = attrs.field(factory=list)
+    damaged: list[Damage] = attrs.field(factory=list)
+    unsynced: list[Segment] = attrs.field(factory=list)
+
+
+def first_offset(name: str, suffix: str) -> int | None:
+    """Return the offset in a file's name, or None when it is no such file."""
+    stem = name.removesuffix(suffix)
+    return int(stem) if len(stem) == 20 and stem.isdecimal() and stem.isascii() and stem != name else None
+
+
+def find_damage(segment: Segment, position: int, expected_offset: int) -> tuple[Damage, bool]:
+    """Measure the damage that begins at ``position``; return it and whether a valid batch follows.
+
+    Raises:
+        OSError: the file could not be read.
+    """
+    files = segment.open_files.files
+    file = segment.open_files.get(segment)
+    fd = file.fileno()
+    stop = segment.written
+    for at in range(position, stop, _WINDOW_BYTES):
+        files.pread(fd, min(_WINDOW_BYTES, stop - at), at)
+    found = None
+    exhausted = False
+    if position < stop:
+        with mmap.mmap(fd, stop, prot=mmap.PROT_READ) as view:
+            buffer = memoryview(view)
+            try:
+                found = find_batch(buffer, position + 1, stop, expected_offset)
+            except SearchExhausted:
+                exhausted = True
+            finally:
+                buffer.release()
+    if found is not None:
+        end, header = found
+        damage = Damage(segment.base_offset, position, end - position, expected_offset, header.base_offset)
+        return damage, True
+    return Damage(segment.base_offset, position, stop - position, expected_offset, expected_offset), exhausted
+
+
+class _Scan:
+    """Reads one segment batch by batch and checks every CRC."""
+
+    def __init__(self, segment: Segment, interval: int, expected_offset: int, visit: Visit) -> None:
+        self.segment = segment
+        self.expected_offset = expected_offset
+        self.damaged: list[Damage] = []
+        self.tail: Damage | None = None
+        self._interval = interval
+        self._visit = visit
+
+    def run(self) -> None:
+        """Scan to the end; ``tail`` is then what no valid batch follows, if anything."""
+        segment = self.segment
+        segment.index = Index()
+        segment.unindexed = 0
+        segment.damaged = []
+        segment.max_timestamp, segment.max_timestamp_offset = -1, segment.base_offset
+        position = 0
+        while position < segment.size:
+            position = self._walk(position)
+            if position < segment.size:
+                damage, followed = find_damage(segment, position, self.expected_offset)
+                if not followed:
+                    self.tail = damage
+                    return
+                self.damaged.append(damage)
+                segment.damaged.append((position, position + damage.length))
+                position += damage.length
+
+    def _walk(self, position: int) -> int:
+        """Take valid batches from ``position``; return where the first invalid one is, or the end."""
+        segment = self.segment
+        size = segment.size
+        window = b""
+        start = position
+        while position < size:
+            at = position - start
+            have = len(window) - at
+            need = HEAD_BYTES
+            if have >= HEAD_BYTES:
+                try:
+                    header = peek_header(window, at, len(window))
+                except BatchError:
+                    return position
+                need = header.size_bytes
+            if need > size - position:
+                return position
+            if have < need:
+                window = segment.read(position, min(max(need, _WINDOW_BYTES), size - position))
+                start = position
+                if len(window) < need:
+                    return position
+                continue
+            if header.base_offset < self.expected_offset or not check_crc(window, at, header):
+                return position
+            segment.note(position, need, header.last_offset, header.max_timestamp, self._interval)
+            self._visit(header)
+            self.expected_offset = header.next_offset
+            position += need
+        return position
+
+
+class Loader:
+    """Opens one log's directory; use once.
+
+    Args:
+        clean: whether the store was closed cleanly.
+        recovery_point: everything below was known to be on the disk.
+        start_offset: the log start known from its checkpoint.
+    """
+
+    def __init__(
+        self,
+        open_files: OpenFiles,
+        directory: str,
+        producers: IProducerState,
+        *,
+        clean: bool,
+        recovery_point: int,
+        start_offset: int,
+        interval: int,
+    ) -> None:
+        self._open_files = open_files
+        self._files = open_files.files
+        self._directory = directory
+        self._producers = producers
+        self._clean = clean
+        self._recovery_point = recovery_point
+        self._start_offset = start_offset
+        self._interval = interval
+        self._snapshots: list[int] = []
+        self.loaded = Loaded([])
+
+    def run(self) -> Loaded:
+        """Open the log. Raises OSError."""
+        loaded = self.loaded
+        self._list()
+        rows = decode_rows(self._files.read_bytes(f"{self._directory}/{LEADER_EPOCHS}"), 2)
+        segments = loaded.segments
+        if not segments:
+            segments.append(Segment(self._open_files, self._directory, self._start_offset))
+        loaded.epochs = [(epoch, offset) for epoch, offset in rows or []]
+        if rows is None:
+            self._first_epochs()
+        self._known_damage()
+        loaded.next_offset = max(segments[0].base_offset, self._start_offset)
+        trusted = self._trusted()
+        if trusted == len(segments) and not self._believe_last():
+            trusted -= 1
+        self._restore_producers(trusted)
+        if trusted < len(segments):
+            self._recover(trusted)
+        if segments[-1].index is None:
+            segments[-1].index = Index()
+        loaded.epochs = [row for row in loaded.epochs if row[1] < loaded.next_offset or row[1] == 0]
+        for offset in self._snapshots:
+            if offset > loaded.next_offset:
+                self._files.unlink(f"{self._directory}/{file_name(offset, '.snapshot')}")
+        return loaded
+
+    def _list(self) -> None:
+        found: list[tuple[int, int, float]] = []
+        for name, size, changed in self._files.listdir(self._directory):
+            if name.endswith(_LEFTOVERS):
+                self._files.unlink(f"{self._directory}/{name}")
+            elif (offset := first_offset(name, ".log")) is not None:
+                found.append((offset, size, changed))
+            elif (offset := first_offset(name, ".snapshot")) is not None:
+                self._snapshots.append(offset)
+        self._snapshots.sort(reverse=True)
+        for base, size, changed in sorted(found):
+            segment = Segment(self._open_files, self._directory, base, size)
+            segment.created = True
+            segment.born = changed
+            self.loaded.segments.append(segment)
+
+    def _first_epochs(self) -> None:
+        """Without the epoch checkpoint, at least take the epoch each segment begins with."""
+        for segment in self.loaded.segments:
+            if segment.size >= HEAD_BYTES:
+                try:
+                    self._note_epoch(peek_header(segment.read(0, HEAD_BYTES), 0, HEAD_BYTES))
+                except BatchError:
+                    continue
+
+    def _known_damage(self) -> None:
+        rows = decode_rows(self._files.read_bytes(f"{self._directory}/{DAMAGED}"), 5) or []
+        by_base = {segment.base_offset: segment for segment in self.loaded.segments}
+        for row in rows:
+            damage = Damage(*row)
+            segment = by_base.get(damage.segment)
+            if segment is not None and 0 <= damage.position < damage.position + damage.length <= segment.size:
+                segment.damaged.append((damage.position, damage.position + damage.length))
+                self.loaded.damaged.append(damage)
+
+    def _trusted(self) -> int:
+        """Return how many of the first segments need not be read."""
+        segments = self.loaded.segments
+        if self._clean:
+            return len(segments)
+        trusted = 0
+        while trusted + 1 < len(segments) and segments[trusted + 1].base_offset <= self._recovery_point:
+            trusted += 1
+        return trusted
+
+    def _believe_last(self) -> bool:
+        """Find the end of the last segment by its index; return False when it has to be read instead."""
+        loaded = self.loaded
+        segment = loaded.segments[-1]
+        loaded.next_offset = max(loaded.next_offset, segment.base_offset)
+        for damage in loaded.damaged:
+            loaded.next_offset = max(loaded.next_offset, damage.to_offset)
+        if not segment.size:
+            return True
+        index = segment.load_index()
+        if index is None:
+            return False
+        try:
+            first = next(segment.hops(0), None)
+            if first is not None and segment.born and 0 < first.max_timestamp / 1000 < segment.born:
+                segment.born = first.max_timestamp / 1000
+            last_entry = index.positions[-1] if index.positions else 0
+            for hop in segment.hops(last_entry):
+                if hop.max_timestamp > segment.max_timestamp:
+                    segment.max_timestamp = hop.max_timestamp
+                    segment.max_timestamp_offset = hop.last_offset
+                loaded.next_offset = max(loaded.next_offset, hop.last_offset + 1)
+            segment.unindexed = segment.size - last_entry
+        except DamageFound:
+            return False
+        return True
+
+    def _restore_producers(self, trusted: int) -> None:
+        """Bring producer state to where reading begins: the newest snapshot, then the heads after it."""
+        segments = self.loaded.segments
+        limit = segments[trusted].base_offset if trusted < len(segments) else self.loaded.next_offset
+        start = -1
+        for offset in self._snapshots:
+            if offset <= limit:
+                state = decode_snapshot(
+                    self._files.read_bytes(f"{self._directory}/{file_name(offset, '.snapshot')}")
+                )
+                if state is not None:
+                    self._producers.restore(state)
+                    start = offset
+                    break
+        for at, segment in enumerate(segments[:trusted]):
+            after = segments[at + 1].base_offset if at + 1 < len(segments) else self.loaded.next_offset
+            if after > start:
+                self._replay_heads(segment, start)
+
+    def _replay_heads(self, segment: Segment, start: int) -> None:
+        while True:
+            try:
+                for hop in segment.hops(0):
+                    if hop.base_offset >= start:
+                        head = segment.read(hop.position, HEAD_BYTES)
+                        self._producers.replay(peek_header(head, 0, HEAD_BYTES))
+                        start = hop.last_offset + 1
+            except DamageFound as found:
+                damage, _ = find_damage(segment, found.position, found.expected_offset)
+                self._keep_damage(segment, damage)
+                segment.damaged.append((damage.position, damage.position + damage.length))
+                continue
+            except BatchError:
+                pass
+            return
+
+    def _recover(self, trusted: int) -> None:
+        """Read and check every segment from ``trusted`` on."""
+        loaded = self.loaded
+        segments = loaded.segments
+        loaded.damaged = [row for row in loaded.damaged if row.segment < segments[trusted].base_offset]
+        scans: list[_Scan] = []
+        for segment in segments[trusted:]:
+            loaded.next_offset = max(loaded.next_offset, segment.base_offset)
+            scan = _Scan(segment, self._interval, loaded.next_offset, self._visit)
+            scan.run()
+            loaded.next_offset = max(loaded.next_offset, scan.expected_offset)
+            scans.append(scan)
+        self._cut_torn_tail(scans)
+        for scan in scans:
+            for damage in scan.damaged:
+                self._keep_damage(scan.segment, damage)
+            if scan.tail is not None:
+                tail = scan.tail
+                scan.segment.damaged.append((tail.position, tail.position + tail.length))
+                self._keep_damage(scan.segment, tail)
+        for segment in segments[trusted:-1]:
+            segment.save_index()
+        loaded.unsynced.extend(segment for segment in segments[trusted:] if segment.created)
+        if loaded.damaged:
+            self._files.write_whole(f"{self._directory}/{DAMAGED}", encode_rows(loaded.damaged), sync=True)
+
+    def _cut_torn_tail(self, scans: list[_Scan]) -> None:
+        """Cut off what follows the last valid batch, unless it was on the disk already."""
+        loaded = self.loaded
+        if self._recovery_point > loaded.next_offset:
+            if any(scan.tail is not None for scan in scans):
+                loaded.next_offset = self._recovery_point
+                return
+            _log.error(
+                "log-shorter-than-recovery-point: {directory} ends at {offset}, was on disk to {point}",
+                directory=self._directory,
+                offset=loaded.next_offset,
+                point=self._recovery_point,
+            )
+        for scan in reversed(scans):
+            tail, segment = scan.tail, scan.segment
+            if tail is not None:
+                file = self._open_files.get(segment)
+                self._files.truncate(file.fileno(), tail.position)
+                segment.size = segment.written = tail.position
+                scan.tail = None
+                _log.warn(
+                    "log-tail-cut: {path}: {length} bytes from offset {offset} on were not whole",
+                    path=segment.path(),
+                    length=tail.length,
+                    offset=tail.from_offset,
+                )
+            if segment.size or len(loaded.segments) == 1 or segment is scans[0].segment:
+                return
+            self._open_files.drop(segment)
+            for suffix in (".log", ".index", ".timeindex"):
+                self._files.unlink(segment.path(suffix))
+            loaded.segments.remove(segment)
+            scans.remove(scan)
+            loaded.next_offset = scans[-1].expected_offset
+
+    def _visit(self, header: BatchHeader) -> None:
+        self._note_epoch(header)
+        self._producers.replay(header)
+
+    def _note_epoch(self, header: BatchHeader) -> None:
+        epochs = self.loaded.epochs
+        if header.leader_epoch >= 0 and (not epochs or header.leader_epoch > epochs[-1][0]):
+            epochs.append((header.leader_epoch, header.base_offset))
+
+    def _keep_damage(self, segment: Segment, damage: Damage) -> None:
+        self.loaded.damaged.append(damage)
+        report_damage(segment, damage)
+
+
+def report_damage(segment: Segment, damage: Damage) -> None:
+    """Say in the log what is damaged."""
+    _log.error(
+        "log-damaged: {path}: {length} bytes at {position} unreadable, offsets {first} to {last} may be lost",
+        path=segment.path(),
+        length=damage.length,
+        position=damage.position,
+        first=damage.from_offset,
+        last=damage.to_offset,
+    )

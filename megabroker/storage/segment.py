@@ -1,0 +1,211 @@
+"""One segment of a log: a file of whole record batches in offset order, and what is known about it.
+
+Owns the layout of a batch's head as far as walking needs it, and the numbers beside the file. ``size`` is
+what the reactor has accepted, ``written`` what is in the file; nothing at or beyond ``written`` is ever
+read. Only the reactor thread changes these numbers; the disk thread is handed positions.
+
+    position  0  base offset i64 | 8 length i32 | 12 leader epoch i32 | 16 magic i8 = 2 | 17 CRC u32
+             21  attributes i16 | 23 last offset delta i32 | 27 base timestamp i64 | 35 max timestamp i64
+             43  producer id i64 | epoch i16 | base sequence i32 | record count i32 | 61 records
+
+``gone`` is set when the segment leaves the log: its files are being deleted, and nobody need sync them.
+``damaged`` holds (start, end) of stretches that no longer are batches; walking steps over them and they
+are never cut off, so that they can still be examined.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from megabroker.storage.files import LogFile, OpenFiles
+from megabroker.storage.index import Index
+
+__all__ = ["HEAD_BYTES", "Damage", "DamageFound", "Hop", "Segment", "file_name"]
+
+HEAD_BYTES = 61
+_HOP = struct.Struct(">qi4xb6xiqq")
+_SMALL_WINDOW = 4096
+_LARGE_WINDOW = 1 << 16
+
+
+def file_name(offset: int, suffix: str) -> str:
+    """Return Kafka's name of a file that begins at ``offset``."""
+    return f"{offset:020d}{suffix}"
+
+
+class Hop(NamedTuple):
+    """What walking tells of one batch."""
+
+    position: int
+    size_bytes: int
+    base_offset: int
+    last_offset: int
+    max_timestamp: int
+
+
+class Damage(NamedTuple):
+    """A stretch of a segment that holds no readable batch; it was acknowledged or may have been.
+
+    Attributes:
+        from_offset: first offset that may be lost.
+        to_offset: first offset known to be there again after it.
+    """
+
+    segment: int
+    position: int
+    length: int
+    from_offset: int
+    to_offset: int
+
+
+class DamageFound(Exception):
+    """Walking met something at ``position`` that is no batch."""
+
+    def __init__(self, segment: Segment, position: int, expected_offset: int) -> None:
+        super().__init__(f"{segment.path()}: no record batch at position {position}")
+        self.segment = segment
+        self.position = position
+        self.expected_offset = expected_offset
+
+
+class Segment:
+    """One segment; see the module."""
+
+    __slots__ = (
+        "base_offset",
+        "born",
+        "created",
+        "damaged",
+        "directory",
+        "file",
+        "gone",
+        "index",
+        "max_timestamp",
+        "max_timestamp_offset",
+        "open_files",
+        "size",
+        "touched",
+        "unindexed",
+        "written",
+    )
+
+    def __init__(self, open_files: OpenFiles, directory: str, base_offset: int, size: int = 0) -> None:
+        self.open_files = open_files
+        self.directory = directory
+        self.base_offset = base_offset
+        self.size = size
+        self.written = size
+        self.created = size > 0
+        self.index: Index | None = None
+        self.unindexed = 0
+        self.max_timestamp = -1
+        self.max_timestamp_offset = base_offset
+        self.born: float | None = None
+        self.damaged: list[tuple[int, int]] = []
+        self.gone = False
+        self.file: LogFile | None = None
+        self.touched = False
+
+    def path(self, suffix: str = ".log") -> str:
+        """Return where one of the segment's files is."""
+        return f"{self.directory}/{self.base_offset:020d}{suffix}"
+
+    def read(self, position: int, length: int) -> bytes:
+        """Read from the file. Raises OSError."""
+        file = self.file or self.open_files.get(self)
+        return self.open_files.files.pread(file.fileno(), length, position)
+
+    def past_damage(self, position: int) -> int:
+        """Return ``position``, or the end of the damaged stretch that holds it."""
+        for start, end in self.damaged:
+            if start <= position < end:
+                position = end
+        return position
+
+    def sound_until(self, position: int, stop: int) -> int:
+        """Return the first damaged position between ``position`` and ``stop``, else ``stop``."""
+        for start, _ in self.damaged:
+            if position <= start < stop:
+                return start
+        return stop
+
+    def hops(self, position: int, stop: int | None = None) -> Iterator[Hop]:
+        """Walk the batches from ``position`` to ``stop`` (default: what is written) by their heads.
+
+        Raises:
+            OSError: the file could not be read.
+            DamageFound: something there is no batch.
+        """
+        if stop is None:
+            stop = self.written
+        window = b""
+        start = 0
+        window_bytes = _SMALL_WINDOW
+        expected = self.base_offset
+        if self.damaged:
+            position = self.past_damage(position)
+        while position < stop:
+            at = position - start
+            if at + HEAD_BYTES > len(window):
+                window = self.read(position, max(HEAD_BYTES, min(window_bytes, stop - position)))
+                start, at = position, 0
+                window_bytes = min(window_bytes * 2, _LARGE_WINDOW)
+                if len(window) < HEAD_BYTES:
+                    raise DamageFound(self, position, expected)
+            base, length, magic, delta, _, max_timestamp = _HOP.unpack_from(window, at)
+            size = length + 12
+            if magic != 2 or size < HEAD_BYTES or delta < 0 or position + size > stop or base < expected:
+                raise DamageFound(self, position, expected)
+            expected = base + delta + 1
+            yield Hop(position, size, base, expected - 1, max_timestamp)
+            position += size
+            if self.damaged:
+                position = self.past_damage(position)
+
+    def note(self, position: int, size: int, last_offset: int, max_timestamp: int, interval: int) -> None:
+        """Take a batch that was just added, or found, into the numbers and the index."""
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
+            self.max_timestamp_offset = last_offset
+        if self.unindexed > interval:
+            index = self.index
+            if index is not None:
+                index.note(last_offset - self.base_offset, position)
+                index.note_time(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
+            self.unindexed = 0
+        self.unindexed += size
+
+    def load_index(self) -> Index | None:
+        """Read the index files; None when they are absent or fail their check. Raises OSError."""
+        files = self.open_files.files
+        index = Index.decode(
+            files.read_bytes(self.path(".index")), files.read_bytes(self.path(".timeindex")), self.size
+        )
+        self.index = index
+        if index is not None and index.times:
+            self.max_timestamp = index.times[-1]
+            self.max_timestamp_offset = self.base_offset + index.time_offsets[-1]
+        return index
+
+    def rebuild_index(self, interval: int) -> Index:
+        """Walk the whole segment for a new index. Raises OSError and DamageFound."""
+        self.index = index = Index()
+        self.unindexed = 0
+        self.max_timestamp = -1
+        self.max_timestamp_offset = self.base_offset
+        for position, size, _, last_offset, max_timestamp in self.hops(0):
+            self.note(position, size, last_offset, max_timestamp, interval)
+        return index
+
+    def save_index(self) -> None:
+        """Write the index files, the closing time entry included. Raises OSError."""
+        index = self.index
+        if index is None:
+            return
+        index.note_time(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
+        offsets, times = index.encode()
+        files = self.open_files.files
+        files.write_whole(self.path(".index"), offsets)
+        files.write_whole(self.path(".timeindex"), times)

@@ -1,0 +1,190 @@
+"""The segments of one log in order, and reading from them.
+
+Owns where things are: which segment, which position. Never reads at or beyond a segment's ``written``.
+
+A sequential reader is found again without searching: the ends of written groups and of earlier reads are
+kept as *marks*, offset -> (segment, position), in two small maps. Any other offset costs one look into the
+sparse index and a short walk over batch heads.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from megabroker.model import FileRange, ReadResult
+from megabroker.storage.index import Index
+from megabroker.storage.recovery import find_damage, report_damage
+from megabroker.storage.segment import Damage, DamageFound, Hop, Segment
+
+__all__ = ["EMPTY", "Segments"]
+
+EMPTY = ReadResult(b"", 0)
+
+_COPY_BYTES = 16 << 10
+_MAX_MARKS = 128
+_LOADED_INDEXES = 4
+
+
+class Segments:
+    """See the module.
+
+    Attributes:
+        items: the segments; the last one is appended to.
+        damaged: every damaged stretch known.
+    """
+
+    def __init__(
+        self,
+        items: list[Segment],
+        damaged: list[Damage],
+        interval: Callable[[], int],
+        changed: Callable[[], None],
+    ) -> None:
+        self.items = items
+        self.bases = [segment.base_offset for segment in items]
+        self.damaged = damaged
+        self._interval = interval
+        self._changed = changed
+        self._ends: dict[int, tuple[Segment, int]] = {}
+        self._marks: dict[int, tuple[Segment, int]] = {}
+        self._loaded: deque[Segment] = deque()
+
+    def add(self, segment: Segment) -> None:
+        """Add a segment at the end."""
+        self.items.append(segment)
+        self.bases.append(segment.base_offset)
+
+    def remove(self, first: int, stop: int) -> list[Segment]:
+        """Take out the segments from index ``first`` to ``stop``; return them."""
+        gone = self.items[first:stop]
+        del self.items[first:stop]
+        del self.bases[first:stop]
+        self._ends.clear()
+        self._marks.clear()
+        return gone
+
+    def mark_end(self, offset: int, segment: Segment, position: int) -> None:
+        """Remember that ``offset`` begins at ``position``, or will."""
+        ends = self._ends
+        ends[offset] = (segment, position)
+        if len(ends) > _MAX_MARKS:
+            del ends[next(iter(ends))]
+
+    def forget_marks(self) -> None:
+        """Forget every mark: what they point at may be gone."""
+        self._ends.clear()
+        self._marks.clear()
+
+    def index_of(self, segment: Segment) -> Index:
+        """Return a segment's index, reading or rebuilding it; only the last few are kept. Raises OSError."""
+        index = segment.index
+        if index is not None:
+            return index
+        index = segment.load_index()
+        if index is None:
+            while index is None:
+                try:
+                    index = segment.rebuild_index(self._interval())
+                except DamageFound as found:
+                    self._take_damage(found)
+            segment.save_index()
+        self.keep_few(segment)
+        return index
+
+    def keep_few(self, segment: Segment) -> None:
+        """Count a saved index as loaded and forget the one loaded longest ago."""
+        self._loaded.append(segment)
+        if len(self._loaded) > _LOADED_INDEXES:
+            self._loaded.popleft().index = None
+
+    def heads(self, segment: Segment, offset: int) -> Iterator[Hop]:
+        """Walk a segment's written batches, from the one that holds ``offset`` or the next.
+
+        Damage met for the first time is measured, reported and stepped over. Raises OSError.
+        """
+        while True:
+            try:
+                position = 0
+                if offset > segment.base_offset:
+                    position = self.index_of(segment).position_for(offset - segment.base_offset)
+                for hop in segment.hops(position):
+                    if hop.last_offset >= offset:
+                        offset = hop.last_offset + 1
+                        yield hop
+                return
+            except DamageFound as found:
+                self._take_damage(found)
+
+    def _take_damage(self, found: DamageFound) -> None:
+        segment = found.segment
+        damage, _ = find_damage(segment, found.position, found.expected_offset)
+        segment.damaged.append((damage.position, damage.position + damage.length))
+        segment.damaged.sort()
+        self.damaged.append(damage)
+        self.forget_marks()
+        report_damage(segment, damage)
+        self._changed()
+
+    def read(self, offset: int, max_bytes: int, limit: int, written_offset: int) -> ReadResult:
+        """Return batches from ``offset`` on that begin below ``limit``, out of one segment.
+
+        Raises:
+            OSError: the file could not be read.
+        """
+        place = self._ends.get(offset) or self._marks.get(offset)
+        if place is not None and place[1] < place[0].written and not place[0].damaged:
+            segment, position = place
+            at = len(self.bases) - 1 if segment is self.items[-1] else bisect_right(self.bases, offset) - 1
+        else:
+            at = max(0, bisect_right(self.bases, offset) - 1)
+            while True:
+                segment = self.items[at]
+                hop = next(self.heads(segment, offset), None)
+                if hop is not None:
+                    break
+                at += 1
+                if at == len(self.items):
+                    return EMPTY
+            if hop.base_offset >= limit:
+                return EMPTY
+            position = hop.position
+        following = self.bases[at + 1] if at + 1 < len(self.bases) else written_offset
+        stop = segment.written
+        if limit < following:
+            stop = self._stop(segment, limit)
+        if segment.damaged:
+            stop = segment.sound_until(position, stop)
+        length = stop - position
+        if length <= 0:
+            return EMPTY
+        if length > max_bytes:
+            length = min(length, max(max_bytes, self._first_size(segment, position)))
+        elif limit not in self._ends:
+            self._mark(limit if limit < following else following, segment, stop)
+        if length <= _COPY_BYTES:
+            data = segment.read(position, length)
+            return ReadResult(data, len(data))
+        file = segment.file or segment.open_files.get(segment)
+        return ReadResult(FileRange(file, position, length), length)
+
+    def _stop(self, segment: Segment, limit: int) -> int:
+        """Return where the first batch that begins at or after ``limit`` is."""
+        place = self._ends.get(limit) or self._marks.get(limit)
+        if place is not None and place[0] is segment:
+            return place[1]
+        hop = next(self.heads(segment, limit), None)
+        if hop is None:
+            return segment.written
+        return hop.position if hop.base_offset >= limit else hop.position + hop.size_bytes
+
+    def _first_size(self, segment: Segment, position: int) -> int:
+        head = segment.read(position, 12)
+        return 12 + int.from_bytes(head[8:12], "big")
+
+    def _mark(self, offset: int, segment: Segment, position: int) -> None:
+        marks = self._marks
+        marks[offset] = (segment, position)
+        if len(marks) > _MAX_MARKS:
+            del marks[next(iter(marks))]

@@ -1,0 +1,381 @@
+"""All logs of one broker in one data directory, laid out as Kafka lays it out.
+
+Owns the directory: the lock, the clean-shutdown marker, the checkpoints and which partition is where. Knows
+nothing of what a log holds.
+
+    <data_dir>/.lock                              who has it: pid, host, start
+    <data_dir>/.kafka_cleanshutdown               only while no broker runs, after a clean close
+    <data_dir>/meta.properties                    version, cluster.id, node.id
+    <data_dir>/recovery-point-offset-checkpoint   per partition: everything below is on the disk
+    <data_dir>/log-start-offset-checkpoint        per partition: first readable offset
+    <data_dir>/<topic>-<partition>/               partition.metadata, leader-epoch-checkpoint, damaged-ranges
+        <offset>.log .index .timeindex .snapshot
+    <data_dir>/<topic>-<partition>.<hex>-delete/  on its way out
+
+The clean marker is removed before anything else is done and written after all else is on the disk; it is
+not written when any log is out of order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from megabroker.errors import ErrorCode, StorageError
+from megabroker.interfaces import ILogListener, ILogStore, IProducerState
+from megabroker.model import Durability, LogSettings, Topic, TopicPartition
+from megabroker.storage.checkpoints import (
+    decode_offsets,
+    decode_partition_metadata,
+    encode_offsets,
+    encode_partition_metadata,
+    encode_snapshot,
+)
+from megabroker.storage.disk import DiskHandler, Lane
+from megabroker.storage.files import Files, OpenFiles, storage_error
+from megabroker.storage.lock import DirectoryLock
+from megabroker.storage.log import LocalLog
+from megabroker.storage.recovery import Loader
+
+__all__ = ["LocalLogStore"]
+
+_log = Logger()
+
+_CLEAN = ".kafka_cleanshutdown"
+_META = "meta.properties"
+_RECOVERY_POINTS = "recovery-point-offset-checkpoint"
+_START_OFFSETS = "log-start-offset-checkpoint"
+_PARTITION_METADATA = "partition.metadata"
+_DIRECTORY = re.compile(r"(.+)-(0|[1-9][0-9]{0,9})")
+_MAX_NAME = 255
+
+
+class _Clock(Protocol):
+    def seconds(self) -> float:
+        """Return the time, in seconds since the epoch."""
+
+
+@implementer(ILogStore)
+class LocalLogStore:
+    """See the module, and ``ILogStore``.
+
+    Args:
+        clock: the reactor, for the time.
+        call_from_thread: ``reactor.callFromThread``.
+        threaded: without, nothing is written until ``disk.pump()``; for tests.
+    """
+
+    def __init__(
+        self,
+        data_dir: str,
+        clock: _Clock,
+        call_from_thread: Callable[[Callable[[], None]], object],
+        durability: Durability = Durability.FSYNC,
+        *,
+        files: Files | None = None,
+        cluster_id: str | None = None,
+        node_id: int | None = None,
+        max_open_files: int = 2048,
+        threaded: bool = True,
+    ) -> None:
+        self.data_dir = os.path.abspath(data_dir)
+        self.durability = durability
+        self.cluster_id = cluster_id
+        self.node_id = node_id
+        self.was_clean = False
+        self._clock = clock
+        self._files = files or Files()
+        self._open_files = OpenFiles(self._files, max_open_files)
+        self.disk = DiskHandler(self._open_files, durability, call_from_thread, threaded=threaded)
+        self._lock = DirectoryLock(self.data_dir)
+        self._logs: dict[TopicPartition, LocalLog] = {}
+        self._leaving: set[TopicPartition] = set()
+        self._points: dict[TopicPartition, int] = {}
+        self._starts: dict[TopicPartition, int] = {}
+        self._saving_starts = False
+        self._state = "new"
+
+    # --- opening --------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        path = self.data_dir
+        try:
+            self._files.mkdir(path)
+            if not os.path.isdir(path):
+                raise StorageError(ErrorCode.STORAGE, f"{path} is not a directory", retriable=False)
+            if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                raise StorageError(ErrorCode.STORAGE, f"{path} is not writable", retriable=False)
+        except OSError as caught:
+            raise storage_error("cannot use data directory", path, caught) from caught
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.seconds()))
+        self._lock.take(started)
+        try:
+            self._prepare()
+        except OSError as caught:
+            self._lock.release()
+            raise storage_error("cannot use data directory", path, caught) from caught
+        except StorageError:
+            self._lock.release()
+            raise
+        self._state = "open"
+        self.disk.start()
+
+    def _prepare(self) -> None:
+        files = self._files
+        marker = self._path(_CLEAN)
+        self.was_clean = files.read_size(marker) is not None
+        self._check_meta()
+        points = decode_offsets(files.read_bytes(self._path(_RECOVERY_POINTS)))
+        self._points = points or {}
+        self._starts = decode_offsets(files.read_bytes(self._path(_START_OFFSETS))) or {}
+        if self.was_clean:
+            files.unlink(marker)
+            if self.durability is Durability.FSYNC:
+                files.sync_dir(self.data_dir)
+        for name in files.subdirectories(self.data_dir):
+            if name.endswith("-delete"):
+                files.rmtree(self._path(name))
+
+    def _check_meta(self) -> None:
+        """Refuse a directory of another cluster or node; complete what is missing."""
+        text = (self._files.read_bytes(self._path(_META)) or b"").decode(errors="replace")
+        found = dict(
+            line.strip().split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#"
+        )
+        wanted = {"cluster.id": self.cluster_id, "node.id": self.node_id}
+        for key, value in wanted.items():
+            if value is None:
+                continue
+            there = found.setdefault(key, str(value))
+            if there != str(value):
+                raise StorageError(
+                    ErrorCode.STORAGE,
+                    f"{self.data_dir} belongs to {key} {there}, not to {value}",
+                    retriable=False,
+                )
+        self.cluster_id = found.get("cluster.id", self.cluster_id)
+        if "version" not in found:
+            found = {"version": "1", **found}
+            data = "".join(f"{key}={value}\n" for key, value in found.items()).encode()
+            self._files.write_whole(self._path(_META), data, sync=True)
+
+    def log(
+        self,
+        topic: Topic,
+        partition: int,
+        settings: LogSettings,
+        listener: ILogListener,
+        producers: IProducerState,
+    ) -> LocalLog:
+        name = TopicPartition(topic.name, partition)
+        if self._state != "open":
+            raise StorageError(ErrorCode.STORAGE, f"the log store is {self._state}")
+        if name in self._logs or name in self._leaving:
+            raise StorageError(ErrorCode.STORAGE, f"the log of {name} is open already or being deleted")
+        directory = self._path(str(name))
+        try:
+            is_new = self._files.mkdir(directory)
+            self._check_topic_id(directory, topic)
+            recovery_point = self._points.get(name, 0)
+            start_offset = self._starts.get(name, 0)
+            loaded = Loader(
+                self._open_files,
+                directory,
+                producers,
+                clean=self.was_clean or is_new,
+                recovery_point=recovery_point,
+                start_offset=start_offset,
+                interval=settings.index_interval_bytes,
+            ).run()
+            if self.durability is Durability.FSYNC:
+                for segment in loaded.unsynced:
+                    file = self._open_files.get(segment)
+                    self._files.fdatasync(file.fileno())
+                if loaded.unsynced:
+                    self._files.sync_dir(directory)
+        except OSError as caught:
+            raise storage_error("cannot open log", directory, caught) from caught
+        log = LocalLog(
+            name,
+            directory,
+            settings,
+            listener,
+            producers,
+            self.disk,
+            self._clock.seconds,
+            loaded,
+            start_offset,
+            self._start_changed,
+        )
+        if self.durability is Durability.OS:
+            log.dirty.update(loaded.unsynced)
+            if loaded.unsynced:
+                log.recovery_point = min(log.recovery_point, recovery_point)
+        log.unsynced_parent = is_new
+        self._logs[name] = log
+        return log
+
+    def _check_topic_id(self, directory: str, topic: Topic) -> None:
+        path = f"{directory}/{_PARTITION_METADATA}"
+        data = self._files.read_bytes(path)
+        found = decode_partition_metadata(data)
+        if found is None:
+            self._files.write_whole(path, encode_partition_metadata(topic.id))
+        elif found != topic.id:
+            raise StorageError(
+                ErrorCode.STORAGE,
+                f"{directory} holds topic id {found}, not {topic.id} of {topic.name}",
+                retriable=False,
+            )
+
+    def partitions(self) -> Iterable[tuple[TopicPartition, UUID | None]]:
+        try:
+            names = sorted(self._files.subdirectories(self.data_dir))
+        except OSError as caught:
+            raise storage_error("cannot list", self.data_dir, caught) from caught
+        for name in names:
+            match = _DIRECTORY.fullmatch(name)
+            if match is not None:
+                data = self._files.read_bytes(f"{self.data_dir}/{name}/{_PARTITION_METADATA}")
+                yield TopicPartition(match[1], int(match[2])), decode_partition_metadata(data)
+
+    # --- while open -----------------------------------------------------------------------------
+
+    def checkpoint(self) -> Deferred[None]:
+        """Write down how far each log is on the disk, syncing first what durability has not; every minute."""
+        if self._state != "open":
+            return succeed(None)
+        logs = list(self._logs.values())
+        if self.durability is Durability.OS:
+            for log in logs:
+                if log.dirty:
+                    self.disk.sync_later(log)
+        return self._chore(self._save_checkpoints)
+
+    def _save_checkpoints(self) -> None:
+        """Chores thread, or the reactor's; the logs' offsets only grow, so a torn view is only older."""
+        points, starts = dict(self._points), dict(self._starts)
+        for name, log in list(self._logs.items()):
+            points[name] = log.recovery_point
+            starts[name] = log.start_offset
+        sync = self.durability is Durability.FSYNC
+        self._files.write_whole(self._path(_START_OFFSETS), encode_offsets(starts), sync=sync)
+        self._files.write_whole(self._path(_RECOVERY_POINTS), encode_offsets(points), sync=sync)
+
+    def _start_changed(self) -> None:
+        """A log's start moved: write that down soon, once for all that move meanwhile."""
+        if not self._saving_starts:
+            self._saving_starts = True
+
+            def save() -> None:
+                self._saving_starts = False
+                self._save_checkpoints()
+
+            self.disk.chore(save)
+
+    def delete(self, topic_partition: TopicPartition) -> Deferred[None]:
+        gone = StorageError(ErrorCode.STORAGE, f"{topic_partition} has been deleted", retriable=False)
+        if self._state != "open":
+            return fail(StorageError(ErrorCode.STORAGE, f"the log store is {self._state}"))
+        directory = self._path(str(topic_partition))
+        log = self._logs.pop(topic_partition, None)
+        self._points.pop(topic_partition, None)
+        self._starts.pop(topic_partition, None)
+        suffix = f".{uuid4().hex}-delete"
+        doomed = self._path(str(topic_partition)[: _MAX_NAME - len(suffix)] + suffix)
+        done: Deferred[None] = Deferred()
+        self._leaving.add(topic_partition)
+
+        def rename() -> None:
+            try:
+                self._files.rename(directory, doomed)
+            except FileNotFoundError:
+                return
+            self._files.rmtree(doomed)
+
+        def renamed(_: None, error: StorageError | None) -> None:
+            self._leaving.discard(topic_partition)
+            if error is not None:
+                done.errback(error)
+            else:
+                done.callback(None)
+
+        if log is None:
+            self.disk.chore(rename, renamed)
+        else:
+            log.abandon(gone)
+            lane = Lane(log, 0)
+            lane.entries.append((None, 0, lambda _: self.disk.chore(rename, renamed), 0))
+            self.disk.submit(lane)
+        return done
+
+    # --- closing --------------------------------------------------------------------------------
+
+    def close(self) -> Deferred[None]:
+        if self._state == "new":
+            self._state = "closed"
+        if self._state != "open":
+            return succeed(None)
+        self._state = "closing"
+        logs = list(self._logs.values())
+        flushes = [log.flush() for log in logs]
+        closed = StorageError(ErrorCode.SHUTTING_DOWN, "the log store is closed")
+        for log in logs:
+            log.refuse(closed)
+        done: Deferred[None] = Deferred()
+        gathered = DeferredList(flushes, consumeErrors=True)
+        gathered.addCallback(lambda results: self._flushed(results, logs, done))
+        return done
+
+    def _flushed(
+        self, results: Sequence[tuple[bool, Any]], logs: list[LocalLog], done: Deferred[None]
+    ) -> None:
+        failures = [result for good, result in results if not good]
+        sound = [log for log, (good, _) in zip(logs, results, strict=True) if good]
+        snapshots = [
+            (log, encode_snapshot(log.producers.snapshot(), log.next_offset)) for log in sound if log.modified
+        ]
+
+        def save() -> None:
+            for log, snapshot in snapshots:
+                log.save_closing(snapshot)
+            self._save_checkpoints()
+            if not failures:
+                self._files.write_whole(self._path(_CLEAN), b"", sync=self.durability is Durability.FSYNC)
+
+        def saved(_: None, error: StorageError | None) -> None:
+            self.disk.stop()
+            self._open_files.close()
+            self._lock.release()
+            self._state = "closed"
+            if error is not None:
+                done.errback(error)
+            elif failures:
+                done.errback(failures[0])
+            else:
+                done.callback(None)
+
+        self.disk.chore(save, saved)
+
+    def _chore(self, work: Callable[[], None]) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+
+        def finished(_: None, error: StorageError | None) -> None:
+            if error is not None:
+                done.errback(error)
+            else:
+                done.callback(None)
+
+        self.disk.chore(work, finished)
+        return done
+
+    def _path(self, name: str) -> str:
+        return f"{self.data_dir}/{name}"

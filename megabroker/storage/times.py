@@ -1,0 +1,89 @@
+"""Looking for records by time.
+
+Owns the two questions ``ILog`` answers about timestamps, given the segments. Producers' clocks run as they
+like, so timestamps need not rise with offsets: the answer to "at or after t" is the first such record in
+offset order, as Kafka has it. Only the batch that holds the answer is decoded.
+"""
+
+from __future__ import annotations
+
+from megabroker.codec.batch import peek_header, records
+from megabroker.errors import ErrorCode, ProtocolError, StorageError
+from megabroker.model import TimestampedOffset
+from megabroker.storage.segment import Hop, Segment
+from megabroker.storage.segments import Segments
+
+__all__ = ["first_at_or_after", "latest"]
+
+
+def first_at_or_after(
+    segments: Segments, timestamp_ms: int, start_offset: int, written_offset: int
+) -> TimestampedOffset | None:
+    """Return the first record at or after ``timestamp_ms`` in [start_offset, written_offset).
+
+    Raises:
+        OSError: a file could not be read.
+        StorageError: a batch could not be decoded.
+    """
+    for segment in list(segments.items):
+        index = segments.index_of(segment)
+        if segment.max_timestamp < timestamp_ms:
+            continue
+        before = index.offset_before(timestamp_ms)
+        offset = max(start_offset, segment.base_offset + max(0, before))
+        while offset < written_offset:
+            hop = _first_batch(segments, segment, offset, timestamp_ms)
+            if hop is None:
+                break
+            found = _in_batch(segment, hop, timestamp_ms, start_offset)
+            if found is not None:
+                return found
+            offset = hop.last_offset + 1
+    return None
+
+
+def latest(segments: Segments, start_offset: int, written_offset: int) -> TimestampedOffset | None:
+    """Return the record with the greatest timestamp; raises as `first_at_or_after`."""
+    best = -1
+    for segment in segments.items:
+        segments.index_of(segment)
+        best = max(best, segment.max_timestamp)
+    if best < 0:
+        return None
+    found = first_at_or_after(segments, best, start_offset, written_offset)
+    if found is not None:
+        return found
+    # The greatest one is not written yet, or below the start: look at what is there.
+    for segment in segments.items:
+        for hop in segments.heads(segment, start_offset):
+            if hop.last_offset >= start_offset:
+                here = _in_batch(segment, hop, hop.max_timestamp, start_offset)
+                if here is not None and (found is None or here.timestamp_ms > found.timestamp_ms):
+                    found = here
+    return found
+
+
+def _first_batch(segments: Segments, segment: Segment, offset: int, timestamp_ms: int) -> Hop | None:
+    for hop in segments.heads(segment, offset):
+        if hop.last_offset >= offset and hop.max_timestamp >= timestamp_ms:
+            return hop
+    return None
+
+
+def _in_batch(segment: Segment, hop: Hop, timestamp_ms: int, start_offset: int) -> TimestampedOffset | None:
+    data = segment.read(hop.position, hop.size_bytes)
+    try:
+        header = peek_header(data, 0, len(data))
+        if header.is_log_append_time:
+            offset = max(header.base_offset, start_offset)
+            return TimestampedOffset(offset, header.max_timestamp, header.leader_epoch)
+        for record in records(data, header, 0, from_offset=start_offset, control=True):
+            if record.timestamp_ms >= timestamp_ms:
+                return TimestampedOffset(record.offset, record.timestamp_ms, header.leader_epoch)
+    except ProtocolError as error:
+        raise StorageError(
+            ErrorCode.STORAGE,
+            f"{segment.path()}: batch at offset {hop.base_offset}: {error}",
+            retriable=False,
+        ) from error
+    return None

@@ -1,0 +1,421 @@
+"""What every log store promises, run against each of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from megabroker.codec.batch import build, read_header, read_records, scan
+from megabroker.errors import BrokerError, ErrorCode, RequestError, StorageError
+from megabroker.interfaces import ILog, ILogListener, ILogStore, IProducerState
+from megabroker.model import (
+    BatchHeader,
+    Durability,
+    FileRange,
+    LogSettings,
+    ProducerSnapshot,
+    ReadResult,
+    Topic,
+    TopicPartition,
+)
+from megabroker.storage.store import LocalLogStore
+
+
+@implementer(ILogListener)
+class Listener:
+    """Keeps what a log tells."""
+
+    def __init__(self) -> None:
+        self.progress: list[tuple[int, int]] = []
+        self.failures: list[tuple[int, BrokerError]] = []
+
+    def progressed(self, written_offset: int, durable_offset: int) -> None:
+        self.progress.append((written_offset, durable_offset))
+
+    def failed(self, from_offset: int, error: BrokerError) -> None:
+        self.failures.append((from_offset, error))
+
+
+@implementer(IProducerState)
+class Producers:
+    """The last batches of each producer, as simply as can be."""
+
+    def __init__(self) -> None:
+        self.replayed: list[int] = []
+        self.restored: tuple[ProducerSnapshot, ...] | None = None
+        self.state: dict[int, ProducerSnapshot] = {}
+
+    def accept(self, header: BatchHeader, base_offset: int) -> None:
+        if header.producer_id >= 0:
+            old = self.state.get(header.producer_id)
+            first = header.base_sequence
+            delta = header.last_offset_delta
+            batch = (first, first + delta, base_offset, base_offset + delta, header.max_timestamp)
+            batches = (*(old.batches if old else ()), batch)[-5:]
+            self.state[header.producer_id] = ProducerSnapshot(
+                header.producer_id, header.producer_epoch, batches
+            )
+
+    def replay(self, header: BatchHeader) -> None:
+        self.replayed.append(header.base_offset)
+        self.accept(header, header.base_offset)
+
+    def restore(self, snapshot: Sequence[ProducerSnapshot]) -> None:
+        self.restored = tuple(snapshot)
+        self.state = {producer.producer_id: producer for producer in snapshot}
+
+    def snapshot(self) -> Sequence[ProducerSnapshot]:
+        return list(self.state.values())
+
+
+def content(result: ReadResult) -> bytes:
+    """Return a read's bytes, whatever they are in."""
+    if isinstance(result.data, FileRange):
+        return os.pread(result.data.file.fileno(), result.data.length, result.data.position)
+    return bytes(result.data)
+
+
+def batch(*values: bytes, timestamp: int = 1000, step: int = 0, **fields: int) -> bytearray:
+    """Build one batch of records with rising timestamps."""
+    rows = [(None, value, (), timestamp + at * step) for at, value in enumerate(values)]
+    return build(rows, **fields)
+
+
+TOPIC = Topic("orders", UUID(int=7), 1)
+
+
+class LogStoreContract:
+    """Mixin; the concrete case says how a store is made, run and made again on the same data."""
+
+    def make_store(self):
+        raise NotImplementedError
+
+    def pump(self) -> None:
+        """Let the store do what it does behind the reactor's back, and report it."""
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+        self.store = self.make_store()
+        self.store.open()
+        self.reopen_log()
+
+    def reopen_log(self, **settings: int):
+        self.listener, self.producers = Listener(), Producers()
+        self.log = self.store.log(TOPIC, 0, LogSettings(**settings), self.listener, self.producers)
+        return self.log
+
+    def result(self, deferred: Deferred[None]) -> None:
+        self.pump()
+        self.successResultOf(deferred)
+
+    def append(self, *values: bytes, epoch: int = 0, append_time: int | None = None, **fields: int) -> int:
+        data = batch(*values, **fields)
+        header = read_header(data, 0, len(data))
+        base = self.log.append(header, data, epoch, append_time)
+        self.producers.accept(header, base)
+        return base
+
+    def read(self, offset: int, max_bytes: int = 1 << 20, end: int = 1 << 60) -> list[tuple[int, bytes]]:
+        result = self.log.read(offset, max_bytes, end)
+        data = content(result)
+        self.assertEqual(len(data), result.length)
+        return [(record.offset, record.value) for record in read_records(data)]
+
+    def bases(self, offset: int, max_bytes: int = 1 << 20, end: int = 1 << 60) -> list[int]:
+        data = content(self.log.read(offset, max_bytes, end))
+        return [header.base_offset for _, header in scan(data, 0, len(data))]
+
+    def test_interfaces(self) -> None:
+        self.assertTrue(verifyObject(ILogStore, self.store))
+        self.assertTrue(verifyObject(ILog, self.log))
+
+    def test_empty(self) -> None:
+        log = self.log
+        self.assertEqual(
+            (log.start_offset, log.next_offset, log.written_offset, log.durable_offset), (0,) * 4
+        )
+        self.assertEqual(log.read(0, 100, 100).length, 0)
+        self.assertIsNone(log.latest_timestamp())
+        self.assertIsNone(log.offset_for_time(0))
+        self.assertEqual(log.epoch_end_offset(0), (-1, -1))
+
+    def test_two_stages(self) -> None:
+        self.assertEqual(self.append(b"a", b"b"), 0)
+        self.assertEqual(self.append(b"c"), 2)
+        self.assertEqual((self.log.next_offset, self.log.written_offset), (3, 0))
+        self.assertGreater(self.log.pending_bytes, 0)
+        self.assertEqual(self.listener.progress, [])
+        self.assertEqual(self.log.read(0, 1000, 100).length, 0)
+        self.pump()
+        self.assertEqual(self.listener.progress[-1], (3, 3))
+        self.assertEqual((self.log.written_offset, self.log.durable_offset), (3, 3))
+        self.assertEqual(self.log.pending_bytes, 0)
+        self.assertEqual(self.read(0), [(0, b"a"), (1, b"b"), (2, b"c")])
+        self.assertEqual(self.log.size_bytes, self.log.read(0, 1 << 20, 100).length)
+
+    def test_progress_is_told_once(self) -> None:
+        for _ in range(50):
+            self.append(b"x")
+        self.pump()
+        self.assertLessEqual(len(self.listener.progress), 2)
+
+    def test_stamps(self) -> None:
+        self.append(b"a")
+        self.append(b"b", epoch=5, append_time=123456)
+        self.pump()
+        data = content(self.log.read(0, 1 << 20, 100))
+        first, second = (header for _, header in scan(data, 0, len(data)))
+        self.assertEqual((first.base_offset, first.leader_epoch, first.is_log_append_time), (0, 0, False))
+        self.assertEqual((second.base_offset, second.leader_epoch, second.max_timestamp), (1, 5, 123456))
+        self.assertTrue(second.is_log_append_time)
+
+    def test_read_in_the_middle_of_a_batch(self) -> None:
+        self.append(b"a", b"b", b"c")
+        self.append(b"d", b"e")
+        self.pump()
+        self.assertEqual(self.bases(2), [0, 3])
+        self.assertEqual(self.bases(4), [3])
+
+    def test_read_limits(self) -> None:
+        for value in (b"a", b"b", b"c"):
+            self.append(value, value)
+        self.pump()
+        self.assertEqual(self.bases(0, end=2), [0])
+        self.assertEqual(self.bases(0, end=3), [0, 2])
+        self.assertEqual(self.bases(2, max_bytes=1), [2])
+        self.assertEqual(self.log.read(2, 1000, 2).length, 0)
+        self.assertEqual(self.log.read(6, 1000, 100).length, 0)
+        size = self.log.read(0, 1, 100).length
+        self.assertEqual(self.log.read(0, size + 5, 100).length // size, 1)
+
+    def test_out_of_range(self) -> None:
+        self.append(b"a")
+        for offset in (-1, 1, 2):
+            with self.assertRaises(RequestError) as caught:
+                self.log.read(offset, 10, 10)
+            self.assertIs(caught.exception.code, ErrorCode.OFFSET_OUT_OF_RANGE)
+
+    def test_every_offset_of_many(self) -> None:
+        self.reopen_other(segment_bytes=2000, index_interval_bytes=200)
+        written = []
+        for at in range(200):
+            base = self.append(b"%d" % at, b"x" * (at % 50), timestamp=at)
+            written.append(base)
+            if at % 7 == 0:
+                self.pump()
+        self.pump()
+        for base in written:
+            for offset in (base, base + 1):
+                found = self.bases(offset, max_bytes=1)
+                self.assertEqual(found, [base])
+        got = []
+        offset = 0
+        while offset < self.log.next_offset:
+            part = self.read(offset, max_bytes=700)
+            got += part
+            offset = part[-1][0] + 1
+        self.assertEqual([at for at, _ in got], list(range(400)))
+
+    def reopen_other(self, **settings: int) -> None:
+        self.log.settings = LogSettings(**settings)
+
+    def test_times(self) -> None:
+        self.reopen_other(segment_bytes=1000, index_interval_bytes=100)
+        stamps = [50, 10, 70, 70, 20, 90, 30, 80, 200, 100] * 5
+        for at in range(0, len(stamps), 2):
+            rows = [(None, b"v" * 30, (), stamp) for stamp in stamps[at : at + 2]]
+            data = build(rows)
+            self.log.append(read_header(data, 0, len(data)), data, 3, None)
+        self.pump()
+        for wanted in (0, 10, 11, 50, 51, 70, 71, 90, 91, 200):
+            found = self.log.offset_for_time(wanted)
+            expected = next(at for at, stamp in enumerate(stamps) if stamp >= wanted)
+            self.assertEqual((found.offset, found.timestamp_ms), (expected, stamps[expected]))
+            self.assertEqual(found.leader_epoch, 3)
+        self.assertIsNone(self.log.offset_for_time(201))
+        self.assertEqual(self.log.latest_timestamp()[:2], (8, 200))
+        self.log.advance_start(9)
+        self.assertEqual(self.log.offset_for_time(0).offset, 9)
+        self.assertEqual(self.log.latest_timestamp()[:2], (18, 200))
+
+    def test_log_append_time_lookup(self) -> None:
+        self.append(b"a", b"b", append_time=500)
+        self.append(b"c", append_time=600)
+        self.pump()
+        self.assertEqual(self.log.offset_for_time(400)[:2], (0, 500))
+        self.assertEqual(self.log.offset_for_time(501)[:2], (2, 600))
+
+    def test_epochs(self) -> None:
+        self.append(b"a", epoch=1)
+        self.append(b"b", epoch=1)
+        self.append(b"c", epoch=4)
+        self.pump()
+        self.assertEqual(self.log.epoch_end_offset(0), (-1, -1))
+        self.assertEqual(self.log.epoch_end_offset(1), (1, 2))
+        self.assertEqual(self.log.epoch_end_offset(3), (1, 2))
+        self.assertEqual(self.log.epoch_end_offset(4), (4, 3))
+
+    def test_advance_start(self) -> None:
+        for _ in range(3):
+            self.append(b"a", b"b")
+        self.pump()
+        self.log.advance_start(3)
+        self.assertEqual(self.log.start_offset, 3)
+        with self.assertRaises(RequestError):
+            self.log.read(2, 10, 10)
+        self.assertEqual(self.bases(3), [2, 4])
+        self.log.advance_start(1)
+        self.assertEqual(self.log.start_offset, 3)
+
+    def test_retention_by_size(self) -> None:
+        self.reopen_other(segment_bytes=300, retention_bytes=650, retention_ms=-1)
+        for _ in range(20):
+            self.append(b"x" * 100)
+        self.pump()
+        held = self.log.read(0, 10, 100)
+        before = content(held)
+        self.assertGreater(self.log.enforce_retention(0), 0)
+        self.pump()
+        self.assertGreaterEqual(self.log.size_bytes, 650)
+        self.assertLess(self.log.size_bytes, 650 + 300)
+        self.assertGreater(self.log.start_offset, 0)
+        self.assertEqual(content(held), before)
+        offset = self.log.start_offset
+        got = []
+        while offset < 20:
+            got += self.read(offset)
+            offset = got[-1][0] + 1
+        self.assertEqual([at for at, _ in got], list(range(self.log.start_offset, 20)))
+        self.assertEqual(self.log.enforce_retention(0), 0)
+
+    def test_retention_by_time(self) -> None:
+        self.reopen_other(segment_bytes=300, retention_ms=1000, segment_ms=5000)
+        for at in range(10):
+            self.append(b"x" * 100, timestamp=10_000 + at * 100)
+        self.pump()
+        self.assertEqual(self.log.enforce_retention(10_500), 0)
+        self.assertGreater(self.log.enforce_retention(11_500), 0)
+        self.assertTrue(0 < self.log.start_offset < 10)
+        self.clock.advance(6)
+        self.log.enforce_retention(13_000)
+        self.pump()
+        self.assertEqual(self.log.enforce_retention(13_000), 0)
+        self.assertEqual((self.log.start_offset, self.log.next_offset), (10, 10))
+        self.assertEqual(self.append(b"y"), 10)
+        self.pump()
+        self.assertEqual(self.read(10), [(10, b"y")])
+
+    def test_flush(self) -> None:
+        self.result(self.log.flush())
+        self.append(b"a")
+        deferred = self.log.flush()
+        self.assertNoResult(deferred)
+        self.result(deferred)
+        self.assertEqual(self.log.durable_offset, 1)
+
+    def test_delete(self) -> None:
+        self.append(b"a" * 40000)
+        self.pump()
+        held = self.log.read(0, 1 << 20, 10)
+        deferred = self.store.delete(TopicPartition("orders", 0))
+        self.result(deferred)
+        self.assertEqual(list(self.store.partitions()), [])
+        self.assertGreater(len(content(held)), 40000)
+        with self.assertRaises(StorageError):
+            self.append(b"b")
+        self.reopen_log()
+        self.assertEqual(self.append(b"c"), 0)
+
+    def test_partitions(self) -> None:
+        other = Topic("a-b.c_1", uuid4(), 2)
+        self.store.log(other, 1, LogSettings(), Listener(), Producers())
+        found = dict(self.store.partitions())
+        self.assertEqual(
+            found, {TopicPartition("orders", 0): TOPIC.id, TopicPartition("a-b.c_1", 1): other.id}
+        )
+
+    def test_closed(self) -> None:
+        self.append(b"a")
+        deferred = self.store.close()
+        with self.assertRaises(StorageError):
+            self.append(b"b")
+        self.result(deferred)
+        self.assertEqual(self.listener.progress[-1], (1, 1))
+
+    def test_producers_are_snapshot_not_ahead(self) -> None:
+        self.reopen_other(segment_bytes=200)
+        for at in range(6):
+            self.append(b"x" * 100, producer_id=9, producer_epoch=0, base_sequence=at)
+        self.pump()
+        self.assertEqual(self.log.next_offset, 6)
+
+
+class LocalContract(LogStoreContract):
+    durability = Durability.FSYNC
+
+    def make_store(self) -> LocalLogStore:
+        if not hasattr(self, "directory"):
+            self.directory = tempfile.mkdtemp()
+            self.addCleanup(shutil.rmtree, self.directory)
+        return LocalLogStore(self.directory, self.clock, lambda call: call(), self.durability, threaded=False)
+
+    def pump(self) -> None:
+        self.store.disk.pump()
+
+    def test_survives_clean_close(self) -> None:
+        self.reopen_other(segment_bytes=1000, index_interval_bytes=100)
+        for at in range(50):
+            self.append(b"%d" % at, b"y" * 30, producer_id=4, producer_epoch=1, base_sequence=2 * at)
+        self.append(b"last", epoch=2)
+        self.pump()
+        self.log.advance_start(5)
+        self.result(self.store.close())
+        self.store = self.make_store()
+        self.store.open()
+        self.assertTrue(self.store.was_clean)
+        log = self.reopen_log()
+        self.assertEqual((log.start_offset, log.next_offset, log.durable_offset), (5, 101, 101))
+        self.assertEqual(self.bases(7, max_bytes=1), [6])
+        self.assertEqual(log.epoch_end_offset(0), (0, 100))
+        self.assertEqual(self.producers.replayed, [])
+        self.assertEqual(self.producers.state[4].batches[-1][:4], (98, 99, 98, 99))
+        self.assertEqual(self.append(b"more"), 101)
+        self.pump()
+        self.assertEqual(self.read(101), [(101, b"more")])
+
+    def test_survives_without_close(self) -> None:
+        self.reopen_other(segment_bytes=1000, index_interval_bytes=100)
+        for at in range(50):
+            self.append(b"%d" % at, producer_id=4, producer_epoch=1, base_sequence=at, timestamp=at)
+        self.pump()
+        self.store._lock.release()
+        self.store = self.make_store()
+        self.store.open()
+        self.assertFalse(self.store.was_clean)
+        log = self.reopen_log(segment_bytes=1000, index_interval_bytes=100)
+        self.assertEqual((log.next_offset, log.durable_offset), (50, 50))
+        self.assertEqual([batch[0] for batch in self.producers.state[4].batches], [45, 46, 47, 48, 49])
+        self.assertEqual(log.offset_for_time(33)[:2], (33, 33))
+        self.assertEqual(self.bases(17, max_bytes=1), [17])
+        self.assertEqual(log.damaged, [])
+
+
+class LocalFsyncTests(LocalContract, SynchronousTestCase):
+    """Files, with fsync."""
+
+
+class LocalOsTests(LocalContract, SynchronousTestCase):
+    """Files, without."""
+
+    durability = Durability.OS
