@@ -233,6 +233,7 @@ class IPartition(Interface):
     start_offset: int = Attribute("First readable offset.")
     high_watermark: int = Attribute("Consumers see everything below.")
     last_stable_offset: int = Attribute("read_committed consumers see everything below.")
+    append_time_ms: int = Attribute("Time given to the last appended batch; -1 under CreateTime.")
     log: ILog = Attribute("The log; for reading by time and for sizes.")
 
     def has_room(messages: int, size_bytes: int) -> bool:

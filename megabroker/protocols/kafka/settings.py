@@ -18,7 +18,7 @@ class KafkaSettings(ProtocolSettings):
         57_671_680,
         minimum=1024,
         maximum=1 << 30,
-        doc="Most bytes of records in one fetch answer, whatever the client asks for; Kafka's fetch.max.bytes.",
+        doc="Most bytes of records in one fetch answer, whatever is asked for; Kafka's fetch.max.bytes.",
         reloadable=True,
     )
     max_fetch_wait_ms: int = fields.duration_ms(

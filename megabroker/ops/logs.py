@@ -1,0 +1,105 @@
+"""The log for people: one line an event, its named fields behind it.
+
+    2026-11-21T12:00:00.123+0000 warn storage.log write-failed partition=orders-0 error='No space left'
+
+Owns the form of a line and the threshold. Events are logged with a short stable text and named fields; fields
+that the text does not mention are written behind it, so that nothing said is lost. A message is never logged
+at all.
+"""
+
+from __future__ import annotations
+
+import string
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import IO, Any
+
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
+from twisted.python.logfile import LogFile
+
+__all__ = ["LogThreshold", "format_line", "make_observer"]
+
+_PREFIX = "megabroker."
+_LONGEST_FIELD_CHARS = 1000
+
+
+class LogThreshold:
+    """The least important level that is written; may be changed while running."""
+
+    def __init__(self, level: str = "info") -> None:
+        self.predicate = LogLevelFilterPredicate()
+        self.set(level)
+
+    def set(self, level: str) -> None:
+        """Write events of ``level`` (a name of ``twisted.logger.LogLevel``) and above."""
+        self.predicate.setLogLevelForNamespace("", LogLevel.levelWithName(level))
+
+
+def format_line(event: LogEvent) -> str | None:
+    """Return the line for an event, or None when it says nothing."""
+    text = formatEvent(event)
+    failure = event.get("log_failure")
+    if not text and failure is None:
+        return None
+    time = datetime.fromtimestamp(event["log_time"]).astimezone()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}" + time.strftime("%z")
+    level = getattr(event.get("log_level"), "name", "info")
+    source = str(event.get("log_namespace") or "-").removeprefix(_PREFIX)
+    fields = "".join(f" {name}={_field(value)}" for name, value in _unsaid(event).items())
+    line = f"{stamp} {level} {source} {text or 'failure'}{fields}".replace("\n", "\n    ")
+    if failure is not None:
+        try:
+            line += "\n    " + failure.getTraceback().rstrip().replace("\n", "\n    ")
+        except Exception:  # noqa: BLE001 - whatever is wrong with a failure, the line must come out
+            line += "\n    (its traceback cannot be shown)"
+    return line + "\n"
+
+
+def _unsaid(event: LogEvent) -> Mapping[str, Any]:
+    """Return the named fields that the event's own text leaves out."""
+    try:
+        said = {
+            (name or "").split(".")[0].split("[")[0].removesuffix("()")
+            for _, name, _, _ in string.Formatter().parse(event.get("log_format") or "")
+        }
+    except ValueError:
+        said = set()
+    legacy = {"isError", "failure", "why", "format", "message", "time", "system", "logLevel", "eventSource"}
+    if "log_legacy" in event:
+        said |= legacy
+    return {name: value for name, value in event.items() if not name.startswith("log_") and name not in said}
+
+
+def _field(value: object) -> str:
+    text = value if isinstance(value, str) and value.isidentifier() else repr(value)
+    return text if len(text) <= _LONGEST_FIELD_CHARS else text[:_LONGEST_FIELD_CHARS] + "..."
+
+
+def make_observer(logfile: str | None, daemon: bool, threshold: LogThreshold) -> Callable[[], ILogObserver]:
+    """Return what makes the observer when twistd begins to log.
+
+    Args:
+        logfile: twistd's ``--logfile``; ``-`` or, in the foreground, None is standard output.
+        daemon: whether twistd goes to the background.
+    """
+
+    def make() -> ILogObserver:
+        stream: IO[str]
+        if logfile == "-" or (not logfile and not daemon):
+            if daemon:
+                raise SystemExit("a daemon cannot log to standard output: expected --logfile FILE")
+            stream = sys.stdout
+        else:
+            stream = LogFile.fromFullPath(logfile or "twistd.log")  # type: ignore[no-untyped-call]
+        return FilteringLogObserver(FileLogObserver(stream, format_line), [threshold.predicate])
+
+    return make

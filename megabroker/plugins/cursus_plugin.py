@@ -1,0 +1,12 @@
+"""Plugs in the cursus text protocol."""
+
+from megabroker.plugin import ProtocolPlugin
+
+__all__ = ["cursus"]
+
+cursus = ProtocolPlugin(
+    name="cursus",
+    default_endpoint="tcp:9000:interface=127.0.0.1",
+    settings="megabroker.protocols.cursus.settings.CursusSettings",
+    factory="megabroker.protocols.cursus.protocol.make_factory",
+)

@@ -1,0 +1,12 @@
+"""Plugs in Apache Kafka's protocol."""
+
+from megabroker.plugin import ProtocolPlugin
+
+__all__ = ["kafka"]
+
+kafka = ProtocolPlugin(
+    name="kafka",
+    default_endpoint="tcp:9092:interface=127.0.0.1",
+    settings="megabroker.protocols.kafka.settings.KafkaSettings",
+    factory="megabroker.protocols.kafka.protocol.make_factory",
+)

@@ -1,0 +1,12 @@
+"""Plugs in the MEGA binary protocol."""
+
+from megabroker.plugin import ProtocolPlugin
+
+__all__ = ["mega"]
+
+mega = ProtocolPlugin(
+    name="mega",
+    default_endpoint="tcp:8080:interface=127.0.0.1",
+    settings="megabroker.protocols.mega.settings.MegaSettings",
+    factory="megabroker.protocols.mega.protocol.make_factory",
+)

@@ -1,0 +1,219 @@
+"""Produce (0): store record batches.
+
+**Behaviour.** One batch of format 2 per partition, checked whole (bounds, CRC) before it is stored, then
+appended as the client sent it. With ``acks`` 0 nothing is answered, and an error closes the connection,
+which is how such a client learns of it. With 1 the answer waits for the file, with -1 for the disk. A
+partition whose queue is full parks the whole request: nothing of it is stored until every one of its
+partitions has room.
+
+**Version notes.** 0 to 2 carry the message sets that record batches replaced; they are advertised, since
+librdkafka decides on compression by the lowest version, and answered with UNSUPPORTED_VERSION. 5 adds the
+log start offset, 8 the error message, 13 names topics by id.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
+from megabroker.codec.primitives import Buffer
+from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
+from megabroker.interfaces import IBroker, IPartition
+from megabroker.model import Acks
+from megabroker.net.connection import Answer, Room
+from megabroker.protocols.kafka.answers import encode_answer
+from megabroker.protocols.kafka.errors import KafkaError, kafka_error
+from megabroker.protocols.kafka.schema import produce
+
+if TYPE_CHECKING:
+    from megabroker.protocols.kafka.protocol import KafkaConnection
+
+__all__ = ["ProduceAnswer", "receive", "refuse_old"]
+
+_KEY = 0
+_ACKS = {0: Acks.NONE, 1: Acks.WRITTEN, -1: Acks.DURABLE}
+_COUNT = struct.Struct(">i")
+_COUNT_POS = HEADER_BYTES - _COUNT.size
+
+_Topic = produce.Response.Topic
+_Partition = produce.Response.Topic.Partition
+
+
+class ProduceAnswer(Answer):
+    """The answer being put together while its partitions are written."""
+
+    __slots__ = ("correlation_id", "pending", "response", "version")
+
+    def __init__(
+        self, connection: KafkaConnection, version: int, correlation_id: int, size_bytes: int
+    ) -> None:
+        super().__init__(connection, size_bytes)
+        self.version = version
+        self.correlation_id = correlation_id
+        self.response = produce.Response()
+        self.pending = 1
+
+    def stored(self, row: _Partition, error: BrokerError | None) -> None:
+        """One partition's batch is stored as the client asked for, or was not."""
+        if error is not None:
+            _refuse(row, error)
+        self.settle()
+
+    def settle(self) -> None:
+        """One of the things waited for is done."""
+        self.pending -= 1
+        if not self.pending:
+            self.fill(encode_answer(self.response, _KEY, self.version, self.correlation_id))
+
+
+def receive(
+    connection: KafkaConnection, request: produce.Request, version: int, correlation_id: int, size_bytes: int
+) -> Room | None:
+    """Take one Produce request, or say which partition has no room for it.
+
+    Raises:
+        ProtocolError: something was refused and the client wants no answer.
+    """
+    broker = connection.broker
+    full = _full_partition(broker, request, version)
+    if full is not None:
+        return full
+    acks = _ACKS.get(request.acks)
+    if acks is Acks.NONE:
+        _store_unanswered(connection, request, version)
+        return None
+    answer = ProduceAnswer(connection, version, correlation_id, size_bytes)
+    connection.add_slot(answer)
+    for topic in request.topic_data:
+        rows: list[_Partition] = []
+        answer.response.responses.append(
+            _Topic(name=topic.name, topic_id=topic.topic_id, partition_responses=rows)
+        )
+        for data in topic.partition_data:
+            row = _Partition(index=data.index, base_offset=-1)
+            rows.append(row)
+            if acks is None:
+                row.error_code = int(KafkaError.INVALID_REQUIRED_ACKS)
+                continue
+            answer.pending += 1
+            try:
+                partition = _find(broker, topic, data.index, version)
+                row.base_offset = _append(
+                    connection, partition, data.records, acks, partial(answer.stored, row)
+                )
+                row.log_start_offset = partition.start_offset
+                row.log_append_time_ms = partition.append_time_ms
+            except BrokerError as error:
+                answer.pending -= 1
+                _refuse(row, error)
+    answer.settle()
+    return None
+
+
+def refuse_old(event: Buffer, version: int) -> tuple[int, bytes]:
+    """Answer a Produce request of version 0, 1 or 2.
+
+    Returns:
+        The request's acks, and the response body: UNSUPPORTED_VERSION for every partition.
+
+    Raises:
+        ProtocolError: the request is damaged.
+    """
+    view = memoryview(event)
+    body = bytearray()
+    try:
+        (client_length,) = struct.unpack_from(">h", view, 8)
+        pos = 10 + max(client_length, 0)
+        acks, _, topics = struct.unpack_from(">hii", view, pos)
+        pos += 10
+        body += _COUNT.pack(topics)
+        for _ in range(topics):
+            (length,) = struct.unpack_from(">h", view, pos)
+            name_end = pos + 2 + length
+            (partitions,) = struct.unpack_from(">i", view, name_end)
+            body += view[pos : name_end + 4]
+            pos = name_end + 4
+            for _ in range(partitions):
+                index, size = struct.unpack_from(">ii", view, pos)
+                if length < 0 or size < 0:
+                    raise ProtocolError("negative length in a Produce request")
+                pos += 8 + size
+                body += struct.pack(">ihq", index, KafkaError.UNSUPPORTED_VERSION, -1)
+                if version >= 2:
+                    body += struct.pack(">q", -1)
+    except struct.error:
+        raise ProtocolError(f"truncated Produce request of version {version}") from None
+    if version >= 1:
+        body += _COUNT.pack(0)
+    return acks, bytes(body)
+
+
+def _find(broker: IBroker, topic: produce.Request.Topic, index: int, version: int) -> IPartition:
+    name = topic.name
+    if version >= 13:
+        found = broker.topics.get_by_id(UUID(bytes=bytes(topic.topic_id)))
+        if found is None:
+            raise RequestError(ErrorCode.UNKNOWN_TOPIC_ID)
+        name = found.name
+    return broker.topics.partition(name, index)
+
+
+def _full_partition(broker: IBroker, request: produce.Request, version: int) -> IPartition | None:
+    """Return a partition without room for its part of the request; faults are found later."""
+    for topic in request.topic_data:
+        for data in topic.partition_data:
+            records = data.records
+            if records is None or len(records) < HEADER_BYTES:
+                continue
+            try:
+                partition = _find(broker, topic, data.index, version)
+            except BrokerError:
+                continue
+            (count,) = _COUNT.unpack_from(records, _COUNT_POS)
+            if not partition.has_room(count, len(records)):
+                return partition
+    return None
+
+
+def _append(
+    connection: KafkaConnection,
+    partition: IPartition,
+    records: Buffer | None,
+    acks: Acks,
+    done: partial[None] | None,
+) -> int:
+    """Check one batch and have it stored; return its base offset."""
+    if not records:
+        raise RequestError(ErrorCode.INVALID_RECORD, "no record batch")
+    try:
+        header = validate_produce(records)
+    except BatchError as error:
+        raise RequestError(error.code, str(error)) from None
+    if header.is_transactional:
+        raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
+    if connection.owned and isinstance(records, memoryview):
+        return partition.append(header, records, acks, done)
+    return partition.append(header, bytearray(records), acks, done)
+
+
+def _store_unanswered(connection: KafkaConnection, request: produce.Request, version: int) -> None:
+    for topic in request.topic_data:
+        for data in topic.partition_data:
+            try:
+                partition = _find(connection.broker, topic, data.index, version)
+                _append(connection, partition, data.records, Acks.NONE, None)
+            except BrokerError as error:
+                raise ProtocolError(
+                    f"produce with acks=0 to {topic.name!r} partition {data.index} refused: {error.message}"
+                ) from None
+
+
+def _refuse(row: _Partition, error: BrokerError) -> None:
+    row.error_code = kafka_error(error)
+    row.error_message = error.message
+    row.base_offset = -1
+    row.log_append_time_ms = -1
+    row.log_start_offset = -1

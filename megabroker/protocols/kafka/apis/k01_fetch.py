@@ -1,0 +1,156 @@
+"""Fetch (1): read record batches.
+
+**Behaviour.** Whole batches as they were stored, from the one that holds the wanted offset; files are
+sent from the page cache by sendfile. At least one batch is returned, whatever the limits, if any partition
+has data; the limits hold for all that comes after it, and the last batch of a partition may be cut off by
+them. With less than ``min_bytes`` the request waits for its partitions to grow, at most ``max_wait_ms``;
+an error in any partition is told at once. No fetch sessions are kept: every answer has session id 0, which
+asks clients to name all their partitions every time (KIP-227).
+
+**Version notes.** 4 adds the isolation level, 5 the log start offset, 7 sessions, 9 the leader epoch to
+check, 12 is flexible, 13 names topics by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.interfaces import IPartition
+from megabroker.net.connection import Answer
+from megabroker.protocols.kafka.answers import encode_answer
+from megabroker.protocols.kafka.errors import kafka_error
+from megabroker.protocols.kafka.leaders import check_leader_epoch
+from megabroker.protocols.kafka.schema import fetch
+
+if TYPE_CHECKING:
+    from megabroker.core.timers import TimerHandle
+    from megabroker.protocols.kafka.protocol import KafkaConnection
+
+__all__ = ["FetchAnswer", "receive"]
+
+_KEY = 1
+_READ_COMMITTED = 1
+
+_Topic = fetch.Response.Topic
+_Partition = fetch.Response.Topic.Partition
+
+
+def receive(
+    connection: KafkaConnection, request: fetch.Request, version: int, correlation_id: int, size_bytes: int
+) -> None:
+    """Take one Fetch request and answer it now or when there is enough to read."""
+    answer = FetchAnswer(connection, request, version, correlation_id, size_bytes)
+    connection.add_slot(answer)
+    answer.begin()
+
+
+class FetchAnswer(Answer):
+    """A fetch, possibly waiting; holds what it must give back when it is answered or given up."""
+
+    __slots__ = ("_cancels", "_correlation_id", "_request", "_timer", "_version")
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        request: fetch.Request,
+        version: int,
+        correlation_id: int,
+        size_bytes: int,
+    ) -> None:
+        super().__init__(connection, size_bytes)
+        self._request = request
+        self._version = version
+        self._correlation_id = correlation_id
+        self._cancels: list[Callable[[], None]] = []
+        self._timer: TimerHandle | None = None
+
+    connection: KafkaConnection
+
+    def begin(self) -> None:
+        """Answer at once if there is reason to, else wait."""
+        request = self._request
+        response, size, failed = self._read()
+        wait_ms = min(request.max_wait_ms, self.connection.factory.settings.max_fetch_wait_ms)
+        if failed or size >= request.min_bytes or wait_ms <= 0 or not request.topics:
+            self._answer(response)
+            return
+        self._timer = self.connection.factory.timers.call_later(wait_ms, self.expire)
+        self.connection.fetches.add(self)
+        for topic in request.topics:
+            for wanted in topic.partitions:
+                self._cancels.append(self._find(topic, wanted.partition).watch(self._grown))
+
+    def _grown(self) -> None:
+        """One of the partitions has more, or is gone."""
+        response, size, failed = self._read()
+        if failed or size >= self._request.min_bytes:
+            self.cancel()
+            self._answer(response)
+
+    def expire(self) -> None:
+        """The wait is over: answer with what there is."""
+        self.cancel()
+        self._answer(self._read()[0])
+
+    def cancel(self) -> None:
+        """Stop waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.connection.fetches.discard(self)
+        cancels, self._cancels = self._cancels, []
+        for cancel in cancels:
+            cancel()
+
+    def _answer(self, response: fetch.Response) -> None:
+        self.fill(encode_answer(response, _KEY, self._version, self._correlation_id))
+
+    def _find(self, topic: fetch.Request.Topic, index: int) -> IPartition:
+        topics = self.connection.broker.topics
+        name = topic.topic
+        if self._version >= 13:
+            found = topics.get_by_id(UUID(bytes=bytes(topic.topic_id)))
+            if found is None:
+                raise RequestError(ErrorCode.UNKNOWN_TOPIC_ID)
+            name = found.name
+        return topics.partition(name, index)
+
+    def _read(self) -> tuple[fetch.Response, int, bool]:
+        """Read all partitions; return the response, its bytes of records, and whether any failed."""
+        request = self._request
+        committed = request.isolation_level == _READ_COMMITTED
+        room = min(max(request.max_bytes, 0), self.connection.factory.settings.max_fetch_bytes)
+        total = 0
+        failed = False
+        response = fetch.Response()
+        for topic in request.topics:
+            rows: list[_Partition] = []
+            response.responses.append(_Topic(topic=topic.topic, topic_id=topic.topic_id, partitions=rows))
+            for wanted in topic.partitions:
+                row = _Partition(
+                    partition_index=wanted.partition,
+                    high_watermark=-1,
+                    records=b"",
+                    aborted_transactions=[] if committed else None,
+                )
+                rows.append(row)
+                try:
+                    partition = self._find(topic, wanted.partition)
+                    check_leader_epoch(partition, wanted.current_leader_epoch)
+                    row.high_watermark = partition.high_watermark
+                    row.last_stable_offset = partition.last_stable_offset
+                    row.log_start_offset = partition.start_offset
+                    limit = min(room - total, max(wanted.partition_max_bytes, 0))
+                    if total and limit <= 0:
+                        continue
+                    found = partition.read(wanted.fetch_offset, limit, committed=committed)
+                    if found.length and (found.length <= limit or not total):
+                        row.records = found.data
+                        total += found.length
+                except BrokerError as error:
+                    row.error_code = kafka_error(error)
+                    failed = True
+        return response, total, failed

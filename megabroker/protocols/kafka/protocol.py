@@ -1,0 +1,158 @@
+"""One Kafka connection: frames to requests, requests to handlers, answers in order.
+
+    i32 size | i16 api key | i16 api version | i32 correlation id | nullable string client id
+             | tagged fields (flexible versions) | body
+
+    i32 size | i32 correlation id | tagged fields (flexible versions, never ApiVersions) | body
+
+Produce and Fetch are handled by functions of their own with no Deferred and no coroutine
+(``apis.k00_produce``, ``apis.k01_fetch``); everything else goes through the dispatch table. A frame that
+is not the protocol, an unknown API or a version that is not served closes the connection, as Apache Kafka
+does; only ApiVersions and the oldest Produce versions have an answer to that.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from megabroker.codec.framing import FrameReader
+from megabroker.core.timers import TimerWheel
+from megabroker.errors import ProtocolError
+from megabroker.interfaces import IBroker
+from megabroker.model import Listener
+from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, Room
+from megabroker.protocols.kafka.answers import encode_answer, frame_answer
+from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions
+from megabroker.protocols.kafka.dispatch import SERVED, Context
+from megabroker.protocols.kafka.schema import produce
+from megabroker.protocols.kafka.schema.fields import Message
+from megabroker.protocols.kafka.schema.headers import read_request_header
+from megabroker.protocols.kafka.settings import KafkaSettings
+
+__all__ = ["KafkaConnection", "KafkaFactory", "make_factory"]
+
+_log = Logger()
+
+_HEAD = struct.Struct(">hhi")
+_PRODUCE = 0
+_FETCH = 1
+_API_VERSIONS = 18
+
+
+class KafkaConnection(BrokerConnection):
+    """A Kafka client's connection."""
+
+    factory: KafkaFactory
+
+    def __init__(self, factory: KafkaFactory) -> None:
+        super().__init__(factory)
+        self.fetches: set[k01_fetch.FetchAnswer] = set()
+
+    def make_reader(self) -> FrameReader:
+        """A frame is a size and that many bytes, eight of header at least."""
+        return FrameReader(self.factory.broker.settings.limits.max_request_bytes, min_bytes=_HEAD.size)
+
+    def handle(self, event: memoryview) -> Room | None:
+        """Take one request frame."""
+        key, version, correlation_id = _HEAD.unpack_from(event)
+        served = SERVED.get(key)
+        if served is None:
+            raise ProtocolError(f"API key {key} is not served")
+        if not served.api.first_version <= version <= served.last_version:
+            self._refuse_version(key, version, correlation_id, event)
+            return None
+        end = len(event)
+        header, pos = read_request_header(event, 0, end)
+        request: Any = served.api.request.decoder(version)(event, pos, end)[0]
+        if key == _PRODUCE:
+            return k00_produce.receive(self, request, version, correlation_id, end)
+        if key == _FETCH:
+            k01_fetch.receive(self, request, version, correlation_id, end)
+            return None
+        context = Context(
+            self.broker,
+            self.factory.settings,
+            key,
+            version,
+            header.client_id or "",
+            self.peer_host,
+            self.factory.listener.name,
+        )
+        response = served.handler(context, request)
+        if isinstance(response, Message):
+            self.answer(encode_answer(response, key, version, correlation_id))
+        else:
+            self._answer_later(response, context, correlation_id, end)
+        return None
+
+    def _answer_later(
+        self, response: Awaitable[Message], context: Context, correlation_id: int, size_bytes: int
+    ) -> None:
+        slot = self.reserve(size_bytes)
+        waiting: Deferred[Message]
+        if isinstance(response, Deferred):
+            waiting = response
+        else:
+            assert isinstance(response, Coroutine)
+            waiting = ensureDeferred(response)
+        waiting.addCallback(self._answer_ready, slot, context, correlation_id)
+        waiting.addErrback(self._answer_failed, context)
+
+    def _answer_ready(self, response: Message, slot: Answer, context: Context, correlation_id: int) -> None:
+        if not self.closed:
+            slot.fill(encode_answer(response, context.key, context.version, correlation_id))
+
+    def _answer_failed(self, failure: Failure, context: Context) -> None:
+        _log.failure(
+            "Kafka API {key} version {version} from {peer}",
+            failure,
+            key=context.key,
+            version=context.version,
+            peer=self.peer,
+        )
+        self.close("internal error, logged above")
+
+    def _refuse_version(self, key: int, version: int, correlation_id: int, event: memoryview) -> None:
+        if key == _API_VERSIONS:
+            self.answer(encode_answer(k18_api_versions.unsupported(), key, 0, correlation_id))
+        elif key == _PRODUCE and 0 <= version < produce.Request.__schema__.versions[0]:
+            acks, body = k00_produce.refuse_old(event, version)
+            if acks:
+                self.answer([frame_answer(correlation_id, body)])
+        else:
+            raise ProtocolError(f"version {version} of API key {key} is not served")
+
+    def finish(self) -> None:
+        """Take no more requests; what waits for data is answered with what there is."""
+        super().finish()
+        for fetch in list(self.fetches):
+            fetch.expire()
+
+    def connection_closed(self) -> None:
+        """Forget the waits."""
+        for fetch in list(self.fetches):
+            fetch.cancel()
+
+
+class KafkaFactory(BrokerFactory):
+    """Makes Kafka connections.
+
+    Attributes:
+        timers: one wheel for all waits of this listener's fetches.
+    """
+
+    def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
+        super().__init__(broker, listener, KafkaConnection)
+        self.settings = settings
+        self.timers = TimerWheel(broker.reactor, granularity_ms=5)
+
+
+def make_factory(broker: IBroker, settings: KafkaSettings, listener: Listener) -> KafkaFactory:
+    """The plugin's factory."""
+    return KafkaFactory(broker, settings, listener)

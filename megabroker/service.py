@@ -1,0 +1,421 @@
+"""The broker put together: the one place that names concrete classes of more than one floor.
+
+Owns the order of starting and stopping, and nothing else.
+
+*Start*, all of it before the reactor serves anybody, so that nothing is answered by half a broker: data
+directory and metadata, then the core and its logs (recovery), then the listeners. A fault at any step
+undoes the steps before it and is raised.
+
+*Stop*, in order and awaited: stop listening; answer what waits for members or data; let requests that were
+taken be answered and sent; refuse new ones; write and sync; close the stores. SIGTERM loses nothing that
+was acknowledged.
+
+``MultiService`` stops all children at once and its endpoint services swallow errors of binding; therefore
+both are done here.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from megabroker import __version__
+from megabroker.config.diff import changes
+from megabroker.config.load import load
+from megabroker.config.protocol import ListenerSettings
+from megabroker.config.schema import Config, Storage
+from megabroker.core.broker import Broker
+from megabroker.core.dedup import DeduplicationService, DedupScope, DedupSettings
+from megabroker.core.groups.service import GroupService
+from megabroker.core.groups.settings import GroupSettings
+from megabroker.core.partitions import PartitionSettings
+from megabroker.core.placement import SinglePlacement
+from megabroker.core.producer_ids import ProducerIds
+from megabroker.core.topic_configs import TopicConfigs
+from megabroker.core.topics import TopicLimits, TopicService
+from megabroker.errors import BrokerError, ConfigError
+from megabroker.interfaces import (
+    ILogStore,
+    IManagedFactory,
+    IMetadataStore,
+    IProtocolPlugin,
+    IWindowStore,
+)
+from megabroker.model import HostPort, Listener, Node, TopicPartition
+from megabroker.net.admission import Admission
+from megabroker.net.transport import DirectReactor
+from megabroker.ops.logs import LogThreshold
+
+__all__ = ["BrokerService"]
+
+_log = Logger()
+
+_CHECKPOINT_SECONDS = 60.0
+_DRAIN_SECONDS = 10.0
+_METADATA_FILE = "metadata.sqlite"
+_DEDUP_DIRECTORY = "dedup"
+
+
+class BrokerService(MultiService):
+    """One broker process.
+
+    Args:
+        config: checked configuration.
+        plugins: the installed protocols by name.
+        reactor: the reactor to run in.
+        source: the configuration file, for ``reload``.
+        threshold: the log's threshold, which follows ``logging.level``.
+
+    Attributes:
+        broker: the core; set while running.
+        placement: who this node is and where it listens.
+    """
+
+    broker: Broker
+
+    def __init__(
+        self,
+        config: Config,
+        plugins: Mapping[str, IProtocolPlugin],
+        reactor: Any,
+        source: str | None = None,
+        threshold: LogThreshold | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.setName("megabroker")  # type: ignore[no-untyped-call]
+        self.config = config
+        self.placement = SinglePlacement(Node(id=config.node.id, rack=config.node.rack))
+        self._plugins = plugins
+        self._reactor = reactor
+        self._source = source
+        self._threshold = threshold
+        self._direct = DirectReactor(reactor)
+        self._ports: list[IListeningPort] = []
+        self._factories: list[Any] = []
+        self._checkpoints: LoopingCall | None = None
+        self._store: Any = None
+        self._metadata: Any = None
+        self._journal: IWindowStore | None = None
+
+    # --- start ---
+
+    def startService(self) -> None:
+        """Start everything, in order. Blocking.
+
+        Raises:
+            DataDirectoryLocked: another process has the data directory.
+            StorageError: it cannot be used.
+            twisted.internet.error.CannotListenError: an address is taken or not ours.
+        """
+        began = time.monotonic()
+        if self._threshold is not None:
+            self._threshold.set(self.config.logging.level)
+        try:
+            self._open_stores()
+            self._assemble()
+            self._load()
+            self._listen()
+            super().startService()  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._undo()
+            raise
+        self._checkpoints = LoopingCall(self._checkpoint)
+        self._checkpoints.clock = self._reactor
+        self._checkpoints.start(_CHECKPOINT_SECONDS, now=False)
+        gc.collect()
+        gc.freeze()
+        _log.info(
+            "megabroker {version} is ready after {milliseconds} ms: {listeners}; data in {data_dir}",
+            version=__version__,
+            milliseconds=round((time.monotonic() - began) * 1000),
+            listeners=", ".join(
+                f"{listener.protocol} at {listener.address.host}:{listener.address.port}"
+                for listener in self.placement.me.listeners
+            )
+            or "no protocol is enabled",
+            data_dir=self._where(),
+        )
+
+    def _where(self) -> str:
+        if self.config.storage is Storage.MEMORY:
+            return "memory"
+        return os.path.abspath(self.config.data_dir)
+
+    def _open_stores(self) -> None:
+        config = self.config
+        reactor = self._reactor
+        if config.storage is Storage.MEMORY:
+            from megabroker.storage.memory import MemoryLogStore
+            from megabroker.storage.metadata import MemoryMetadataStore
+
+            self._store = MemoryLogStore(reactor)
+            self._metadata = MemoryMetadataStore(reactor)
+        else:
+            from megabroker.storage.metadata import SqliteMetadataStore
+            from megabroker.storage.store import LocalLogStore
+            from megabroker.storage.window import FileWindowStore
+
+            self._store = LocalLogStore(
+                str(config.data_dir),
+                reactor,
+                reactor.callFromThread,
+                config.durability,
+                cluster_id=None if config.node.cluster_id == "auto" else config.node.cluster_id,
+                node_id=config.node.id,
+            )
+            self._metadata = SqliteMetadataStore(config.data_dir / _METADATA_FILE, config.durability, reactor)
+            self._journal = FileWindowStore(config.data_dir / _DEDUP_DIRECTORY, config.dedup.window_ms)
+        self._store.open()
+        self._metadata.open()
+
+    def _assemble(self) -> None:
+        config = self.config
+        reactor = self._reactor
+        store: ILogStore = self._store
+        metadata: IMetadataStore = self._metadata
+        self.topics = TopicService(
+            store=store,
+            metadata=metadata,
+            placement=self.placement,
+            configs=TopicConfigs(_topic_defaults(config)),
+            limits=_topic_limits(config),
+            partition_settings=PartitionSettings(
+                partition_channel_buffer_size=config.partition_channel_buffer_size,
+                partition_channel_buffer_bytes=config.partition_channel_buffer_bytes,
+                durability=config.durability,
+                producer_id_expiration_ms=config.producers.id_expiration_ms,
+                max_producers=config.producers.max_per_partition,
+            ),
+            reactor=reactor,
+            now_ms=_now_ms,
+            run=self._in_thread,
+        )
+        self.dedup = DeduplicationService(
+            DedupSettings(
+                scope=DedupScope(config.dedup.scope.value),
+                window_ms=config.dedup.window_ms,
+                max_entries=config.dedup.max_entries,
+            ),
+            self._journal,
+            self._topic_id,
+            reactor,
+            _now_ms,
+        )
+        self.groups = GroupService(reactor, metadata, _group_settings(config), self._partition_exists)
+        self.topics.on_deleted(self.groups.topic_deleted)
+        self._producer_ids = ProducerIds(metadata, config.producers.id_block_size)
+        self.broker = Broker(
+            cluster_id=getattr(self._store, "cluster_id", None) or _new_cluster_id(),
+            topics=self.topics,
+            groups=self.groups,
+            dedup=self.dedup,
+            placement=self.placement,
+            producer_ids=self._producer_ids,
+            settings=config,
+            reactor=reactor,
+            admission=Admission(
+                config.limits.max_connections,
+                config.limits.max_connections_per_address,
+                config.limits.in_flight_bytes,
+            ),
+            now_ms=_now_ms,
+        )
+        self.topics.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.dedup.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def _load(self) -> None:
+        self._producer_ids.load()
+        self.topics.load()
+        self.dedup.load()
+        self.groups.load()
+
+    def _topic_id(self, name: str) -> Any:
+        topic = self.topics.get(name)
+        return None if topic is None else topic.id
+
+    def _partition_exists(self, partition: TopicPartition) -> bool:
+        topic = self.topics.get(partition.topic)
+        return topic is not None and 0 <= partition.partition < topic.partitions
+
+    def _in_thread(self, function: Any, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args, **kwargs)
+
+    def _listen(self) -> None:
+        """Bind every listener of every enabled protocol, then advertise where they are."""
+        advertised: list[Listener] = []
+        for name, settings in self.config.protocols.items():
+            if not settings.enabled:
+                continue
+            for wanted in settings.listeners:
+                placeholder = Listener(name, wanted.name, HostPort(wanted.advertised_host or "", 0))
+                factory = self._plugins[name].factory(self.broker, settings, placeholder)
+                managed = IManagedFactory.providedBy(factory)
+                reactor = self._direct if managed else self._reactor
+                endpoint = serverFromString(reactor, wanted.endpoint)  # type: ignore[no-untyped-call]
+                port = _result_of(endpoint.listen(factory))
+                self._ports.append(port)
+                if managed:
+                    self._factories.append(factory)
+                advertised.append(Listener(name, wanted.name, _advertised(wanted, port)))
+        self.placement.advertise(advertised)
+
+    def _undo(self) -> None:
+        """Give back what a start that failed had taken; nothing was acknowledged yet."""
+        for port in self._ports:
+            maybeDeferred(port.stopListening).addErrback(_log_failure)
+        self._ports = []
+        for opened in (self._metadata, self._store):
+            if opened is not None:
+                maybeDeferred(opened.close).addErrback(_log_failure)
+
+    # --- while running ---
+
+    def _checkpoint(self) -> Any:
+        checkpoint = getattr(self._store, "checkpoint", None)
+        return None if checkpoint is None else checkpoint().addErrback(_log_failure)
+
+    def reload(self) -> None:
+        """Read the configuration file again and apply what may change while running.
+
+        A file with a fault changes nothing; a changed key that needs a restart is named and refused, and
+        then nothing is applied either.
+        """
+        if self._source is None:
+            return
+        try:
+            fresh = load(self._source, self._plugins)
+        except ConfigError as error:
+            _log.error("the configuration is not reloaded: {error}", error=str(error))
+            return
+        found = changes(self.config, fresh)
+        fixed = [change.path for change in found if not change.reloadable]
+        if fixed:
+            _log.error(
+                "the configuration is not reloaded: {keys} can only change with a restart",
+                keys=", ".join(fixed),
+            )
+            return
+        self.config = fresh
+        self.broker.settings = fresh
+        self.topics.configs = TopicConfigs(_topic_defaults(fresh))
+        self.topics.limits = _topic_limits(fresh)
+        if self._threshold is not None:
+            self._threshold.set(fresh.logging.level)
+        for factory in self._factories:
+            settings = fresh.protocols.get(factory.listener.protocol)
+            if settings is not None and hasattr(factory, "settings"):
+                factory.settings = settings
+        _log.info("configuration reloaded: {keys}", keys=", ".join(c.path for c in found) or "no changes")
+
+    # --- stop ---
+
+    def stopService(self) -> Deferred[None]:
+        """Stop everything, in order; fires when all that was accepted is on the disk."""
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        _log.info("megabroker is stopping")
+        if self._checkpoints is not None and self._checkpoints.running:
+            self._checkpoints.stop()
+        ports, self._ports = self._ports, []
+        await _all([maybeDeferred(port.stopListening) for port in ports])
+        self.groups.stop()
+        await _all([factory.drain(_DRAIN_SECONDS) for factory in self._factories])
+        self._factories = []
+        await _all([maybeDeferred(self.topics.stopService)])
+        await _all([maybeDeferred(self.dedup.stopService)])
+        await _all([maybeDeferred(self._metadata.close)])
+        await _all([maybeDeferred(self._store.close)])
+        self.running = False
+        gc.unfreeze()
+        _log.info("megabroker has stopped")
+
+
+async def _all(waiting: list[Deferred[Any]]) -> None:
+    """Wait for all; what fails is logged, and the stop goes on."""
+    for deferred in waiting:
+        deferred.addErrback(_log_failure)
+    await DeferredList(waiting)
+
+
+def _log_failure(failure: Any) -> None:
+    if failure.check(BrokerError):
+        _log.error("broker-error: {error}", error=failure.getErrorMessage())
+    else:
+        _log.failure("unexpected failure", failure)
+
+
+def _result_of(listening: Deferred[IListeningPort]) -> IListeningPort:
+    """Return the port an endpoint gave at once, or raise why it could not."""
+    results: list[Any] = []
+    listening.addBoth(results.append)
+    if not results:
+        raise RuntimeError("an endpoint that does not listen at once cannot be served")
+    if not IListeningPort.providedBy(results[0]):
+        results[0].raiseException()
+    port: IListeningPort = results[0]
+    return port
+
+
+def _advertised(wanted: ListenerSettings, port: IListeningPort) -> HostPort:
+    """Return what clients are told: what is configured, else what was bound."""
+    bound = port.getHost()
+    host = getattr(bound, "host", "localhost")
+    if host in ("0.0.0.0", "::"):
+        host = os.uname().nodename
+    number = wanted.advertised_port or int(getattr(bound, "port", 0))
+    return HostPort(wanted.advertised_host or host, number)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+
+
+def _topic_limits(config: Config) -> TopicLimits:
+    return TopicLimits(
+        max_topics=config.topics.max_topics,
+        max_partitions=config.topics.max_partitions,
+        retention_check_interval_ms=config.retention_check_interval_ms,
+    )
+
+
+def _topic_defaults(config: Config) -> dict[str, str]:
+    topics = config.topics
+    return {
+        "segment.bytes": str(topics.segment_bytes),
+        "segment.ms": str(topics.segment_ms),
+        "index.interval.bytes": str(topics.index_interval_bytes),
+        "retention.ms": str(topics.retention_ms),
+        "retention.bytes": str(topics.retention_bytes),
+        "max.message.bytes": str(topics.max_message_bytes),
+        "message.timestamp.type": topics.message_timestamp_type.value,
+    }
+
+
+def _group_settings(config: Config) -> GroupSettings:
+    groups = config.groups
+    return GroupSettings(
+        initial_rebalance_delay_ms=groups.initial_rebalance_delay_ms,
+        min_session_timeout_ms=groups.min_session_timeout_ms,
+        max_session_timeout_ms=groups.max_session_timeout_ms,
+        group_max_size=groups.max_members,
+        offset_metadata_max_chars=groups.offset_metadata_max_bytes,
+        offsets_retention_ms=groups.offsets_retention_ms,
+    )

@@ -1,0 +1,94 @@
+"""The twistd command: ``twistd megabroker -c FILE`` and ``twistd megabroker --check -c FILE``.
+
+Owns the command line only. The configuration is read and checked here, before twistd daemonizes, binds or
+creates anything; every fault in it is printed, and the exit code says whether there were any.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.error import CannotListenError
+from twisted.python import usage
+
+from megabroker.config.load import load
+from megabroker.errors import BrokerError, ConfigError, DataDirectoryLocked
+from megabroker.ops.logs import LogThreshold, make_observer
+from megabroker.plugin import discover
+from megabroker.service import BrokerService
+
+__all__ = ["Options", "makeService"]
+
+
+class Options(usage.Options):
+    """Command line of ``twistd megabroker``."""
+
+    synopsis = "[--check] -c FILE"
+    longdesc = "Runs the message broker that FILE configures; etc/broker.yaml explains every key."
+    optParameters = [["config", "c", None, "Configuration file (YAML)."]]
+    optFlags = [["check", None, "Check the configuration file, print what is wrong with it, and exit."]]
+
+    def postOptions(self) -> None:
+        """Read the configuration; end the process when it is faulty or was only to be checked."""
+        source: str | None = self["config"]
+        if source is None:
+            raise usage.UsageError(
+                "no configuration file given: expected -c FILE, for example -c etc/broker.yaml"
+            )
+        self.plugins = discover()
+        try:
+            self.broker_config = load(source, self.plugins)
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(1) from None
+        if self["check"]:
+            print(f"{source}: no faults")
+            raise SystemExit(0)
+        self.threshold = LogThreshold(self.broker_config.logging.level)
+        twistd: Any = self.parent
+        if not twistd.get("logger") and not twistd.get("syslog"):
+            twistd["logger"] = make_observer(twistd.get("logfile"), not twistd["nodaemon"], self.threshold)
+
+
+class _Daemon(BrokerService):
+    """The broker under twistd: says in one line why it cannot start, and reloads on SIGHUP."""
+
+    def __init__(self, *args: Any, twistd: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._twistd = twistd
+
+    def startService(self) -> None:
+        """Start; a broker that cannot ends the process with exit code 1 and the reason."""
+        try:
+            super().startService()
+        except (DataDirectoryLocked, BrokerError, CannotListenError) as error:
+            if not self._twistd["nodaemon"]:
+                raise
+            print(f"megabroker cannot start: {error}", file=sys.stderr)
+            pidfile = self._twistd["pidfile"]
+            if pidfile and os.path.exists(pidfile):
+                os.unlink(pidfile)
+            raise SystemExit(1) from None
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self.reload)
+
+
+def makeService(options: Options) -> IService:
+    """Return the broker as a service for twistd to start."""
+    from twisted.internet import reactor
+
+    return _Daemon(
+        options.broker_config,
+        options.plugins,
+        reactor,
+        source=options["config"],
+        threshold=options.threshold,
+        twistd=options.parent,
+    )
