@@ -12,8 +12,8 @@ import attrs
 
 __all__ = ["EndpointDescription", "parse_endpoint"]
 
-_TCP_KEYS = frozenset({"port", "interface", "backlog"})
-_UNIX_KEYS = frozenset({"address", "mode", "backlog", "lockfile"})
+_TCP_KEYS = ("port", "interface", "backlog")
+_UNIX_KEYS = ("address", "mode", "backlog", "lockfile")
 _WITH_PORT = frozenset({"tcp", "ssl"})
 
 
@@ -23,8 +23,8 @@ class EndpointDescription:
 
     Attributes:
         type: ``tcp``, ``unix``, ``ssl``, or what a Twisted plugin provides.
-        arguments: the positional ones, the type left out.
-        options: the ``key=value`` ones.
+        arguments: the positional ones, the type left out; always empty for ``tcp`` and ``unix``.
+        options: the ``key=value`` ones; for ``tcp`` and ``unix`` the positional ones too, by their names.
     """
 
     type: str
@@ -41,14 +41,12 @@ class EndpointDescription:
     @property
     def interface(self) -> str:
         """The address bound, empty for all of IPv4; meaningful with a port only."""
-        return self.options.get("interface", self.arguments[1] if len(self.arguments) > 1 else "")
+        return self.options.get("interface", "")
 
     @property
     def address(self) -> str | None:
         """The file of a ``unix`` endpoint, else None."""
-        if self.type != "unix":
-            return None
-        return self.options.get("address") or self.arguments[0]
+        return self.options["address"] if self.type == "unix" else None
 
 
 def parse_endpoint(text: str) -> EndpointDescription:
@@ -61,14 +59,17 @@ def parse_endpoint(text: str) -> EndpointDescription:
         ValueError: it names no endpoint that could be listened on; the message says why.
     """
     words, options = _split(text)
-    description = EndpointDescription(words[0], tuple(words[1:]), options)
-    if description.type == "tcp":
-        _check_tcp(description)
-    elif description.type == "unix":
-        _check_unix(description)
-    else:
-        _check_by_twisted(text)
-    return description
+    kind, arguments = words[0], words[1:]
+    if kind == "tcp":
+        options = _named(kind, arguments, options, _TCP_KEYS)
+        _check_tcp(options)
+        return EndpointDescription(kind, (), options)
+    if kind == "unix":
+        options = _named(kind, arguments, options, _UNIX_KEYS)
+        _check_unix(options)
+        return EndpointDescription(kind, (), options)
+    _check_by_twisted(text)
+    return EndpointDescription(kind, tuple(arguments), options)
 
 
 def _split(text: str) -> tuple[list[str], dict[str, str]]:
@@ -111,29 +112,32 @@ def _integer(text: str, what: str, maximum: int) -> None:
         raise ValueError(f"{what} is a number from 0 to {maximum}")
 
 
-def _check_keys(description: EndpointDescription, known: frozenset[str], positional: int) -> None:
-    for key in description.options:
-        if key not in known:
-            raise ValueError(f"{description.type} has no option {key!r}")
-    if len(description.arguments) > positional:
-        raise ValueError(f"too many parts; in an IPv6 address write each colon as {chr(92)}:")
+def _named(kind: str, arguments: list[str], options: dict[str, str], keys: tuple[str, ...]) -> dict[str, str]:
+    """Give positional arguments their names."""
+    if len(arguments) > len(keys):
+        raise ValueError("too many parts; in an IPv6 address each colon is quoted by a backslash")
+    result = dict(zip(keys, arguments, strict=False))
+    for key, value in options.items():
+        if key not in keys:
+            raise ValueError(f"{kind} has no option {key!r}")
+        if key in result:
+            raise ValueError(f"{key} is given twice; in an IPv6 address each colon is quoted by a backslash")
+        result[key] = value
+    return result
 
 
-def _check_tcp(description: EndpointDescription) -> None:
-    _check_keys(description, _TCP_KEYS, 3)
-    port = description.options.get("port") or (description.arguments[0] if description.arguments else "")
-    _integer(port, "the port", 65535)
-    backlog = description.options.get("backlog", "50")
-    _integer(backlog, "backlog", 1 << 20)
+def _check_tcp(options: Mapping[str, str]) -> None:
+    _integer(options.get("port", ""), "the port", 65535)
+    _integer(options.get("backlog", "50"), "backlog", 1 << 20)
 
 
-def _check_unix(description: EndpointDescription) -> None:
-    _check_keys(description, _UNIX_KEYS, 1)
-    if not (description.options.get("address") or (description.arguments and description.arguments[0])):
+def _check_unix(options: Mapping[str, str]) -> None:
+    if not options.get("address"):
         raise ValueError("a unix endpoint names a file")
-    mode = description.options.get("mode", "666")
+    mode = options.get("mode", "666")
     if not mode or any(digit not in "01234567" for digit in mode) or len(mode) > 5:
         raise ValueError("mode is octal digits, such as 660")
+    _integer(options.get("backlog", "50"), "backlog", 1 << 20)
 
 
 def _check_by_twisted(text: str) -> None:

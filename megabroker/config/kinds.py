@@ -83,6 +83,11 @@ class Kind:
         """A phrase that completes "expected ..."."""
         raise NotImplementedError
 
+    @property
+    def range(self) -> str:
+        """The values allowed, in the fewest words; empty when that is not a range or a few words."""
+        return ""
+
     def read(self, value: object, path: str, faults: list[Fault]) -> Any:
         """Return the Python value, or note a fault and return ``INVALID``.
 
@@ -120,6 +125,13 @@ def _bounds(what: str, minimum: object, maximum: object) -> str:
     return what
 
 
+def _range(minimum: object, maximum: object, unlimited: bool) -> str:
+    suffix = ", -1 is unlimited" if unlimited else ""
+    if minimum is None and maximum is None:
+        return suffix[2:]
+    return f"{'' if minimum is None else f'{minimum} '}to {'any' if maximum is None else maximum}{suffix}"
+
+
 def _check_bounds(value: float, minimum: float | None, maximum: float | None) -> None:
     if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
         raise ValueError
@@ -137,6 +149,10 @@ class Integer(Kind):
     def expected(self) -> str:
         suffix = ", or -1 for unlimited" if self.unlimited else ""
         return _bounds("an integer", self.minimum, self.maximum) + suffix
+
+    @property
+    def range(self) -> str:
+        return _range(self.minimum, self.maximum, self.unlimited)
 
     def convert(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -157,6 +173,10 @@ class Number(Kind):
     def expected(self) -> str:
         return _bounds("a number", self.minimum, self.maximum)
 
+    @property
+    def range(self) -> str:
+        return _range(self.minimum, self.maximum, False)
+
     def convert(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError
@@ -173,6 +193,10 @@ class Flag(Kind):
     @property
     def expected(self) -> str:
         return "true or false"
+
+    @property
+    def range(self) -> str:
+        return "true | false"
 
     def convert(self, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -224,6 +248,10 @@ class Choice(Kind):
     @property
     def expected(self) -> str:
         return "one of " + ", ".join(self._words())
+
+    @property
+    def range(self) -> str:
+        return " | ".join(self._words())
 
     def convert(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, str | int):
@@ -282,6 +310,11 @@ class DurationMs(Kind):
         suffix = ", or -1 for unlimited" if self.unlimited else ""
         return _bounds("a duration such as 1500 (milliseconds), 30s, 5m, 12h or 7d", low, high) + suffix
 
+    @property
+    def range(self) -> str:
+        high = None if self.maximum is None else self.show(self.maximum)
+        return _range(self.show(self.minimum), high, self.unlimited)
+
     def convert(self, value: Any) -> int:
         ms = _scaled(value, _MS_UNITS)
         if not (self.unlimited and ms == UNLIMITED):
@@ -306,6 +339,11 @@ class SizeBytes(Kind):
         high = None if self.maximum is None else self.show(self.maximum)
         suffix = ", or -1 for unlimited" if self.unlimited else ""
         return _bounds("a size such as 4096 (bytes), 64KiB, 16MiB or 1GiB", low, high) + suffix
+
+    @property
+    def range(self) -> str:
+        high = None if self.maximum is None else self.show(self.maximum)
+        return _range(self.show(self.minimum), high, self.unlimited)
 
     def convert(self, value: Any) -> int:
         size = _scaled(value, _BYTE_UNITS_READ)
@@ -332,6 +370,9 @@ class Path(Kind):
             return pathlib.Path(value).expanduser()
         except RuntimeError as error:
             raise ValueError(f"a path ({error})") from None
+
+    def show(self, value: Any) -> str:
+        return str(value) if value.is_absolute() else f"./{value}"
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -361,6 +402,10 @@ class Optional(Kind):
     @property
     def expected(self) -> str:
         return f"{self.kind.expected}, or null"
+
+    @property
+    def range(self) -> str:
+        return f"{self.kind.range}, or null" if self.kind.range else ""
 
     def convert(self, value: Any) -> Any:
         if value is None:

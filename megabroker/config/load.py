@@ -106,7 +106,11 @@ def _protocols_reader(plugins: Mapping[str, PluginDescription]) -> Reader:
 def _read_protocol(
     plugin: PluginDescription, value: object, path: str, faults: list[Fault]
 ) -> ProtocolSettings | None:
-    cls = plugin.settings_class()
+    try:
+        cls = plugin.settings_class()
+    except Exception as error:  # noqa: BLE001 - a plugin's import raises whatever it likes
+        note(faults, path, value, f"a plugin that can be imported ({type(error).__name__}: {error})")
+        return None
     settings = structure(cls, value, path, faults)
     if settings is INVALID:
         return None

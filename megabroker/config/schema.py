@@ -45,7 +45,7 @@ _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 _MAX_I32: Final = (1 << 31) - 1
 _LONGEST_MS: Final = 100_000 * _DAY
-_LARGEST_BYTES: Final = 1 << 60
+_LARGEST_BYTES: Final = 1 << 50
 
 
 class Storage(enum.Enum):
@@ -205,9 +205,6 @@ class GroupSettings:
     )
     initial_rebalance_delay_ms: int = fields.duration_ms(
         0, maximum=_HOUR, doc="How long an empty group waits for more members before its first rebalance."
-    )
-    max_groups: int = fields.integer(
-        10_000, minimum=1, maximum=1_000_000, unit="groups", doc="Groups at most; further ones are refused."
     )
     max_members: int = fields.integer(
         1000, minimum=1, maximum=100_000, unit="members", doc="Members of one group at most."

@@ -203,6 +203,17 @@ class Key:
         """The default as it would be written in YAML, ``required`` when there is none."""
         return "required" if self.default is attrs.NOTHING else self.spec.kind.show(self.default)
 
+    @property
+    def note(self) -> str:
+        """Unit, values allowed, default and whether a change needs a restart, in one line.
+
+        The line beside each key in ``etc/broker.yaml``.
+        """
+        what = ", ".join(part for part in (self.spec.unit, self.spec.kind.range) if part)
+        default = "required" if self.default is attrs.NOTHING else f"default {self.shown_default}"
+        change = "reloadable" if self.spec.reloadable else "restart"
+        return "; ".join(part for part in (what, default, change) if part)
+
 
 def keys(cls: type[Any], path: str = "") -> Iterator[Key]:
     """Yield every key of a settings class, sections entered and not listed themselves.

@@ -22,6 +22,13 @@ from megabroker.model import Change, Durability
 from megabroker.storage.metadata import SCHEMA_VERSION, ManualWorker, MemoryMetadataStore, SqliteMetadataStore
 
 
+def new_directory(case: SynchronousTestCase) -> pathlib.Path:
+    """Return an empty directory that goes with the test."""
+    directory = tempfile.TemporaryDirectory()
+    case.addCleanup(directory.cleanup)
+    return pathlib.Path(directory.name)
+
+
 class TurnClock(Clock):
     """A clock whose other threads have no latency."""
 
@@ -162,7 +169,7 @@ class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
     busy_timeout_seconds = 5.0
 
     def setUp(self) -> None:
-        self.path = pathlib.Path(self.mktemp()) / "metadata.db"
+        self.path = new_directory(self) / "new" / "metadata.db"
         self.worker = ManualWorker()
         super().setUp()
 
@@ -296,35 +303,32 @@ class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
 
     def test_an_unusable_place_is_refused(self) -> None:
         self.close_store()
-        blocked = pathlib.Path(self.mktemp())
+        blocked = new_directory(self) / "blocked"
         blocked.write_text("a file")
         self.path = blocked / "metadata.db"
         self.assertIn("writable", str(self.refused()))
 
     def test_kill_9_keeps_every_acknowledged_write(self) -> None:
-        with tempfile.TemporaryDirectory() as directory:
-            path = pathlib.Path(directory) / "metadata.db"
-            child = subprocess.Popen(
-                [sys.executable, "-c", _CHILD, str(path)], stdout=subprocess.PIPE, text=True
-            )
-            assert child.stdout is not None
-            acknowledged = [int(child.stdout.readline()) for _ in range(200)]
-            child.send_signal(signal.SIGKILL)
-            acknowledged += [
-                int(line) for line in child.stdout.read().splitlines(keepends=True) if line[-1] == "\n"
-            ]
-            child.stdout.close()
-            child.wait()
-            store = SqliteMetadataStore(path, Durability.FSYNC, self.clock, worker=self.worker)
-            store.open()
-            rows = store.rows("t")
-            for number in acknowledged:
-                self.assertEqual(rows[f"a{number}"], number)
-            for number in range(len(rows) // 2):
-                self.assertEqual(rows[f"a{number}"], rows[f"b{number}"], "half a write was committed")
-            closed = store.close()
-            self.settle()
-            self.successResultOf(closed)
+        path = new_directory(self) / "metadata.db"
+        child = subprocess.Popen([sys.executable, "-c", _CHILD, str(path)], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        acknowledged = [int(child.stdout.readline()) for _ in range(200)]
+        child.send_signal(signal.SIGKILL)
+        acknowledged += [
+            int(line) for line in child.stdout.read().splitlines(keepends=True) if line[-1] == "\n"
+        ]
+        child.stdout.close()
+        child.wait()
+        store = SqliteMetadataStore(path, Durability.FSYNC, self.clock, worker=self.worker)
+        store.open()
+        rows = store.rows("t")
+        for number in acknowledged:
+            self.assertEqual(rows[f"a{number}"], number)
+        for number in range(len(rows) // 2):
+            self.assertEqual(rows[f"a{number}"], rows[f"b{number}"], "half a write was committed")
+        closed = store.close()
+        self.settle()
+        self.successResultOf(closed)
 
 
 _CHILD = """
@@ -363,7 +367,7 @@ class SqliteThreadTests(TestCase):
     async def test_many_turns_of_writes(self) -> None:
         from twisted.internet import reactor
 
-        path = pathlib.Path(self.mktemp()) / "metadata.db"
+        path = new_directory(self) / "metadata.db"
         store = SqliteMetadataStore(path, Durability.FSYNC, reactor)  # type: ignore[arg-type]
         store.open()
         in_thread: set[str] = set()

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -93,7 +94,9 @@ class MemoryWindowStoreTests(WindowStoreContract, SynchronousTestCase):
 
 class FileWindowStoreTests(WindowStoreContract, SynchronousTestCase):
     def setUp(self) -> None:
-        self.directory = pathlib.Path(self.mktemp()) / "dedup"
+        parent = tempfile.TemporaryDirectory()
+        self.addCleanup(parent.cleanup)
+        self.directory = pathlib.Path(parent.name) / "new" / "dedup"
         super().setUp()
         self.addCleanup(lambda: self.store.close())
 
