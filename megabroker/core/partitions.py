@@ -145,6 +145,10 @@ class PartitionService:
         self._refusal = error
         self._wake_room()
 
+    def settle(self) -> None:
+        """Answer for what is written and durable by now: a flush may fire before its log tells."""
+        self.progressed(self.log.written_offset, self.log.durable_offset)
+
     def close(self, error: Callable[[], BrokerError]) -> None:
         """Refuse everything, answer everybody who waits; the log itself belongs to the store."""
         if self._closed:

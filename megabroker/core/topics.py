@@ -174,7 +174,9 @@ class TopicService(Service):
 
         def close(results: list[tuple[bool, Any]]) -> None:
             for (good, result), partition in zip(results, serving, strict=True):
-                if not good:
+                if good:
+                    partition.settle()
+                else:
                     _log.failure("flush-failed", failure=result, partition=str(partition.topic_partition))
                 partition.close(_shutting_down)
 
@@ -375,22 +377,30 @@ class TopicService(Service):
         error = next((one for one in opened if isinstance(one, StorageError)), None)
         if error is None:
             return opened
-        await self._unmake(topic.name, first, opened)
+        await self._unmake(topic, first, opened)
         try:
             await self._metadata.write([undo])
         except StorageError as second:
             _log.error("create-not-undone", topic=topic.name, error=second.message)
         raise StorageError(error.code, error.message, retriable=error.retriable)
 
-    async def _unmake(self, name: str, first: int, opened: Sequence[_Slot]) -> None:
-        ours = [(TopicPartition(name, index), one) for index, one in enumerate(opened, first) if one]
-        for _, one in ours:
+    async def _unmake(self, topic: Topic, first: int, opened: Sequence[_Slot]) -> None:
+        """Remove what was made for ``topic``, and nothing that belongs to another."""
+        try:
+            ids = dict(self._store.partitions())
+        except StorageError as error:
+            _log.error("create-not-undone", topic=topic.name, error=error.message)
+            ids = {}
+        ours: list[TopicPartition] = []
+        for index, one in enumerate(opened, first):
+            which = TopicPartition(topic.name, index)
             if isinstance(one, PartitionService):
                 one.close(_shutting_down)
-        removed = await DeferredList([self._store.delete(which) for which, _ in ours], consumeErrors=True)
-        for (good, _), (which, one) in zip(removed, ours, strict=True):
-            if not good and isinstance(one, PartitionService):
-                self.strays.add(which)
+                ours.append(which)
+            elif one is not None and ids.get(which) == topic.id:
+                ours.append(which)
+        removed = await DeferredList([self._store.delete(which) for which in ours], consumeErrors=True)
+        self.strays.update(which for (good, _), which in zip(removed, ours, strict=True) if not good)
 
     def _publish(self, topic: Topic, partitions: list[_Slot]) -> None:
         policy = self.configs.policy(topic.configs)
