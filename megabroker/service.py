@@ -101,7 +101,7 @@ class BrokerService(MultiService):
         self._plugins = plugins
         self._reactor = reactor
         self._source = source
-        self._threshold = threshold
+        self._threshold = LogThreshold() if threshold is None else threshold
         self._direct = DirectReactor(reactor)
         self._ports: list[IListeningPort] = []
         self._factories: list[Any] = []
@@ -121,8 +121,7 @@ class BrokerService(MultiService):
             twisted.internet.error.CannotListenError: an address is taken or not ours.
         """
         began = time.monotonic()
-        if self._threshold is not None:
-            self._threshold.set(self.config.logging.level)
+        self._threshold.set(self.config.logging.level)
         try:
             self._open_stores()
             self._assemble()
@@ -312,8 +311,7 @@ class BrokerService(MultiService):
         self.broker.settings = fresh
         self.topics.configs = TopicConfigs(_topic_defaults(fresh))
         self.topics.limits = _topic_limits(fresh)
-        if self._threshold is not None:
-            self._threshold.set(fresh.logging.level)
+        self._threshold.set(fresh.logging.level)
         for factory in self._factories:
             settings = fresh.protocols.get(factory.listener.protocol)
             if settings is not None and hasattr(factory, "settings"):

@@ -13,7 +13,9 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.error import CannotListenError
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 
 from megabroker.config.load import load
 from megabroker.errors import BrokerError, ConfigError, DataDirectoryLocked
@@ -48,10 +50,6 @@ class Options(usage.Options):
         if self["check"]:
             print(f"{source}: no faults")
             raise SystemExit(0)
-        self.threshold = LogThreshold(self.broker_config.logging.level)
-        twistd: Any = self.parent
-        if not twistd.get("logger") and not twistd.get("syslog"):
-            twistd["logger"] = make_observer(twistd.get("logfile"), not twistd["nodaemon"], self.threshold)
 
 
 class _Daemon(BrokerService):
@@ -61,6 +59,14 @@ class _Daemon(BrokerService):
         super().__init__(*args, **kwargs)
         self._twistd = twistd
 
+    def setServiceParent(self, parent: Any) -> None:
+        """Give the application our log, unless another was asked for on the command line."""
+        twistd = self._twistd
+        if isinstance(parent, Componentized) and not twistd.get("syslog"):
+            observer = make_observer(twistd.get("logfile"), not twistd["nodaemon"], self._threshold)
+            parent.setComponent(ILogObserver, observer)  # type: ignore[no-untyped-call]
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
     def startService(self) -> None:
         """Start; a broker that cannot ends the process with exit code 1 and the reason."""
         try:
@@ -68,7 +74,7 @@ class _Daemon(BrokerService):
         except (DataDirectoryLocked, BrokerError, CannotListenError) as error:
             if not self._twistd["nodaemon"]:
                 raise
-            print(f"megabroker cannot start: {error}", file=sys.stderr)
+            print(f"megabroker cannot start: {error}", file=sys.__stderr__)
             pidfile = self._twistd["pidfile"]
             if pidfile and os.path.exists(pidfile):
                 os.unlink(pidfile)
@@ -89,6 +95,6 @@ def makeService(options: Options) -> IService:
         options.plugins,
         reactor,
         source=options["config"],
-        threshold=options.threshold,
+        threshold=LogThreshold(options.broker_config.logging.level),
         twistd=options.parent,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import string
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import IO, Any
 
@@ -73,9 +73,8 @@ def _unsaid(event: LogEvent) -> Mapping[str, Any]:
         }
     except ValueError:
         said = set()
-    legacy = {"isError", "failure", "why", "format", "message", "time", "system", "logLevel", "eventSource"}
-    if "log_legacy" in event:
-        said |= legacy
+    if event.get("log_namespace") == "log_legacy":
+        return {}
     return {name: value for name, value in event.items() if not name.startswith("log_") and name not in said}
 
 
@@ -84,22 +83,18 @@ def _field(value: object) -> str:
     return text if len(text) <= _LONGEST_FIELD_CHARS else text[:_LONGEST_FIELD_CHARS] + "..."
 
 
-def make_observer(logfile: str | None, daemon: bool, threshold: LogThreshold) -> Callable[[], ILogObserver]:
-    """Return what makes the observer when twistd begins to log.
+def make_observer(logfile: str | None, daemon: bool, threshold: LogThreshold) -> ILogObserver:
+    """Return the observer that writes the log to where twistd was told to.
 
     Args:
         logfile: twistd's ``--logfile``; ``-`` or, in the foreground, None is standard output.
         daemon: whether twistd goes to the background.
     """
-
-    def make() -> ILogObserver:
-        stream: IO[str]
-        if logfile == "-" or (not logfile and not daemon):
-            if daemon:
-                raise SystemExit("a daemon cannot log to standard output: expected --logfile FILE")
-            stream = sys.stdout
-        else:
-            stream = LogFile.fromFullPath(logfile or "twistd.log")  # type: ignore[no-untyped-call]
-        return FilteringLogObserver(FileLogObserver(stream, format_line), [threshold.predicate])
-
-    return make
+    stream: IO[str]
+    if logfile == "-" or (not logfile and not daemon):
+        if daemon:
+            raise SystemExit("a daemon cannot log to standard output: expected --logfile FILE")
+        stream = sys.stdout
+    else:
+        stream = LogFile.fromFullPath(logfile or "twistd.log")  # type: ignore[no-untyped-call]
+    return FilteringLogObserver(FileLogObserver(stream, format_line), [threshold.predicate])
