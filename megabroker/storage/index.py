@@ -81,6 +81,7 @@ class Index:
     def decode(cls, index: bytes | None, timeindex: bytes | None, size_bytes: int) -> Index | None:
         """Read both files of a segment of ``size_bytes``; None when one is absent or not to be believed.
 
+        A closed segment has at least its closing time entry, unless no record had a timestamp.
         Kafka preallocates the files of an active segment with zeros; zeros at the end are cut off.
         """
         if index is None or timeindex is None or len(index) % 8 or len(timeindex) % 12:
@@ -102,6 +103,8 @@ class Index:
             self.times.append(timestamp)
             self.time_offsets.append(offset)
         if not (_rising(self.offsets) and _rising(self.positions) and _rising(self.times)):
+            return None
+        if size_bytes and not self.times:
             return None
         if self.positions and (self.positions[-1] >= size_bytes or self.offsets[-1] > _MAX_RELATIVE):
             return None

@@ -308,9 +308,7 @@ class LocalLog:
             self.dirty.discard(segment)
         segments.forget_marks()
         self._active = active = segments.items[-1]
-        active.size = active.written
         self.next_offset = from_offset
-        self.size_bytes = sum(segment.size for segment in segments.items)
         self.pending_bytes = 0
         self._lane.dead = True
         self._lane = Lane(self, from_offset)
@@ -319,9 +317,14 @@ class LocalLog:
             self._epochs.pop()
         self._epoch = self._epochs[-1][0] if self._epochs else -1
         try:
+            hop = next(segments.heads(active, from_offset), None)
+            if hop is not None:
+                active.written = hop.position
+            active.size = active.written
             self._recount(active, from_offset)
         except OSError as caught:
             self.refusal = storage_error("cannot read", active.path(), caught)
+        self.size_bytes = sum(segment.size for segment in segments.items)
 
     def _recount(self, active: Segment, from_offset: int) -> None:
         """Make the active segment's index and greatest timestamp those of what is written."""

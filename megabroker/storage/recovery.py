@@ -42,6 +42,7 @@ _log = Logger()
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 DAMAGED = "damaged-ranges"
 _WINDOW_BYTES = 1 << 22
+_MAX_RELATIVE = 0x7FFFFFFF
 _LEFTOVERS = (".deleted", ".tmp", ".cleaned", ".swap")
 
 Visit = Callable[[BatchHeader], None]
@@ -110,6 +111,7 @@ class _Scan:
         self.tail: Damage | None = None
         self._interval = interval
         self._visit = visit
+        self._leap = False
 
     def run(self) -> None:
         """Scan to the end; ``tail`` is then what no valid batch follows, if anything."""
@@ -127,6 +129,7 @@ class _Scan:
                     self.tail = damage
                     return
                 self.damaged.append(damage)
+                self._leap = True
                 segment.damaged.append((position, position + damage.length))
                 position += damage.length
 
@@ -154,13 +157,25 @@ class _Scan:
                 if len(window) < need:
                     return position
                 continue
-            if header.base_offset < self.expected_offset or not check_crc(window, at, header):
+            if not check_crc(window, at, header) or not self._follows(header, position + need):
                 return position
+            self._leap = False
             segment.note(position, need, header.last_offset, header.max_timestamp, self._interval)
             self._visit(header)
             self.expected_offset = header.next_offset
             position += need
         return position
+
+    def _follows(self, header: BatchHeader, after: int) -> bool:
+        """Whether the offsets of a batch go with those before it and, where there is a hole, after it."""
+        base, segment = header.base_offset, self.segment
+        if header.last_offset - segment.base_offset > _MAX_RELATIVE:
+            return False
+        if base == self.expected_offset:
+            return True
+        return base > self.expected_offset and (
+            self._leap or segment.continues(after, header.next_offset, segment.size)
+        )
 
 
 class Loader:

@@ -144,8 +144,10 @@ class Segment:
         start = 0
         window_bytes = _SMALL_WINDOW
         expected = self.base_offset
+        known = position == 0
         if self.damaged:
             position = self.past_damage(position)
+            known = known and position == 0
         while position < stop:
             at = position - start
             if at + HEAD_BYTES > len(window):
@@ -158,11 +160,28 @@ class Segment:
             size = length + 12
             if magic != 2 or size < HEAD_BYTES or delta < 0 or position + size > stop or base < expected:
                 raise DamageFound(self, position, expected)
+            if known and base != expected and not self.continues(position + size, base + delta + 1, stop):
+                raise DamageFound(self, position, expected)
+            known = True
             expected = base + delta + 1
             yield Hop(position, size, base, expected - 1, max_timestamp)
             position += size
-            if self.damaged:
-                position = self.past_damage(position)
+            if self.damaged and (past := self.past_damage(position)) != position:
+                position = past
+                known = False
+
+    def continues(self, position: int, offset: int, stop: int) -> bool:
+        """Whether a batch before ``position`` may leap to end at ``offset``: the next one must bear it out.
+
+        The CRC does not cover base offsets, and a log without compaction has no holes; so a hole is
+        believed only when what follows goes on from there, or is known to be damaged.
+        """
+        if self.past_damage(position) != position:
+            return True
+        if position + HEAD_BYTES > stop:
+            return False
+        base, _, magic, _, _, _ = _HOP.unpack(self.read(position, _HOP.size))
+        return bool(magic == 2 and base >= offset)
 
     def note(self, position: int, size: int, last_offset: int, max_timestamp: int, interval: int) -> None:
         """Take a batch that was just added, or found, into the numbers and the index."""

@@ -150,6 +150,7 @@ class LocalLogStore:
         found = dict(
             line.strip().split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#"
         )
+        before = dict(found)
         wanted = {"cluster.id": self.cluster_id, "node.id": self.node_id}
         for key, value in wanted.items():
             if value is None:
@@ -162,8 +163,8 @@ class LocalLogStore:
                     retriable=False,
                 )
         self.cluster_id = found.get("cluster.id", self.cluster_id)
-        if "version" not in found:
-            found = {"version": "1", **found}
+        found = {"version": "1", **found}
+        if found != before:
             data = "".join(f"{key}={value}\n" for key, value in found.items()).encode()
             self._files.write_whole(self._path(_META), data, sync=True)
 
@@ -258,7 +259,8 @@ class LocalLogStore:
             for log in logs:
                 if log.dirty:
                     self.disk.sync_later(log)
-        return self._chore(self._save_checkpoints)
+        synced = self._chore(lambda: None)
+        return synced.addCallback(lambda _: self._chore(self._save_checkpoints))
 
     def _save_checkpoints(self) -> None:
         """Chores thread, or the reactor's; the logs' offsets only grow, so a torn view is only older."""

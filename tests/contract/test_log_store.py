@@ -27,6 +27,7 @@ from megabroker.model import (
     Topic,
     TopicPartition,
 )
+from megabroker.storage.memory import MemoryLogStore
 from megabroker.storage.store import LocalLogStore
 
 
@@ -359,6 +360,18 @@ class LogStoreContract:
             self.append(b"x" * 100, producer_id=9, producer_epoch=0, base_sequence=at)
         self.pump()
         self.assertEqual(self.log.next_offset, 6)
+
+
+class MemoryTests(LogStoreContract, SynchronousTestCase):
+    """Memory only."""
+
+    def make_store(self) -> MemoryLogStore:
+        self.calls = []
+        return MemoryLogStore(self.calls.append)
+
+    def pump(self) -> None:
+        while self.calls:
+            self.calls.pop(0)()
 
 
 class LocalContract(LogStoreContract):

@@ -1,0 +1,244 @@
+"""Logs that live in memory only, for tests and for topics nobody needs to keep.
+
+Owns the batches as bytes, one per append, and promises what ``ILog`` promises except that anything is
+left after the process. Progress is reported later, through ``call_later``, one call for all that was
+appended meanwhile: written and durable are the same here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from megabroker.codec.batch import records, stamp, stamp_append_time
+from megabroker.errors import ErrorCode, ProtocolError, RequestError, StorageError
+from megabroker.interfaces import ILog, ILogListener, ILogStore, IProducerState
+from megabroker.model import (
+    BatchHeader,
+    LogSettings,
+    ReadResult,
+    TimestampedOffset,
+    Topic,
+    TopicPartition,
+)
+
+__all__ = ["MemoryLog", "MemoryLogStore"]
+
+_log = Logger()
+
+CallLater = Callable[[Callable[[], None]], object]
+
+
+@implementer(ILog)
+class MemoryLog:
+    """See the module. Retention drops whole batches: there are no segments to roll."""
+
+    def __init__(self, settings: LogSettings, listener: ILogListener, call_later: CallLater) -> None:
+        self.settings = settings
+        self.listener = listener
+        self.start_offset = 0
+        self.next_offset = 0
+        self.written_offset = 0
+        self.durable_offset = 0
+        self.pending_bytes = 0
+        self.size_bytes = 0
+        self.refusal: StorageError | None = None
+        self._call_later = call_later
+        self._called = False
+        self._lasts: list[int] = []
+        self._batches: list[tuple[BatchHeader, bytes]] = []
+        self._epochs: list[tuple[int, int]] = []
+        self._flushes: list[tuple[int, Deferred[None]]] = []
+
+    def append(
+        self,
+        header: BatchHeader,
+        data: bytearray | memoryview,
+        leader_epoch: int,
+        append_time_ms: int | None,
+    ) -> int:
+        if self.refusal is not None:
+            raise self.refusal
+        if append_time_ms is not None:
+            header = stamp_append_time(data, header, append_time_ms)
+        base = self.next_offset
+        stamp(data, base, leader_epoch)
+        header = header._replace(base_offset=base, leader_epoch=leader_epoch)
+        if not self._epochs or leader_epoch > self._epochs[-1][0]:
+            self._epochs.append((leader_epoch, base))
+        self._batches.append((header, bytes(data)))
+        self._lasts.append(header.last_offset)
+        self.next_offset = header.next_offset
+        self.pending_bytes += len(data)
+        self.size_bytes += len(data)
+        self._schedule()
+        return base
+
+    def _schedule(self) -> None:
+        if not self._called:
+            self._called = True
+            self._call_later(self.announce)
+
+    def announce(self) -> None:
+        """Report everything appended so far as written and durable."""
+        self._called = False
+        end = self.next_offset
+        self.pending_bytes = 0
+        if end > self.written_offset:
+            self.written_offset = self.durable_offset = end
+            try:
+                self.listener.progressed(end, end)
+            except Exception:  # noqa: BLE001
+                _log.failure("log-listener-failed")
+        waiting, self._flushes = self._flushes, []
+        for target, deferred in waiting:
+            if target <= end:
+                deferred.callback(None)
+            else:
+                self._flushes.append((target, deferred))
+
+    def read(self, offset: int, max_bytes: int, end_offset: int) -> ReadResult:
+        if not self.start_offset <= offset <= self.written_offset:
+            raise RequestError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"offset {offset} is outside {self.start_offset} to {self.written_offset}",
+            )
+        limit = min(end_offset, self.written_offset)
+        if offset >= limit:
+            return ReadResult(b"", 0)
+        parts: list[bytes] = []
+        size = 0
+        for at in range(bisect_left(self._lasts, offset), len(self._batches)):
+            header, data = self._batches[at]
+            if header.base_offset >= limit or (parts and size + len(data) > max_bytes):
+                break
+            parts.append(data)
+            size += len(data)
+        return ReadResult(b"".join(parts), size)
+
+    def offset_for_time(self, timestamp_ms: int) -> TimestampedOffset | None:
+        for header, data in self._readable():
+            if header.max_timestamp >= timestamp_ms:
+                found = self._in_batch(header, data, timestamp_ms)
+                if found is not None:
+                    return found
+        return None
+
+    def latest_timestamp(self) -> TimestampedOffset | None:
+        best: TimestampedOffset | None = None
+        for header, data in self._readable():
+            if best is None or header.max_timestamp > best.timestamp_ms:
+                found = self._in_batch(header, data, header.max_timestamp)
+                if found is not None:
+                    best = found
+        return best
+
+    def _readable(self) -> Iterable[tuple[BatchHeader, bytes]]:
+        stop = bisect_right(self._lasts, self.written_offset - 1)
+        return self._batches[bisect_left(self._lasts, self.start_offset) : stop]
+
+    def _in_batch(self, header: BatchHeader, data: bytes, timestamp_ms: int) -> TimestampedOffset | None:
+        start = max(header.base_offset, self.start_offset)
+        if header.is_log_append_time:
+            return TimestampedOffset(start, header.max_timestamp, header.leader_epoch)
+        try:
+            for record in records(data, header, 0, from_offset=start, control=True):
+                if record.timestamp_ms >= timestamp_ms:
+                    return TimestampedOffset(record.offset, record.timestamp_ms, header.leader_epoch)
+        except ProtocolError as error:
+            message = f"batch at offset {header.base_offset}: {error}"
+            raise StorageError(ErrorCode.STORAGE, message, retriable=False) from error
+        return None
+
+    def epoch_end_offset(self, leader_epoch: int) -> tuple[int, int]:
+        end = self.next_offset
+        for epoch, start in reversed(self._epochs):
+            if epoch <= leader_epoch:
+                return epoch, end
+            end = start
+        return -1, -1
+
+    def advance_start(self, offset: int) -> None:
+        self.start_offset = max(self.start_offset, min(offset, self.written_offset))
+
+    def enforce_retention(self, now_ms: int) -> int:
+        settings = self.settings
+        size = self.size_bytes
+        gone = 0
+        for header, data in self._batches:
+            if header.next_offset > self.written_offset:
+                break
+            over = settings.retention_bytes >= 0 and size - len(data) >= settings.retention_bytes
+            old = settings.retention_ms >= 0 and now_ms - header.max_timestamp > settings.retention_ms
+            if not (over or old or header.next_offset <= self.start_offset):
+                break
+            size -= len(data)
+            gone += 1
+            self.start_offset = max(self.start_offset, header.next_offset)
+        del self._batches[:gone]
+        del self._lasts[:gone]
+        self.size_bytes = size
+        return gone
+
+    def flush(self) -> Deferred[None]:
+        if self.refusal is not None:
+            return fail(self.refusal)
+        if self.written_offset >= self.next_offset:
+            return succeed(None)
+        deferred: Deferred[None] = Deferred()
+        self._flushes.append((self.next_offset, deferred))
+        return deferred
+
+
+@implementer(ILogStore)
+class MemoryLogStore:
+    """See the module.
+
+    Args:
+        call_later: runs a function later in the reactor, for example ``partial(reactor.callLater, 0)``.
+    """
+
+    def __init__(self, call_later: CallLater) -> None:
+        self._call_later = call_later
+        self._logs: dict[TopicPartition, tuple[MemoryLog, UUID]] = {}
+
+    def open(self) -> None:
+        """Nothing to take."""
+
+    def log(
+        self,
+        topic: Topic,
+        partition: int,
+        settings: LogSettings,
+        listener: ILogListener,
+        producers: IProducerState,
+    ) -> MemoryLog:
+        name = TopicPartition(topic.name, partition)
+        if name in self._logs:
+            raise StorageError(ErrorCode.STORAGE, f"the log of {name} is open already")
+        log = MemoryLog(settings, listener, self._call_later)
+        self._logs[name] = (log, topic.id)
+        return log
+
+    def partitions(self) -> Iterable[tuple[TopicPartition, UUID | None]]:
+        for name, (_, topic_id) in sorted(self._logs.items()):
+            yield name, topic_id
+
+    def delete(self, topic_partition: TopicPartition) -> Deferred[None]:
+        found = self._logs.pop(topic_partition, None)
+        if found is not None:
+            error = StorageError(ErrorCode.STORAGE, f"{topic_partition} has been deleted", retriable=False)
+            found[0].refusal = error
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        for log, _ in self._logs.values():
+            log.refusal = StorageError(ErrorCode.SHUTTING_DOWN, "the log store is closed")
+            log.announce()
+        self._logs.clear()
+        return succeed(None)
