@@ -35,7 +35,7 @@ class CommandTests(SynchronousTestCase):
 
     cases: list[tuple[bytes, Command]] = [
         (b"CREATE orders 8", Create("orders", 8)),
-        (b"create  orders", Create("orders", 4)),
+        (b"create  orders", Create("orders", None)),
         (b"CREATE", Refused("CREATE", "ERROR: missing topic name")),
         (b"CREATE orders 0", Refused("CREATE", "ERROR: partitions must be a positive integer")),
         (b"CREATE orders -3", Refused("CREATE", "ERROR: partitions must be a positive integer")),

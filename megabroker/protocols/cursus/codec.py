@@ -31,7 +31,6 @@ from megabroker.model import Buffer
 __all__ = [
     "COMMANDS",
     "COMPRESSIONS",
-    "DEFAULT_PARTITIONS",
     "Command",
     "Consume",
     "Create",
@@ -49,7 +48,6 @@ __all__ = [
     "parse_command",
 ]
 
-DEFAULT_PARTITIONS: Final = 4
 COMPRESSIONS: Final = ("none", "gzip", "snappy", "lz4")
 """How request bodies may be compressed, as the configuration says it."""
 
@@ -99,10 +97,10 @@ class Reply:
 
 
 class Create(NamedTuple):
-    """CREATE: a topic wanted with at least so many partitions."""
+    """CREATE: a topic wanted with at least so many partitions, or with the broker's default."""
 
     topic: str
-    partitions: int
+    partitions: int | None
 
 
 class Delete(NamedTuple):
@@ -240,7 +238,7 @@ def _create(text: bytes) -> Command:
     words = text.split(None, 3)
     if len(words) < 2:
         return Refused("CREATE", Reply.MISSING_TOPIC)
-    partitions = DEFAULT_PARTITIONS
+    partitions = None
     if len(words) > 2:
         partitions = int(words[2]) if _number(words[2]) else 0
         if partitions <= 0:

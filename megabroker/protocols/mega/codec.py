@@ -187,6 +187,13 @@ class RequestParser:
         """Bytes kept for a request that is not complete."""
         return len(self._held) + (0 if self._payload is None else len(self._payload))
 
+    @property
+    def mid_request(self) -> bool:
+        """Whether the rest of a request is awaited; a trailing word that may be one is no request."""
+        if self._missing:
+            return True
+        return len(self._held) > (0 if self._awaits_trailer is None else 4)
+
     def receive(self, data: Buffer) -> list[Request]:
         """Take the next bytes of the stream, split anywhere, and return the requests now complete."""
         events: list[Request] = []

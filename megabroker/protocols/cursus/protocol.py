@@ -1,0 +1,544 @@
+"""cursus connections: commands from the codec, carried out by the broker, answered in order.
+
+Owns the mapping of cursus onto the shared log: a published message is one record with a null key in the
+partition that FNV-1a 64 of the message selects; the same hash is the message's id in the deduplication
+window. Never interprets bytes (``codec`` does), never keeps a message the partition's queue has no room
+for: such a frame waits, and reading from the peer stops.
+
+*Order.* Publishes are gathered over a turn into one batch per partition and may be under way together.
+Every other command that changes or reads something waits, with all behind it, until they are settled, so
+that a pipelining client sees its commands carried out one after the other.
+
+*Streams.* ``streaming`` answers CONSUME and pushes to subscribers. After a CONSUME the connection is closed:
+that is the end of the stream on this wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import attrs
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from megabroker.codec.batch import build, build_single, read_header
+from megabroker.codec.fnv import fnv1a_64
+from megabroker.codec.framing import FrameReader
+from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
+from megabroker.interfaces import IBroker, IPartition
+from megabroker.model import Acks, Listener
+from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, Room
+from megabroker.net.output import Part
+from megabroker.protocols.cursus.codec import (
+    Command,
+    Consume,
+    Create,
+    Delete,
+    Exit,
+    Help,
+    ListTopics,
+    Publish,
+    Refused,
+    Reply,
+    Subscribe,
+    decode_body,
+    decompress_body,
+    encode_frame,
+)
+from megabroker.protocols.cursus.settings import CursusSettings
+from megabroker.protocols.cursus.streaming import ConsumeStream, Subscription
+from megabroker.protocols.gate import Gate
+from megabroker.protocols.reading import ReadCache
+
+__all__ = ["ClientContext", "CursusConnection", "CursusFactory"]
+
+_log = Logger()
+
+_ACKS: Final = {"0": Acks.NONE, "1": Acks.WRITTEN, "all": Acks.DURABLE}
+
+_LARGEST_BATCH_BYTES = 256 * 1024  # of several messages; a single one may be larger
+_LARGEST_BATCH_MESSAGES = 1000
+_RECORD_OVERHEAD_BYTES = 40
+_BATCH_OVERHEAD_BYTES = 1024
+_READ_CACHE_BYTES = 64 << 20
+_COMMAND_BYTES = 200  # memory of a command under way
+_LOG_EVERY = 1024  # of the publishes
+
+_STORED = encode_frame(Reply.STORED)
+
+
+@attrs.define
+class ClientContext:
+    """What the broker knows of one client.
+
+    Attributes:
+        consumer_id: number of the connection within its listener.
+        current_topics: names of the topics subscribed to.
+    """
+
+    consumer_id: int
+    consumer_group: str = "tcp-group"
+    current_topics: set[str] = attrs.field(factory=set)
+
+
+@attrs.frozen
+class _Message:
+    """A published message, and the reply it gets once it is stored."""
+
+    message_id: int
+    data: bytes
+    slot: Answer
+    reply: bytes
+
+
+class _Batch:
+    """Messages for one partition gathered over a turn."""
+
+    __slots__ = ("messages", "partition", "size_bytes", "topic")
+
+    def __init__(self, topic: str, partition: IPartition) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.messages: list[_Message] = []
+        self.size_bytes = 0
+
+
+class CursusConnection(BrokerConnection):
+    """One cursus client."""
+
+    factory: CursusFactory
+
+    def __init__(self, factory: CursusFactory) -> None:
+        super().__init__(factory)
+        self.context = ClientContext(factory.next_consumer_id())
+        self._gate = Gate()
+        self._unsettled = 0  # publishes without an outcome
+        self._waits_for_settled = False
+        self._decoded: tuple[Command, int] | None = None  # of the frame offered again after a wait
+        self._batches: dict[tuple[str, int], _Batch] = {}
+        self._stream: ConsumeStream | None = None
+        self._closes_when_sent = False
+        self._subscriptions: dict[str, Subscription] = {}
+        self._published: tuple[str, bytes] = ("", b"")
+
+    def make_reader(self) -> FrameReader:
+        """Return a new frame reader."""
+        return FrameReader(self.factory.settings.max_frame_bytes)
+
+    def handle(self, event: memoryview) -> Room | None:
+        """Take one frame."""
+        if self._gate.closed:
+            return self._gate
+        if self._decoded is not None:
+            command, message_id = self._decoded
+            self._decoded = None
+        else:
+            factory = self.factory
+            body = decompress_body(factory.compression, event, factory.settings.max_frame_bytes)
+            command = decode_body(body)
+            message_id = fnv1a_64(command.message) if isinstance(command, Publish) else 0
+        if isinstance(command, Publish):
+            full = self._publish(command, message_id)
+        else:
+            full = self._settled()
+            if full is None:
+                self._carry_out(command)
+        if full is not None:
+            self._decoded = (command, message_id)
+        return full
+
+    def turn_ended(self) -> None:
+        """Append what was gathered."""
+        if self._batches:
+            self._append_all()
+
+    def farewell(self, error: ProtocolError) -> Sequence[Part]:
+        """Say what was wrong, after everything asked before it is under way."""
+        self._append_all()
+        return (encode_frame(Reply.INVALID_FRAME.format(detail=error)),)
+
+    def connection_closed(self) -> None:
+        """Stop streams; messages already gathered are given up."""
+        if self._stream is not None:
+            self._stream.stop()
+            self._stream = None
+        for subscription in self._subscriptions.values():
+            subscription.stop()
+        self._subscriptions.clear()
+        batches, self._batches = self._batches, {}
+        gone = StateError(ErrorCode.SHUTTING_DOWN, "the connection is gone", retriable=True)
+        for batch in batches.values():
+            for message in batch.messages:
+                self.broker.dedup.release(batch.topic, message.message_id, gone)
+
+    # --- what streams need ---
+
+    @property
+    def output_is_idle(self) -> bool:
+        """Whether everything answered has been sent."""
+        return not (self._slots or self._ready) and (self._output is None or self._output.pending_bytes == 0)
+
+    def note_activity(self) -> None:
+        """The connection is not idle."""
+        self.active_tick = self.factory.tick
+
+    def output_drained(self) -> None:
+        """The output is empty again: go on with what waited for that."""
+        super().output_drained()
+        if self._closes_when_sent:
+            self._close_when_sent()
+        elif self._stream is not None:
+            self._stream.wake()
+        else:
+            self._wake_subscriptions()
+
+    def sweep(self, tick: int, partial_seconds: int, idle_seconds: int) -> None:
+        """Called about once a second: keep the deadlines, follow topics that have grown."""
+        super().sweep(tick, partial_seconds, idle_seconds)
+        for subscription in list(self._subscriptions.values()):
+            if not subscription.follow_topic():
+                self._subscriptions.pop(subscription.topic, None)
+                self.context.current_topics.discard(subscription.topic)
+
+    def _close_when_done(self) -> None:
+        # A stream is no reserved answer, and closing early would look like its end.
+        if self._stream is None and not self._closes_when_sent:
+            super()._close_when_done()
+
+    def _wake_subscriptions(self) -> None:
+        for subscription in self._subscriptions.values():
+            subscription.wake()
+
+    # --- order ---
+
+    def _settled(self) -> Room | None:
+        """Return what to wait for until every publish has its outcome, or None if they all have."""
+        self._append_all()
+        if not self._unsettled:
+            return None
+        self._waits_for_settled = True
+        self._gate.close()
+        return self._gate
+
+    def _one_settled(self) -> None:
+        self._unsettled -= 1
+        if self._unsettled:
+            return
+        if self._waits_for_settled:
+            self._waits_for_settled = False
+            self._gate.open()
+        self._wake_subscriptions()
+
+    # --- commands ---
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case ListTopics():
+                names = [topic.name for topic in self.broker.topics.all() if not topic.internal]
+                self._reply("LIST", ", ".join(sorted(names)) or Reply.NO_TOPICS)
+            case Help():
+                self._reply("HELP", Reply.HELP)
+            case Create():
+                self._create(command)
+            case Delete(topic):
+                self._later(
+                    "DELETE",
+                    topic,
+                    self.broker.topics.delete(topic),
+                    lambda _: Reply.DELETED.format(topic=topic),
+                    Reply.TOPIC_NOT_FOUND,
+                )
+            case Subscribe(topic):
+                self._subscribe(topic)
+            case Consume():
+                self._consume(command)
+            case Refused(word, reply, closes):
+                self._reply(word, reply)
+                if closes:
+                    self._stream_ended()
+            case Exit():
+                self.finish()
+
+    def _reply(self, word: str, text: str) -> None:
+        self.factory.log_command(word, text, self.peer)
+        self.answer((encode_frame(text),))
+
+    def _later(
+        self,
+        word: str,
+        topic: str,
+        outcome: Deferred[Any],
+        success: Callable[[Any], str],
+        missing: str,
+    ) -> None:
+        """Reply when ``outcome`` fires; until then the commands behind it wait."""
+        slot = self.reserve(_COMMAND_BYTES)
+        self._gate.close()
+
+        def reply(result: Any) -> None:
+            if not isinstance(result, Failure):
+                text = success(result)
+            elif isinstance(result.value, BrokerError):
+                text = _failure(result.value, topic, missing)
+            else:
+                _log.failure("command-failed", failure=result, command=word)
+                text = Reply.FAILED.format(detail="internal error")
+            self.factory.log_command(word, text, self.peer)
+            slot.fill((encode_frame(text),))
+            self._gate.open()
+            self._wake_subscriptions()
+
+        outcome.addBoth(reply)
+
+    def _create(self, command: Create) -> None:
+        partitions = command.partitions or self.broker.settings.topics.default_partitions
+        self._later(
+            "CREATE",
+            command.topic,
+            ensureDeferred(self._create_or_grow(command.topic, partitions)),
+            lambda count: Reply.CREATED.format(topic=command.topic, partitions=count),
+            Reply.TOPIC_NOT_FOUND,
+        )
+
+    async def _create_or_grow(self, name: str, partitions: int) -> int:
+        """Return how many partitions the topic has afterwards; it never shrinks."""
+        topics = self.broker.topics
+        try:
+            if topics.get(name) is None:
+                return (await topics.create(name, partitions, self.factory.topic_configs())).partitions
+        except StateError as error:
+            if error.code is not ErrorCode.TOPIC_EXISTS:
+                raise
+        known = topics.get(name)
+        if known is not None and known.partitions >= partitions:
+            return known.partitions
+        try:
+            return (await topics.create_partitions(name, partitions)).partitions
+        except RequestError as error:
+            grown = topics.get(name)
+            if error.code is not ErrorCode.INVALID_PARTITIONS or grown is None:
+                raise
+            return grown.partitions
+
+    def _subscribe(self, topic: str) -> None:
+        if self.broker.topics.get(topic) is None:
+            self._reply("SUBSCRIBE", Reply.TOPIC_MISSING.format(topic=topic))
+            return
+        self.context.current_topics.add(topic)
+        self._reply("SUBSCRIBE", Reply.SUBSCRIBED.format(topic=topic))
+        if self.factory.settings.subscribe_push and topic not in self._subscriptions:
+            self.idle_exempt = True
+            self._subscriptions[topic] = Subscription(
+                self,
+                topic,
+                self.factory.read_cache,
+                self.broker.settings.consumer_channel_buffer_size,
+            )
+
+    # --- CONSUME ---
+
+    def _consume(self, command: Consume) -> None:
+        try:
+            partition = self.broker.topics.partition(command.topic, command.partition)
+        except BrokerError as error:
+            self._reply("CONSUME", Reply.NO_DISK_HANDLER.format(detail=error.message))
+            self._stream_ended()
+            return
+        self._gate.close()
+        self._stream = ConsumeStream(self, partition, command.offset, self.factory.read_cache, self._consumed)
+
+    def _consumed(self, count: int, error: BrokerError | ProtocolError | None) -> None:
+        self._stream = None
+        if error is not None:
+            self._reply("CONSUME", Reply.READ_FAILED.format(detail=error))
+        else:
+            self.factory.log_command("CONSUME", "", self.peer)
+        _log.debug("[STREAM] Completed streaming {count} messages", count=count, peer=self.peer)
+        self._stream_ended()
+
+    def _stream_ended(self) -> None:
+        if self.factory.settings.consume_keep_open:
+            if self._gate.closed:
+                self._gate.open()
+            self._wake_subscriptions()
+            self._close_when_done()
+            return
+        self._gate.close()
+        self._closes_when_sent = True
+        if not self._pumping:
+            self.flush()
+        self.broker.reactor.callLater(0, self._close_when_sent)
+
+    def _close_when_sent(self) -> None:
+        # Closing sets a deadline for the peer; a slow reader of a long stream gets its time before that.
+        if not self.closed and self.output_is_idle:
+            self.close()
+
+    # --- PUBLISH ---
+
+    def _publish(self, command: Publish, message_id: int) -> Room | None:
+        broker = self.broker
+        name = command.topic
+        topic = broker.topics.get(name)
+        if topic is None:
+            self._reply("PUBLISH", Reply.TOPIC_MISSING.format(topic=name))
+            return None
+        index = message_id % topic.partitions
+        size_bytes = len(command.message) + _RECORD_OVERHEAD_BYTES
+        batch = self._batches.get((name, index))
+        if batch is not None and (
+            len(batch.messages) >= self.factory.batch_messages
+            or batch.size_bytes + size_bytes > _LARGEST_BATCH_BYTES
+            or not batch.partition.has_room(len(batch.messages) + 1, batch.size_bytes + size_bytes)
+        ):
+            self._append(self._batches.pop((name, index)))
+            batch = None
+        if batch is None:
+            try:
+                partition = broker.topics.partition(name, index)
+            except BrokerError as error:
+                self._reply("PUBLISH", _failure(error, name, Reply.TOPIC_MISSING))
+                return None
+            if not partition.has_room(1, size_bytes):
+                return partition
+            batch = _Batch(name, partition)
+        slot = self.reserve(size_bytes)
+        self._unsettled += 1
+        message = _Message(
+            message_id, command.message, slot, _STORED if command.direct else self._published_reply(name)
+        )
+        if broker.dedup.claim(name, message_id, lambda error: self._outcome(message, name, error)):
+            self._batches[name, index] = batch
+            batch.messages.append(message)
+            batch.size_bytes += size_bytes
+        return None
+
+    def _published_reply(self, topic: str) -> bytes:
+        if self._published[0] != topic:
+            self._published = (topic, encode_frame(Reply.PUBLISHED.format(topic=topic)))
+        return self._published[1]
+
+    def _outcome(self, message: _Message, topic: str, error: BrokerError | None) -> None:
+        """Reply to one publish, which is stored, or a repeat, or failed."""
+        if error is None:
+            self.factory.count_publish()
+            message.slot.fill((message.reply,))
+        else:
+            text = _failure(error, topic, Reply.TOPIC_MISSING)
+            self.factory.log_command("PUBLISH", text, self.peer)
+            message.slot.fill((encode_frame(text),))
+        self._one_settled()
+
+    def _append_all(self) -> None:
+        batches, self._batches = self._batches, {}
+        for batch in batches.values():
+            self._append(batch)
+
+    def _append(self, batch: _Batch) -> None:
+        error = self._append_messages(batch, batch.messages)
+        if error is None:
+            return
+        if len(batch.messages) > 1 and isinstance(error, RequestError):
+            # Together they may break a limit that most of them keep alone.
+            for message in batch.messages:
+                error = self._append_messages(batch, [message])
+                if error is not None:
+                    self._stored(batch.topic, [message], error)
+        else:
+            self._stored(batch.topic, batch.messages, error)
+
+    def _append_messages(self, batch: _Batch, messages: list[_Message]) -> BrokerError | None:
+        """Hand messages to the partition as one record batch; return why it refused, if it did."""
+        now_ms = self.broker.now_ms()
+        if len(messages) == 1:
+            data = build_single(None, messages[0].data, now_ms)
+        else:
+            data = build((None, message.data, (), now_ms) for message in messages)
+        acks = self.factory.acks
+        topic = batch.topic
+        try:
+            # With acks 0 the reply does not wait, but the deduplication window still has to be told.
+            batch.partition.append(
+                read_header(data, 0, len(data)),
+                data,
+                acks or Acks.WRITTEN,
+                lambda error: self._stored(topic, messages, error),
+            )
+        except BrokerError as error:
+            return error
+        if acks is Acks.NONE:
+            for message in messages:
+                message.slot.fill((message.reply,))
+        return None
+
+    def _stored(self, topic: str, messages: list[_Message], error: BrokerError | None) -> None:
+        """Tell the window and the peer what became of messages that were ours to store."""
+        dedup = self.broker.dedup
+        for message in messages:
+            if error is None:
+                dedup.confirm(topic, message.message_id)
+            else:
+                dedup.release(topic, message.message_id, error)
+            self._outcome(message, topic, error)
+
+
+class CursusFactory(BrokerFactory):
+    """Makes cursus connections.
+
+    Attributes:
+        acks: when a publish is answered.
+        compression: how request bodies are compressed.
+        read_cache: bound on the decoded batches that streams hold.
+        batch_messages: the most messages that become one batch.
+    """
+
+    def __init__(self, broker: IBroker, settings: CursusSettings, listener: Listener) -> None:
+        super().__init__(broker, listener, CursusConnection)
+        self.settings = settings
+        self.acks = _ACKS[settings.acks]
+        self.compression = settings.compression
+        if settings.compression == "none" and broker.settings.enable_gzip:
+            self.compression = "gzip"
+        self.read_cache = ReadCache(_READ_CACHE_BYTES)
+        # An empty queue takes any one batch, so batches made here keep its bound themselves.
+        self.batch_messages: int = min(_LARGEST_BATCH_MESSAGES, broker.settings.partition_channel_buffer_size)
+        self._consumers = 0
+        self._publishes = 0
+
+    def next_consumer_id(self) -> int:
+        """Number a connection."""
+        self._consumers += 1
+        return self._consumers
+
+    def topic_configs(self) -> dict[str, str | None]:
+        """Return what is set on a topic made here: room for the largest message, if it is not there."""
+        wanted = self.settings.max_frame_bytes + _BATCH_OVERHEAD_BYTES
+        if wanted <= self.broker.settings.topics.max_message_bytes:
+            return {}
+        return {"max.message.bytes": str(wanted)}
+
+    def log_command(self, word: str, text: str, peer: str) -> None:
+        """Log the outcome of a command; publishes that succeed are only counted."""
+        if text.startswith("ERROR"):
+            _log.debug("[CMD] FAILURE {command} from {peer}: {reply}", command=word, peer=peer, reply=text)
+        else:
+            _log.debug("[CMD] SUCCESS {command} from {peer}", command=word, peer=peer)
+
+    def count_publish(self) -> None:
+        """Log one in many of the publishes that succeed."""
+        self._publishes += 1
+        if self._publishes % _LOG_EVERY == 1:
+            _log.debug("[CMD] SUCCESS PUBLISH, {count} so far", count=self._publishes)
+
+
+def _failure(error: BrokerError, topic: str, missing: str) -> str:
+    """Return the reply to a command that the broker refused."""
+    if error.code is ErrorCode.UNKNOWN_TOPIC:
+        return missing.format(topic=topic)
+    if error.code is ErrorCode.INVALID_TOPIC:
+        return Reply.INVALID_TOPIC.format(detail=error.message)
+    if error.code is ErrorCode.INVALID_PARTITIONS:
+        return Reply.INVALID_PARTITIONS
+    return Reply.FAILED.format(detail=error.message)

@@ -1,0 +1,39 @@
+"""What can be configured of the cursus protocol."""
+
+from __future__ import annotations
+
+import attrs
+
+from megabroker.config import fields
+from megabroker.config.protocol import ProtocolSettings
+from megabroker.protocols.cursus.codec import COMPRESSIONS
+
+__all__ = ["CursusSettings"]
+
+
+@attrs.frozen(kw_only=True)
+class CursusSettings(ProtocolSettings):
+    """The section ``protocols.cursus``."""
+
+    acks: str = fields.choice(
+        "1",
+        ("0", "1", "all"),
+        doc="When a publish is answered: at once (0), in the log file (1), on disk (all).",
+    )
+    compression: str = fields.choice(
+        "none",
+        COMPRESSIONS,
+        doc="How request bodies are compressed; enable_gzip makes gzip of none. Answers never are.",
+    )
+    max_frame_bytes: int = fields.size_bytes(
+        16 << 20,
+        minimum=64,
+        maximum=1 << 30,
+        doc="Largest request body, compressed as it arrives and decompressed; a larger one ends in a close.",
+    )
+    consume_keep_open: bool = fields.flag(
+        False, doc="Whether the connection stays open after a CONSUME; its close marks the end of the stream."
+    )
+    subscribe_push: bool = fields.flag(
+        False, doc="Whether subscribers are sent the messages published from then on."
+    )
