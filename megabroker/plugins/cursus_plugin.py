@@ -8,5 +8,5 @@ cursus = ProtocolPlugin(
     name="cursus",
     default_endpoint="tcp:9000:interface=127.0.0.1",
     settings="megabroker.protocols.cursus.settings.CursusSettings",
-    factory="megabroker.protocols.cursus.protocol.make_factory",
+    factory="megabroker.protocols.cursus.protocol.CursusFactory",
 )

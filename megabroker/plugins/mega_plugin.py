@@ -8,5 +8,5 @@ mega = ProtocolPlugin(
     name="mega",
     default_endpoint="tcp:8080:interface=127.0.0.1",
     settings="megabroker.protocols.mega.settings.MegaSettings",
-    factory="megabroker.protocols.mega.protocol.make_factory",
+    factory="megabroker.protocols.mega.protocol.MegaFactory",
 )
