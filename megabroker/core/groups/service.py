@@ -15,7 +15,7 @@ calls back into the service; every Deferred given out fires exactly once, at the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +28,8 @@ from zope.interface import implementer
 from megabroker.core.groups.actions import Action, Answer, CancelTimer, Persist, SetTimer, TimerKey
 from megabroker.core.groups.automaton import GroupAutomaton, GroupState
 from megabroker.core.groups.errors import refusal, stopped
-from megabroker.core.groups.offsets import CommittedOffsets, OrderedWrites
+from megabroker.core.groups.offsets import OFFSETS_TABLE, CommittedOffsets, OrderedWrites
+from megabroker.core.groups.retention import SubscribedTopics, expired_offsets, subscribed_topics
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.timers import TimerHandle, TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
@@ -48,12 +49,9 @@ from megabroker.model import (
     TopicPartition,
 )
 
-__all__ = ["GROUPS_TABLE", "GroupService", "SubscribedTopics", "new_member_id"]
+__all__ = ["GROUPS_TABLE", "GroupService", "new_member_id"]
 
 GROUPS_TABLE = "groups"
-
-SubscribedTopics = Callable[[str, bytes], Set[str] | None]
-"""(protocol type, one member's metadata) -> the topics it subscribes to, None when that cannot be told."""
 
 _log = Logger()
 
@@ -116,7 +114,7 @@ class GroupService:
     def load(self) -> None:
         """Read what the store holds and begin to look for expired offsets. Blocking; call once, first."""
         now_ms = self._timers.now_ms()
-        self._offsets.load(self._metadata.rows("group_offsets"))
+        self._offsets.load(self._metadata.rows(OFFSETS_TABLE))
         for group_id, row in self._metadata.rows(GROUPS_TABLE).items():
             try:
                 automaton = GroupAutomaton(self.settings, int(row["generation"]), str(row["protocol_type"]))
@@ -285,7 +283,7 @@ class GroupService:
             group = self._groups.get(group_id)
             if group is None:
                 raise refusal(ErrorCode.GROUP_NOT_FOUND)
-            subscribed = self._subscribed(group.automaton)
+            subscribed = subscribed_topics(group.automaton, self.subscribed_topics)
             if subscribed is None:
                 raise refusal(ErrorCode.GROUP_NOT_EMPTY)
         except BrokerError as error:
@@ -304,21 +302,6 @@ class GroupService:
         stored = self._offsets.remove({group_id: removed}, lambda: None)
         return stored.addCallback(lambda _: outcomes)
 
-    def _subscribed(self, automaton: GroupAutomaton) -> Set[str] | None:
-        """Return every topic a member subscribes to, None when that cannot be told."""
-        topics: set[str] = set()
-        for member in automaton.members:
-            if self.subscribed_topics is None:
-                return None
-            metadata = member.metadata(automaton.protocol_name) if automaton.protocol_name else b""
-            if not metadata:
-                metadata = member.protocols[0][1]
-            found = self.subscribed_topics(automaton.protocol_type, metadata)
-            if found is None:
-                return None
-            topics |= found
-        return topics
-
     def topic_deleted(self, topic: str) -> None:
         """See ``IGroupService.topic_deleted``."""
         gone = self._offsets.of_topic(topic)
@@ -326,15 +309,17 @@ class GroupService:
             self._offsets.remove(gone, lambda: None).addErrback(_log_failure, "forget a deleted topic")
 
     def expire(self, now_ms: int) -> int:
-        """Delete offsets past their retention and groups without anything; return how many offsets.
-
-        A group with members keeps the offsets of what it subscribes to; a stable one whose subscription is
-        known loses the others. Without members the retention runs from the last member's leaving or
-        the last commit, whichever is later.
-        """
+        """Delete offsets past their retention and groups without anything; return how many offsets."""
         gone: dict[str, list[TopicPartition]] = {}
         for group in self._groups.values():
-            expired = self._expired(group, now_ms)
+            expired = expired_offsets(
+                group.automaton,
+                self._offsets.get(group.group_id),
+                self.subscribed_topics,
+                empty_since_ms=group.empty_since_ms,
+                retention_ms=self.settings.offsets_retention_ms,
+                now_ms=now_ms,
+            )
             if expired or not self._offsets.has_any(group.group_id):
                 gone[group.group_id] = expired
         count = sum(map(len, gone.values()))
@@ -344,28 +329,6 @@ class GroupService:
         else:
             self._forget_vacant(gone)
         return count
-
-    def _expired(self, group: _Group, now_ms: int) -> list[TopicPartition]:
-        automaton = group.automaton
-        subscribed: Set[str] = frozenset()
-        since_ms = 0
-        if automaton.state is GroupState.STABLE:
-            known = self._subscribed(automaton)
-            if known is None:
-                return []
-            subscribed = known
-        elif automaton.state is not GroupState.EMPTY:
-            return []
-        elif automaton.protocol_type:
-            since_ms = group.empty_since_ms
-        expired = []
-        for partition, offset in self._offsets.get(group.group_id).items():
-            deadline_ms = max(since_ms, offset.commit_time_ms) + self.settings.offsets_retention_ms
-            if offset.expire_time_ms != NO_TIMESTAMP:
-                deadline_ms = offset.expire_time_ms
-            if now_ms >= deadline_ms and partition.topic not in subscribed:
-                expired.append(partition)
-        return expired
 
     def _expire_later(self) -> None:
         if self.settings.offsets_check_interval_ms > 0:
