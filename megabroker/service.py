@@ -136,10 +136,14 @@ class BrokerService(MultiService):
         self._checkpoints.start(_CHECKPOINT_SECONDS, now=False)
         gc.collect()
         gc.freeze()
+        # Only the running reactor serves, and only it has twistd's signal handlers.
+        self._reactor.callWhenRunning(self._say_ready, round((time.monotonic() - began) * 1000))
+
+    def _say_ready(self, milliseconds: int) -> None:
         _log.info(
             "megabroker {version} is ready after {milliseconds} ms: {listeners}; data in {data_dir}",
             version=__version__,
-            milliseconds=round((time.monotonic() - began) * 1000),
+            milliseconds=milliseconds,
             listeners=", ".join(
                 f"{listener.protocol} at {listener.address.host}:{listener.address.port}"
                 for listener in self.placement.me.listeners

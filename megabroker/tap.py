@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -69,6 +69,7 @@ class _Daemon(BrokerService):
 
     def startService(self) -> None:
         """Start; a broker that cannot ends the process with exit code 1 and the reason."""
+        self._reactor.callWhenRunning(signal.signal, signal.SIGTERM, self._terminate)
         try:
             super().startService()
         except (DataDirectoryLocked, BrokerError, CannotListenError) as error:
@@ -81,6 +82,17 @@ class _Daemon(BrokerService):
             raise SystemExit(1) from None
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _terminate(self, number: int, frame: object) -> None:
+        # In place of the reactor's own handler, after which twistd dies of the signal once all is stopped in
+        # order: an orderly stop has exit code 0.
+        self._reactor.callFromThread(self._stop_reactor)
+
+    def _stop_reactor(self) -> None:
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
+            pass
 
     def _hang_up(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self.reload)
