@@ -57,20 +57,20 @@ def example_usage():
 
 
 def receive(connection: socket.socket, count: int) -> bytes:
-    data = b""
+    data = bytearray()
     while len(data) < count:
         chunk = connection.recv(count - len(data))
         if not chunk:
-            raise EOFError(data)
+            raise EOFError(bytes(data))
         data += chunk
-    return data
+    return bytes(data)
 
 
 def receive_all(connection: socket.socket) -> bytes:
-    data = b""
+    data = bytearray()
     while chunk := connection.recv(65536):
         data += chunk
-    return data
+    return bytes(data)
 
 
 def head(kind: int, topic: bytes, correlation_id: int = 1, timestamp_ms: int = 123) -> bytes:

@@ -178,6 +178,26 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual(parser.held_bytes, 2)
 
 
+class MidRequestTests(SynchronousTestCase):
+    """What counts as an incomplete request."""
+
+    def test_a_trailing_word_is_not_the_beginning_of_one(self) -> None:
+        parser = RequestParser()
+        parser.receive(create())
+        for byte in ZERO:
+            parser.receive(bytes([byte]))
+            self.assertFalse(parser.mid_request)
+        parser.receive(b"\0")
+        self.assertTrue(parser.mid_request)
+
+    def test_payload_and_header(self) -> None:
+        parser = RequestParser(max_payload_bytes=2)
+        for request in (produce(b"12"), produce(b"12345"), create()):
+            for at in range(len(request)):
+                parser.receive(request[at : at + 1])
+                self.assertEqual(parser.mid_request, at + 1 < len(request))
+
+
 class CostTests(SynchronousTestCase):
     """Linear cost."""
 
