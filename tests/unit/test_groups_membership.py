@@ -281,6 +281,14 @@ class SyncTests(GroupCase):
         again = self.h.join(self.follower.member_id).value
         self.assertEqual((again.leader, again.generation), (self.follower.member_id, 2))
 
+    def test_silent_leader_is_out_after_its_session_already(self) -> None:
+        waiting = self.h.sync(self.follower)
+        self.h.advance(9.5)
+        self.assertTrue(waiting.waits)
+        self.h.advance(1)
+        self.assertIs(waiting.error.code, ErrorCode.REBALANCE_IN_PROGRESS)
+        self.assertIs(self.beat(self.leader), ErrorCode.UNKNOWN_MEMBER)
+
     def test_member_that_never_syncs_in_a_stable_group_is_out(self) -> None:
         self.h.sync(self.leader)
         for _ in range(13):
