@@ -21,6 +21,7 @@ import gc
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -58,6 +59,7 @@ from megabroker.model import HostPort, Listener, Node, TopicPartition
 from megabroker.net.admission import Admission
 from megabroker.net.transport import DirectReactor
 from megabroker.ops.logs import LogThreshold
+from megabroker.ops.memory import keep_freed_memory
 
 __all__ = ["BrokerService"]
 
@@ -121,6 +123,7 @@ class BrokerService(MultiService):
             twisted.internet.error.CannotListenError: an address is taken or not ours.
         """
         began = time.monotonic()
+        keep_freed_memory()
         self._threshold.set(self.config.logging.level)
         try:
             self._open_stores()
@@ -134,7 +137,6 @@ class BrokerService(MultiService):
         self._checkpoints = LoopingCall(self._checkpoint)
         self._checkpoints.clock = self._reactor
         self._checkpoints.start(_CHECKPOINT_SECONDS, now=False)
-        gc.collect()
         gc.freeze()
         # Only the running reactor serves, and only it has twistd's signal handlers.
         self._reactor.callWhenRunning(self._say_ready, round((time.monotonic() - began) * 1000))
@@ -164,7 +166,7 @@ class BrokerService(MultiService):
             from megabroker.storage.memory import MemoryLogStore
             from megabroker.storage.metadata import MemoryMetadataStore
 
-            self._store = MemoryLogStore(reactor)
+            self._store = MemoryLogStore(partial(reactor.callLater, 0))
             self._metadata = MemoryMetadataStore(reactor)
         else:
             from megabroker.storage.metadata import SqliteMetadataStore

@@ -156,6 +156,7 @@ class BrokerConnection(TwistedProtocol):
         self._ready: list[Part] = []
         self._stopped = 0
         self._pumping = False
+        self._flushing = False
         self._parked: Any = None
         self._charged = 0
         self._unanswered_bytes = 0
@@ -202,7 +203,8 @@ class BrokerConnection(TwistedProtocol):
             self._slots.append(slot)
         else:
             self._ready.extend(parts)
-            if not self._pumping:
+            if not (self._pumping or self._flushing):
+                self._flushing = True
                 self.factory.flush_soon(self)
 
     def reserve(self, size_bytes: int = 0) -> Answer:
@@ -392,12 +394,9 @@ class BrokerConnection(TwistedProtocol):
     # --- answers ---
 
     def _filled(self, slot: Answer) -> None:
-        if self.closed:
-            return
-        if self._slots and self._slots[0] is slot:
-            self._take_filled()
-            if not self._pumping:
-                self.factory.flush_soon(self)
+        if not self._flushing and self._slots and self._slots[0] is slot:
+            self._flushing = True
+            self.factory.flush_soon(self)
 
     def _take_filled(self) -> None:
         """Move answers that nothing precedes to what is ready."""
@@ -409,8 +408,10 @@ class BrokerConnection(TwistedProtocol):
 
     def flush(self) -> None:
         """Send what is ready and take up again what waited for it; called once a turn."""
+        self._flushing = False
         if self.closed:
             return
+        self._take_filled()
         self._flush()
         if self._stopped & _SLOTS and len(self._slots) * 2 < self.max_unanswered:
             self._go(_SLOTS)
@@ -569,7 +570,7 @@ class BrokerFactory(Factory):
     def _flush_all(self) -> None:
         connections = self._to_flush
         self._to_flush = []
-        for connection in dict.fromkeys(connections):
+        for connection in connections:
             connection.flush()
 
     def _sweep(self) -> None:

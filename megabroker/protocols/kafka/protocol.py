@@ -30,6 +30,7 @@ from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, R
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions
 from megabroker.protocols.kafka.dispatch import SERVED, Context
+from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplate
 from megabroker.protocols.kafka.schema import produce
 from megabroker.protocols.kafka.schema.fields import Message
 from megabroker.protocols.kafka.schema.headers import read_request_header
@@ -46,13 +47,19 @@ _API_VERSIONS = 18
 
 
 class KafkaConnection(BrokerConnection):
-    """A Kafka client's connection."""
+    """A Kafka client's connection.
+
+    Attributes:
+        fetches: those that wait for data.
+        template: the last produce request of a shape that is likely to come again.
+    """
 
     factory: KafkaFactory
 
     def __init__(self, factory: KafkaFactory) -> None:
         super().__init__(factory)
         self.fetches: set[k01_fetch.FetchAnswer] = set()
+        self.template: ProduceTemplate | None = None
 
     def make_reader(self) -> FrameReader:
         """A frame is a size and that many bytes, eight of header at least."""
@@ -60,6 +67,10 @@ class KafkaConnection(BrokerConnection):
 
     def handle(self, event: memoryview) -> Room | None:
         """Take one request frame."""
+        if self.template is not None:
+            full = self.template.take(self, event)
+            if full is not NO_MATCH:
+                return full
         key, version, correlation_id = _HEAD.unpack_from(event)
         served = SERVED.get(key)
         if served is None:
@@ -71,7 +82,7 @@ class KafkaConnection(BrokerConnection):
         header, pos = read_request_header(event, 0, end)
         request: Any = served.api.request.decoder(version)(event, pos, end)[0]
         if key == _PRODUCE:
-            return k00_produce.receive(self, request, version, correlation_id, end)
+            return k00_produce.receive(self, event, request, version, correlation_id)
         if key == _FETCH:
             k01_fetch.receive(self, request, version, correlation_id, end)
             return None

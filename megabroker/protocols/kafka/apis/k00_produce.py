@@ -26,6 +26,7 @@ from megabroker.model import Acks
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
+from megabroker.protocols.kafka.produce_template import ProduceTemplate
 from megabroker.protocols.kafka.schema import produce
 
 if TYPE_CHECKING:
@@ -70,7 +71,11 @@ class ProduceAnswer(Answer):
 
 
 def receive(
-    connection: KafkaConnection, request: produce.Request, version: int, correlation_id: int, size_bytes: int
+    connection: KafkaConnection,
+    event: memoryview,
+    request: produce.Request,
+    version: int,
+    correlation_id: int,
 ) -> Room | None:
     """Take one Produce request, or say which partition has no room for it.
 
@@ -85,10 +90,11 @@ def receive(
     if acks is Acks.NONE:
         _store_unanswered(connection, request, version)
         return None
-    answer = ProduceAnswer(connection, version, correlation_id, size_bytes)
+    answer = ProduceAnswer(connection, version, correlation_id, len(event))
     connection.add_slot(answer)
+    rows: list[_Partition] = []
     for topic in request.topic_data:
-        rows: list[_Partition] = []
+        rows = []
         answer.response.responses.append(
             _Topic(name=topic.name, topic_id=topic.topic_id, partition_responses=rows)
         )
@@ -109,6 +115,8 @@ def receive(
             except BrokerError as error:
                 answer.pending -= 1
                 _refuse(row, error)
+    if len(request.topic_data) == 1 and len(rows) == 1 and answer.pending == 2 and acks is not None:
+        connection.template = ProduceTemplate.of(event, request, version, partition, acks)
     answer.settle()
     return None
 

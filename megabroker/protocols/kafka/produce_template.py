@@ -1,0 +1,215 @@
+"""The short way for the produce request that a connection repeats.
+
+A producer of small batches sends the same bytes again and again: only the correlation id and the batch
+differ; the rest is client id, acks, topic name and partition number. Once such a request (one topic, one
+partition, to be answered) has gone the general way, its other bytes are kept, and the next request that has
+them too needs no decoding: its batch is found by its length, checked as always, and appended. The answer is
+likewise an encoded one with four numbers put in.
+
+    i16 key, i16 version | i32 correlation id | head | length | batch | three empty tag sections (flexible)
+
+Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that is
+refused, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its tests.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
+from megabroker.codec.primitives import read_uvarint, uvarint_size
+from megabroker.errors import BrokerError, ProtocolError
+from megabroker.interfaces import IPartition
+from megabroker.model import Acks
+from megabroker.net.connection import Answer, Room
+from megabroker.protocols.kafka.answers import encode_answer
+from megabroker.protocols.kafka.errors import kafka_error
+from megabroker.protocols.kafka.schema import produce
+
+if TYPE_CHECKING:
+    from megabroker.protocols.kafka.protocol import KafkaConnection
+
+__all__ = ["NO_MATCH", "ProduceTemplate"]
+
+NO_MATCH: Final[Any] = object()
+"""What ``take`` returns for a request that must go the general way."""
+
+_KEY = 0
+_FIRST_FLEXIBLE = 9
+_FIRST_WITH_START_OFFSET = 5
+_HEAD_POS = 8
+_I32 = struct.Struct(">i")
+_read_i32 = _I32.unpack_from
+_TAGS = b"\0\0\0"
+_TRANSACTIONAL = 16
+_SENTINEL = 0x0123456789ABCDEF
+
+
+class _TemplateAnswer(Answer):
+    """The answer to one request that matched; called when its batch is stored, or was not."""
+
+    __slots__ = ("append_time_ms", "base_offset", "correlation_id", "template")
+
+    def __init__(
+        self, connection: KafkaConnection, size_bytes: int, template: ProduceTemplate, correlation_id: int
+    ) -> None:
+        self.connection = connection
+        self.size_bytes = size_bytes
+        self.parts = None
+        self.template = template
+        self.correlation_id = correlation_id
+
+    def __call__(self, error: BrokerError | None) -> None:
+        self.fill(
+            self.template.answer(self.correlation_id, self.base_offset, self.append_time_ms)
+            if error is None
+            else self.template.refusal(self.correlation_id, error)
+        )
+
+
+class ProduceTemplate:
+    """One remembered request; make it with ``of``."""
+
+    __slots__ = (
+        "_acks",
+        "_api",
+        "_flexible",
+        "_head",
+        "_index",
+        "_middle",
+        "_pack",
+        "_partition",
+        "_pos",
+        "_size",
+        "_suffix",
+        "_topic",
+        "_version",
+        "_with_start",
+    )
+
+    def __init__(
+        self, event: memoryview, request: produce.Request, version: int, partition: IPartition, acks: Acks
+    ) -> None:
+        topic = request.topic_data[0]
+        data = topic.partition_data[0]
+        assert data.records is not None
+        size = len(data.records)
+        self._version = version
+        self._flexible = version >= _FIRST_FLEXIBLE
+        self._partition = partition
+        self._acks = acks
+        if self._flexible:
+            self._pos = len(event) - len(_TAGS) - size - uvarint_size(size + 1)
+        else:
+            self._pos = len(event) - size - _I32.size
+        self._api = bytes(event[:4])
+        self._head = bytes(event[_HEAD_POS : self._pos])
+        self._topic = (topic.name, bytes(topic.topic_id))
+        self._index = data.index
+        sample = b"".join(self._encode(0, base_offset=_SENTINEL))
+        at = sample.index(_SENTINEL.to_bytes(8, "big"))
+        self._with_start = version >= _FIRST_WITH_START_OFFSET
+        numbers = "qqq" if self._with_start else "qq"
+        self._size = sample[:4]
+        self._middle = sample[8:at]
+        self._suffix = sample[at + 8 * len(numbers) :]
+        self._pack = struct.Struct(f">4si{len(self._middle)}s{numbers}{len(self._suffix)}s").pack
+
+    @classmethod
+    def of(
+        cls, event: memoryview, request: produce.Request, version: int, partition: IPartition, acks: Acks
+    ) -> ProduceTemplate | None:
+        """Return the template of a request of one partition, or None if its bytes are unusual."""
+        template = cls(event, request, version, partition, acks)
+        return template if template.find(event) == request.topic_data[0].partition_data[0].records else None
+
+    def find(self, event: memoryview) -> memoryview | None:
+        """Return the batch in a request that matches, else None."""
+        pos = self._pos
+        end = len(event)
+        if event[:4] != self._api or event[_HEAD_POS:pos] != self._head or end < pos + 4:
+            return None
+        if self._flexible:
+            size = event[pos]
+            start = pos + 1
+            if size > 127:
+                try:
+                    size, start = read_uvarint(event, pos, end)
+                except ProtocolError:
+                    return None
+            size -= 1
+            end -= 3
+            if event[end:] != _TAGS:
+                return None
+        else:
+            (size,) = _read_i32(event, pos)
+            start = pos + 4
+        return event[start:end] if start + size == end else None
+
+    def take(self, connection: KafkaConnection, event: memoryview) -> Room | None:
+        """Take one request.
+
+        Returns:
+            ``NO_MATCH``; or else as ``BrokerConnection.handle``.
+        """
+        batch = self.find(event)
+        if batch is None or len(batch) < HEADER_BYTES:
+            return NO_MATCH  # type: ignore[no-any-return]
+        try:
+            header = validate_produce(batch)
+        except BatchError:
+            return NO_MATCH  # type: ignore[no-any-return]
+        partition = self._partition
+        if header.attributes & _TRANSACTIONAL:
+            return NO_MATCH  # type: ignore[no-any-return]
+        if not partition.has_room(header.record_count, len(batch)):
+            return partition
+        answer = _TemplateAnswer(connection, len(event), self, _read_i32(event, 4)[0])
+        data = batch if connection.owned else bytearray(batch)
+        try:
+            answer.base_offset = partition.append(header, data, self._acks, answer)
+        except BrokerError:
+            return NO_MATCH  # type: ignore[no-any-return]
+        answer.append_time_ms = partition.append_time_ms
+        connection.add_slot(answer)
+        return None
+
+    def answer(self, correlation_id: int, base_offset: int, append_time_ms: int) -> list[bytes]:
+        """Return the answer of a batch that is stored."""
+        if self._with_start:
+            start_offset = self._partition.start_offset
+            return [
+                self._pack(
+                    self._size,
+                    correlation_id,
+                    self._middle,
+                    base_offset,
+                    append_time_ms,
+                    start_offset,
+                    self._suffix,
+                )
+            ]
+        return [
+            self._pack(self._size, correlation_id, self._middle, base_offset, append_time_ms, self._suffix)
+        ]
+
+    def refusal(self, correlation_id: int, error: BrokerError) -> list[bytes]:
+        """Return the answer of a batch that could not be written."""
+        return self._encode(correlation_id, error_code=kafka_error(error), error_message=error.message)
+
+    def _encode(
+        self,
+        correlation_id: int,
+        *,
+        base_offset: int = -1,
+        error_code: int = 0,
+        error_message: str | None = None,
+    ) -> list[bytes]:
+        """Encode an answer the general way."""
+        name, topic_id = self._topic
+        row = produce.Response.Topic.Partition(
+            index=self._index, error_code=error_code, base_offset=base_offset, error_message=error_message
+        )
+        topic = produce.Response.Topic(name=name, topic_id=topic_id, partition_responses=[row])
+        return encode_answer(produce.Response(responses=[topic]), _KEY, self._version, correlation_id)

@@ -1,0 +1,218 @@
+"""Produce: the general way, and the template that must never differ from it."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from twisted.internet import task
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from megabroker.codec.batch import build, build_single, read_records
+from megabroker.config.load import parse
+from megabroker.model import HostPort, Listener
+from megabroker.plugin import discover
+from megabroker.protocols.kafka.protocol import KafkaFactory
+from megabroker.protocols.kafka.schema import produce
+from megabroker.protocols.kafka.schema.registry import response_header_version
+from megabroker.protocols.kafka.settings import KafkaSettings
+from megabroker.service import BrokerService
+
+Request = produce.Request
+
+
+class Turns(task.Clock):
+    """A clock that is reactor enough for a broker in memory."""
+
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        self.callLater(0, function, *args)
+
+    callWhenRunning = callFromThread
+
+
+def request(
+    batch: bytes | None,
+    version: int,
+    *,
+    topic: str = "t",
+    topic_id: bytes = bytes(16),
+    acks: int = 1,
+    index: int = 0,
+) -> bytes:
+    data = Request.Topic.Partition(index=index, records=batch)
+    message = Request(
+        acks=acks,
+        timeout_ms=1000,
+        topic_data=[Request.Topic(name=topic, topic_id=topic_id, partition_data=[data])],
+    )
+    return message.encode(version)
+
+
+def frame(body: bytes, version: int, correlation_id: int, client: bytes = b"me") -> bytes:
+    head = struct.pack(">hhih", 0, version, correlation_id, len(client)) + client
+    head += b"\0" if version >= 9 else b""
+    return struct.pack(">i", len(head) + len(body)) + head + body
+
+
+class ProduceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Turns()
+        plugins = discover()
+        self.service = BrokerService(parse("storage: memory", "test", plugins), plugins, self.clock)
+        self.service.startService()
+        self.topic = self.done(self.service.topics.create("t", 2))
+        listener = Listener("kafka", "default", HostPort("localhost", 1))
+        self.factory = KafkaFactory(self.service.broker, KafkaSettings(), listener)
+        self.connection = self.connect()
+
+    def tearDown(self) -> None:
+        self.done(self.service.stopService())
+
+    def done(self, deferred: Any) -> Any:
+        for _ in range(50):
+            self.clock.advance(0)
+        return self.successResultOf(deferred)
+
+    def connect(self) -> Any:
+        connection: Any = self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 9))
+        connection.makeConnection(StringTransport())
+        return connection
+
+    def exchange(self, *frames: bytes, connection: Any = None) -> bytes:
+        connection = connection or self.connection
+        connection.dataReceived(b"".join(frames))
+        for _ in range(20):
+            self.clock.advance(0)
+        value: bytes = connection.transport.value()
+        connection.transport.clear()
+        return value
+
+    def answers(self, data: bytes, version: int) -> list[tuple[int, produce.Response]]:
+        found = []
+        while data:
+            (size,) = struct.unpack_from(">i", data)
+            body = data[4 : 4 + size]
+            data = data[4 + size :]
+            pos = 4 + response_header_version(0, version)
+            message, end = produce.Response.decoder(version)(body, pos, len(body))
+            self.assertEqual(end, len(body))
+            found.append((struct.unpack_from(">i", body)[0], message))
+        return found
+
+    def stored(self, index: int = 0) -> list[bytes | None]:
+        partition = self.service.topics.partition("t", index)
+        result = partition.read(0, 1 << 20)
+        return [record.value for record in read_records(result.data)]
+
+    def test_the_template_answers_as_the_general_way_does_at_every_version(self) -> None:
+        expected_offset = 0
+        for version in range(3, 14):
+            with self.subTest(version=version):
+                connection = self.connect()
+                one = request(build_single(None, b"x" * 300, 5), version, topic_id=self.topic.id.bytes)
+                two = request(build_single(None, b"y", 5), version, topic_id=self.topic.id.bytes)
+                general = self.exchange(frame(one, version, 1), connection=connection)
+                self.assertIsNotNone(connection.template)
+                quick = self.exchange(frame(two, version, 2), frame(one, version, 3), connection=connection)
+                rows = self.answers(general + quick, version)
+                self.assertEqual([correlation for correlation, _ in rows], [1, 2, 3])
+                for n, (_, message) in enumerate(rows):
+                    row = message.responses[0].partition_responses[0]
+                    self.assertEqual(row.base_offset, expected_offset + n)
+                    row.base_offset = 0
+                self.assertEqual(rows[0][1], rows[1][1])
+                self.assertEqual(rows[0][1], rows[2][1])
+                expected_offset += 3
+        self.assertEqual(self.stored(), [b"x" * 300, b"y", b"x" * 300] * 11)
+
+    def test_what_differs_goes_the_general_way(self) -> None:
+        version = 9
+        batch = build_single(None, b"x", 5)
+        self.exchange(frame(request(batch, version), version, 1))
+        template = self.connection.template
+        bad = bytearray(batch)
+        bad[-1] ^= 1
+        answers = self.answers(
+            self.exchange(
+                frame(request(batch, version, index=1), version, 2),
+                frame(request(batch, version), version, 3, client=b"you"),
+                frame(request(bytes(bad), version), version, 4),
+                frame(request(b"", version), version, 5),
+                frame(request(None, version), version, 6),
+                frame(request(batch, version, topic="nope"), version, 7),
+                frame(request(batch, version, acks=2), version, 8),
+                frame(request(batch, version), version, 9),
+            ),
+            version,
+        )
+        self.assertIsNotNone(template)
+        codes = [message.responses[0].partition_responses[0].error_code for _, message in answers]
+        self.assertEqual(codes, [0, 0, 2, 87, 87, 3, 21, 0])
+        self.assertEqual(self.stored(), [b"x"] * 3)
+        self.assertEqual(self.stored(1), [b"x"])
+
+    def test_a_deleted_topic_is_not_written_through_a_template(self) -> None:
+        batch = build_single(None, b"x", 5)
+        self.exchange(frame(request(batch, 9), 9, 1))
+        self.done(self.service.topics.delete("t"))
+        [(_, message)] = self.answers(self.exchange(frame(request(batch, 9), 9, 2)), 9)
+        self.assertEqual(message.responses[0].partition_responses[0].error_code, 3)
+        self.done(self.service.topics.create("t", 1))
+        [(_, message)] = self.answers(self.exchange(frame(request(batch, 9), 9, 3)), 9)
+        self.assertEqual(message.responses[0].partition_responses[0].base_offset, 0)
+        self.assertEqual(self.stored(), [b"x"])
+
+    def test_an_idempotent_repeat_gets_its_first_offset_both_ways(self) -> None:
+        batches = [
+            bytes(build([(None, b"%d" % n, [], 5)], producer_id=7, producer_epoch=0, base_sequence=n))
+            for n in range(3)
+        ]
+        bodies = [frame(request(batch, 9), 9, n) for n, batch in enumerate(batches)]
+        answers = self.answers(self.exchange(*bodies, bodies[1], bodies[0]), 9)
+        offsets = [message.responses[0].partition_responses[0].base_offset for _, message in answers]
+        self.assertEqual(offsets, [0, 1, 2, 1, 0])
+        self.assertEqual(self.stored(), [b"0", b"1", b"2"])
+
+    def test_without_acks_nothing_is_answered_and_an_error_closes(self) -> None:
+        batch = build_single(None, b"x", 5)
+        self.assertEqual(self.exchange(frame(request(batch, 9, acks=0), 9, 1)), b"")
+        self.assertEqual(self.stored(), [b"x"])
+        self.assertFalse(self.connection.transport.disconnecting)
+        self.assertEqual(self.exchange(frame(request(batch, 9, acks=0, topic="nope"), 9, 1)), b"")
+        self.assertTrue(self.connection.transport.disconnecting)
+
+    def test_a_full_queue_parks_the_request_until_it_has_drained(self) -> None:
+        many = bytes(build([(None, b"x", [], 5)] * 9_000))
+        frames = [frame(request(many, 9), 9, n) for n in range(3)]
+        self.connection.dataReceived(b"".join(frames))
+        self.assertEqual(self.connection.transport.producerState, "paused")
+        log = self.service.topics.partition("t", 0).log
+        self.assertLessEqual(log.next_offset - log.written_offset, 10_000)
+        answers = self.answers(self.exchange(), 9)
+        offsets = [message.responses[0].partition_responses[0].base_offset for _, message in answers]
+        self.assertEqual(offsets, [0, 9_000, 18_000])
+        self.assertEqual(self.connection.transport.producerState, "producing")
+
+    def test_versions_0_to_2_are_answered_with_unsupported_version(self) -> None:
+        for version, tail in ((0, b""), (1, b"\0\0\0\0"), (2, b"\xff" * 8 + b"\0\0\0\0")):
+            body = struct.pack(">hii", 1, 1000, 1) + b"\0\1t" + struct.pack(">iii", 1, 0, 3) + b"abc"
+            answer = self.exchange(frame(body, version, 77))
+            expected = (
+                struct.pack(">i", 77) + struct.pack(">i", 1) + b"\0\1t" + struct.pack(">iihq", 1, 0, 35, -1)
+            )
+            self.assertEqual(answer[4:], expected + tail)
+        self.exchange(frame(struct.pack(">hii", 1, 1000, 99), 0, 78))
+        self.assertTrue(self.connection.transport.disconnecting)
+
+    def test_several_partitions_each_get_their_own_outcome(self) -> None:
+        batch = build_single(None, b"x", 5)
+        rows = [Request.Topic.Partition(index=n, records=batch) for n in (1, 9, 0)]
+        message = Request(acks=-1, topic_data=[Request.Topic(name="t", partition_data=rows)])
+        [(_, answer)] = self.answers(self.exchange(frame(message.encode(9), 9, 1)), 9)
+        found = [
+            (row.index, row.error_code, row.base_offset) for row in answer.responses[0].partition_responses
+        ]
+        self.assertEqual(found, [(1, 0, 0), (9, 3, -1), (0, 0, 0)])
+        self.assertIsNone(self.connection.template)
