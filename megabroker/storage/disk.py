@@ -12,8 +12,9 @@ Owns the threads and the order of writes; never an offset. Invariants:
 - After a failed sync nobody knows what the page cache holds, so the log is out of order until it is
   opened again. Nothing is cut off: recovery reads what really is there.
 
-Chores (deleting, index files, checkpoints) go to a second thread, so that they never hold up a write.
-Without threads (``threaded=False``) nothing happens until ``pump`` is called, which does everything there
+When many logs are due for a sync, a few more threads share them, since a file system commits concurrent
+syncs together. Chores (deleting, index files, checkpoints) go to a second thread, so that they never hold
+up a write. Without threads (``threaded=False``) nothing happens until ``pump`` is called, which does everything there
 is to do, completions included.
 """
 
@@ -23,6 +24,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,10 @@ _log = Logger()
 
 _MAX_BUFFERS = min(os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024, 1024)
 _MAX_WRITE_BYTES = 16 << 20
+# A journaling file system commits concurrent syncs together: 500 files took 2 ms each one after the other
+# and 0.2 ms each with eight threads (ext4, shared virtual disk).
+_MANY_SYNCS = 3
+_SYNC_THREADS = 8
 
 Job = Callable[["Lane"], None]
 Entry = tuple[Segment | None, int, Any, int]
@@ -94,6 +100,7 @@ class DiskHandler:
         self._done: deque[Callable[[dict[LocalLog, None]], None]] = deque()
         self._waking = False
         self._threads: list[threading.Thread] = []
+        self._syncers: ThreadPoolExecutor | None = None
 
     def start(self) -> None:
         """Start the threads."""
@@ -109,6 +116,9 @@ class DiskHandler:
         if threads:
             self._lanes.put(None)
             threads[0].join()
+            if self._syncers is not None:
+                self._syncers.shutdown()
+                self._syncers = None
             self._chores.put(None)
             threads[1].join()
 
@@ -160,12 +170,23 @@ class DiskHandler:
             self._drain(lane)
         self._wake()
         always = self.durability is Durability.FSYNC
-        for lane in dict.fromkeys(lanes):
-            if (always or lane.wants_sync) and not lane.log.sync_failed:
-                lane.wants_sync = False
-                if not self._sync(lane.log, lane.written_offset):
-                    lane.dead = True
-                self._wake()
+        due = [
+            lane for lane in dict.fromkeys(lanes) if (always or lane.wants_sync) and not lane.log.sync_failed
+        ]
+        if len(due) < _MANY_SYNCS or not self.threaded:
+            for lane in due:
+                self._sync_lane(lane)
+            return
+        if self._syncers is None:
+            self._syncers = ThreadPoolExecutor(_SYNC_THREADS, "megabroker-sync")
+        for _ in self._syncers.map(self._sync_lane, due):
+            pass
+
+    def _sync_lane(self, lane: Lane) -> None:
+        lane.wants_sync = False
+        if not self._sync(lane.log, lane.written_offset):
+            lane.dead = True
+        self._wake()
 
     def _drain(self, lane: Lane) -> None:
         """Write all that the lane holds."""

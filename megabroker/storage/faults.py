@@ -16,9 +16,14 @@ __all__ = ["FaultyFiles"]
 
 
 class FaultyFiles(Files):
-    """Real files with planned failures; ``calls`` counts what was asked, by name."""
+    """Real files with planned failures; ``calls`` counts what was asked, by name.
 
-    def __init__(self) -> None:
+    Args:
+        real_sync: without, nothing is synced, which no process that goes on running can tell.
+    """
+
+    def __init__(self, *, real_sync: bool = True) -> None:
+        self._real_sync = real_sync
         self.calls: dict[str, int] = {}
         self.short_write_bytes = 0
         self._plan: dict[str, tuple[int, int, int, str]] = {}
@@ -68,7 +73,8 @@ class FaultyFiles(Files):
 
     def fdatasync(self, fd: int) -> None:
         self._check("fdatasync", self._path(fd))
-        super().fdatasync(fd)
+        if self._real_sync:
+            super().fdatasync(fd)
 
     def truncate(self, fd: int, length: int) -> None:
         self._check("truncate", self._path(fd))
@@ -76,7 +82,8 @@ class FaultyFiles(Files):
 
     def sync_dir(self, path: str) -> None:
         self._check("sync_dir", path)
-        super().sync_dir(path)
+        if self._real_sync:
+            super().sync_dir(path)
 
     def rename(self, old: str, new: str) -> None:
         self._check("rename", old)

@@ -134,10 +134,16 @@ class Files:
     def read_bytes(self, path: str) -> bytes | None:
         """Return a whole small file, or None when there is none."""
         try:
-            with open(path, "rb") as file:
-                return file.read()
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        try:
+            data = os.read(fd, 1 << 16)
+            if len(data) < 1 << 16:
+                return data
+            return data + self.pread(fd, max(0, self.size(fd) - len(data)), len(data))
+        finally:
+            os.close(fd)
 
     def write_whole(self, path: str, data: Buffer, *, sync: bool = False) -> None:
         """Replace a small file at once: readers see the old content or the new, never a part."""

@@ -31,7 +31,7 @@ class StorageCase(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.directory)
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
-        self.files = FaultyFiles()
+        self.files = FaultyFiles(real_sync=False)
         self.start()
 
     def start(self, settings: LogSettings = SMALL, **options: int) -> None:
