@@ -1,0 +1,52 @@
+"""FindCoordinator (10): which node a group or a transactional id belongs to.
+
+**Behaviour.** A coordinator without an address on the client's listener is COORDINATOR_NOT_AVAILABLE. Key
+types other than group and transaction are INVALID_REQUEST: there are no share groups.
+
+**Version notes.** 0 asks for groups only. 4 asks for several keys, each answered once.
+"""
+
+from __future__ import annotations
+
+from megabroker.protocols.kafka.dispatch import Context
+from megabroker.protocols.kafka.errors import KafkaError
+from megabroker.protocols.kafka.schema import find_coordinator
+from megabroker.protocols.kafka.topics import first_seen
+
+__all__ = ["handle"]
+
+_SEVERAL = 4
+_KEY_TYPES = (0, 1)
+
+_Coordinator = find_coordinator.Response.Coordinator
+
+
+def handle(context: Context, request: find_coordinator.Request) -> find_coordinator.Response:
+    """Answer at once."""
+    if context.version >= _SEVERAL:
+        keys, _ = first_seen(request.coordinator_keys)
+        return find_coordinator.Response(coordinators=[_find(context, request.key_type, key) for key in keys])
+    found = _find(context, request.key_type, request.key)
+    return find_coordinator.Response(
+        error_code=found.error_code,
+        error_message=found.error_message,
+        node_id=found.node_id,
+        host=found.host,
+        port=found.port,
+    )
+
+
+def _find(context: Context, key_type: int, key: str) -> _Coordinator:
+    row = _Coordinator(key=key, node_id=-1, host="", port=-1, error_message=None)
+    if key_type not in _KEY_TYPES:
+        row.error_code = int(KafkaError.INVALID_REQUEST)
+        row.error_message = "expected key type 0 (group) or 1 (transaction)"
+        return row
+    node = context.broker.placement.coordinator(key)
+    host, port = context.address(node)
+    if port < 0:
+        row.error_code = int(KafkaError.COORDINATOR_NOT_AVAILABLE)
+        row.error_message = "the coordinator has no address on this listener"
+        return row
+    row.node_id, row.host, row.port = node.id, host, port
+    return row

@@ -1,0 +1,153 @@
+"""What the tests of Kafka's request handlers share: a core on memory stores, asked through the codec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from megabroker.codec.batch import read_header
+from megabroker.codec.records import build
+from megabroker.config.schema import Config, TopicSettings
+from megabroker.core.broker import Broker
+from megabroker.core.groups import GroupService, GroupSettings
+from megabroker.core.partitions import PartitionSettings
+from megabroker.core.placement import SinglePlacement
+from megabroker.core.producer_ids import ProducerIds
+from megabroker.core.topic_configs import TopicConfigs
+from megabroker.core.topics import TopicLimits, TopicService
+from megabroker.model import Acks, HostPort, Listener, Node, Topic, TopicPartition
+from megabroker.protocols.kafka.configs import topic_defaults
+from megabroker.protocols.kafka.consumer_metadata import subscribed_topics
+from megabroker.protocols.kafka.dispatch import SERVED, Context
+from megabroker.protocols.kafka.schema.fields import Message
+from megabroker.protocols.kafka.settings import KafkaSettings
+from megabroker.storage.memory import MemoryLogStore
+from megabroker.storage.metadata import MemoryMetadataStore
+
+NOW_MS = 1_700_000_000_000
+
+
+def versions(key: int) -> Iterator[int]:
+    """Yield every version served of an API."""
+    row = SERVED[key]
+    yield from range(row.first_version, row.last_version + 1)
+
+
+class ApiCase(SynchronousTestCase):
+    """A broker of one node in memory; requests and answers go through their encoding at every step."""
+
+    topic_settings = TopicSettings()
+    limits = TopicLimits()
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW_MS / 1000)
+        self.metadata = MemoryMetadataStore(self.clock)
+        self.metadata.open()
+        self.config = attrs.evolve(Config(), topics=self.topic_settings)
+        listeners = (Listener("kafka", "PLAIN", HostPort("broker.test", 9092)),)
+        self.placement = SinglePlacement(Node(1, "rack-a", listeners))
+        self.topics = TopicService(
+            store=MemoryLogStore(partial(self.clock.callLater, 0)),
+            metadata=self.metadata,
+            placement=self.placement,
+            configs=TopicConfigs(topic_defaults(self.topic_settings)),
+            limits=self.limits,
+            partition_settings=PartitionSettings(),
+            reactor=self.clock,
+            now_ms=self.now_ms,
+        )
+        self.topics.load()
+        self.groups = GroupService(
+            self.clock,
+            self.metadata,
+            GroupSettings(),
+            self.partition_exists,
+            subscribed_topics=subscribed_topics,
+        )
+        self.groups.load()
+        producer_ids = ProducerIds(self.metadata)
+        producer_ids.load()
+        self.broker = Broker(
+            cluster_id="C" * 22,
+            topics=self.topics,
+            groups=self.groups,
+            dedup=None,  # type: ignore[arg-type]
+            placement=self.placement,
+            producer_ids=producer_ids,
+            settings=self.config,
+            reactor=self.clock,
+            admission=None,
+            now_ms=self.now_ms,
+        )
+
+    def now_ms(self) -> int:
+        return int(self.clock.seconds() * 1000)
+
+    def partition_exists(self, partition: TopicPartition) -> bool:
+        topic = self.topics.get(partition.topic)
+        return topic is not None and 0 <= partition.partition < topic.partitions
+
+    def turn(self) -> None:
+        """Let everything that is under way come to rest."""
+        for _ in range(6):
+            self.clock.advance(0)
+
+    def begin(self, request: Message, version: int, client_id: str = "tester") -> Deferred[Any]:
+        """Send a request; the Deferred fires with the answer as the client decodes it."""
+        key = type(request).__schema__.key
+        served = SERVED[key]
+        data = request.encode(version)
+        decoded, end = served.api.request.decode(data, version)
+        assert end == len(data)
+        context = Context(self.broker, KafkaSettings(), key, version, client_id, "127.0.0.1", "PLAIN")
+        answer: Any = served.handler(context, decoded)
+        if isinstance(answer, Message):
+            waiting: Deferred[Any] = Deferred()
+            waiting.callback(answer)
+        elif isinstance(answer, Deferred):
+            waiting = answer
+        else:
+            waiting = ensureDeferred(answer)
+
+        def over_the_wire(response: Message) -> Message:
+            encoded = response.encode(version)
+            back, position = type(response).decode(encoded, version)
+            self.assertEqual(position, len(encoded))
+            return back
+
+        return waiting.addCallback(over_the_wire)
+
+    def ask(self, request: Message, version: int, client_id: str = "tester") -> Any:
+        """Send a request and return the answer, which must come without time passing."""
+        waiting = self.begin(request, version, client_id)
+        self.turn()
+        return self.successResultOf(waiting)
+
+    def at_every_version(self, key: int, check: Callable[[int], None]) -> None:
+        for version in versions(key):
+            with self.subTest(version=version):
+                check(version)
+
+    def create(self, name: str, partitions: int = 1, **configs: str) -> Topic:
+        """Create a topic; configuration names have underscores for dots."""
+        made = self.topics.create(
+            name, partitions, {key.replace("_", "."): value for key, value in configs.items()}
+        )
+        self.turn()
+        return self.successResultOf(made)
+
+    def produce(self, topic: str, *timestamps: int, index: int = 0) -> None:
+        """Store one batch with a record per timestamp."""
+        data = build([(None, b"value", (), timestamp) for timestamp in timestamps])
+        heard: list[Any] = []
+        partition = self.topics.partition(topic, index)
+        partition.append(read_header(data, 0, len(data)), data, Acks.DURABLE, heard.append)
+        self.turn()
+        self.assertEqual(heard, [None])
