@@ -303,6 +303,26 @@ class StreamTests(CursusCase):
         self.assertTrue(all(frame == value for frame in frames))
         client.socket.close()
 
+    async def test_stopping_lets_a_stream_come_to_its_end(self) -> None:
+        await self.topics.create("last", 1)
+        value = b"v" * 500_000
+        for _ in range(30):
+            await self.write_batch("last", [value, value], compression=1)
+
+        def begin() -> Client:
+            client = self.client()
+            client.send(b"CONSUME last 0 0")
+            receive(client.socket, 1)
+            return client
+
+        client = await self.aside(begin)
+        drained = self.factories[1].drain(20)
+        rest = await self.aside(receive_all, client.socket)
+        self.assertEqual(len(rest) + 1, 60 * 500_004)
+        await drained
+        self.factories.pop()
+        client.socket.close()
+
 
 class SlowStockTests(StreamTests):
     """The same over Twisted's own transport."""
