@@ -12,7 +12,9 @@ the configuration asks for it.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -69,38 +71,59 @@ class ProtocolPlugin:
 
 
 def discover() -> dict[str, IProtocolPlugin]:
-    """Return every usable plugin by name; the others are logged by module name."""
+    """Return every usable plugin by name; the others are logged by module name.
+
+    Our own modules come first, so that nobody takes the name of a built-in protocol.
+    """
     package = importlib.import_module("megabroker.plugins")
     found: dict[str, IProtocolPlugin] = {}
-    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
-        if not info.name.endswith("_plugin"):
-            continue
-        name = f"{package.__name__}.{info.name}"
+    for name in _module_names(package):
         try:
-            module = importlib.import_module(name)
-        except Exception:  # noqa: BLE001 - anything can be wrong with somebody else's module
-            _log.failure("plugin {module} cannot be imported and is skipped", module=name)
-            continue
-        for plugin in _plugins_of(module):
-            if plugin.version != INTERFACE_VERSION:
-                _log.error(
-                    "plugin {name} of {module} is written for version {version} of IProtocolPlugin, "
-                    "expected {expected}; skipped",
-                    name=plugin.name,
-                    module=name,
-                    version=plugin.version,
-                    expected=INTERFACE_VERSION,
-                )
-            elif plugin.name in found:
-                _log.error(
-                    "plugin {name} of {module} has a name that is taken; skipped",
-                    name=plugin.name,
-                    module=name,
-                )
-            else:
-                found[plugin.name] = plugin
+            for plugin in _plugins_of(importlib.import_module(name)):
+                _add(plugin, name, found)
+        except (Exception, SystemExit):  # noqa: BLE001 - anything can be wrong with somebody else's module
+            _log.failure("plugin {module} cannot be used and is skipped", module=name)
     return found
 
 
-def _plugins_of(module: ModuleType) -> list[Any]:
-    return [value for value in vars(module).values() if IProtocolPlugin.providedBy(value)]
+def _module_names(package: ModuleType) -> list[str]:
+    """Return the full names of the plugin modules, by directory in order of the path, then by name."""
+    directories: dict[str, str] = {}
+    for directory in dict.fromkeys(os.path.realpath(path) for path in package.__path__):
+        for info in sorted(pkgutil.iter_modules([directory]), key=lambda info: info.name):
+            name = f"{package.__name__}.{info.name}"
+            if not info.name.endswith("_plugin"):
+                continue
+            if name in directories:
+                _log.error(
+                    "plugin {module} of {directory} is hidden by the one of {first}; skipped",
+                    module=name,
+                    directory=directory,
+                    first=directories[name],
+                )
+            directories.setdefault(name, directory)
+    return list(directories)
+
+
+def _plugins_of(module: ModuleType) -> Iterable[Any]:
+    """Return the plugins among a module's attributes, each once."""
+    found = [value for value in vars(module).values() if IProtocolPlugin.providedBy(value)]
+    return {id(value): value for value in found}.values()
+
+
+def _add(plugin: Any, module: str, found: dict[str, IProtocolPlugin]) -> None:
+    if plugin.version != INTERFACE_VERSION:
+        _log.error(
+            "plugin {name} of {module} is written for version {version} of IProtocolPlugin, "
+            "expected {expected}; skipped",
+            name=plugin.name,
+            module=module,
+            version=plugin.version,
+            expected=INTERFACE_VERSION,
+        )
+    elif plugin.name in found:
+        _log.error(
+            "plugin {name} of {module} has a name that is taken; skipped", name=plugin.name, module=module
+        )
+    else:
+        found[plugin.name] = plugin

@@ -1,0 +1,1 @@
+"""A line protocol over megabroker, in a distribution of its own."""
