@@ -268,7 +268,11 @@ class IPartition(Interface):
         """Read batches below the high watermark (or last stable offset). Raises as ``ILog.read``."""
 
     def watch(callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back at every advance of the high watermark and on closing; return the cancel function."""
+        """Call back whenever the high watermark advances, a write failed or the partition closes.
+
+        Returns:
+            What ends the watch.
+        """
 
 
 class ITopicService(Interface):
@@ -391,6 +395,9 @@ class IDedup(Interface):
 
     def confirm(topic: str, message_id: int) -> None:
         """The claimed message is stored: remember it for the window."""
+
+    def confirm_many(stored: Sequence[tuple[str, int]]) -> None:
+        """As ``confirm`` for several (topic, message id), journalled by one write."""
 
     def release(topic: str, message_id: int, error: BrokerError) -> None:
         """The claimed message was not stored: the next one may claim it."""

@@ -351,6 +351,7 @@ class PartitionService:
         self.high_watermark = min(self.high_watermark, from_offset)
         for done in self._take_waiters(from_offset):
             self._call(done, error)
+        self._tell_watchers()
         self._wake_room()
 
     def _take_waiters(self, from_offset: int) -> list[Done]:

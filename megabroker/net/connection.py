@@ -314,29 +314,17 @@ class BrokerConnection(TwistedProtocol):
         """Offer events until there are none or something says stop; then send what is ready."""
         self.active_tick = self.factory.tick
         self._pumping = True
+        self._guarded(self._offer_events)
+        self._guarded(self.turn_ended)
+        self._pumping = False
+        if not self.closed:
+            self.reader.release()
+            self._settle()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do what may fail by the peer's fault or ours; either ends this connection alone."""
         try:
-            reader = self.reader
-            event = None
-            if not self._stopped:
-                event = self._parked
-                if event is not None:
-                    self._parked = None
-                    self.owned = True
-                else:
-                    event = reader.next()
-                    self.owned = reader.owned
-            while event is not None:
-                full = self.handle(event)
-                if full is not None:
-                    self._park(event, full)
-                    break
-                if len(self._slots) >= self.max_unanswered:
-                    self._stop(_SLOTS)
-                if self._stopped:
-                    break
-                event = reader.next()
-                self.owned = reader.owned
-            self.turn_ended()
+            work()
         except ProtocolError as error:
             self._give_up(str(error), self.farewell(error))
         except Exception:  # noqa: BLE001 - the connection edge: logged, and the others go on
@@ -346,12 +334,29 @@ class BrokerConnection(TwistedProtocol):
                 peer=self.peer,
             )
             self._give_up("internal error, logged above", ())
-        finally:
-            self._pumping = False
-        if self.closed:
+
+    def _offer_events(self) -> None:
+        if self._stopped != 0:
             return
-        self.reader.release()
-        self._settle()
+        reader = self.reader
+        event = self._parked
+        if event is not None:
+            self._parked = None
+            self.owned = True
+        else:
+            event = reader.next()
+            self.owned = reader.owned
+        while event is not None:
+            full = self.handle(event)
+            if full is not None:
+                self._park(event, full)
+                return
+            if len(self._slots) >= self.max_unanswered:
+                self._stop(_SLOTS)
+            if self._stopped:
+                return
+            event = reader.next()
+            self.owned = reader.owned
 
     def _park(self, event: Any, full: Room) -> None:
         if isinstance(event, memoryview) and not self.owned:

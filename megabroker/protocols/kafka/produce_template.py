@@ -51,6 +51,9 @@ class _TemplateAnswer(Answer):
 
     __slots__ = ("append_time_ms", "base_offset", "correlation_id", "template")
 
+    base_offset: int
+    append_time_ms: int
+
     def __init__(
         self, connection: KafkaConnection, size_bytes: int, template: ProduceTemplate, correlation_id: int
     ) -> None:
