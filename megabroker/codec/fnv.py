@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from megabroker.model import Buffer
 
-__all__ = ["fnv1a_64"]
+__all__ = ["OFFSET_BASIS", "fnv1a_64"]
 
-_OFFSET_BASIS = 0xCBF29CE484222325
+OFFSET_BASIS = 0xCBF29CE484222325
+"""The hash of nothing."""
+
 _PRIME = 0x100000001B3
 _MASK = 0xFFFFFFFFFFFFFFFF
 
 
-def fnv1a_64(data: Buffer) -> int:
-    """Hash ``data`` to an unsigned 64-bit number."""
-    value = _OFFSET_BASIS
+def fnv1a_64(data: Buffer, value: int = OFFSET_BASIS) -> int:
+    """Hash ``data`` to an unsigned 64-bit number; ``value`` is the hash of what came before it."""
     prime = _PRIME
     mask = _MASK
     for byte in data:

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from megabroker.codec.batch import build, build_single, read_header
-from megabroker.codec.fnv import fnv1a_64
+from megabroker.codec.fnv import OFFSET_BASIS, fnv1a_64
 from megabroker.codec.framing import FrameReader
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
 from megabroker.interfaces import IBroker, IPartition
@@ -65,6 +65,7 @@ _BATCH_OVERHEAD_BYTES = 1024
 _READ_CACHE_BYTES = 64 << 20
 _COMMAND_BYTES = 200  # memory of a command under way
 _LOG_EVERY = 1024  # of the publishes
+_HASH_SLICE_BYTES = 64 * 1024  # about 7 ms
 
 _STORED = encode_frame(Reply.STORED)
 
@@ -138,7 +139,13 @@ class CursusConnection(BrokerConnection):
             factory = self.factory
             body = decompress_body(factory.compression, event, factory.settings.max_frame_bytes)
             command = decode_body(body)
-            message_id = fnv1a_64(command.message) if isinstance(command, Publish) else 0
+            message_id = 0
+            if isinstance(command, Publish):
+                if len(command.message) > _HASH_SLICE_BYTES:
+                    self._gate.close()
+                    self._hash_in_slices(command, OFFSET_BASIS, 0)
+                    return self._gate
+                message_id = fnv1a_64(command.message)
         if isinstance(command, Publish):
             full = self._publish(command, message_id)
         else:
@@ -148,6 +155,18 @@ class CursusConnection(BrokerConnection):
         if full is not None:
             self._decoded = (command, message_id)
         return full
+
+    def _hash_in_slices(self, command: Publish, value: int, pos: int) -> None:
+        """Hash a long message with turns for others in between: 16 MiB take more than a second."""
+        if self.closed:
+            return
+        if pos < len(command.message):
+            end = pos + _HASH_SLICE_BYTES
+            value = fnv1a_64(memoryview(command.message)[pos:end], value)
+            self.broker.reactor.callLater(0, self._hash_in_slices, command, value, end)
+        else:
+            self._decoded = (command, value)
+            self._gate.open()
 
     def turn_ended(self) -> None:
         """Append what was gathered."""
