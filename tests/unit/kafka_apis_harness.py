@@ -95,9 +95,9 @@ class ApiCase(SynchronousTestCase):
         return topic is not None and 0 <= partition.partition < topic.partitions
 
     def turn(self) -> None:
-        """Let everything that is under way come to rest."""
+        """Let everything that is under way come to rest; a tick of the timers passes each time."""
         for _ in range(6):
-            self.clock.advance(0)
+            self.clock.advance(0.01)
 
     def begin(self, request: Message, version: int, client_id: str = "tester") -> Deferred[Any]:
         """Send a request; the Deferred fires with the answer as the client decodes it."""
@@ -125,7 +125,7 @@ class ApiCase(SynchronousTestCase):
         return waiting.addCallback(over_the_wire)
 
     def ask(self, request: Message, version: int, client_id: str = "tester") -> Any:
-        """Send a request and return the answer, which must come without time passing."""
+        """Send a request and return the answer, which must come without any wait."""
         waiting = self.begin(request, version, client_id)
         self.turn()
         return self.successResultOf(waiting)
