@@ -13,9 +13,9 @@ Owns the threads and the order of writes; never an offset. Invariants:
   opened again. Nothing is cut off: recovery reads what really is there.
 
 When many logs are due for a sync, a few more threads share them, since a file system commits concurrent
-syncs together. Chores (deleting, index files, checkpoints) go to a second thread, so that they never hold
-up a write. Without threads (``threaded=False``) nothing happens until ``pump`` is called, which does everything there
-is to do, completions included.
+syncs together. Chores (deleting, index files, checkpoints) have a thread of their own, so that they never
+hold up a write. Without threads (``threaded=False``) nothing happens until ``pump`` is called, which does
+everything there is to do, completions included.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from megabroker.errors import StorageError
+from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import Buffer, Durability
 from megabroker.storage.files import Files, OpenFiles, storage_error
 from megabroker.storage.segment import Segment
@@ -162,7 +162,19 @@ class DiskHandler:
 
     def _run(self) -> None:
         while (lanes := self._take(block=True)) is not None:
-            self._turn(lanes)
+            try:
+                self._turn(lanes)
+            except Exception as caught:  # noqa: BLE001
+                _log.failure("disk-turn-failed")
+                for lane in lanes:
+                    self._give_up(lane, StorageError(ErrorCode.INTERNAL, f"cannot write: {caught!r}"))
+                self._wake()
+
+    def _give_up(self, lane: Lane, error: StorageError) -> None:
+        """Something is wrong that no disk explains: put the log out of order instead of hanging."""
+        lane.dead = True
+        log, from_offset = lane.log, lane.written_offset
+        self._done.append(lambda touched: log.on_failed(lane, from_offset, error, True, touched))
 
     def _turn(self, lanes: list[Lane]) -> None:
         self.turns += 1
@@ -317,6 +329,9 @@ class DiskHandler:
             error = caught
         except OSError as caught:
             error = storage_error("cannot tidy", str(caught.filename or ""), caught)
+        except Exception as caught:  # noqa: BLE001
+            _log.failure("storage-chore-failed")
+            error = StorageError(ErrorCode.INTERNAL, f"cannot tidy: {caught!r}")
         if error is not None:
             _log.error("storage-chore-failed: {error}", error=error.message)
         if done is not None:

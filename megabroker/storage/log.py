@@ -43,14 +43,14 @@ from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import storage_error
 from megabroker.storage.index import Index
 from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, Loaded, first_offset
-from megabroker.storage.segment import Damage, Segment, file_name
+from megabroker.storage.retention import expired, remove_files
+from megabroker.storage.segment import MAX_RELATIVE_OFFSET, Damage, Segment, file_name
 from megabroker.storage.segments import EMPTY, Segments
 
 __all__ = ["LocalLog"]
 
 _log = Logger()
 
-_MAX_RELATIVE = 0x7FFFFFFF
 _KEPT_SNAPSHOTS = 2
 
 
@@ -136,7 +136,7 @@ class LocalLog:
         if position:
             if (
                 position + size > settings.segment_bytes
-                or last - segment.base_offset > _MAX_RELATIVE
+                or last - segment.base_offset > MAX_RELATIVE_OFFSET
                 or (self._seconds() - (segment.born or 0.0)) * 1000 >= settings.segment_ms >= 0
             ):
                 segment = self._roll()
@@ -417,7 +417,14 @@ class LocalLog:
             if age_ms >= settings.segment_ms:
                 self._roll()
         try:
-            gone = self._expired(now_ms)
+            gone = expired(
+                segments,
+                settings,
+                now_ms,
+                start_offset=self.start_offset,
+                durable_offset=self.durable_offset,
+                size_bytes=self.size_bytes,
+            )
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
         if gone:
@@ -430,50 +437,15 @@ class LocalLog:
             self._remove(removed)
         return gone
 
-    def _expired(self, now_ms: int) -> int:
-        """Return how many of the first segments may go; never the active one, nor what is not durable."""
-        settings, segments = self.settings, self._segments
-        excess = self.size_bytes - settings.retention_bytes if settings.retention_bytes >= 0 else 0
-        gone = 0
-        while gone + 1 < len(segments.items):
-            segment = segments.items[gone]
-            end = segments.bases[gone + 1]
-            if end > self.durable_offset:
-                break
-            if end > self.start_offset and not (excess > 0 and excess >= segment.size):
-                if settings.retention_ms < 0:
-                    break
-                segments.index_of(segment)
-                newest = segment.max_timestamp
-                if newest < 0:
-                    newest = int((segment.born or now_ms / 1000) * 1000)
-                if now_ms - newest <= settings.retention_ms:
-                    break
-            excess -= segment.size
-            gone += 1
-        return gone
-
     def _remove(self, removed: list[Segment]) -> None:
         """Delete segments' files, later and elsewhere; ranges handed out stay readable."""
         for segment in removed:
             segment.gone = True
             self.dirty.discard(segment)
             segment.open_files.drop(segment)
-        files = self._active.open_files.files
-
-        def work() -> None:
-            names = [
-                path
-                for segment in removed
-                for path in map(segment.path, (".log", ".index", ".timeindex"))
-                if files.read_size(path) is not None
-            ]
-            for path in names:
-                files.rename(path, path + ".deleted")
-            for path in names:
-                files.unlink(path + ".deleted")
-
-        self._disk.chore(work)
+        active = self._active
+        files = active.open_files.files
+        self._disk.chore(lambda: remove_files(files, self.directory, removed, active))
 
     # --- the end --------------------------------------------------------------------------------
 

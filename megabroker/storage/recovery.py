@@ -33,7 +33,14 @@ from megabroker.model import BatchHeader
 from megabroker.storage.checkpoints import decode_rows, decode_snapshot, encode_rows
 from megabroker.storage.files import OpenFiles
 from megabroker.storage.index import Index
-from megabroker.storage.segment import HEAD_BYTES, Damage, DamageFound, Segment, file_name
+from megabroker.storage.segment import (
+    HEAD_BYTES,
+    MAX_RELATIVE_OFFSET,
+    Damage,
+    DamageFound,
+    Segment,
+    file_name,
+)
 
 __all__ = ["DAMAGED", "LEADER_EPOCHS", "Loaded", "Loader", "find_damage", "first_offset", "report_damage"]
 
@@ -42,7 +49,6 @@ _log = Logger()
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 DAMAGED = "damaged-ranges"
 _WINDOW_BYTES = 1 << 22
-_MAX_RELATIVE = 0x7FFFFFFF
 _LEFTOVERS = (".deleted", ".tmp", ".cleaned", ".swap")
 
 Visit = Callable[[BatchHeader], None]
@@ -169,7 +175,7 @@ class _Scan:
     def _follows(self, header: BatchHeader, after: int) -> bool:
         """Whether the offsets of a batch go with those before it and, where there is a hole, after it."""
         base, segment = header.base_offset, self.segment
-        if header.last_offset - segment.base_offset > _MAX_RELATIVE:
+        if header.last_offset - segment.base_offset > MAX_RELATIVE_OFFSET:
             return False
         if base == self.expected_offset:
             return True
@@ -207,6 +213,7 @@ class Loader:
         self._start_offset = start_offset
         self._interval = interval
         self._snapshots: list[int] = []
+        self._least_offset = 0
         self.loaded = Loaded([])
 
     def run(self) -> Loaded:
@@ -221,20 +228,32 @@ class Loader:
         if rows is None:
             self._first_epochs()
         self._known_damage()
-        loaded.next_offset = max(segments[0].base_offset, self._start_offset)
+        loaded.next_offset = segments[0].base_offset
         trusted = self._trusted()
         if trusted == len(segments) and not self._believe_last():
             trusted -= 1
         self._restore_producers(trusted)
         if trusted < len(segments):
             self._recover(trusted)
-        if segments[-1].index is None:
-            segments[-1].index = Index()
+        self._go_on_at(max(loaded.next_offset, self._start_offset, self._least_offset))
         loaded.epochs = [row for row in loaded.epochs if row[1] < loaded.next_offset or row[1] == 0]
         for offset in self._snapshots:
             if offset > loaded.next_offset:
                 self._files.unlink(f"{self._directory}/{file_name(offset, '.snapshot')}")
         return loaded
+
+    def _go_on_at(self, offset: int) -> None:
+        """Make ``offset`` the next one; where that leaves a hole, in a new segment, as holes only are there."""
+        loaded = self.loaded
+        last = loaded.segments[-1]
+        if offset > loaded.next_offset:
+            if last.index is not None and last.size:
+                last.save_index()
+            last = Segment(self._open_files, self._directory, offset)
+            loaded.segments.append(last)
+            loaded.next_offset = offset
+        if last.index is None:
+            last.index = Index()
 
     def _list(self) -> None:
         found: list[tuple[int, int, float]] = []
@@ -270,6 +289,7 @@ class Loader:
             if segment is not None and 0 <= damage.position < damage.position + damage.length <= segment.size:
                 segment.damaged.append((damage.position, damage.position + damage.length))
                 self.loaded.damaged.append(damage)
+                self._least_offset = max(self._least_offset, damage.to_offset)
 
     def _trusted(self) -> int:
         """Return how many of the first segments need not be read."""
@@ -286,8 +306,6 @@ class Loader:
         loaded = self.loaded
         segment = loaded.segments[-1]
         loaded.next_offset = max(loaded.next_offset, segment.base_offset)
-        for damage in loaded.damaged:
-            loaded.next_offset = max(loaded.next_offset, damage.to_offset)
         if not segment.size:
             return True
         index = segment.load_index()
@@ -361,7 +379,7 @@ class Loader:
             for damage in scan.damaged:
                 self._keep_damage(scan.segment, damage)
             if scan.tail is not None:
-                tail = scan.tail
+                tail = scan.tail._replace(to_offset=max(self._least_offset, scan.tail.to_offset))
                 scan.segment.damaged.append((tail.position, tail.position + tail.length))
                 self._keep_damage(scan.segment, tail)
         for segment in segments[trusted:-1]:
@@ -374,8 +392,8 @@ class Loader:
         """Cut off what follows the last valid batch, unless it was on the disk already."""
         loaded = self.loaded
         if self._recovery_point > loaded.next_offset:
+            self._least_offset = self._recovery_point
             if any(scan.tail is not None for scan in scans):
-                loaded.next_offset = self._recovery_point
                 return
             _log.error(
                 "log-shorter-than-recovery-point: {directory} ends at {offset}, was on disk to {point}",

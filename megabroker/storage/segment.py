@@ -22,9 +22,10 @@ from typing import NamedTuple
 from megabroker.storage.files import LogFile, OpenFiles
 from megabroker.storage.index import Index
 
-__all__ = ["HEAD_BYTES", "Damage", "DamageFound", "Hop", "Segment", "file_name"]
+__all__ = ["HEAD_BYTES", "MAX_RELATIVE_OFFSET", "Damage", "DamageFound", "Hop", "Segment", "file_name"]
 
 HEAD_BYTES = 61
+MAX_RELATIVE_OFFSET = 0x7FFFFFFF
 _HOP = struct.Struct(">qi4xb6xiqq")
 _SMALL_WINDOW = 4096
 _LARGE_WINDOW = 1 << 16
@@ -158,13 +159,20 @@ class Segment:
                     raise DamageFound(self, position, expected)
             base, length, magic, delta, _, max_timestamp = _HOP.unpack_from(window, at)
             size = length + 12
-            if magic != 2 or size < HEAD_BYTES or delta < 0 or position + size > stop or base < expected:
-                raise DamageFound(self, position, expected)
-            if known and base != expected and not self.continues(position + size, base + delta + 1, stop):
+            last = base + delta
+            if (
+                magic != 2
+                or size < HEAD_BYTES
+                or delta < 0
+                or position + size > stop
+                or base < expected
+                or last - self.base_offset > MAX_RELATIVE_OFFSET
+                or (known and base != expected and not self.continues(position + size, last + 1, stop))
+            ):
                 raise DamageFound(self, position, expected)
             known = True
-            expected = base + delta + 1
-            yield Hop(position, size, base, expected - 1, max_timestamp)
+            expected = last + 1
+            yield Hop(position, size, base, last, max_timestamp)
             position += size
             if self.damaged and (past := self.past_damage(position)) != position:
                 position = past

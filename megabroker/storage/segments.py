@@ -161,8 +161,6 @@ class Segments:
             return EMPTY
         if length > max_bytes:
             length = min(length, max(max_bytes, self._first_size(segment, position)))
-        elif limit not in self._ends:
-            self._mark(limit if limit < following else following, segment, stop)
         if length <= _COPY_BYTES:
             data = segment.read(position, length)
             return ReadResult(data, len(data))
@@ -177,6 +175,8 @@ class Segments:
         hop = next(self.heads(segment, limit), None)
         if hop is None:
             return segment.written
+        if hop.base_offset == limit:
+            self._mark(limit, segment, hop.position)
         return hop.position if hop.base_offset >= limit else hop.position + hop.size_bytes
 
     def _first_size(self, segment: Segment, position: int) -> int:

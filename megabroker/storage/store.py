@@ -185,8 +185,8 @@ class LocalLogStore:
         try:
             is_new = self._files.mkdir(directory)
             self._check_topic_id(directory, topic)
-            recovery_point = self._points.get(name, 0)
-            start_offset = self._starts.get(name, 0)
+            recovery_point = 0 if is_new else self._points.get(name, 0)
+            start_offset = 0 if is_new else self._starts.get(name, 0)
             loaded = Loader(
                 self._open_files,
                 directory,
@@ -264,8 +264,8 @@ class LocalLogStore:
 
     def _save_checkpoints(self) -> None:
         """Chores thread, or the reactor's; the logs' offsets only grow, so a torn view is only older."""
-        points, starts = dict(self._points), dict(self._starts)
-        for name, log in list(self._logs.items()):
+        points, starts = self._points.copy(), self._starts.copy()
+        for name, log in self._logs.copy().items():
             points[name] = log.recovery_point
             starts[name] = log.start_offset
         sync = self.durability is Durability.FSYNC

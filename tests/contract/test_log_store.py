@@ -200,6 +200,15 @@ class LogStoreContract:
         size = self.log.read(0, 1, 100).length
         self.assertEqual(self.log.read(0, size + 5, 100).length // size, 1)
 
+    def test_end_in_the_middle_of_a_batch(self) -> None:
+        for _ in range(4):
+            self.append(b"a", b"b", b"c")
+        self.pump()
+        self.assertEqual(self.bases(0, end=4), [0, 3])
+        self.assertEqual(self.bases(4), [3, 6, 9])
+        self.assertEqual(self.bases(0, end=6), [0, 3])
+        self.assertEqual(self.bases(6), [6, 9])
+
     def test_out_of_range(self) -> None:
         self.append(b"a")
         for offset in (-1, 1, 2):

@@ -335,6 +335,18 @@ class SegmentsTests(RecoveryCase):
         self.assertEqual(self.log.start_offset, start)
         self.assertEqual(self.offsets(), list(range(start, 120, 2)))
 
+    def test_log_emptied_by_retention_keeps_its_offsets(self) -> None:
+        self.fill(10)
+        self.log.settings = LogSettings(retention_ms=0, segment_ms=0)
+        self.assertGreater(self.log.enforce_retention(10_000), 0)
+        self.assertEqual((self.log.start_offset, self.log.size_bytes), (20, 0))
+        self.store.disk.pump()
+        self.crash()
+        os.unlink(f"{self.directory}/log-start-offset-checkpoint")
+        self.start()
+        self.assertEqual((self.log.start_offset, self.log.next_offset), (20, 20))
+        self.assertEqual(self.append(b"x"), 20)
+
     def test_kafka_reads_the_checkpoints(self) -> None:
         self.fill(10)
         self.close()

@@ -1,0 +1,75 @@
+"""Which segments of a log may go, and how their files go.
+
+Owns the rule and the order of the deletion; the log owns the segments. Invariants: the active segment and
+what is not yet durable stay; before any file goes, a file that says where the log now begins is there.
+"""
+
+from __future__ import annotations
+
+from megabroker.model import LogSettings
+from megabroker.storage.files import Files
+from megabroker.storage.segment import Segment
+from megabroker.storage.segments import Segments
+
+__all__ = ["expired", "remove_files"]
+
+
+def expired(
+    segments: Segments,
+    settings: LogSettings,
+    now_ms: int,
+    *,
+    start_offset: int,
+    durable_offset: int,
+    size_bytes: int,
+) -> int:
+    """Return how many of the first segments may go.
+
+    A segment goes when it lies wholly below the start, when the log without it is still as large as
+    ``retention_bytes``, or when its latest record is older than ``retention_ms``.
+
+    Raises:
+        OSError: an index could not be read.
+    """
+    excess = size_bytes - settings.retention_bytes if settings.retention_bytes >= 0 else 0
+    gone = 0
+    while gone + 1 < len(segments.items):
+        segment = segments.items[gone]
+        end = segments.bases[gone + 1]
+        if end > durable_offset:
+            break
+        if end > start_offset and not (excess > 0 and excess >= segment.size):
+            if settings.retention_ms < 0:
+                break
+            segments.index_of(segment)
+            newest = segment.max_timestamp
+            if newest < 0:
+                newest = int((segment.born or now_ms / 1000) * 1000)
+            if now_ms - newest <= settings.retention_ms:
+                break
+        excess -= segment.size
+        gone += 1
+    return gone
+
+
+def remove_files(files: Files, directory: str, removed: list[Segment], active: Segment) -> None:
+    """Delete segments' files. Chores thread.
+
+    The active segment's file is made first: an empty directory would mean that the log begins at 0.
+
+    Raises:
+        OSError: something could not be deleted; opening the log again clears it up.
+    """
+    if not active.created:
+        files.close(files.open(active.path(), create=True))
+        files.sync_dir(directory)
+    paths = [
+        path
+        for segment in removed
+        for path in map(segment.path, (".log", ".index", ".timeindex"))
+        if files.read_size(path) is not None
+    ]
+    for path in paths:
+        files.rename(path, path + ".deleted")
+    for path in paths:
+        files.unlink(path + ".deleted")
