@@ -30,7 +30,8 @@ async def handle(context: Context, request: init_producer_id.Request) -> init_pr
     if request.transactional_id is not None:
         if not request.transactional_id:
             return _refuse(KafkaError.INVALID_REQUEST)
-        _log.warn(
+        # librdkafka repeats this every half second for as long as it lives: no line of it by default.
+        _log.debug(
             "transactions are not served: {client} at {host} asks for the transactional id {id!r}",
             client=context.client_id[:100],
             host=context.client_host,
