@@ -1,0 +1,105 @@
+"""Brokers and topics for tests with third-party Kafka clients.
+
+Every test gets a running broker that others used before it, and topics and groups of names of its own. After
+each test the part of the broker's log written meanwhile must be free of tracebacks.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.brokers import BrokerProcess
+
+BAD_LOG = ("Traceback (most recent call last)", "Unhandled", "critical")
+_CACHE = pathlib.Path(__file__).resolve().parents[2] / ".cache" / "kafkajs"
+_NPM_SECONDS = 120
+
+
+def check_log(text: str) -> None:
+    """Fail if the broker reported a fault of its own."""
+    for bad in BAD_LOG:
+        where = text.find(bad)
+        assert where < 0, f"the broker logged:\n{text[max(0, where - 500) : where + 5000]}"
+
+
+@pytest.fixture(scope="session")
+def os_broker() -> Iterator[BrokerProcess]:
+    """One broker for all tests that neither stop it nor need its settings changed."""
+    with BrokerProcess({"durability": "os", "topics": {"default_partitions": 3}}) as broker:
+        yield broker
+        assert broker.stop() == 0, broker.log[-5000:]
+        check_log(broker.log)
+
+
+@pytest.fixture
+def broker(os_broker: BrokerProcess) -> Iterator[BrokerProcess]:
+    """The shared broker, with a look into its log afterwards."""
+    before = len(os_broker.log)
+    yield os_broker
+    check_log(os_broker.log[before:])
+
+
+@pytest.fixture
+def kafka(broker: BrokerProcess) -> str:
+    """Bootstrap address of the shared broker."""
+    return broker.kafka
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """Makes names nobody used before."""
+    return lambda name: f"{name}-{secrets.token_hex(4)}"
+
+
+def create_topic(bootstrap: str, name: str, partitions: int = 1, config: dict[str, str] | None = None) -> str:
+    """Create a topic with librdkafka and return its name."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
+    admin.create_topics([new], request_timeout=10)[name].result(10)
+    return name
+
+
+@pytest.fixture
+def new_topic(kafka: str, unique: Callable[[str], str]) -> Callable[..., str]:
+    """Creates topics on the shared broker: partitions and configuration to their names."""
+
+    def create(partitions: int = 1, config: dict[str, str] | None = None) -> str:
+        return create_topic(kafka, unique("topic"), partitions, config)
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def kcat() -> str:
+    """Path of kcat; skips without it."""
+    found = shutil.which("kcat") or shutil.which("kafkacat")
+    if found is None:
+        pytest.skip("kcat is not installed (Debian: apt-get install kcat)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def kafkajs() -> pathlib.Path:
+    """Directory with node_modules/kafkajs, filled by npm at first use; skips where that cannot be."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    if not (_CACHE / "node_modules" / "kafkajs").is_dir():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed and kafkajs is not in .cache/kafkajs")
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(_CACHE), "kafkajs@2"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_NPM_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"npm install kafkajs took longer than {_NPM_SECONDS} s")
+        if done.returncode:
+            pytest.skip(f"npm install kafkajs failed: {done.stderr.strip()[-300:]}")
+    return _CACHE
