@@ -7,7 +7,7 @@ Unless a docstring says otherwise, everything here is called in, and calls back 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 from uuid import UUID
 
@@ -323,6 +323,10 @@ class ITopicService(Interface):
 
 class IGroupService(Interface):
     """Classic consumer groups and their committed offsets, for the groups this node coordinates."""
+
+    subscribed_topics: Callable[[str, bytes], Set[str] | None] | None = Attribute(
+        "Reads the topics out of a member's subscription (protocol type, metadata); a wire sets it."
+    )
 
     def join(request: JoinRequest) -> Deferred[JoinedGroup]:
         """Join or rejoin; fires when the rebalance is complete.

@@ -195,7 +195,7 @@ class BrokerService(MultiService):
             store=store,
             metadata=metadata,
             placement=self.placement,
-            configs=TopicConfigs(_topic_defaults(config)),
+            configs=TopicConfigs(config.topics.topic_configs()),
             limits=_topic_limits(config),
             partition_settings=PartitionSettings(
                 partition_channel_buffer_size=config.partition_channel_buffer_size,
@@ -315,7 +315,7 @@ class BrokerService(MultiService):
             return
         self.config = fresh
         self.broker.settings = fresh
-        self.topics.configs = TopicConfigs(_topic_defaults(fresh))
+        self.topics.configs = TopicConfigs(fresh.topics.topic_configs())
         self.topics.limits = _topic_limits(fresh)
         self._threshold.set(fresh.logging.level)
         for factory in self._factories:
@@ -398,19 +398,6 @@ def _topic_limits(config: Config) -> TopicLimits:
         max_partitions=config.topics.max_partitions,
         retention_check_interval_ms=config.retention_check_interval_ms,
     )
-
-
-def _topic_defaults(config: Config) -> dict[str, str]:
-    topics = config.topics
-    return {
-        "segment.bytes": str(topics.segment_bytes),
-        "segment.ms": str(topics.segment_ms),
-        "index.interval.bytes": str(topics.index_interval_bytes),
-        "retention.ms": str(topics.retention_ms),
-        "retention.bytes": str(topics.retention_bytes),
-        "max.message.bytes": str(topics.max_message_bytes),
-        "message.timestamp.type": topics.message_timestamp_type.value,
-    }
 
 
 def _group_settings(config: Config) -> GroupSettings:

@@ -5,8 +5,6 @@ plugins bring (see ``load``). An attribute has the name of its key and units are
 ``etc/broker.yaml`` documents the same keys, and a test compares the two.
 """
 
-# ruff: noqa: RUF009 - the makers in ``fields`` return attrs fields, which the rule cannot know.
-
 from __future__ import annotations
 
 import enum
@@ -19,7 +17,7 @@ import attrs
 from megabroker.config import fields
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
 from megabroker.errors import Fault
-from megabroker.model import Durability, LogSettings, TimestampType
+from megabroker.model import Durability, TimestampType
 
 __all__ = [
     "Config",
@@ -182,15 +180,17 @@ class TopicSettings:
         if self.max_message_bytes > self.segment_bytes:
             yield Fault("max_message_bytes", self.max_message_bytes, "no more than topics.segment_bytes")
 
-    def log_settings(self) -> LogSettings:
-        """Return how the log of a topic without settings of its own is kept."""
-        return LogSettings(
-            segment_bytes=self.segment_bytes,
-            segment_ms=self.segment_ms,
-            index_interval_bytes=self.index_interval_bytes,
-            retention_ms=self.retention_ms,
-            retention_bytes=self.retention_bytes,
-        )
+    def topic_configs(self) -> dict[str, str]:
+        """Return what this section says of every topic, by Kafka's names of topic configurations."""
+        return {
+            "segment.bytes": str(self.segment_bytes),
+            "segment.ms": str(self.segment_ms),
+            "index.interval.bytes": str(self.index_interval_bytes),
+            "retention.ms": str(self.retention_ms),
+            "retention.bytes": str(self.retention_bytes),
+            "max.message.bytes": str(self.max_message_bytes),
+            "message.timestamp.type": self.message_timestamp_type.value,
+        }
 
 
 @attrs.frozen(kw_only=True)

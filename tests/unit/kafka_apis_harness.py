@@ -22,7 +22,6 @@ from megabroker.core.producer_ids import ProducerIds
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
 from megabroker.model import Acks, HostPort, Listener, Node, Topic, TopicPartition
-from megabroker.protocols.kafka.configs import topic_defaults
 from megabroker.protocols.kafka.consumer_metadata import subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.schema.fields import Message
@@ -57,7 +56,7 @@ class ApiCase(SynchronousTestCase):
             store=MemoryLogStore(partial(self.clock.callLater, 0)),
             metadata=self.metadata,
             placement=self.placement,
-            configs=TopicConfigs(topic_defaults(self.topic_settings)),
+            configs=TopicConfigs(self.topic_settings.topic_configs()),
             limits=self.limits,
             partition_settings=PartitionSettings(),
             reactor=self.clock,

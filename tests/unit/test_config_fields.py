@@ -1,7 +1,5 @@
 """Kinds of keys: what each accepts, and what it says when it does not."""
 
-# ruff: noqa: RUF009 - the makers in ``fields`` return attrs fields, which the rule cannot know.
-
 from __future__ import annotations
 
 import enum

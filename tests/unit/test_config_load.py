@@ -16,7 +16,7 @@ from megabroker.config.load import MAX_FILE_BYTES, load, parse
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
 from megabroker.config.schema import Config, DedupScope, Storage
 from megabroker.errors import ConfigError, Fault
-from megabroker.model import Durability, LogSettings, TimestampType
+from megabroker.model import Durability, TimestampType
 
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +55,6 @@ def test_empty_file_is_all_defaults() -> None:
     assert config.dedup.window_ms == 30 * 60 * 1000
     assert config.topics.default_partitions == 4
     assert config.topics.message_timestamp_type is TimestampType.CREATE_TIME
-    assert config.topics.log_settings() == LogSettings()
 
 
 def test_values_are_read() -> None:

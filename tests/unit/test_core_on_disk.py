@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -98,8 +99,9 @@ class Stack:
 
 class OnDiskTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.data_dir = self.mktemp()
-        os.makedirs(self.data_dir)
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.data_dir = directory.name
         self.stack = Stack(self.data_dir)
         self.heard: list[object] = []
         self.create("orders", 2)

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from megabroker.config.schema import Config, TopicSettings
+from megabroker.config.schema import Config
 from megabroker.core.topic_configs import TOPIC_CONFIGS, ConfigType, TopicConfig
 from megabroker.model import Topic
 from megabroker.protocols.kafka.dispatch import Context
@@ -27,7 +27,6 @@ __all__ = [
     "Synonym",
     "broker_entries",
     "listed",
-    "topic_defaults",
     "topic_entries",
 ]
 
@@ -67,22 +66,6 @@ class ConfigEntry:
     synonyms: tuple[Synonym, ...] = ()
 
 
-_TOPIC_KEYS: Final[Mapping[str, Callable[[TopicSettings], object]]] = {
-    "index.interval.bytes": lambda topics: topics.index_interval_bytes,
-    "max.message.bytes": lambda topics: topics.max_message_bytes,
-    "message.timestamp.type": lambda topics: topics.message_timestamp_type.value,
-    "retention.bytes": lambda topics: topics.retention_bytes,
-    "retention.ms": lambda topics: topics.retention_ms,
-    "segment.bytes": lambda topics: topics.segment_bytes,
-    "segment.ms": lambda topics: topics.segment_ms,
-}
-
-
-def topic_defaults(topics: TopicSettings) -> dict[str, str]:
-    """Return by topic configuration name what the broker's configuration file says of every topic."""
-    return {name: str(read(topics)) for name, read in _TOPIC_KEYS.items()}
-
-
 def listed() -> list[TopicConfig]:
     """Return the topic configurations an administrator is shown, by name."""
     return [row for _, row in sorted(TOPIC_CONFIGS.items()) if not row.internal]
@@ -96,7 +79,7 @@ def topic_entries(
     Args:
         topic: the topic, if it exists: what is not set on it is then taken from what is in force.
     """
-    defaults = topic_defaults(context.broker.settings.topics)
+    defaults = context.broker.settings.topics.topic_configs()
     entries = []
     for row in listed():
         behind = _synonyms(row, defaults)
@@ -284,7 +267,7 @@ _BROKER_CONFIGS: Final = (
 def broker_entries(context: Context) -> Iterable[ConfigEntry]:
     """Return the configurations of this broker, by name; the default is what the file says if empty."""
     entries: dict[str, ConfigEntry] = {}
-    defaults = topic_defaults(context.broker.settings.topics)
+    defaults = context.broker.settings.topics.topic_configs()
     for row in listed():
         chain = _synonyms(row, defaults)
         if chain:

@@ -29,6 +29,7 @@ from megabroker.model import Listener
 from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, Room
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions
+from megabroker.protocols.kafka.consumer_metadata import subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplate
 from megabroker.protocols.kafka.schema import produce
@@ -165,5 +166,6 @@ class KafkaFactory(BrokerFactory):
 
 
 def make_factory(broker: IBroker, settings: KafkaSettings, listener: Listener) -> KafkaFactory:
-    """The plugin's factory."""
+    """The plugin's factory; also teaches the groups to read Kafka's subscriptions."""
+    broker.groups.subscribed_topics = subscribed_topics
     return KafkaFactory(broker, settings, listener)

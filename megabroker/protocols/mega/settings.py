@@ -1,7 +1,5 @@
 """What can be configured of the MEGA protocol."""
 
-# ruff: noqa: RUF009 - the makers in ``fields`` return attrs fields, which the rule cannot know.
-
 from __future__ import annotations
 
 import attrs
