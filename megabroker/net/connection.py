@@ -18,6 +18,7 @@ the reader, while any of these holds; it goes on when none does:
   admission budget). The same event is offered again once there is room.
 - OUTPUT: more than ``output_buffer_bytes`` wait to be sent; the peer reads too slowly.
 - SLOTS: ``max_unanswered`` requests wait for their answers.
+- ANSWERS: more than ``output_buffer_bytes`` of answers wait for an earlier request to be answered.
 - BUDGET: all connections together hold more request bytes than ``limits.in_flight_bytes``.
 
 *Deadlines.* No timer per connection: the factory sweeps once a second. A frame that stays incomplete, or
@@ -43,7 +44,7 @@ from zope.interface import implementer
 
 from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker, IManagedFactory
-from megabroker.model import Buffer, Listener
+from megabroker.model import Buffer, FileRange, Listener
 from megabroker.net.admission import Admission
 from megabroker.net.output import Part, StockOutput
 from megabroker.net.transport import DirectServer
@@ -58,7 +59,8 @@ _SLOTS = 4
 _BUDGET = 8
 _CLOSING = 16
 _FINISHING = 32
-_WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET
+_ANSWERS = 64
+_WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET | _ANSWERS
 
 _SWEEP_SECONDS = 1.0
 
@@ -120,7 +122,7 @@ class Answer:
         """Give the answer; it is sent when all earlier ones are. An empty one sends nothing."""
         if self.parts is None:
             self.parts = parts
-            self.connection._filled(self)
+            self.connection._filled(self, parts)
 
 
 _SlotT = TypeVar("_SlotT", bound=Answer)
@@ -160,6 +162,7 @@ class BrokerConnection(TwistedProtocol):
         self._parked: Any = None
         self._charged = 0
         self._unanswered_bytes = 0
+        self._answer_bytes = 0  # of answers made and not yet handed to the output
         self._partial_tick: int | None = None
         self._input_closed = False
         self._why: str | None = None
@@ -197,6 +200,7 @@ class BrokerConnection(TwistedProtocol):
 
     def answer(self, parts: Sequence[Part]) -> None:
         """Answer the present request now."""
+        self._answer_bytes += _total(parts)
         if self._slots:
             slot = Answer(self, 0)
             slot.parts = parts
@@ -270,6 +274,7 @@ class BrokerConnection(TwistedProtocol):
         self._ready.clear()
         self._parked = None
         self._unanswered_bytes = 0
+        self._answer_bytes = 0
         if self._charged:
             self.factory.admission.charge(-self._charged)
             self._charged = 0
@@ -353,6 +358,11 @@ class BrokerConnection(TwistedProtocol):
                 return
             if len(self._slots) >= self.max_unanswered:
                 self._stop(_SLOTS)
+            if self._answer_bytes > self.factory.output_buffer_bytes:
+                # Small requests may have large answers: one chunk of them must not all be answered at once.
+                self._flush()
+                if self._answer_bytes > self.factory.output_buffer_bytes:
+                    self._stop(_ANSWERS)
             if self._stopped:
                 return
             event = reader.next()
@@ -391,6 +401,7 @@ class BrokerConnection(TwistedProtocol):
         self._stopped &= ~_WAITING
         last = Answer(self, 0)
         last.parts = tuple(farewell)
+        self._answer_bytes += _total(farewell)
         self._slots.append(last)
         self._input_closed = True
         self._take_filled()
@@ -398,7 +409,8 @@ class BrokerConnection(TwistedProtocol):
 
     # --- answers ---
 
-    def _filled(self, slot: Answer) -> None:
+    def _filled(self, slot: Answer, parts: Sequence[Part]) -> None:
+        self._answer_bytes += _total(parts)
         if not self._flushing and self._slots and self._slots[0] is slot:
             self._flushing = True
             self.factory.flush_soon(self)
@@ -418,6 +430,8 @@ class BrokerConnection(TwistedProtocol):
             return
         self._take_filled()
         self._flush()
+        if self._stopped & _ANSWERS and self._answer_bytes <= self.factory.output_buffer_bytes:
+            self._go(_ANSWERS)
         if self._stopped & _SLOTS and len(self._slots) * 2 < self.max_unanswered:
             self._go(_SLOTS)
         elif self._charged and not self._pumping:
@@ -431,6 +445,10 @@ class BrokerConnection(TwistedProtocol):
             return
         parts = self._ready
         self._ready = []
+        if self._slots:
+            self._answer_bytes -= _total(parts)
+        else:
+            self._answer_bytes = 0
         output.send(parts)
         if output.pending_bytes > self.factory.output_buffer_bytes:
             self._stop(_OUTPUT)
@@ -494,6 +512,14 @@ class BrokerConnection(TwistedProtocol):
             and tick - self.active_tick > idle_seconds
         ):
             self.close()
+
+
+def _total(parts: Sequence[Part]) -> int:
+    """Return the bytes that parts stand for."""
+    total = 0
+    for part in parts:
+        total += part.length if isinstance(part, FileRange) else len(part)
+    return total
 
 
 @implementer(IManagedFactory)

@@ -31,6 +31,9 @@ from megabroker.net.output import Part, part_length
 
 __all__ = ["DirectReactor", "DirectServer"]
 
+# A storm of reconnecting clients overflows Twisted's default, and each refused one waits a second to retry.
+_TWISTED_BACKLOG = 50
+_BACKLOG = 1024
 _SCRATCH_BYTES = 256 * 1024
 _JOIN_BYTES = 64 * 1024
 _MAX_IOVECS = 512
@@ -229,6 +232,8 @@ class DirectReactor:
         self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
         """IReactorTCP: listen, with the broker's transport under each connection."""
+        if backlog == _TWISTED_BACKLOG:
+            backlog = _BACKLOG
         listening = _DirectPort(port, factory, backlog, interface, self._reactor, scratch=self._scratch)
         listening.startListening()
         return listening
