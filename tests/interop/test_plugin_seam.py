@@ -123,7 +123,7 @@ def test_third_party_protocol(python: str) -> None:
         assert lines.read() == "hello"
         assert lines.ask("GET notes 19", "PUT notes more") == ["text number 19", "20"]
         assert broker.stop() == 0
-    assert "Traceback" not in broker.log
+        assert "Traceback" not in broker.log
 
 
 @pytest.fixture

@@ -21,6 +21,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, To
 from megabroker.client.mega import MessageClient
 
 __all__ = [
+    "MEGA_CONSUME",
+    "MEGA_CREATE",
+    "MEGA_PRODUCE",
     "Bystanders",
     "CursusWire",
     "cursus_request",
