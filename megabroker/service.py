@@ -278,13 +278,19 @@ class BrokerService(MultiService):
         self.placement.advertise(advertised)
 
     def _undo(self) -> None:
-        """Give back what a start that failed had taken; nothing was acknowledged yet."""
-        for port in self._ports:
-            maybeDeferred(port.stopListening).addErrback(_log_failure)
-        self._ports = []
-        for opened in (self._metadata, self._store):
-            if opened is not None:
-                maybeDeferred(opened.close).addErrback(_log_failure)
+        """Give back what a start that failed had taken; nothing was acknowledged yet.
+
+        The stores close in threads that report to the reactor, and a process whose start failed never runs
+        it: without turning it here the end of the process would wait for those threads for ever.
+        """
+        ports, self._ports = self._ports, []
+        waiting = [maybeDeferred(port.stopListening) for port in ports]
+        waiting += [maybeDeferred(kept.close) for kept in (self._metadata, self._store) if kept is not None]
+        done: list[Any] = []
+        ensureDeferred(_all(waiting)).addBoth(done.append)
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while not (done or self._reactor.running) and time.monotonic() < deadline:
+            self._reactor.iterate(0.05)
 
     # --- while running ---
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
 
@@ -24,6 +24,8 @@ from megabroker.plugin import discover
 from megabroker.service import BrokerService
 
 __all__ = ["Options", "makeService"]
+
+_log = Logger()
 
 
 class Options(usage.Options):
@@ -74,6 +76,7 @@ class _Daemon(BrokerService):
             super().startService()
         except (DataDirectoryLocked, BrokerError, CannotListenError) as error:
             if not self._twistd["nodaemon"]:
+                _log.critical("megabroker cannot start: {error}", error=str(error))
                 raise
             print(f"megabroker cannot start: {error}", file=sys.__stderr__)
             pidfile = self._twistd["pidfile"]
