@@ -148,16 +148,19 @@ class DiskHandler:
     # --- the disk thread ------------------------------------------------------------------------
 
     def _take(self, *, block: bool) -> list[Lane] | None:
-        """Return every lane that is waiting; None when told to stop."""
+        """Return the lanes that are waiting now; None when told to stop."""
         lanes: list[Lane] = []
-        try:
-            while (lane := self._lanes.get(block and not lanes)) is not None:
-                lanes.append(lane)
-        except Empty:
-            return lanes
-        if not lanes:
-            return None
-        self._lanes.put(None)
+        for _ in range(max(1, self._lanes.qsize())):
+            try:
+                lane = self._lanes.get(block and not lanes)
+            except Empty:
+                break
+            if lane is None:
+                if not lanes:
+                    return None
+                self._lanes.put(None)
+                break
+            lanes.append(lane)
         return lanes
 
     def _run(self) -> None:
@@ -201,20 +204,15 @@ class DiskHandler:
         self._wake()
 
     def _drain(self, lane: Lane) -> None:
-        """Write all that the lane holds."""
+        """Write what the lane holds now; what is added meanwhile waits, or a turn might never end."""
         lane.queued = False
         pop = lane.entries.popleft
         segment: Segment | None = None
         start = size = 0
         buffers: list[Buffer] = []
         ends: list[tuple[int, int]] = []
-        while not lane.dead:
-            try:
-                target, position, data, after = pop()
-            except IndexError:
-                if segment is not None and buffers:
-                    self._write(lane, segment, start, buffers, ends)
-                break
+        for _ in range(len(lane.entries)):
+            target, position, data, after = pop()
             full = len(buffers) >= _MAX_BUFFERS or size >= _MAX_WRITE_BYTES
             if segment is not None and buffers and (full or target is not segment):
                 if not self._write(lane, segment, start, buffers, ends):
@@ -228,6 +226,8 @@ class DiskHandler:
             buffers.append(data)
             size += len(data)
             ends.append((start + size, after))
+        if segment is not None and buffers and not lane.dead:
+            self._write(lane, segment, start, buffers, ends)
         if lane.dead:
             lane.entries.clear()
 

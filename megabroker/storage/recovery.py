@@ -243,7 +243,7 @@ class Loader:
         return loaded
 
     def _go_on_at(self, offset: int) -> None:
-        """Make ``offset`` the next one; where that leaves a hole, in a new segment, as holes only are there."""
+        """Make ``offset`` the next one, in a new segment if that leaves a hole: none has one inside."""
         loaded = self.loaded
         last = loaded.segments[-1]
         if offset > loaded.next_offset:

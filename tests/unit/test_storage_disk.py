@@ -242,6 +242,24 @@ class GroupingTests(StorageCase):
         self.assertEqual(self.files.calls["pwritev"], 3 + self.small_writes)
         self.assertEqual(self.log.durable_offset, 2500)
 
+    def test_a_turn_ends_though_appends_go_on(self) -> None:
+        self.start_over(LogSettings())
+        write = self.files.pwritev
+
+        def write_and_append(fd, buffers, position):
+            if self.log.next_offset < 50:
+                self.append(b"more")
+            return write(fd, buffers, position)
+
+        self.files.pwritev = write_and_append
+        self.append(b"first")
+        disk = self.store.disk
+        disk._turn(disk._take(block=False))
+        disk._deliver()
+        self.assertEqual(self.listener.progress, [(1, 1)])
+        disk.pump()
+        self.assertEqual(self.log.durable_offset, 50)
+
     small_writes = 1  # the leader epoch checkpoint
 
     def start_over(self, settings: LogSettings) -> None:
