@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.brokers import BrokerProcess
@@ -231,3 +231,31 @@ def test_one_slow_fetch_delays_nobody_else(kafka: str, new_topic: New) -> None:
             source.assign([TopicPartition(topic, 0, 0)])
             read(source, 100)
         assert time.monotonic() - began < 5
+
+
+def test_log_append_time_is_the_brokers(kafka: str, new_topic: New) -> None:
+    topic = new_topic(1, {"message.timestamp.type": "LogAppendTime"})
+    before_ms = int(time.time() * 1000)
+    produce(kafka, topic, [b"a", b"b"], **{"compression.type": "lz4"})
+    after_ms = int(time.time() * 1000)
+    with consumer(kafka, check_crcs=True) as source:
+        source.assign([TopicPartition(topic, 0, 0)])
+        for message in read(source, 2):
+            kind, stamp = message.timestamp()
+            assert kind == TIMESTAMP_LOG_APPEND_TIME
+            assert before_ms <= stamp <= after_ms
+        found = source.offsets_for_times([TopicPartition(topic, 0, before_ms)], timeout=5)
+        assert found[0].offset == 0
+
+
+def test_a_topic_of_many_partitions(kafka: str, new_topic: New) -> None:
+    count = 200
+    topic = new_topic(count)
+    producer = Producer({"bootstrap.servers": kafka, "linger.ms": 5})
+    for index in range(count):
+        producer.produce(topic, b"%d" % index, partition=index)
+    assert producer.flush(_SECONDS) == 0
+    with consumer(kafka) as source:
+        source.assign([TopicPartition(topic, index, 0) for index in range(count)])
+        got = read(source, count)
+    assert sorted((row.partition(), row.value()) for row in got) == [(n, b"%d" % n) for n in range(count)]

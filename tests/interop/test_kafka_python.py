@@ -242,3 +242,23 @@ def test_admin(kafka: str, unique: Unique) -> None:
             admin.delete_topics([topic])
     finally:
         admin.close()
+
+
+@pytest.mark.parametrize("version", [(0, 11), (1, 0), (2, 0), (2, 4), (3, 0)], ids=str)
+def test_requests_of_older_versions(
+    version: tuple[int, int], kafka: str, new_topic: New, unique: Unique
+) -> None:
+    topic, group = new_topic(2), unique("group")
+    here = TopicPartition(topic, 0)
+    values = [b"%d" % number for number in range(10)]
+    idempotent = {"enable_idempotence": version >= (1, 0)}
+    told = produce(kafka, topic, values, api_version=version, compression_type="gzip", **idempotent)
+    assert [row.offset for row in told] == list(range(10))
+    with consumer(kafka, topic, group_id=group, api_version=version) as source:
+        assert [row.value for row in read(source, 6)] == values[:6]
+        source.commit({here: OffsetAndMetadata(6, "note", -1)})
+        assert source.beginning_offsets([here]) == {here: 0}
+        assert source.end_offsets([here]) == {here: 10}
+        assert source.offsets_for_times({here: 4001})[here].offset == 4
+    with consumer(kafka, topic, group_id=group, api_version=version) as source:
+        assert [row.value for row in read(source, 4)] == values[6:]
