@@ -52,6 +52,7 @@ class StockOutput:
         self._parts: deque[Part] = deque()
         self._paused = False
         self._closing = False
+        self._closed = False
         self.pending_bytes = 0
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
@@ -63,7 +64,7 @@ class StockOutput:
         self._push()
 
     def close(self) -> None:
-        """Close the connection once everything queued is sent."""
+        """Close the connection once everything queued is sent; again has no effect."""
         self._closing = True
         self._push()
 
@@ -87,7 +88,8 @@ class StockOutput:
                 data = bytes(part)
             self.pending_bytes -= len(data)
             self._transport.write(data)
-        if self._closing and not parts:
+        if self._closing and not (parts or self._closed):
+            self._closed = True
             self._transport.unregisterProducer()  # type: ignore[attr-defined]
             self._transport.loseConnection()
 
