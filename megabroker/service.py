@@ -47,7 +47,7 @@ from megabroker.core.placement import SinglePlacement
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
-from megabroker.errors import BrokerError, ConfigError
+from megabroker.errors import BrokerError, ConfigError, ErrorCode, StateError
 from megabroker.interfaces import (
     ILogStore,
     IManagedFactory,
@@ -179,7 +179,9 @@ class BrokerService(MultiService):
                 reactor.callFromThread,
                 config.durability,
                 cluster_id=None if config.node.cluster_id == "auto" else config.node.cluster_id,
+                new_cluster_id=_new_cluster_id,
                 node_id=config.node.id,
+                call_soon=partial(reactor.callLater, 0),
             )
             self._metadata = SqliteMetadataStore(config.data_dir / _METADATA_FILE, config.durability, reactor)
             self._journal = FileWindowStore(config.data_dir / _DEDUP_DIRECTORY, config.dedup.window_ms)
@@ -223,7 +225,7 @@ class BrokerService(MultiService):
         self.topics.on_deleted(self.groups.topic_deleted)
         self._producer_ids = ProducerIds(metadata, config.producers.id_block_size)
         self.broker = Broker(
-            cluster_id=getattr(self._store, "cluster_id", None) or _new_cluster_id(),
+            cluster_id=self._cluster_id(),
             topics=self.topics,
             groups=self.groups,
             dedup=self.dedup,
@@ -240,6 +242,11 @@ class BrokerService(MultiService):
         )
         self.topics.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.dedup.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def _cluster_id(self) -> str:
+        """Return what the data directory says, or for a broker in memory something new."""
+        known: str | None = getattr(self._store, "cluster_id", None)
+        return known or _new_cluster_id()
 
     def _load(self) -> None:
         self._producer_ids.load()
@@ -266,7 +273,7 @@ class BrokerService(MultiService):
                 continue
             for wanted in settings.listeners:
                 placeholder = Listener(name, wanted.name, HostPort(wanted.advertised_host or "", 0))
-                factory = self._plugins[name].factory(self.broker, settings, placeholder)
+                factory = self._make_factory(name, settings, placeholder)
                 managed = IManagedFactory.providedBy(factory)
                 reactor = self._direct if managed else self._reactor
                 endpoint = serverFromString(reactor, wanted.endpoint)  # type: ignore[no-untyped-call]
@@ -276,6 +283,16 @@ class BrokerService(MultiService):
                     self._factories.append(factory)
                 advertised.append(Listener(name, wanted.name, _advertised(wanted, port)))
         self.placement.advertise(advertised)
+
+    def _make_factory(self, name: str, settings: Any, listener: Listener) -> Any:
+        try:
+            return self._plugins[name].factory(self.broker, settings, listener)
+        except Exception as error:
+            _log.failure("plugin {name} cannot make a factory", name=name)
+            raise StateError(
+                ErrorCode.INTERNAL,
+                f"the plugin of protocol {name} is broken: {type(error).__name__}: {error}",
+            ) from error
 
     def _undo(self) -> None:
         """Give back what a start that failed had taken; nothing was acknowledged yet.

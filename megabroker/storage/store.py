@@ -70,6 +70,9 @@ class LocalLogStore:
     Args:
         clock: the reactor, for the time.
         call_from_thread: ``reactor.callFromThread``.
+        cluster_id: the cluster this must belong to; None takes what is found.
+        new_cluster_id: makes the identity of a directory that has none.
+        call_soon: calls back at the end of the reactor turn; with it, little is written in place.
         threaded: without, nothing is written until ``disk.pump()``; for tests.
     """
 
@@ -83,18 +86,23 @@ class LocalLogStore:
         files: Files | None = None,
         cluster_id: str | None = None,
         node_id: int | None = None,
+        new_cluster_id: Callable[[], str] | None = None,
         max_open_files: int = 2048,
+        call_soon: Callable[[Callable[[], None]], object] | None = None,
         threaded: bool = True,
     ) -> None:
         self.data_dir = os.path.abspath(data_dir)
         self.durability = durability
         self.cluster_id = cluster_id
         self.node_id = node_id
+        self._new_cluster_id = new_cluster_id
         self.was_clean = False
         self._clock = clock
         self._files = files or Files()
         self._open_files = OpenFiles(self._files, max_open_files)
-        self.disk = DiskHandler(self._open_files, durability, call_from_thread, threaded=threaded)
+        self.disk = DiskHandler(
+            self._open_files, durability, call_from_thread, call_soon=call_soon, threaded=threaded
+        )
         self._lock = DirectoryLock(self.data_dir)
         self._logs: dict[TopicPartition, LocalLog] = {}
         self._leaving: set[TopicPartition] = set()
@@ -147,24 +155,24 @@ class LocalLogStore:
     def _check_meta(self) -> None:
         """Refuse a directory of another cluster or node; complete what is missing."""
         text = (self._files.read_bytes(self._path(_META)) or b"").decode(errors="replace")
-        found = dict(
+        there = dict(
             line.strip().split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#"
         )
-        before = dict(found)
+        found = {"version": "1", **there}
         wanted = {"cluster.id": self.cluster_id, "node.id": self.node_id}
         for key, value in wanted.items():
             if value is None:
                 continue
-            there = found.setdefault(key, str(value))
-            if there != str(value):
+            if found.setdefault(key, str(value)) != str(value):
                 raise StorageError(
                     ErrorCode.STORAGE,
-                    f"{self.data_dir} belongs to {key} {there}, not to {value}",
+                    f"{self.data_dir} belongs to {key} {found[key]}, not to {value}",
                     retriable=False,
                 )
-        self.cluster_id = found.get("cluster.id", self.cluster_id)
-        found = {"version": "1", **found}
-        if found != before:
+        if "cluster.id" not in found and self._new_cluster_id is not None:
+            found["cluster.id"] = self._new_cluster_id()
+        self.cluster_id = found.get("cluster.id")
+        if found != there:
             data = "".join(f"{key}={value}\n" for key, value in found.items()).encode()
             self._files.write_whole(self._path(_META), data, sync=True)
 
