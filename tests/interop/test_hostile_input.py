@@ -353,7 +353,8 @@ def test_random_frames(scene: Scene, protocol: str) -> None:
     count = 400
     open_at_once: list[socket.socket] = []
     for _ in range(count):
-        connection = scene.connect(protocol, 0.05)
+        connection = scene.connect(protocol)
+        connection.settimeout(0.05)
         open_at_once.append(connection)
         with contextlib.suppress(ConnectionError, TimeoutError):
             connection.sendall(make(rng) + make(rng))
@@ -436,7 +437,8 @@ def test_peers_that_never_read(scene: Scene, protocol: str) -> None:
     before_kib = scene.resident_kib
     opened = []
     for _ in range(10):
-        connection = scene.connect(protocol, 0.2)
+        connection = scene.connect(protocol)
+        connection.settimeout(0.2)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         opened.append(connection)
         with contextlib.suppress(TimeoutError):

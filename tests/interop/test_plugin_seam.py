@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import yaml
@@ -150,6 +151,7 @@ def broken(tmp_path: pathlib.Path) -> pathlib.Path:
         ),
         "mega": make("second_mega"),
         "elsewhere": make("elsewhere", settings="no_such_module.Settings"),
+        "hollow": make("hollow", factory="megabroker.protocols.mega.protocol.NoSuchFactory"),
         "good": make("good"),
     }
     for name, text in modules.items():
@@ -158,7 +160,10 @@ def broken(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def make(
-    name: str, version: int = 1, settings: str = "megabroker.protocols.mega.settings.MegaSettings"
+    name: str,
+    version: int = 1,
+    settings: str = "megabroker.protocols.mega.settings.MegaSettings",
+    factory: str = "megabroker.protocols.mega.protocol.MegaFactory",
 ) -> str:
     return f"""
         from megabroker.plugin import ProtocolPlugin
@@ -166,7 +171,7 @@ def make(
             name={name!r},
             default_endpoint="tcp:0:interface=127.0.0.1",
             settings={settings!r},
-            factory="megabroker.protocols.mega.protocol.MegaFactory",
+            factory={factory!r},
             version={version},
         )
         again = plugin
@@ -193,12 +198,13 @@ def test_broken_plugins_are_reported_and_skipped(broken: pathlib.Path) -> None:
         assert broker.stop() == 0
 
 
-def test_a_plugin_that_is_asked_for_and_broken_is_a_fault(broken: pathlib.Path) -> None:
-    broker = BrokerProcess({"protocols": {"elsewhere": {}, "raises": {}}})
+def run_refused(broken: pathlib.Path, protocols: dict[str, Any], *arguments: str) -> str:
+    """Run a broker that has to refuse; return what it says."""
+    broker = BrokerProcess({"protocols": protocols})
     config = broker.directory / "broker.yaml"
     config.write_text(yaml.safe_dump(broker.config))
     done = subprocess.run(
-        [*BrokerProcess.command(config), "--check"],
+        [*BrokerProcess.command(config), *arguments],
         capture_output=True,
         text=True,
         timeout=30,
@@ -206,6 +212,14 @@ def test_a_plugin_that_is_asked_for_and_broken_is_a_fault(broken: pathlib.Path) 
         cwd=broker.directory,
     )
     assert done.returncode == 1
-    assert "protocols.elsewhere: " in done.stderr
-    assert "no_such_module" in done.stderr
-    assert "protocols.raises: a mapping of 0: expected a protocol that is installed" in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_plugin_that_is_asked_for_and_broken_is_a_fault(broken: pathlib.Path) -> None:
+    said = run_refused(broken, {"elsewhere": {}, "raises": {}}, "--check")
+    assert "protocols.elsewhere: " in said
+    assert "no_such_module" in said
+    assert "protocols.raises: a mapping of 0: expected a protocol that is installed" in said
+    said = run_refused(broken, {"hollow": {}})
+    assert "cannot start: the plugin of protocol hollow is broken: AttributeError: " in said
+    assert "NoSuchFactory" in said
