@@ -152,7 +152,7 @@ def test_configuration_table_has_the_defaults(tmp_path: pathlib.Path) -> None:
     plugins = {name: plugin for name, plugin in discover().items() if name in DEFAULT_PORTS}
     rows = [row for row in table_rows(section(README, "Configuration"), 3) if row[0].startswith("`")]
     assert len(rows) > 20
-    everything = {"protocols": {name: {} for name in plugins}}
+    everything: dict[str, dict[str, dict[str, str]]] = {"protocols": {name: {} for name in plugins}}
     file = tmp_path / "default.yaml"
     file.write_text(yaml.safe_dump(everything))
     default = load(file, plugins)
