@@ -7,7 +7,11 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.brokers import BrokerProcess
+
+pytestmark = pytest.mark.interop
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "examples" / "three_wires.py"
 TOPICS = ("from-mega", "from-cursus", "from-kafka")

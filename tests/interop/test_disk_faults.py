@@ -21,6 +21,8 @@ from megabroker.client.mega import MessageClient
 from tests.brokers import BrokerProcess
 from tests.interop.wires import CursusWire, kafka_read, until
 
+pytestmark = pytest.mark.interop
+
 PAYLOAD_BYTES = 20_000
 TOPICS = ("by-mega", "by-cursus", "by-kafka")
 

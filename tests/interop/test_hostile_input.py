@@ -35,6 +35,8 @@ from tests.interop.wires import (
     until,
 )
 
+pytestmark = pytest.mark.interop
+
 PARTIAL_SECONDS = 2
 MIB = 1 << 20
 KIB_PER_MIB = 1024

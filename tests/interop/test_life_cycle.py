@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import yaml
 from confluent_kafka import Producer
 
@@ -32,6 +33,8 @@ from tests.interop.wires import (
     resident_kib,
     until,
 )
+
+pytestmark = pytest.mark.interop
 
 STOP_SECONDS = 8  # with load and with peers that owe or are owed something; measured below one second
 START_SECONDS = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -18,6 +19,8 @@ import yaml
 
 from tests.brokers import BrokerProcess
 from tests.interop.wires import kafka_read, until
+
+pytestmark = pytest.mark.interop
 
 EXAMPLE = pathlib.Path(__file__).parent.parent / "plugin_example"
 PROTOCOLS = ("cursus", "kafka", "mega")
@@ -68,14 +71,15 @@ def python(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> str:
     source = tmp_path / "source"
     shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
     made = environment(tmp_path / "environment")
-    offline = ["--no-deps", "--no-build-isolation", "--no-index"]
+    # With setuptools at hand nothing is fetched; without, pip fetches that alone.
+    offline = ["--no-build-isolation", "--no-index"] if importlib.util.find_spec("setuptools") else []
     if request.param == "wheel":
-        pip("wheel", *offline, "--wheel-dir", str(tmp_path), str(source))
+        pip("wheel", "--no-deps", *offline, "--wheel-dir", str(tmp_path), str(source))
         (wheel,) = tmp_path.glob("*.whl")
-        pip("--python", made, "install", *offline, str(wheel))
+        pip("--python", made, "install", "--no-deps", *offline, str(wheel))
         shutil.rmtree(source)
     else:
-        pip("--python", made, "install", *offline, "--editable", str(source))
+        pip("--python", made, "install", "--no-deps", *offline, "--editable", str(source))
     return made
 
 
