@@ -451,7 +451,7 @@ class IProtocolPlugin(Interface):
     """Describes a wire protocol, lazily: nothing is imported until a configuration names it.
 
     Installed as a module ``megabroker/plugins/<x>_plugin.py`` of any distribution, found by
-    ``twisted.plugin.getPlugins``. ``megabroker.plugin.ProtocolPlugin`` provides it ready made.
+    ``megabroker.plugin.discover``. ``megabroker.plugin.ProtocolPlugin`` provides it ready made.
     """
 
     name: str = Attribute("The key under ``protocols:`` in the configuration.")
