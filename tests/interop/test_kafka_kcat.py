@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Callable
 
 import pytest
 
 from tests.interop.kafka_clients import Kcat
+from tests.interop.test_kafka_confluent import consumer
 
 pytestmark = pytest.mark.interop
 
@@ -83,3 +86,30 @@ def test_idempotent_producer(client: Kcat, new_topic: New) -> None:
     lines = b"".join(b"%d\n" % number for number in range(1000))
     client.run("-P", "-t", topic, "-X", "enable.idempotence=true", "-X", "batch.num.messages=10", text=lines)
     assert client.run("-C", "-t", topic, "-e", "-q", "-X", "fetch.wait.max.ms=50") == lines
+
+
+def test_a_killed_member_is_removed_when_its_session_ends(
+    client: Kcat, new_topic: New, unique: Unique
+) -> None:
+    topic, group = new_topic(4), unique("group")
+    options = ["-X", "session.timeout.ms=600", "-X", "heartbeat.interval.ms=100"]
+    command = [client.path, "-b", client.bootstrap, "-G", group, "-q", *options, topic]
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as member,
+        consumer(client.bootstrap, group, partition_assignment_strategy="range,roundrobin") as survivor,
+    ):
+        try:
+            survivor.subscribe([topic])
+
+            def seconds_until(partitions: int) -> float:
+                began = time.monotonic()
+                while len(survivor.assignment()) != partitions:
+                    assert time.monotonic() < began + 15
+                    survivor.poll(0.02)
+                return time.monotonic() - began
+
+            seconds_until(2)
+            member.kill()
+            assert 0.3 < seconds_until(4) < 5
+        finally:
+            member.kill()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -41,12 +43,14 @@ def own_broker(request: pytest.FixtureRequest) -> Iterator[BrokerProcess]:
 class Writer(threading.Thread):
     """Produces numbered records until told to stop; knows which of them were acknowledged and where.
 
-    Record ``n`` has key ``n % 8`` and goes to partition ``n % 2``.
+    Record ``n`` has key ``n % 8`` and goes to partition ``n % 2``; its value is ``n`` and, if ``filling`` has
+    any lengths, a bar and as many random bytes as one of them says.
     """
 
-    def __init__(self, kafka: str, topic: str, **options: Any) -> None:
+    def __init__(self, kafka: str, topic: str, filling: Sequence[int] = (), **options: Any) -> None:
         super().__init__(daemon=True)
         self.topic = topic
+        self.filling = filling
         self.producer = Producer({"bootstrap.servers": kafka, "linger.ms": 1, **_FAST_RETRY, **options})
         self.acknowledged: dict[int, tuple[int, int]] = {}
         self.failed: list[Any] = []
@@ -54,12 +58,16 @@ class Writer(threading.Thread):
         self.stopping = False
 
     def run(self) -> None:
+        random = Random(1)
         while not self.stopping:
             number = self.sent
+            value = b"%d" % number
+            if self.filling:
+                value += b"|" + random.randbytes(random.choice(self.filling))
             try:
                 self.producer.produce(
                     self.topic,
-                    b"%d" % number,
+                    value,
                     key=b"%d" % (number % 8),
                     partition=number % _PARTITIONS,
                     on_delivery=self._report(number),
@@ -109,7 +117,7 @@ def stored(broker: BrokerProcess, topic: str) -> dict[int, list[int]]:
         source.assign([TopicPartition(topic, place.partition, 0) for place in places])
         for message in read(source, count):
             assert message.offset() == len(found[message.partition()])
-            found[message.partition()].append(int(message.value()))
+            found[message.partition()].append(int(message.value().partition(b"|")[0]))
     return found
 
 
@@ -232,6 +240,30 @@ def test_kill_loses_nothing_acknowledged_to_a_plain_producer(own_broker: BrokerP
     for partition in range(_PARTITIONS):
         first_seen = list(dict.fromkeys(found[partition]))
         assert first_seen == list(range(partition, writer.sent, _PARTITIONS))
+
+
+@pytest.mark.parametrize("durability", ["os", "fsync"])
+def test_kill_amid_large_batches_and_many_segments(durability: str) -> None:
+    segment_bytes = 200_000
+    topics = {"segment_bytes": segment_bytes, "max_message_bytes": segment_bytes}
+    with BrokerProcess({"durability": durability, "topics": topics}) as broker:
+        topic = create_topic(broker.kafka, "topic", _PARTITIONS)
+        options = {"enable.idempotence": True, "batch.size": 120_000, "queue.buffering.max.kbytes": 8000}
+        writer = Writer(broker.kafka, topic, (10, 1000, 60_000), **options)
+        writer.start()
+        for _ in range(3):
+            writer.wait_for(100)
+            broker.kill()
+            broker.start()
+        writer.wait_for(50)
+        writer.finish()
+        assert writer.failed == []
+        assert len(list(Path(broker.config["data_dir"]).rglob("*.log"))) > 2 * _PARTITIONS
+        found = stored(broker, topic)
+        for partition in range(_PARTITIONS):
+            assert found[partition] == list(range(partition, writer.sent, _PARTITIONS))
+        check_acknowledged(writer, found)
+        check_log(broker.log)
 
 
 def test_kill_keeps_committed_offsets_and_topics(own_broker: BrokerProcess) -> None:
