@@ -344,9 +344,6 @@ class PartitionService:
         """Take back everything from ``from_offset`` on and say so to those who waited for it."""
         if self._closed:
             return
-        _log.error(
-            "write-failed", partition=str(self.topic_partition), from_offset=from_offset, error=error.message
-        )
         self.producers.rollback(from_offset)
         self.high_watermark = min(self.high_watermark, from_offset)
         for done in self._take_waiters(from_offset):

@@ -100,6 +100,7 @@ class LocalLog:
         self.modified = bool(loaded.unsynced)
         self.refusal: StorageError | None = None
         self._broken = False
+        self._failures = 0  # writes that failed since the last that did not
         self._disk = disk
         self._seconds = seconds
         self._start_changed = start_changed
@@ -233,6 +234,13 @@ class LocalLog:
         """A group of batches is in the file."""
         if lane is not self._lane:
             return
+        if self._failures:
+            _log.info(
+                "log-writes-again: {log} after {count} failures",
+                log=self.topic_partition,
+                count=self._failures,
+            )
+            self._failures = 0
         self.modified = True
         segment.written = position
         self.written_offset = offset
@@ -270,13 +278,17 @@ class LocalLog:
         if fatal:
             self._broken = True
             self.refusal = error
-        _log.error(
-            "log-write-failed: {log} from offset {offset}: {error}{fatal}",
-            log=self.topic_partition,
-            offset=from_offset,
-            error=error.message,
-            fatal="; out of order until restart" if fatal else "",
-        )
+        self._failures += 1
+        # A full disk refuses every write: the first is told, then the second, fourth, eighth ...
+        if fatal or self._failures & (self._failures - 1) == 0:
+            _log.error(
+                "log-write-failed: {log} from offset {offset}, {count} in a row: {error}{fatal}",
+                log=self.topic_partition,
+                offset=from_offset,
+                count=self._failures,
+                error=error.message,
+                fatal="; out of order until restart" if fatal else "",
+            )
         self._tell_failed(from_offset, error)
 
     def on_sync_failed(self, error: StorageError, touched: dict[LocalLog, None]) -> None:
