@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import pathlib
 import subprocess
 import time
@@ -450,7 +451,7 @@ class KafkaJs(Client):
             text=True,
             timeout=2 * _READ_SECONDS,
             check=False,
-            env={"NODE_PATH": str(self.modules / "node_modules"), "PATH": "/usr/local/bin:/usr/bin:/bin"},
+            env={**os.environ, "NODE_PATH": str(self.modules / "node_modules")},
         )
         assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
         return json.loads(done.stdout)
