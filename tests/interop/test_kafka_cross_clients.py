@@ -122,6 +122,14 @@ def test_batches_are_kept_in_the_codec_they_came_in(
         assert kinds <= {codec, "none"}
 
 
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("client", [KafkaPython, AioKafka])
+def test_every_codec_is_tested(client: type[Client], codec: str) -> None:
+    if codec not in client.write_codecs:
+        pytest.skip(f"{client.name} lacks its package for {codec}: {client.__doc__}")
+    assert codec in client.read_codecs
+
+
 def stored_batches(broker: BrokerProcess, topic: str) -> list[Any]:
     """Return the headers of all batches in the files of a topic."""
     headers = []
