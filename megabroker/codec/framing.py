@@ -60,8 +60,13 @@ class FrameReader:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of memory held between chunks."""
-        return len(self._prefix) + (len(self._frame) if self._frame is not None else 0)
+        """Bytes of a chunk kept because nobody has asked for them yet."""
+        return 0 if self._data is None else self._end - self._pos
+
+    @property
+    def announced_bytes(self) -> int:
+        """Length of the frame that has begun to come and is not complete, or 0."""
+        return 0 if self._frame is None else self._length
 
     def feed(self, data: Buffer) -> None:
         """Take the next chunk; it must stay unchanged until ``release``."""

@@ -1,8 +1,17 @@
 """How much the broker takes in at once: connections, and bytes of requests not yet answered.
 
-Owns two counts shared by all listeners of a process. ``Admission.charge`` never refuses; it says whether
-the budget is overdrawn, and a connection that hears so stops reading until ``when_room`` calls it back.
-The overdraft is therefore at most one received chunk per connection.
+Owns the counts shared by all listeners of a process (``Admission``) and each connection's part in them
+(``Share``). The byte budget is ``limits.in_flight_bytes``, and it is spent in two ways:
+
+- A frame longer than 64 KiB that has begun to come *reserves* its whole length before more of it is read.
+  What does not fit waits, in order of asking; if nothing is reserved and the budget not overdrawn, the first
+  always fits. So whoever was let begin can always finish, and the budget cannot be used up by frames none of
+  which can be completed.
+- What has been read and not answered is *charged*, there being no choice. A connection that is itself
+  charged more than 64 KiB stops reading while the budget is overdrawn; it goes on when it is not. What is
+  charged is given back by the broker's own work, whatever any peer does.
+
+Invariant: a connection with little in flight is never held up by the budget, however much others have.
 """
 
 from __future__ import annotations
@@ -10,7 +19,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 
-__all__ = ["Admission"]
+__all__ = ["FREE_BYTES", "Admission", "Share"]
+
+FREE_BYTES = 64 * 1024
+"""What a connection may have in flight without regard to the budget."""
 
 
 class Admission:
@@ -27,10 +39,12 @@ class Admission:
         self.max_connections_per_address = max_connections_per_address
         self.in_flight_bytes = in_flight_bytes
         self.charged_bytes = 0
+        self.reserved_bytes = 0
         self.connections = 0
         self.refused_connections = 0
         self._by_address: Counter[str] = Counter()
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._asking: deque[Share] = deque()
+        self._waiting: deque[Share] = deque()
 
     def admit(self, address: str) -> str | None:
         """Count a new connection in; return why not when it is one too many."""
@@ -52,20 +66,107 @@ class Admission:
             del self._by_address[address]
 
     @property
-    def has_room(self) -> bool:
-        """Whether the byte budget has something left."""
-        return self.charged_bytes < self.in_flight_bytes
+    def is_overdrawn(self) -> bool:
+        """Whether more is in flight than the budget allows."""
+        return self.charged_bytes + self.reserved_bytes > self.in_flight_bytes
 
-    def charge(self, difference: int) -> bool:
-        """Add to (or, negative, take from) the bytes in flight; return whether there still is room."""
-        self.charged_bytes += difference
-        if difference < 0 and self._waiting and self.has_room:
-            waiting = self._waiting
-            self._waiting = deque()
-            for callback in waiting:
-                callback()
-        return self.charged_bytes < self.in_flight_bytes
+    def _fits(self, size_bytes: int) -> bool:
+        if not self.reserved_bytes and not self.is_overdrawn:
+            return True
+        return self.charged_bytes + self.reserved_bytes + size_bytes <= self.in_flight_bytes
 
-    def when_room(self, callback: Callable[[], None]) -> None:
-        """Call back once when the byte budget has something left again."""
-        self._waiting.append(callback)
+    def _given_back(self) -> None:
+        """Let those go on who now may."""
+        while self._asking and self._fits(self._asking[0].wanted_bytes):
+            self._asking.popleft().granted()
+        if self._waiting and not self.is_overdrawn:
+            waiting, self._waiting = self._waiting, deque()
+            for share in waiting:
+                share.resumed()
+
+
+class Share:
+    """One connection's part in the byte budget.
+
+    Args:
+        go_on: called once after ``settle`` returned False, when reading may go on; never from within a
+            call of this connection's own.
+
+    Attributes:
+        wanted_bytes: what it waits to reserve, or 0.
+    """
+
+    __slots__ = ("_admission", "_charged", "_go_on", "_reserved", "_waits", "wanted_bytes")
+
+    def __init__(self, admission: Admission, go_on: Callable[[], None]) -> None:
+        self._admission = admission
+        self._go_on = go_on
+        self._charged = 0
+        self._reserved = 0
+        self._waits = False
+        self.wanted_bytes = 0
+
+    def settle(self, held_bytes: int, announced_bytes: int) -> bool:
+        """Bring the books up to date.
+
+        Args:
+            held_bytes: of what was read and is not answered.
+            announced_bytes: length of the unfinished frame, or 0.
+
+        Returns:
+            Whether reading may go on.
+        """
+        admission = self._admission
+        wanted = announced_bytes if announced_bytes > FREE_BYTES else 0
+        less = held_bytes < self._charged or wanted < self._reserved
+        admission.charged_bytes += held_bytes - self._charged
+        self._charged = held_bytes
+        if wanted != (self._reserved or self.wanted_bytes):
+            self._reserve(wanted)
+        if less:
+            admission._given_back()
+        if self.wanted_bytes:
+            return False
+        if held_bytes > FREE_BYTES and admission.is_overdrawn:
+            if not self._waits:
+                self._waits = True
+                admission._waiting.append(self)
+            return False
+        return True
+
+    def _reserve(self, wanted: int) -> None:
+        admission = self._admission
+        self._withdraw()
+        admission.reserved_bytes -= self._reserved
+        self._reserved = 0
+        if not wanted:
+            return
+        if not admission._asking and admission._fits(wanted):
+            admission.reserved_bytes += wanted
+            self._reserved = wanted
+        else:
+            self.wanted_bytes = wanted
+            admission._asking.append(self)
+
+    def _withdraw(self) -> None:
+        if self.wanted_bytes:
+            self._admission._asking.remove(self)
+            self.wanted_bytes = 0
+
+    def granted(self) -> None:
+        """For ``Admission``: what was asked for fits."""
+        self._reserved, self.wanted_bytes = self.wanted_bytes, 0
+        self._admission.reserved_bytes += self._reserved
+        self._go_on()
+
+    def resumed(self) -> None:
+        """For ``Admission``: the budget is not overdrawn any more."""
+        self._waits = False
+        self._go_on()
+
+    def give_back(self) -> None:
+        """The connection is gone."""
+        self.settle(0, 0)
+        if self._waits:
+            self._waits = False
+            self._admission._waiting.remove(self)

@@ -4,9 +4,8 @@ Data flows one way through ``BrokerConnection``:
 
     bytes -> reader (sans-IO) -> ``handle(event)`` -> Answer slots, in order -> output
 
-*Reader.* The subclass supplies an object with ``feed``, ``next``, ``release``, ``target``, ``filled``,
-``owned``, ``mid_frame`` and ``held_bytes`` (``megabroker.codec.framing.FrameReader`` is one). Its
-``next`` may raise ProtocolError: the stream is then of no more use.
+*Reader.* The subclass supplies a ``Reader`` (``megabroker.codec.framing.FrameReader`` is one). Its ``next``
+may raise ProtocolError: the stream is then of no more use.
 
 *Order.* Requests may be answered at once (``answer``) or later (``reserve`` gives a slot to ``fill``).
 Answers leave in the order of the requests, and all answers of one turn leave in one send.
@@ -19,7 +18,8 @@ the reader, while any of these holds; it goes on when none does:
 - OUTPUT: more than ``output_buffer_bytes`` wait to be sent; the peer reads too slowly.
 - SLOTS: ``max_unanswered`` requests wait for their answers.
 - ANSWERS: more than ``output_buffer_bytes`` of answers wait for an earlier request to be answered.
-- BUDGET: all connections together hold more request bytes than ``limits.in_flight_bytes``.
+- BUDGET: all connections together hold more request bytes than ``limits.in_flight_bytes``
+  (``megabroker.net.admission`` says who has to wait then).
 
 *Deadlines.* No timer per connection: the factory sweeps once a second. A frame that stays incomplete, or
 a connection silent and owed nothing, is closed. *End.* Every abnormal end is logged once, with its cause.
@@ -45,7 +45,7 @@ from zope.interface import implementer
 from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker, IManagedFactory
 from megabroker.model import Buffer, FileRange, Listener
-from megabroker.net.admission import Admission
+from megabroker.net.admission import Admission, Share
 from megabroker.net.output import Part, StockOutput
 from megabroker.net.transport import DirectServer
 
@@ -74,7 +74,11 @@ class Reader(Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of memory held between chunks."""
+        """Bytes received and not yet asked for by ``next``."""
+
+    @property
+    def announced_bytes(self) -> int:
+        """Length of an unfinished frame, or 0."""
 
     @property
     def mid_frame(self) -> bool:
@@ -160,7 +164,8 @@ class BrokerConnection(TwistedProtocol):
         self._pumping = False
         self._flushing = False
         self._parked: Any = None
-        self._charged = 0
+        self._parked_bytes = 0
+        self._share = Share(factory.admission, self._budget_has_room)
         self._unanswered_bytes = 0
         self._answer_bytes = 0  # of answers made and not yet handed to the output
         self._partial_tick: int | None = None
@@ -242,6 +247,7 @@ class BrokerConnection(TwistedProtocol):
         """Take no more requests; close once those taken are answered and sent."""
         self._input_closed = True
         self._parked = None
+        self._parked_bytes = 0
         self._stop(_FINISHING)
         self._stopped &= ~_WAITING
         self._close_when_done()
@@ -273,11 +279,8 @@ class BrokerConnection(TwistedProtocol):
         self._slots.clear()
         self._ready.clear()
         self._parked = None
-        self._unanswered_bytes = 0
         self._answer_bytes = 0
-        if self._charged:
-            self.factory.admission.charge(-self._charged)
-            self._charged = 0
+        self._share.give_back()
         self.factory.connection_gone(self)
         if self._why is not None:
             _log.warn(
@@ -347,6 +350,7 @@ class BrokerConnection(TwistedProtocol):
         event = self._parked
         if event is not None:
             self._parked = None
+            self._parked_bytes = 0
             self.owned = True
         else:
             event = reader.next()
@@ -369,23 +373,21 @@ class BrokerConnection(TwistedProtocol):
             self.owned = reader.owned
 
     def _park(self, event: Any, full: Room) -> None:
-        if isinstance(event, memoryview) and not self.owned:
-            event = memoryview(bytearray(event))
+        if isinstance(event, memoryview):
+            if not self.owned:
+                event = memoryview(bytearray(event))
+            self._parked_bytes = len(event)
         self._parked = event
         self._stop(_PARKED)
         full.when_room(self._unpark)
 
     def _settle(self) -> None:
-        """After a turn: charge memory, note an incomplete frame, send."""
-        held = self.reader.held_bytes + self._unanswered_bytes
-        if held != self._charged:
-            difference = held - self._charged
-            self._charged = held
-            admission = self.factory.admission
-            if not admission.charge(difference) and difference > 0 and not self._stopped & _BUDGET:
-                self._stop(_BUDGET)
-                admission.when_room(self._budget_has_room)
-        if self.reader.mid_frame:
+        """After a turn: account for memory, note an incomplete frame, send."""
+        reader = self.reader
+        held = reader.held_bytes + self._parked_bytes + self._unanswered_bytes
+        if not self._share.settle(held, reader.announced_bytes):
+            self._stop(_BUDGET)
+        if reader.mid_frame:
             if self._partial_tick is None:
                 self._partial_tick = self.factory.tick
         else:
@@ -430,12 +432,11 @@ class BrokerConnection(TwistedProtocol):
             return
         self._take_filled()
         self._flush()
+        self._settle()
         if self._stopped & _ANSWERS and self._answer_bytes <= self.factory.output_buffer_bytes:
             self._go(_ANSWERS)
         if self._stopped & _SLOTS and len(self._slots) * 2 < self.max_unanswered:
             self._go(_SLOTS)
-        elif self._charged and not self._pumping:
-            self._settle()
         if self._input_closed:
             self._close_when_done()
 
@@ -474,12 +475,13 @@ class BrokerConnection(TwistedProtocol):
 
     def _go(self, reason: int) -> None:
         self._stopped &= ~reason
-        if self._stopped or self.closed:
+        if self.closed:
             return
-        self._pump()
+        if not self._stopped:
+            self._pump()
         if self._input_closed:
             self._close_when_done()
-        elif not self._stopped and self.transport is not None and not self.closed:
+        elif not (self._stopped or self.closed) and self.transport is not None:
             self.transport.resumeProducing()  # type: ignore[attr-defined]
 
     def _unpark(self) -> None:
@@ -489,7 +491,11 @@ class BrokerConnection(TwistedProtocol):
             self._go(_PARKED)
 
     def _budget_has_room(self) -> None:
-        self.broker.reactor.callLater(0, self._go, _BUDGET)
+        self.broker.reactor.callLater(0, self._go_within_budget)
+
+    def _go_within_budget(self) -> None:
+        if self._stopped & _BUDGET and not self.closed:
+            self._go(_BUDGET)
 
     def output_drained(self) -> None:
         """The output is empty again."""
@@ -502,6 +508,8 @@ class BrokerConnection(TwistedProtocol):
 
     def sweep(self, tick: int, partial_seconds: int, idle_seconds: int) -> None:
         """Close the connection if one of its deadlines has passed; called about once a second."""
+        if self._stopped & _WAITING and self._partial_tick is not None:
+            self._partial_tick = tick  # it is we who do not read
         if self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
             self.abort(f"a frame stayed incomplete for {partial_seconds} s")
         elif self._input_closed and tick - self.active_tick > partial_seconds:
@@ -602,7 +610,7 @@ class BrokerFactory(Factory):
         connections = self._to_flush
         self._to_flush = []
         for connection in connections:
-            connection.flush()
+            connection._guarded(connection.flush)
 
     def _sweep(self) -> None:
         self.tick += 1

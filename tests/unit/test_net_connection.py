@@ -152,14 +152,70 @@ class StockTransportTests(SynchronousTestCase):
         self.assertEqual(self.connection.transport.producerState, "producing")
 
     def test_the_byte_budget_stops_reading_until_answers_give_it_back(self) -> None:
-        self.factory.admission.in_flight_bytes = 10
-        self.connection.dataReceived(frame(b"slow-and-long-request"))
+        self.factory.admission.in_flight_bytes = 70_000
+        other = self.connect()
+        self.connection.dataReceived(frame(b"slow" * 20_000))
         self.assertEqual(self.connection.transport.producerState, "paused")
-        slot, body = self.connection.slow[0]
-        slot.fill([body])
-        self.assertEqual(self.sent(), b"slow-and-long-request")
+        other.dataReceived(frame(b"a request of a few bytes is none of the budget's business"))
+        self.assertEqual(other.transport.producerState, "producing")
+        slot, _ = self.connection.slow[0]
+        slot.fill([b"done"])
+        self.assertEqual(self.sent(), b"done")
         self.clock.advance(0)
         self.assertEqual(self.connection.transport.producerState, "producing")
+
+    def test_stopped_for_two_reasons_it_goes_on_when_both_have_passed(self) -> None:
+        self.factory.admission.in_flight_bytes = 70_000
+        self.connection.dataReceived(b"".join(frame(b"slow" * 5_000) for _ in range(4)) + frame(b"last"))
+        self.assertEqual(len(self.connection.slow), 4)
+        for slot, _ in self.connection.slow:
+            slot.fill([b"."])
+        self.assertEqual(self.sent() + self.sent(), b"....last.")
+        self.assertEqual(self.connection.transport.producerState, "producing")
+
+    def test_frames_that_do_not_fit_together_are_received_one_after_the_other(self) -> None:
+        self.factory.admission.in_flight_bytes = 250_000
+        body = b"x" * 200_000
+        peers = [self.connection, self.connect(), self.connect()]
+        for peer in peers:
+            peer.dataReceived(frame(body)[:70_000])
+        states = [peer.transport.producerState for peer in peers]
+        self.assertEqual(states, ["producing", "paused", "paused"])
+        for tick in range(10):
+            self.clock.advance(1)
+            peers[0].dataReceived(frame(body)[70_000 + tick : 70_001 + tick])
+            peers[0]._partial_tick = self.factory.tick
+        self.assertFalse(peers[1].transport.disconnected)
+        peers[0].dataReceived(frame(body)[70_010:])
+        self.clock.advance(0)
+        self.assertEqual(peers[0].transport.value(), body + b".")
+        self.assertEqual(peers[1].transport.producerState, "producing")
+        self.assertEqual(peers[2].transport.producerState, "paused")
+        peers[1].connectionLost()
+        self.clock.advance(0)
+        self.assertEqual(peers[2].transport.producerState, "producing")
+        peers[2].dataReceived(frame(body)[70_000:])
+        self.assertEqual(peers[2].transport.value(), body + b".")
+        admission = self.factory.admission
+        self.assertEqual((admission.charged_bytes, admission.reserved_bytes), (0, 0))
+
+    def test_a_parked_request_counts(self) -> None:
+        self.connection.dataReceived(frame(b"gate" * 20_000) + frame(b"y" * 1000))
+        self.assertEqual(self.factory.admission.charged_bytes, 80_000 + 1004)
+        self.connection.gate.release()
+        self.assertEqual(self.factory.admission.charged_bytes, 0)
+
+    def test_finishing_does_not_wait_for_what_is_sent_already(self) -> None:
+        self.factory.output_buffer_bytes = 1000
+        self.connection.dataReceived(frame(b"slow"))
+        self.connection.finish()
+        self.connection._output.pauseProducing()
+        self.connection.slow[0][0].fill([b"z" * 5000])
+        self.clock.advance(0)
+        self.assertFalse(self.connection.transport.disconnecting)
+        self.connection._output.resumeProducing()
+        self.assertTrue(self.connection.transport.disconnecting)
+        self.assertEqual(self.connection.transport.value(), b"z" * 5000)
 
     def test_a_peer_that_does_not_read_is_not_served(self) -> None:
         self.factory.output_buffer_bytes = 1000

@@ -9,6 +9,9 @@ Produce and Fetch are handled by functions of their own with no Deferred and no 
 (``apis.k00_produce``, ``apis.k01_fetch``); everything else goes through the dispatch table. A frame that
 is not the protocol, an unknown API or a version that is not served closes the connection, as Apache Kafka
 does; only ApiVersions and the oldest Produce versions have an answer to that.
+
+Requests are carried out one after the other, as Apache Kafka does; only Produce and Fetch, whose answers
+keep their order but may be long in coming, do not hold up those behind them.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import Listener
 from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, Room
+from megabroker.protocols.gate import Gate
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions
 from megabroker.protocols.kafka.consumer_metadata import subscribed_topics
@@ -61,6 +65,7 @@ class KafkaConnection(BrokerConnection):
         super().__init__(factory)
         self.fetches: set[k01_fetch.FetchAnswer] = set()
         self.template: ProduceTemplate | None = None
+        self._gate = Gate()
 
     def make_reader(self) -> FrameReader:
         """A frame is a size and that many bytes, eight of header at least."""
@@ -68,6 +73,8 @@ class KafkaConnection(BrokerConnection):
 
     def handle(self, event: memoryview) -> Room | None:
         """Take one request frame."""
+        if self._gate.closed:
+            return self._gate
         if self.template is not None:
             full = self.template.take(self, event)
             if full is not NO_MATCH:
@@ -107,6 +114,7 @@ class KafkaConnection(BrokerConnection):
         self, response: Awaitable[Message], context: Context, correlation_id: int, size_bytes: int
     ) -> None:
         slot = self.reserve(size_bytes)
+        self._gate.close()
         waiting: Deferred[Message]
         if isinstance(response, Deferred):
             waiting = response
@@ -119,6 +127,7 @@ class KafkaConnection(BrokerConnection):
     def _answer_ready(self, response: Message, slot: Answer, context: Context, correlation_id: int) -> None:
         if not self.closed:
             slot.fill(encode_answer(response, context.key, context.version, correlation_id))
+            self._gate.open()
 
     def _answer_failed(self, failure: Failure, context: Context) -> None:
         _log.failure(

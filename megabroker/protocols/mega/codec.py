@@ -184,8 +184,13 @@ class RequestParser:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes kept for a request that is not complete."""
-        return len(self._held) + (0 if self._payload is None else len(self._payload))
+        """Bytes kept of a request's head that is not complete."""
+        return len(self._held)
+
+    @property
+    def announced_bytes(self) -> int:
+        """Length of the payload that has begun to come and is kept, or 0."""
+        return 0 if self._payload is None else len(self._payload) + self._missing
 
     @property
     def mid_request(self) -> bool:

@@ -107,6 +107,11 @@ class _Reader:
         return self.parser.held_bytes + self._queued_bytes
 
     @property
+    def announced_bytes(self) -> int:
+        """Length of the payload that is being received, or 0."""
+        return self.parser.announced_bytes
+
+    @property
     def mid_frame(self) -> bool:
         """Whether the rest of a request is awaited."""
         return self.parser.mid_request
