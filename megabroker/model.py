@@ -20,6 +20,7 @@ __all__ = [
     "NO_LEADER_EPOCH",
     "NO_PRODUCER",
     "NO_TIMESTAMP",
+    "AbortedTransaction",
     "Acks",
     "BatchHeader",
     "Buffer",
@@ -40,6 +41,8 @@ __all__ = [
     "LogSettings",
     "Node",
     "OpenFile",
+    "ProducerDescription",
+    "ProducerIdentity",
     "ProducerSnapshot",
     "ReadResult",
     "Record",
@@ -49,6 +52,8 @@ __all__ = [
     "TimestampedOffset",
     "Topic",
     "TopicPartition",
+    "TransactionDescription",
+    "TransactionMarker",
 ]
 
 NO_TIMESTAMP = -1
@@ -203,6 +208,60 @@ class TimestampedOffset(NamedTuple):
     offset: int
     timestamp_ms: int
     leader_epoch: int = NO_LEADER_EPOCH
+
+
+class AbortedTransaction(NamedTuple):
+    """A transaction whose records in one partition are not to be read by read_committed consumers.
+
+    Attributes:
+        last_offset: of its marker.
+        last_stable_offset: the partition's, once the marker was written.
+    """
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+    last_stable_offset: int
+
+
+class TransactionMarker(NamedTuple):
+    """The end of a producer's transaction in one partition: what a control batch says."""
+
+    producer_id: int
+    producer_epoch: int
+    commit: bool
+    coordinator_epoch: int
+
+
+class ProducerDescription(NamedTuple):
+    """An idempotent producer as one partition knows it; -1 where there is nothing to say."""
+
+    producer_id: int
+    producer_epoch: int
+    last_sequence: int
+    last_timestamp_ms: int
+    coordinator_epoch: int
+    transaction_first_offset: int
+
+
+class ProducerIdentity(NamedTuple):
+    """What an idempotent or transactional producer writes under."""
+
+    producer_id: int
+    producer_epoch: int
+
+
+@attrs.frozen
+class TransactionDescription:
+    """A transactional id as an administrator sees it; ``state`` is Kafka's word."""
+
+    transactional_id: str
+    state: str
+    timeout_ms: int
+    producer_id: int
+    producer_epoch: int
+    start_time_ms: int = -1
+    partitions: Sequence[TopicPartition] = ()
 
 
 class ProducerSnapshot(NamedTuple):
