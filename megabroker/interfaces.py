@@ -22,6 +22,9 @@ from megabroker.model import (
     BatchHeader,
     Change,
     CommittedOffset,
+    ConsumerGroupDescription,
+    ConsumerHeartbeat,
+    ConsumerHeartbeatAnswer,
     GroupDescription,
     GroupSummary,
     JoinedGroup,
@@ -348,7 +351,7 @@ class ITopicService(Interface):
 
 
 class IGroupService(Interface):
-    """Classic consumer groups and their committed offsets, for the groups this node coordinates."""
+    """Consumer groups of both protocols and their committed offsets, for those this node coordinates."""
 
     subscribed_topics: Callable[[str, bytes], Set[str] | None] | None = Attribute(
         "Reads the topics out of a member's subscription (protocol type, metadata); a wire sets it."
@@ -390,8 +393,18 @@ class IGroupService(Interface):
     def check_member(group_id: str, member_id: str, member_epoch: int) -> None:
         """Raise BrokerError unless this member may read the group's offsets (OffsetFetch v9+)."""
 
+    def consumer_heartbeat(request: ConsumerHeartbeat) -> Deferred[ConsumerHeartbeatAnswer]:
+        """Join, stay in or leave a group of the consumer protocol (KIP-848); fires when that is stored.
+
+        Fails with BrokerError: FENCED_MEMBER_EPOCH, UNKNOWN_MEMBER, UNRELEASED_INSTANCE, FENCED_INSTANCE,
+        UNSUPPORTED_ASSIGNOR, INVALID_PATTERN, GROUP_FULL and GROUP_NOT_FOUND among them.
+        """
+
     def describe(group_id: str) -> GroupDescription:
-        """Describe one group."""
+        """Describe one classic group."""
+
+    def describe_consumers(group_id: str) -> ConsumerGroupDescription:
+        """Describe one group of the consumer protocol. Raises BrokerError (GROUP_NOT_FOUND)."""
 
     def all() -> Sequence[GroupSummary]:
         """List every group."""
