@@ -15,7 +15,7 @@ calls back into the service; every Deferred given out fires exactly once, at the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 from uuid import uuid4
 
@@ -31,6 +31,7 @@ from megabroker.core.groups.errors import refusal, stopped
 from megabroker.core.groups.offsets import OFFSETS_TABLE, CommittedOffsets, OrderedWrites
 from megabroker.core.groups.retention import SubscribedTopics, expired_offsets, subscribed_topics
 from megabroker.core.groups.settings import GroupSettings
+from megabroker.core.groups.transactional import IUnstableOffsets, TransactionalOffsets
 from megabroker.core.timers import TimerHandle, TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.interfaces import IGroupService, IMetadataStore
@@ -74,7 +75,7 @@ class _Group:
         self.dead = False
 
 
-@implementer(IGroupService)
+@implementer(IGroupService, IUnstableOffsets)
 class GroupService:
     """All classic groups this broker coordinates.
 
@@ -84,6 +85,9 @@ class GroupService:
         subscribed_topics: reads a member's subscription; without it the offsets of a group that has
             members cannot be deleted. May be assigned later.
         new_member_id: makes a fresh id of a client's or instance's name.
+
+    Attributes:
+        transactional: the part that the transaction coordinator works with.
     """
 
     def __init__(
@@ -104,6 +108,9 @@ class GroupService:
         self._timers = TimerWheel(clock)
         self._writes = OrderedWrites(metadata)
         self._offsets = CommittedOffsets(self._writes)
+        self.transactional = TransactionalOffsets(
+            self._writes, self._offsets, self._check_transactional, self._outcomes, self._committed
+        )
         self._groups: dict[str, _Group] = {}
         self._actions: deque[tuple[_Group, Action]] = deque()
         self._acting = False
@@ -229,6 +236,16 @@ class GroupService:
             self._check_commit(group_id, generation, member_id, instance_id)
         except BrokerError as error:
             return fail(error)
+        outcomes, accepted = self._outcomes(offsets)
+        if not accepted:
+            return succeed(outcomes)
+        stored = self._offsets.commit(group_id, accepted, lambda: self._committed(group_id))
+        return stored.addCallback(lambda _: outcomes)
+
+    def _outcomes(
+        self, offsets: Mapping[TopicPartition, CommittedOffset]
+    ) -> tuple[dict[TopicPartition, ErrorCode | None], dict[TopicPartition, CommittedOffset]]:
+        """Judge offsets one by one; return what is wrong with each, and those to be stored."""
         now_ms = self._timers.now_ms()
         outcomes: dict[TopicPartition, ErrorCode | None] = {}
         accepted: dict[TopicPartition, CommittedOffset] = {}
@@ -238,12 +255,24 @@ class GroupService:
                 if offset.commit_time_ms == NO_TIMESTAMP:
                     offset = offset._replace(commit_time_ms=now_ms)
                 accepted[partition] = offset
-        if not accepted:
-            return succeed(outcomes)
-        stored = self._offsets.commit(group_id, accepted, lambda: self._committed(group_id))
-        return stored.addCallback(lambda _: outcomes)
+        return outcomes, accepted
 
-    def _check_commit(self, group_id: str, generation: int, member_id: str, instance_id: str | None) -> None:
+    def _check_transactional(
+        self, group_id: str, generation: int, member_id: str, instance_id: str | None
+    ) -> None:
+        if not group_id:
+            raise refusal(ErrorCode.INVALID_GROUP)
+        self._check_commit(group_id, generation, member_id, instance_id, transactional=True)
+
+    def _check_commit(
+        self,
+        group_id: str,
+        generation: int,
+        member_id: str,
+        instance_id: str | None,
+        *,
+        transactional: bool = False,
+    ) -> None:
         """An empty group id is allowed here, as Kafka does for clients that commit without a group."""
         self._check_running()
         group = self._groups.get(group_id)
@@ -252,7 +281,7 @@ class GroupService:
                 raise refusal(ErrorCode.ILLEGAL_GENERATION)
             return
         try:
-            group.automaton.check_commit(generation, member_id, instance_id)
+            group.automaton.check_commit(generation, member_id, instance_id, transactional=transactional)
         finally:
             self._carry_out(group)
 
@@ -273,6 +302,10 @@ class GroupService:
         """See ``IGroupService.committed``."""
         self._check_running()
         return self._offsets.get(group_id, partitions)
+
+    def unstable(self, group_id: str) -> Set[TopicPartition]:
+        """See ``IUnstableOffsets``."""
+        return self._offsets.held(group_id)
 
     def delete_offsets(
         self, group_id: str, partitions: Sequence[TopicPartition]
