@@ -26,6 +26,7 @@ from megabroker.model import (
     ReadResult,
     Topic,
     TopicPartition,
+    TransactionMarker,
 )
 from megabroker.storage.memory import MemoryLogStore
 from megabroker.storage.store import LocalLogStore
@@ -62,13 +63,33 @@ class Producers:
             delta = header.last_offset_delta
             batch = (first, first + delta, base_offset, base_offset + delta, header.max_timestamp)
             batches = (*(old.batches if old else ()), batch)[-5:]
+            transaction = old.transaction_first_offset if old else -1
+            if transaction < 0 and header.is_transactional:
+                transaction = base_offset
             self.state[header.producer_id] = ProducerSnapshot(
-                header.producer_id, header.producer_epoch, batches
+                header.producer_id,
+                header.producer_epoch,
+                batches,
+                transaction,
+                old.coordinator_epoch if old else -1,
             )
 
-    def replay(self, header: BatchHeader) -> None:
+    def replay(self, header: BatchHeader, marker: TransactionMarker | None = None) -> None:
         self.replayed.append(header.base_offset)
-        self.accept(header, header.base_offset)
+        if marker is not None:
+            self.end(marker)
+        else:
+            self.accept(header, header.base_offset)
+
+    def end(self, marker: TransactionMarker) -> None:
+        old = self.state.get(marker.producer_id)
+        self.state[marker.producer_id] = ProducerSnapshot(
+            marker.producer_id,
+            marker.producer_epoch,
+            old.batches if old else (),
+            -1,
+            marker.coordinator_epoch,
+        )
 
     def restore(self, snapshot: Sequence[ProducerSnapshot]) -> None:
         self.restored = tuple(snapshot)

@@ -8,6 +8,9 @@ likewise an encoded one with four numbers put in.
 
     i16 key, i16 version | i32 correlation id | head | length | batch | three empty tag sections (flexible)
 
+The transactional id is among the bytes kept, so the coordinator can be asked about a batch of a transaction
+without decoding either.
+
 Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that is
 refused, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its tests.
 """
@@ -21,7 +24,7 @@ from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
 from megabroker.codec.primitives import read_uvarint, uvarint_size
 from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IPartition
-from megabroker.model import Acks
+from megabroker.model import Acks, ProducerIdentity, TopicPartition
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
@@ -38,6 +41,7 @@ NO_MATCH: Final[Any] = object()
 _KEY = 0
 _FIRST_FLEXIBLE = 9
 _FIRST_WITH_START_OFFSET = 5
+_FIRST_IMPLICIT = 12
 _HEAD_POS = 8
 _I32 = struct.Struct(">i")
 _read_i32 = _I32.unpack_from
@@ -79,6 +83,7 @@ class ProduceTemplate:
         "_api",
         "_flexible",
         "_head",
+        "_implicit",
         "_index",
         "_middle",
         "_pack",
@@ -87,6 +92,8 @@ class ProduceTemplate:
         "_size",
         "_suffix",
         "_topic",
+        "_topic_partition",
+        "_transactional_id",
         "_version",
         "_with_start",
     )
@@ -102,6 +109,9 @@ class ProduceTemplate:
         self._flexible = version >= _FIRST_FLEXIBLE
         self._partition = partition
         self._acks = acks
+        self._transactional_id = request.transactional_id
+        self._topic_partition = TopicPartition(partition.topic.name, partition.index)
+        self._implicit = version >= _FIRST_IMPLICIT
         if self._flexible:
             self._pos = len(event) - len(_TAGS) - size - uvarint_size(size + 1)
         else:
@@ -164,10 +174,22 @@ class ProduceTemplate:
         except BatchError:
             return NO_MATCH  # type: ignore[no-any-return]
         partition = self._partition
-        if header.attributes & _TRANSACTIONAL:
-            return NO_MATCH  # type: ignore[no-any-return]
         if not partition.has_room(header.record_count, len(batch)):
             return partition
+        if header.attributes & _TRANSACTIONAL:
+            if not self._transactional_id:
+                return NO_MATCH  # type: ignore[no-any-return]
+            try:
+                waiting = connection.broker.transactions.admit(
+                    self._transactional_id,
+                    ProducerIdentity(header.producer_id, header.producer_epoch),
+                    self._topic_partition,
+                    implicit=self._implicit,
+                )
+            except BrokerError:
+                return NO_MATCH  # type: ignore[no-any-return]
+            if waiting is not None:
+                return waiting  # type: ignore[no-any-return]
         answer = _TemplateAnswer(connection, len(event), self, _read_i32(event, 4)[0])
         data = batch if connection.owned else bytearray(batch)
         try:

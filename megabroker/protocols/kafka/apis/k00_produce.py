@@ -4,11 +4,14 @@
 appended as the client sent it. With ``acks`` 0 nothing is answered, and an error closes the connection,
 which is how such a client learns of it. With 1 the answer waits for the file, with -1 for the disk. A
 partition whose queue is full parks the whole request: nothing of it is stored until every one of its
-partitions has room.
+partitions has room. Batches of a transaction are stored only if the coordinator of the request's
+transactional id says that the transaction takes them (KIP-890); that, too, may park the request.
 
 **Version notes.** 0 to 2 carry the message sets that record batches replaced; they are advertised, since
 librdkafka decides on compression by the lowest version, and answered with UNSUPPORTED_VERSION. 5 adds the
-log start offset, 8 the error message, 13 names topics by id.
+log start offset, 8 the error message. From 11 on a client knows TRANSACTION_ABORTABLE; older ones are told
+INVALID_TXN_STATE. With 12 the partition becomes part of the transaction by being written to. 13 names topics
+by id.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ from uuid import UUID
 
 from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
 from megabroker.codec.primitives import Buffer
-from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
+from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
 from megabroker.interfaces import IBroker, IPartition
-from megabroker.model import Acks
+from megabroker.model import Acks, ProducerIdentity, TopicPartition
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
@@ -32,12 +35,19 @@ from megabroker.protocols.kafka.schema import produce
 if TYPE_CHECKING:
     from megabroker.protocols.kafka.protocol import KafkaConnection
 
-__all__ = ["ProduceAnswer", "receive", "refuse_old"]
+__all__ = ["ProduceAnswer", "admit", "receive", "refuse_old"]
 
 _KEY = 0
 _ACKS = {0: Acks.NONE, 1: Acks.WRITTEN, -1: Acks.DURABLE}
 _COUNT = struct.Struct(">i")
 _COUNT_POS = HEADER_BYTES - _COUNT.size
+_ATTRIBUTES = struct.Struct(">h")
+_ATTRIBUTES_POS = 21
+_IDENTITY = struct.Struct(">qh")
+_IDENTITY_POS = 43
+_TRANSACTIONAL = 16
+_FIRST_ABORTABLE = 11
+_FIRST_IMPLICIT = 12
 
 _Topic = produce.Response.Topic
 _Partition = produce.Response.Topic.Partition
@@ -83,12 +93,13 @@ def receive(
         ProtocolError: something was refused and the client wants no answer.
     """
     broker = connection.broker
-    full = _full_partition(broker, request, version)
+    refused: dict[int, BrokerError] = {}
+    full = _not_yet(broker, request, version, refused)
     if full is not None:
         return full
     acks = _ACKS.get(request.acks)
     if acks is Acks.NONE:
-        _store_unanswered(connection, request, version)
+        _store_unanswered(connection, request, version, refused)
         return None
     answer = ProduceAnswer(connection, version, correlation_id, len(event))
     connection.add_slot(answer)
@@ -107,6 +118,8 @@ def receive(
             answer.pending += 1
             try:
                 partition = _find(broker, topic, data.index, version)
+                if id(data) in refused:
+                    raise refused[id(data)]
                 row.base_offset = _append(
                     connection, partition, data.records, acks, partial(answer.stored, row)
                 )
@@ -169,8 +182,15 @@ def _find(broker: IBroker, topic: produce.Request.Topic, index: int, version: in
     return broker.topics.partition(name, index)
 
 
-def _full_partition(broker: IBroker, request: produce.Request, version: int) -> IPartition | None:
-    """Return a partition without room for its part of the request; faults are found later."""
+def _not_yet(
+    broker: IBroker, request: produce.Request, version: int, refused: dict[int, BrokerError]
+) -> Room | None:
+    """Return what the request has to wait for: a partition without room, or its transaction.
+
+    Other faults are found later; why a transaction does not take a batch is put into ``refused``, by the
+    ``id`` of the partition's part of the request.
+    """
+    waiting: Room | None = None
     for topic in request.topic_data:
         for data in topic.partition_data:
             records = data.records
@@ -183,7 +203,57 @@ def _full_partition(broker: IBroker, request: produce.Request, version: int) -> 
             (count,) = _COUNT.unpack_from(records, _COUNT_POS)
             if not partition.has_room(count, len(records)):
                 return partition
-    return None
+            (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_POS)
+            if attributes & _TRANSACTIONAL and waiting is None:
+                try:
+                    waiting = admit(
+                        broker,
+                        request.transactional_id,
+                        ProducerIdentity(*_IDENTITY.unpack_from(records, _IDENTITY_POS)),
+                        TopicPartition(partition.topic.name, partition.index),
+                        version,
+                    )
+                except BrokerError as error:
+                    refused[id(data)] = error
+    return waiting
+
+
+def admit(
+    broker: IBroker,
+    transactional_id: str | None,
+    identity: ProducerIdentity,
+    partition: TopicPartition,
+    version: int,
+) -> Room | None:
+    """Ask the coordinator whether a transactional batch may be stored; return what to wait for, if anything.
+
+    Raises:
+        BrokerError: it may not; the code is one that producers know from Produce.
+    """
+    if not transactional_id:
+        raise StateError(ErrorCode.INVALID_TXN_STATE, "a transactional batch without a transactional id")
+    try:
+        return broker.transactions.admit(
+            transactional_id, identity, partition, implicit=version >= _FIRST_IMPLICIT
+        )
+    except BrokerError as error:
+        code = _as_produce_error(error.code, version)
+        raise StateError(code, error.message, retriable=error.retriable) from None
+
+
+def _as_produce_error(code: ErrorCode, version: int) -> ErrorCode:
+    """Return what a producer is told; as Kafka, whose clients end in a fatal state after the wrong one.
+
+    Kafka says NOT_ENOUGH_REPLICAS where a retry helps, for the sake of old clients, which retry it without
+    asking for metadata anew; they treat a time-out in the same way.
+    """
+    if code is ErrorCode.PRODUCER_FENCED:
+        return ErrorCode.INVALID_PRODUCER_EPOCH
+    if code in (ErrorCode.CONCURRENT_TRANSACTIONS, ErrorCode.COORDINATOR_LOADING, ErrorCode.NOT_COORDINATOR):
+        return ErrorCode.TIMED_OUT
+    if code in (ErrorCode.INVALID_TXN_STATE, ErrorCode.TRANSACTION_ABORTABLE):
+        return ErrorCode.TRANSACTION_ABORTABLE if version >= _FIRST_ABORTABLE else ErrorCode.INVALID_TXN_STATE
+    return code
 
 
 def _append(
@@ -200,18 +270,20 @@ def _append(
         header = validate_produce(records)
     except BatchError as error:
         raise RequestError(error.code, str(error)) from None
-    if header.is_transactional:
-        raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
     if connection.owned and isinstance(records, memoryview):
         return partition.append(header, records, acks, done)
     return partition.append(header, bytearray(records), acks, done)
 
 
-def _store_unanswered(connection: KafkaConnection, request: produce.Request, version: int) -> None:
+def _store_unanswered(
+    connection: KafkaConnection, request: produce.Request, version: int, refused: dict[int, BrokerError]
+) -> None:
     for topic in request.topic_data:
         for data in topic.partition_data:
             try:
                 partition = _find(connection.broker, topic, data.index, version)
+                if id(data) in refused:
+                    raise refused[id(data)]
                 _append(connection, partition, data.records, Acks.NONE, None)
             except BrokerError as error:
                 raise ProtocolError(
