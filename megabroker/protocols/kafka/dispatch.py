@@ -98,11 +98,19 @@ _ROWS: Final = """
 20  0  6  k20_delete_topics
 22  0  5  k22_init_producer_id
 23  2  4  k23_offset_for_leader_epoch
+24  0  5  k24_add_partitions_to_txn
+25  0  4  k25_add_offsets_to_txn
+26  0  5  k26_end_txn
+27  1  2  k27_write_txn_markers
+28  0  5  k28_txn_offset_commit
 32  0  4  k32_describe_configs
 37  0  3  k37_create_partitions
 42  0  2  k42_delete_groups
 47  0  0  k47_offset_delete
 60  0  2  k60_describe_cluster
+61  0  0  k61_describe_producers
+65  0  0  k65_describe_transactions
+66  0  1  k66_list_transactions
 75  0  0  k75_describe_topic_partitions
 """
 
