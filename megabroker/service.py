@@ -220,7 +220,9 @@ class BrokerService(MultiService):
             reactor,
             _now_ms,
         )
-        self.groups = GroupService(reactor, metadata, _group_settings(config), self._partition_exists)
+        self.groups = GroupService(
+            reactor, metadata, _group_settings(config), self._partition_exists, topics=self.topics.all
+        )
         self.topics.on_deleted(self.groups.topic_deleted)
         self._producer_ids = ProducerIds(metadata, config.producers.id_block_size)
         self.transactions = TransactionService(
@@ -419,6 +421,8 @@ def _group_settings(config: Config) -> GroupSettings:
         min_session_timeout_ms=groups.min_session_timeout_ms,
         max_session_timeout_ms=groups.max_session_timeout_ms,
         group_max_size=groups.max_members,
+        consumer_heartbeat_interval_ms=groups.consumer_heartbeat_interval_ms,
+        consumer_session_timeout_ms=groups.consumer_session_timeout_ms,
         offset_metadata_max_chars=groups.offset_metadata_max_bytes,
         offsets_retention_ms=groups.offsets_retention_ms,
     )

@@ -71,6 +71,7 @@ class ApiCase(SynchronousTestCase):
             GroupSettings(),
             self.partition_exists,
             subscribed_topics=subscribed_topics,
+            topics=self.topics.all,
         )
         self.groups.load()
         producer_ids = ProducerIds(self.metadata)

@@ -111,6 +111,8 @@ _ROWS: Final = """
 61  0  0  k61_describe_producers
 65  0  0  k65_describe_transactions
 66  0  1  k66_list_transactions
+68  0  1  k68_consumer_group_heartbeat
+69  0  1  k69_consumer_group_describe
 75  0  0  k75_describe_topic_partitions
 """
 
