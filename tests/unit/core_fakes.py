@@ -106,6 +106,8 @@ class FakeLog:
     def read(self, offset: int, max_bytes: int, end_offset: int) -> ReadResult:
         if not self.start_offset <= offset <= self.written_offset:
             raise RequestError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if offset >= min(end_offset, self.written_offset):
+            return ReadResult(b"", 0)
         found = [one for one, _ in self.batches if offset <= one.last_offset and one.base_offset < end_offset]
         return ReadResult(repr([one.base_offset for one in found]).encode(), len(found))
 
