@@ -91,17 +91,20 @@ class TransactionalProduceTests(ProduceCase):
             (ErrorCode.NOT_COORDINATOR, 9, 7),
         )
         for code, version, wire in cases:
-            for quick in (False, True):
-                with self.subTest(code=code, version=version, quick=quick):
-                    connection = self.connect()
-                    if quick:
-                        self.coordinator.error = None
-                        self.send(self.end(), version, connection)
-                        self.assertIsNotNone(connection.template)
-                    end = self.end()
-                    self.coordinator.error = StateError(code, "no")
-                    self.assertEqual(self.row(self.send(end, version, connection), version).error_code, wire)
-                    self.assertEqual(self.end(), end)
+            with self.subTest(code=code, version=version):
+                connection = self.connect()
+                self.coordinator.error = StateError(code, "no")
+                end = self.end()
+                general = self.send(end, version, connection)
+                self.assertEqual(self.row(general, version).error_code, wire)
+                self.coordinator.error = None
+                self.send(end, version, connection)
+                self.assertIsNotNone(connection.template)
+                self.coordinator.error = StateError(code, "no")
+                self.coordinator.asked.clear()
+                quick = self.send(end + 1, version, connection)
+                self.assertEqual(quick[8:], general[8:])
+                self.assertEqual((self.end(), len(self.coordinator.asked)), (end + 1, 1))
 
     def end(self) -> int:
         return self.service.topics.partition("t", 0).log.next_offset

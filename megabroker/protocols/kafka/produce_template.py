@@ -11,8 +11,9 @@ likewise an encoded one with four numbers put in.
 The transactional id is among the bytes kept, so the coordinator can be asked about a batch of a transaction
 without decoding either.
 
-Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that is
-refused, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its tests.
+Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that a
+partition refuses, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its
+tests.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
 from megabroker.protocols.kafka.schema import produce
+from megabroker.protocols.kafka.transactional import admit
 
 if TYPE_CHECKING:
     from megabroker.protocols.kafka.protocol import KafkaConnection
@@ -41,13 +43,13 @@ NO_MATCH: Final[Any] = object()
 _KEY = 0
 _FIRST_FLEXIBLE = 9
 _FIRST_WITH_START_OFFSET = 5
-_FIRST_IMPLICIT = 12
 _HEAD_POS = 8
 _I32 = struct.Struct(">i")
 _read_i32 = _I32.unpack_from
 _TAGS = b"\0\0\0"
 _TRANSACTIONAL = 16
 _SENTINEL = 0x0123456789ABCDEF
+_new = tuple.__new__
 
 
 class _TemplateAnswer(Answer):
@@ -83,7 +85,6 @@ class ProduceTemplate:
         "_api",
         "_flexible",
         "_head",
-        "_implicit",
         "_index",
         "_middle",
         "_pack",
@@ -111,7 +112,6 @@ class ProduceTemplate:
         self._acks = acks
         self._transactional_id = request.transactional_id
         self._topic_partition = TopicPartition(partition.topic.name, partition.index)
-        self._implicit = version >= _FIRST_IMPLICIT
         if self._flexible:
             self._pos = len(event) - len(_TAGS) - size - uvarint_size(size + 1)
         else:
@@ -177,19 +177,21 @@ class ProduceTemplate:
         if not partition.has_room(header.record_count, len(batch)):
             return partition
         if header.attributes & _TRANSACTIONAL:
-            if not self._transactional_id:
-                return NO_MATCH  # type: ignore[no-any-return]
             try:
-                waiting = connection.broker.transactions.admit(
+                waiting = admit(
+                    connection.broker,
                     self._transactional_id,
-                    ProducerIdentity(header.producer_id, header.producer_epoch),
+                    _new(ProducerIdentity, (header.producer_id, header.producer_epoch)),
                     self._topic_partition,
-                    implicit=self._implicit,
+                    self._version,
                 )
-            except BrokerError:
-                return NO_MATCH  # type: ignore[no-any-return]
+            except BrokerError as error:
+                refused = Answer(connection, len(event))
+                connection.add_slot(refused)
+                refused.fill(self.refusal(_read_i32(event, 4)[0], error))
+                return None
             if waiting is not None:
-                return waiting  # type: ignore[no-any-return]
+                return waiting
         answer = _TemplateAnswer(connection, len(event), self, _read_i32(event, 4)[0])
         data = batch if connection.owned else bytearray(batch)
         try:

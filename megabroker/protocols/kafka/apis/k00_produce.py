@@ -23,7 +23,7 @@ from uuid import UUID
 
 from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
 from megabroker.codec.primitives import Buffer
-from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
+from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import Acks, ProducerIdentity, TopicPartition
 from megabroker.net.connection import Answer, Room
@@ -31,11 +31,12 @@ from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.produce_template import ProduceTemplate
 from megabroker.protocols.kafka.schema import produce
+from megabroker.protocols.kafka.transactional import admit
 
 if TYPE_CHECKING:
     from megabroker.protocols.kafka.protocol import KafkaConnection
 
-__all__ = ["ProduceAnswer", "admit", "receive", "refuse_old"]
+__all__ = ["ProduceAnswer", "receive", "refuse_old"]
 
 _KEY = 0
 _ACKS = {0: Acks.NONE, 1: Acks.WRITTEN, -1: Acks.DURABLE}
@@ -46,8 +47,6 @@ _ATTRIBUTES_POS = 21
 _IDENTITY = struct.Struct(">qh")
 _IDENTITY_POS = 43
 _TRANSACTIONAL = 16
-_FIRST_ABORTABLE = 11
-_FIRST_IMPLICIT = 12
 
 _Topic = produce.Response.Topic
 _Partition = produce.Response.Topic.Partition
@@ -216,44 +215,6 @@ def _not_yet(
                 except BrokerError as error:
                     refused[id(data)] = error
     return waiting
-
-
-def admit(
-    broker: IBroker,
-    transactional_id: str | None,
-    identity: ProducerIdentity,
-    partition: TopicPartition,
-    version: int,
-) -> Room | None:
-    """Ask the coordinator whether a transactional batch may be stored; return what to wait for, if anything.
-
-    Raises:
-        BrokerError: it may not; the code is one that producers know from Produce.
-    """
-    if not transactional_id:
-        raise StateError(ErrorCode.INVALID_TXN_STATE, "a transactional batch without a transactional id")
-    try:
-        return broker.transactions.admit(
-            transactional_id, identity, partition, implicit=version >= _FIRST_IMPLICIT
-        )
-    except BrokerError as error:
-        code = _as_produce_error(error.code, version)
-        raise StateError(code, error.message, retriable=error.retriable) from None
-
-
-def _as_produce_error(code: ErrorCode, version: int) -> ErrorCode:
-    """Return what a producer is told; as Kafka, whose clients end in a fatal state after the wrong one.
-
-    Kafka says NOT_ENOUGH_REPLICAS where a retry helps, for the sake of old clients, which retry it without
-    asking for metadata anew; they treat a time-out in the same way.
-    """
-    if code is ErrorCode.PRODUCER_FENCED:
-        return ErrorCode.INVALID_PRODUCER_EPOCH
-    if code in (ErrorCode.CONCURRENT_TRANSACTIONS, ErrorCode.COORDINATOR_LOADING, ErrorCode.NOT_COORDINATOR):
-        return ErrorCode.TIMED_OUT
-    if code in (ErrorCode.INVALID_TXN_STATE, ErrorCode.TRANSACTION_ABORTABLE):
-        return ErrorCode.TRANSACTION_ABORTABLE if version >= _FIRST_ABORTABLE else ErrorCode.INVALID_TXN_STATE
-    return code
 
 
 def _append(
