@@ -2,7 +2,8 @@
 
 **Behaviour.** For brokers, and for administrators who end a transaction that its coordinator has forgotten.
 Answered when every marker is on the disk. Markers are written one after the other, each to all of its
-partitions at once; a partition named twice for one marker gets it once.
+partitions at once; a partition named twice for one marker gets it once. There is one coordinator, and nobody
+can claim to be a later one and keep its markers out.
 
 **Version notes.** 2 tells the kind of transaction, which the log does not need to know.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from megabroker.core.transactions.markers import COORDINATOR_EPOCH
 from megabroker.errors import BrokerError
 from megabroker.interfaces import IBroker
 from megabroker.model import TopicPartition, TransactionMarker
@@ -31,7 +33,10 @@ async def handle(context: Context, request: write_txn_markers.Request) -> write_
     response = write_txn_markers.Response()
     for wanted in request.markers:
         marker = TransactionMarker(
-            wanted.producer_id, wanted.producer_epoch, wanted.transaction_result, wanted.coordinator_epoch
+            wanted.producer_id,
+            wanted.producer_epoch,
+            wanted.transaction_result,
+            min(wanted.coordinator_epoch, COORDINATOR_EPOCH),
         )
         places = dict.fromkeys(
             TopicPartition(topic.name, index) for topic in wanted.topics for index in topic.partition_indexes
