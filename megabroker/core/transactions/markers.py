@@ -42,15 +42,17 @@ class MarkerRound:
     Attributes:
         missing: the partitions that have not got it yet.
         struggling: whether some partition could not take it at the first attempt.
+        again: those to be asked again when the next retry is due.
     """
 
-    __slots__ = ("done", "marker", "missing", "retry_ms", "struggling")
+    __slots__ = ("again", "done", "marker", "missing", "retry_ms", "struggling")
 
     def __init__(
         self, marker: TransactionMarker, partitions: Iterable[TopicPartition], done: Callable[[], None]
     ) -> None:
         self.marker = marker
         self.missing = set(partitions)
+        self.again: set[TopicPartition] = set()
         self.done = done
         self.retry_ms = _FIRST_RETRY_MS
         self.struggling = False
@@ -124,9 +126,15 @@ class Markers:
             if not asked.struggling:
                 asked.struggling = True
                 _log.error("transaction-marker-failed", partition=str(where), error=error.message)
-            self._timers.call_later(asked.retry_ms, partial(self._ask, asked, where))
-            if len(asked.missing) == 1 or where == min(asked.missing):
+            if not asked.again:
+                self._timers.call_later(asked.retry_ms, partial(self._retry, asked))
                 asked.retry_ms = min(2 * asked.retry_ms, _LAST_RETRY_MS)
+            asked.again.add(where)
+
+    def _retry(self, asked: MarkerRound) -> None:
+        again, asked.again = asked.again, set()
+        for where in sorted(again):
+            self._ask(asked, where)
 
 
 def _nothing() -> None:

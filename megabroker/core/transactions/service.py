@@ -9,8 +9,8 @@ ones that go. Then the markers are written, then memory is Complete and a row sa
 row, because a Prepare row read after a crash has the same markers written once more, and no batch of a
 transaction is admitted before the row of its own beginning is committed.
 
-Invariant: every Deferred given out fires exactly once, as soon as the store has answered; who was told to
-wait for room is called back, at the latest in ``stop``.
+Invariant: every Deferred given out fires exactly once, as soon as the store has answered, and must not be
+cancelled; who was told to wait for room is called back, at the latest in ``stop``.
 """
 
 from __future__ import annotations
@@ -614,6 +614,8 @@ class TransactionService:
                 _log.failure("callback-failed", id=entry.id)
         while entry.waiting and not entry.busy:
             entry.waiting.popleft().callback(None)
+        if not entry.waiting:
+            entry.waiting = None
         if entry.transaction.producer_id == NO_PRODUCER and not entry.busy and not entry.waiting:
             self._forget(entry)
 
