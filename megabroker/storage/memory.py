@@ -97,13 +97,7 @@ class MemoryLog:
             first_offset: where the transaction it ends began in this log, or -1.
             stable_offset: where the earliest other open transaction began, or -1.
         """
-        data = build_control(
-            commit=marker.commit,
-            producer_id=marker.producer_id,
-            producer_epoch=marker.producer_epoch,
-            coordinator_epoch=marker.coordinator_epoch,
-            timestamp_ms=now_ms,
-        )
+        data = build_control(**marker._asdict(), timestamp_ms=now_ms)
         offset = self.append(read_header(data, 0, len(data)), data, leader_epoch, None)
         if first_offset >= 0 and not marker.commit:
             stable = offset + 1 if stable_offset < 0 else stable_offset
