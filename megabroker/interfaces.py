@@ -287,6 +287,17 @@ class IPartition(Interface):
             StorageError: the log does not take it.
         """
 
+    def delete_records(before_offset: int) -> int:
+        """Make everything below an offset unreadable.
+
+        Returns:
+            The first offset readable then; it may be higher than asked for.
+
+        Raises:
+            RequestError: OFFSET_OUT_OF_RANGE when not within 0 and the high watermark.
+            StateError: the partition is closed.
+        """
+
     def aborted_transactions(from_offset: int, to_offset: int) -> Sequence[AbortedTransaction]:
         """Return the aborted transactions with records in a range, by their first offsets."""
 

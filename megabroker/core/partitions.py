@@ -430,6 +430,24 @@ class PartitionService:
         end_offset = self.last_stable_offset if committed else self.high_watermark
         return self.log.read(offset, max_bytes, end_offset)
 
+    def delete_records(self, before_offset: int) -> int:
+        """Make everything below an offset unreadable; return the first offset that is readable then.
+
+        Raises:
+            RequestError: OFFSET_OUT_OF_RANGE when not within 0 and the high watermark.
+            StateError: the partition is closed.
+        """
+        if self._refusal is not None:
+            raise self._refusal()
+        if not 0 <= before_offset <= self.high_watermark:
+            raise RequestError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"cannot delete before {before_offset}: the high watermark is {self.high_watermark}",
+            )
+        if before_offset > self.log.start_offset:
+            self.log.advance_start(before_offset)
+        return self.log.start_offset
+
     def aborted_transactions(self, from_offset: int, to_offset: int) -> Sequence[AbortedTransaction]:
         """Return the aborted transactions with records in a range, by their first offsets.
 
