@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -19,8 +21,12 @@ from kafka import TopicPartition as PyTopicPartition
 from kafka.errors import ProducerFencedError
 from kafka.structs import OffsetAndMetadata
 
+from megabroker.codec.records import build
+from megabroker.protocols.kafka.schema import end_txn, init_producer_id, metadata, produce
+from megabroker.protocols.kafka.schema.registry import APIS
 from tests.brokers import BrokerProcess
 from tests.interop.conftest import create_topic
+from tests.interop.wires import receive
 
 pytestmark = [
     pytest.mark.interop,
@@ -31,6 +37,7 @@ New = Callable[..., str]
 Unique = Callable[[str], str]
 _SECONDS = 15
 _QUIET_SECONDS = 0.5
+_INVALID_PRODUCER_EPOCH = 47
 
 
 def producer(kafka: str, transactional_id: str, **options: Any) -> Producer:
@@ -287,6 +294,83 @@ def test_aiokafka(kafka: str, new_topic: New, unique: Unique) -> None:
     asyncio.run(asyncio.wait_for(main(), _SECONDS))
     assert read(kafka, topic, 2, 12) == sorted(values("good") + values("better"))
     assert committed(kafka, group, topic) == len("better")
+
+
+# --- the second kind of transactions, which no client written in Python speaks ------------------------
+
+
+class Wire:
+    """A connection that says what a producer of KIP-890 says."""
+
+    def __init__(self, bootstrap: str) -> None:
+        host, _, port = bootstrap.rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), _SECONDS)
+
+    def ask(self, request: Any, version: int) -> Any:
+        """Send a request of a flexible version and return the answer."""
+        key = type(request).__schema__.key
+        head = struct.pack(">hhih4sb", key, version, 1, 4, b"test", 0)
+        body = head + request.encode(version)
+        self.socket.sendall(struct.pack(">i", len(body)) + body)
+        (size,) = struct.unpack(">i", receive(self.socket, 4))
+        answer = receive(self.socket, size)
+        return APIS[key].response.decode(answer[5:], version)[0]
+
+    def produce(self, topic_id: bytes, partitions: int, identity: tuple[int, int], value: bytes) -> set[int]:
+        """Write a first batch to every partition by one request; return the codes."""
+        rows = [
+            produce.Request.Topic.Partition(
+                index=index,
+                records=build(
+                    [(None, value, (), 1000)],
+                    producer_id=identity[0],
+                    producer_epoch=identity[1],
+                    base_sequence=0,
+                    attributes=16,
+                ),
+            )
+            for index in range(partitions)
+        ]
+        topic = produce.Request.Topic(topic_id=topic_id, partition_data=rows)
+        request = produce.Request(transactional_id="v2", acks=-1, timeout_ms=1000, topic_data=[topic])
+        answer = self.ask(request, 13)
+        return {row.error_code for one in answer.responses for row in one.partition_responses}
+
+    def end(self, identity: tuple[int, int], commit: bool) -> tuple[int, int, int]:
+        answer = self.ask(
+            end_txn.Request(
+                transactional_id="v2", producer_id=identity[0], producer_epoch=identity[1], committed=commit
+            ),
+            5,
+        )
+        return answer.error_code, answer.producer_id, answer.producer_epoch
+
+
+def test_second_kind_over_a_kill(mortal: BrokerProcess) -> None:
+    partitions = 3
+    topic = create_topic(mortal.kafka, "t", partitions)
+    wire = Wire(mortal.kafka)
+    asked = metadata.Request(topics=[metadata.Request.Topic(name=topic)])
+    topic_id = bytes(wire.ask(asked, 12).topics[0].topic_id)
+    given = wire.ask(init_producer_id.Request(transactional_id="v2", transaction_timeout_ms=30_000), 5)
+    identity = (given.producer_id, given.producer_epoch)
+    wanted = []
+    for number, commit in enumerate((True, False, True)):
+        value = b"%d" % number
+        assert wire.produce(topic_id, partitions, identity, value) == {0}
+        if number == 2:
+            mortal.kill()
+            mortal.start()
+            wire = Wire(mortal.kafka)
+        ended = wire.end(identity, commit)
+        assert ended == (0, identity[0], identity[1] + 1)
+        assert wire.end(identity, commit) == ended
+        assert wire.produce(topic_id, partitions, identity, b"late") == {_INVALID_PRODUCER_EPOCH}
+        identity = ended[1:]
+        if commit:
+            wanted += [value] * partitions
+    assert read(mortal.kafka, topic, partitions, len(wanted)) == wanted
+    wire.socket.close()
 
 
 # --- a broker that dies -------------------------------------------------------------------------------
