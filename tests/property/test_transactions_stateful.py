@@ -28,6 +28,7 @@ class Client:
         known: its identity before the present one.
         ending: the end asked for and not yet certain: (commit, outcome).
         decided: the end it was told of.
+        floor: by producer id, the highest epoch anybody had been given when it asked.
     """
 
     def __init__(self, kind: int) -> None:
@@ -35,6 +36,7 @@ class Client:
         self.known: ProducerIdentity | None = None
         self.identity: ProducerIdentity | None = None
         self.init: Outcome | None = None
+        self.floor: dict[int, int] = {}
         self.number = -1
         self.touched = False
         self.ending: tuple[bool, Outcome] | None = None
@@ -89,6 +91,7 @@ class TransactionMachine(RuleBasedStateMachine):
 
     def initialise(self, client: Client, known: ProducerIdentity | None = None) -> None:
         client.known = known
+        client.floor = dict(self.highest)
         client.identity = None
         client.init = self.h.init(known, timeout_ms=5_000)
 
@@ -169,6 +172,7 @@ class TransactionMachine(RuleBasedStateMachine):
             self.h.store.hold = True
         assert client.identity is not None
         self.asked[client.number].add(commit)
+        client.floor = dict(self.highest)
         client.ending = (commit, self.h.end(client.identity, commit, client.kind == 2))
         if meanwhile == "failed" and self.h.store.held:
             self.h.store.release(error=disk_error())
@@ -221,12 +225,12 @@ class TransactionMachine(RuleBasedStateMachine):
                 client.identity = result
 
     def check_given(self, client: Client, identity: ProducerIdentity) -> None:
-        """Nobody gets an identity that another has or had, nor an epoch below one given before."""
+        """Nobody gets an identity that another has or had, nor an epoch below one given before it asked."""
         producer_id, epoch = identity
         assert 0 <= epoch < 32_767
         assert self.given.setdefault(identity, client) is client
-        assert epoch >= self.highest.get(producer_id, 0)
-        self.highest[producer_id] = epoch
+        assert epoch >= client.floor.get(producer_id, 0)
+        self.highest[producer_id] = max(epoch, self.highest.get(producer_id, 0))
 
     # --- the world --------------------------------------------------------------------------------
 
