@@ -9,7 +9,8 @@ likewise an encoded one with four numbers put in.
     i16 key, i16 version | i32 correlation id | head | length | batch | three empty tag sections (flexible)
 
 The transactional id is among the bytes kept, so the coordinator can be asked about a batch of a transaction
-without decoding either.
+without decoding either. A topic that was configured anew is looked at anew: it may be compacted now, and for
+compacted topics, whose records must have keys, there is no short way.
 
 Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that a
 partition refuses, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its
@@ -83,6 +84,7 @@ class ProduceTemplate:
     __slots__ = (
         "_acks",
         "_api",
+        "_configured",
         "_flexible",
         "_head",
         "_index",
@@ -109,6 +111,7 @@ class ProduceTemplate:
         self._version = version
         self._flexible = version >= _FIRST_FLEXIBLE
         self._partition = partition
+        self._configured = partition.topic
         self._acks = acks
         self._transactional_id = request.transactional_id
         self._topic_partition = TopicPartition(partition.topic.name, partition.index)
@@ -174,6 +177,8 @@ class ProduceTemplate:
         except BatchError:
             return NO_MATCH  # type: ignore[no-any-return]
         partition = self._partition
+        if partition.topic is not self._configured:
+            return NO_MATCH  # type: ignore[no-any-return]
         if not partition.has_room(header.record_count, len(batch)):
             return partition
         if header.attributes & _TRANSACTIONAL:

@@ -5,13 +5,14 @@ appended as the client sent it. With ``acks`` 0 nothing is answered, and an erro
 which is how such a client learns of it. With 1 the answer waits for the file, with -1 for the disk. A
 partition whose queue is full parks the whole request: nothing of it is stored until every one of its
 partitions has room. Batches of a transaction are stored only if the coordinator of the request's
-transactional id says that the transaction takes them (KIP-890); that, too, may park the request.
+transactional id says that the transaction takes them (KIP-890); that, too, may park the request. A batch for
+a compacted topic is refused whole, INVALID_RECORD, when a record in it has no key.
 
 **Version notes.** 0 to 2 carry the message sets that record batches replaced; they are advertised, since
 librdkafka decides on compression by the lowest version, and answered with UNSUPPORTED_VERSION. 5 adds the
-log start offset, 8 the error message. From 11 on a client knows TRANSACTION_ABORTABLE; older ones are told
-INVALID_TXN_STATE. With 12 the partition becomes part of the transaction by being written to. 13 names topics
-by id.
+log start offset, 8 the error message and which records are at fault. From 11 on a client knows
+TRANSACTION_ABORTABLE; older ones are told INVALID_TXN_STATE. With 12 the partition becomes part of the
+transaction by being written to. 13 names topics by id.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import Acks, ProducerIdentity, TopicPartition
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
+from megabroker.protocols.kafka.compacted import KeylessRecords, check_keys, is_compacted
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.produce_template import ProduceTemplate
 from megabroker.protocols.kafka.schema import produce
@@ -127,7 +129,8 @@ def receive(
             except BrokerError as error:
                 answer.pending -= 1
                 _refuse(row, error)
-    if len(request.topic_data) == 1 and len(rows) == 1 and answer.pending == 2 and acks is not None:
+    one = len(request.topic_data) == 1 and len(rows) == 1 and answer.pending == 2
+    if one and acks is not None and not is_compacted(broker, partition.topic.name):
         connection.template = ProduceTemplate.of(event, request, version, partition, acks)
     answer.settle()
     return None
@@ -231,6 +234,7 @@ def _append(
         header = validate_produce(records)
     except BatchError as error:
         raise RequestError(error.code, str(error)) from None
+    check_keys(connection.broker, partition, header, records)
     if connection.owned and isinstance(records, memoryview):
         return partition.append(header, records, acks, done)
     return partition.append(header, bytearray(records), acks, done)
@@ -255,6 +259,11 @@ def _store_unanswered(
 def _refuse(row: _Partition, error: BrokerError) -> None:
     row.error_code = kafka_error(error)
     row.error_message = error.message
+    if isinstance(error, KeylessRecords):
+        row.record_errors = [
+            _Partition.RecordError(batch_index=place, batch_index_error_message=error.record_message)
+            for place in error.indexes
+        ]
     row.base_offset = -1
     row.log_append_time_ms = -1
     row.log_start_offset = -1
