@@ -17,10 +17,14 @@ from zope.interface import Attribute, Interface
 
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import (
+    AbortedTransaction,
     Acks,
     BatchHeader,
     Change,
     CommittedOffset,
+    ConsumerGroupDescription,
+    ConsumerHeartbeat,
+    ConsumerHeartbeatAnswer,
     GroupDescription,
     GroupSummary,
     JoinedGroup,
@@ -29,6 +33,8 @@ from megabroker.model import (
     Listener,
     LogSettings,
     Node,
+    ProducerDescription,
+    ProducerIdentity,
     ProducerSnapshot,
     ReadResult,
     SyncedGroup,
@@ -36,6 +42,8 @@ from megabroker.model import (
     TimestampedOffset,
     Topic,
     TopicPartition,
+    TransactionDescription,
+    TransactionMarker,
 )
 
 __all__ = [
@@ -52,6 +60,7 @@ __all__ = [
     "IProducerState",
     "IProtocolPlugin",
     "ITopicService",
+    "ITransactionService",
     "IWindowStore",
 ]
 
@@ -267,6 +276,37 @@ class IPartition(Interface):
     def read(offset: int, max_bytes: int, *, committed: bool = False) -> ReadResult:
         """Read batches below the high watermark (or last stable offset). Raises as ``ILog.read``."""
 
+    def append_marker(marker: TransactionMarker, done: Callable[[BrokerError | None], None]) -> int:
+        """End a producer's transaction here by a control batch; ``done`` is called when it is durable.
+
+        Returns:
+            The marker's offset.
+
+        Raises:
+            StateError: INVALID_PRODUCER_EPOCH when the marker's epoch is older than the producer's.
+            StorageError: the log does not take it.
+        """
+
+    def delete_records(before_offset: int) -> int:
+        """Make everything below an offset unreadable.
+
+        Returns:
+            The first offset readable then; it may be higher than asked for.
+
+        Raises:
+            RequestError: OFFSET_OUT_OF_RANGE when not within 0 and the high watermark.
+            StateError: the partition is closed.
+        """
+
+    def aborted_transactions(from_offset: int, to_offset: int) -> Sequence[AbortedTransaction]:
+        """Return the aborted transactions with records in a range, by their first offsets."""
+
+    def open_transactions() -> Sequence[ProducerIdentity]:
+        """Return the producers whose transactions have begun here and have no marker yet."""
+
+    def describe_producers() -> Sequence[ProducerDescription]:
+        """Return every producer this partition remembers."""
+
     def watch(callback: Callable[[], None]) -> Callable[[], None]:
         """Call back whenever the high watermark advances, a write failed or the partition closes.
 
@@ -322,7 +362,7 @@ class ITopicService(Interface):
 
 
 class IGroupService(Interface):
-    """Classic consumer groups and their committed offsets, for the groups this node coordinates."""
+    """Consumer groups of both protocols and their committed offsets, for those this node coordinates."""
 
     subscribed_topics: Callable[[str, bytes], Set[str] | None] | None = Attribute(
         "Reads the topics out of a member's subscription (protocol type, metadata); a wire sets it."
@@ -364,8 +404,18 @@ class IGroupService(Interface):
     def check_member(group_id: str, member_id: str, member_epoch: int) -> None:
         """Raise BrokerError unless this member may read the group's offsets (OffsetFetch v9+)."""
 
+    def consumer_heartbeat(request: ConsumerHeartbeat) -> Deferred[ConsumerHeartbeatAnswer]:
+        """Join, stay in or leave a group of the consumer protocol (KIP-848); fires when that is stored.
+
+        Fails with BrokerError: FENCED_MEMBER_EPOCH, UNKNOWN_MEMBER, UNRELEASED_INSTANCE, FENCED_INSTANCE,
+        UNSUPPORTED_ASSIGNOR, INVALID_PATTERN, GROUP_FULL and GROUP_NOT_FOUND among them.
+        """
+
     def describe(group_id: str) -> GroupDescription:
-        """Describe one group."""
+        """Describe one classic group."""
+
+    def describe_consumers(group_id: str) -> ConsumerGroupDescription:
+        """Describe one group of the consumer protocol. Raises BrokerError (GROUP_NOT_FOUND)."""
 
     def all() -> Sequence[GroupSummary]:
         """List every group."""
@@ -380,6 +430,74 @@ class IGroupService(Interface):
 
     def topic_deleted(topic: str) -> None:
         """Forget the offsets of a topic."""
+
+
+class ITransactionService(Interface):
+    """Transactions of the producers whose transactional ids this node coordinates, and producer ids.
+
+    A failed Deferred carries a BrokerError: INVALID_TXN_STATE, PRODUCER_FENCED, INVALID_PRODUCER_EPOCH,
+    INVALID_PRODUCER_ID, CONCURRENT_TRANSACTIONS, INVALID_TXN_TIMEOUT, COORDINATOR_LOADING among them.
+    """
+
+    def init_producer(
+        transactional_id: str | None, timeout_ms: int, known: ProducerIdentity | None
+    ) -> Deferred[ProducerIdentity]:
+        """Give a producer its identity, fence those before it and abort what they left open.
+
+        Args:
+            known: what the producer believes it is, to be continued with a higher epoch (KIP-360).
+        """
+
+    def add_partitions(
+        transactional_id: str,
+        identity: ProducerIdentity,
+        partitions: Sequence[TopicPartition],
+        *,
+        verify_only: bool = False,
+    ) -> Deferred[Mapping[TopicPartition, ErrorCode | None]]:
+        """Add partitions to the open transaction, beginning it; fires when that is stored."""
+
+    def admit(
+        transactional_id: str, identity: ProducerIdentity, partition: TopicPartition, *, implicit: bool
+    ) -> Any | None:
+        """Ask whether transactional batches may be appended now (KIP-890).
+
+        Args:
+            implicit: whether the partition is to be added if it is not part of the transaction yet.
+
+        Returns:
+            None when they may; else something with ``when_room(callback)`` that says when to ask again.
+
+        Raises:
+            StateError: they may not.
+        """
+
+    def add_offsets(transactional_id: str, identity: ProducerIdentity, group_id: str) -> Deferred[None]:
+        """Make a group's offsets part of the open transaction."""
+
+    def commit_offsets(
+        transactional_id: str,
+        identity: ProducerIdentity,
+        group_id: str,
+        generation: int,
+        member_id: str,
+        instance_id: str | None,
+        offsets: Mapping[TopicPartition, CommittedOffset],
+        *,
+        implicit: bool = False,
+    ) -> Deferred[Mapping[TopicPartition, ErrorCode | None]]:
+        """Keep offsets to be committed with the transaction; fires when they are stored."""
+
+    def end(
+        transactional_id: str, identity: ProducerIdentity, commit: bool, *, bump_epoch: bool
+    ) -> Deferred[ProducerIdentity]:
+        """Commit or abort; fires when the outcome is certain, with the identity to go on with."""
+
+    def describe(transactional_id: str) -> TransactionDescription | None:
+        """Describe one transactional id, or None."""
+
+    def all() -> Sequence[TransactionDescription]:
+        """Describe every transactional id."""
 
 
 class IDedup(Interface):
@@ -431,6 +549,7 @@ class IBroker(Interface):
     cluster_id: str = Attribute("Identity of the cluster, 22 characters of base64.")
     topics: ITopicService = Attribute("Topics and their partitions.")
     groups: IGroupService = Attribute("Consumer groups.")
+    transactions: ITransactionService = Attribute("Transactions and producer identities.")
     dedup: IDedup = Attribute("The deduplication window.")
     placement: IPlacement = Attribute("Nodes and who leads what.")
     settings: Any = Attribute("The broker's configuration, ``megabroker.config.schema.Config``.")

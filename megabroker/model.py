@@ -20,11 +20,16 @@ __all__ = [
     "NO_LEADER_EPOCH",
     "NO_PRODUCER",
     "NO_TIMESTAMP",
+    "AbortedTransaction",
     "Acks",
     "BatchHeader",
     "Buffer",
     "Change",
     "CommittedOffset",
+    "ConsumerGroupDescription",
+    "ConsumerHeartbeat",
+    "ConsumerHeartbeatAnswer",
+    "ConsumerMember",
     "Durability",
     "FileRange",
     "GroupDescription",
@@ -40,6 +45,8 @@ __all__ = [
     "LogSettings",
     "Node",
     "OpenFile",
+    "ProducerDescription",
+    "ProducerIdentity",
     "ProducerSnapshot",
     "ReadResult",
     "Record",
@@ -48,7 +55,10 @@ __all__ = [
     "TimestampType",
     "TimestampedOffset",
     "Topic",
+    "TopicAssignment",
     "TopicPartition",
+    "TransactionDescription",
+    "TransactionMarker",
 ]
 
 NO_TIMESTAMP = -1
@@ -203,6 +213,60 @@ class TimestampedOffset(NamedTuple):
     offset: int
     timestamp_ms: int
     leader_epoch: int = NO_LEADER_EPOCH
+
+
+class AbortedTransaction(NamedTuple):
+    """A transaction whose records in one partition are not to be read by read_committed consumers.
+
+    Attributes:
+        last_offset: of its marker.
+        last_stable_offset: the partition's, once the marker was written.
+    """
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+    last_stable_offset: int
+
+
+class TransactionMarker(NamedTuple):
+    """The end of a producer's transaction in one partition: what a control batch says."""
+
+    producer_id: int
+    producer_epoch: int
+    commit: bool
+    coordinator_epoch: int
+
+
+class ProducerDescription(NamedTuple):
+    """An idempotent producer as one partition knows it; -1 where there is nothing to say."""
+
+    producer_id: int
+    producer_epoch: int
+    last_sequence: int
+    last_timestamp_ms: int
+    coordinator_epoch: int
+    transaction_first_offset: int
+
+
+class ProducerIdentity(NamedTuple):
+    """What an idempotent or transactional producer writes under."""
+
+    producer_id: int
+    producer_epoch: int
+
+
+@attrs.frozen
+class TransactionDescription:
+    """A transactional id as an administrator sees it; ``state`` is Kafka's word."""
+
+    transactional_id: str
+    state: str
+    timeout_ms: int
+    producer_id: int
+    producer_epoch: int
+    start_time_ms: int = -1
+    partitions: Sequence[TopicPartition] = ()
 
 
 class ProducerSnapshot(NamedTuple):
@@ -410,3 +474,75 @@ class GroupDescription:
     protocol_name: str
     members: Sequence[GroupMember] = ()
     error: BrokerError | None = None
+
+
+TopicAssignment = Mapping[UUID, frozenset[int]]
+"""Partitions by topic id; a topic without partitions is absent."""
+
+
+@attrs.frozen
+class ConsumerHeartbeat:
+    """A member of a group of the consumer protocol (KIP-848) joining, living on or leaving.
+
+    Attributes:
+        member_epoch: 0 joins, -1 leaves, -2 leaves for a while (static members).
+        rebalance_timeout_ms: -1 is "as before", as None is in the others that can be None.
+        topic_pattern: a regular expression; empty takes the one before back.
+        owned: what the member still has.
+    """
+
+    group_id: str
+    member_id: str
+    member_epoch: int
+    instance_id: str | None = None
+    rack_id: str | None = None
+    client_id: str = ""
+    client_host: str = ""
+    rebalance_timeout_ms: int = -1
+    topic_names: frozenset[str] | None = None
+    topic_pattern: str | None = None
+    assignor: str | None = None
+    owned: TopicAssignment | None = None
+
+
+@attrs.frozen
+class ConsumerHeartbeatAnswer:
+    """What the member is to be and to have; ``assignment`` is None while that does not change."""
+
+    member_id: str
+    member_epoch: int
+    heartbeat_interval_ms: int
+    assignment: TopicAssignment | None = None
+
+
+@attrs.frozen
+class ConsumerMember:
+    """A member of a group of the consumer protocol as an administrator sees it.
+
+    Attributes:
+        classic: whether it speaks the classic protocol.
+    """
+
+    member_id: str
+    instance_id: str | None
+    rack_id: str | None
+    member_epoch: int
+    client_id: str
+    client_host: str
+    topic_names: Sequence[str]
+    topic_pattern: str | None
+    assignment: TopicAssignment
+    target: TopicAssignment
+    classic: bool = False
+
+
+@attrs.frozen
+class ConsumerGroupDescription:
+    """A group of the consumer protocol as an administrator sees it; ``state`` is Kafka's word."""
+
+    group_id: str
+    state: str
+    group_epoch: int
+    assignment_epoch: int
+    assignor: str
+    members: Sequence[ConsumerMember] = ()

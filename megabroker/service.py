@@ -6,9 +6,9 @@ Owns the order of starting and stopping, and nothing else.
 directory and metadata, then the core and its logs (recovery), then the listeners. A fault at any step
 undoes the steps before it and is raised.
 
-*Stop*, in order and awaited: stop listening; answer what waits for members or data; let requests that were
-taken be answered and sent; refuse new ones; write and sync; close the stores. SIGTERM loses nothing that
-was acknowledged.
+*Stop*, in order and awaited: stop listening; answer what waits for members, transactions or data, and begin
+nothing new for them; let requests that were taken be answered and sent; refuse new ones; write and sync;
+close the stores. SIGTERM loses nothing that was acknowledged.
 
 ``MultiService`` stops all children at once and its endpoint services swallow errors of binding; therefore
 both are done here.
@@ -47,6 +47,7 @@ from megabroker.core.placement import SinglePlacement
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
+from megabroker.core.transactions import TransactionService, TransactionSettings
 from megabroker.errors import BrokerError, ConfigError, ErrorCode, StateError
 from megabroker.interfaces import (
     ILogStore,
@@ -221,13 +222,24 @@ class BrokerService(MultiService):
             reactor,
             _now_ms,
         )
-        self.groups = GroupService(reactor, metadata, _group_settings(config), self._partition_exists)
+        self.groups = GroupService(
+            reactor, metadata, _group_settings(config), self._partition_exists, topics=self.topics.all
+        )
         self.topics.on_deleted(self.groups.topic_deleted)
         self._producer_ids = ProducerIds(metadata, config.producers.id_block_size)
+        self.transactions = TransactionService(
+            reactor,
+            metadata,
+            TransactionSettings(),
+            self.topics,
+            self.groups.transactional,
+            self._producer_ids,
+        )
         self.broker = Broker(
             cluster_id=self._cluster_id(),
             topics=self.topics,
             groups=self.groups,
+            transactions=self.transactions,
             dedup=self.dedup,
             placement=self.placement,
             producer_ids=self._producer_ids,
@@ -253,6 +265,7 @@ class BrokerService(MultiService):
         self.topics.load()
         self.dedup.load()
         self.groups.load()
+        self.transactions.load()
 
     def _topic_id(self, name: str) -> Any:
         topic = self.topics.get(name)
@@ -360,6 +373,7 @@ class BrokerService(MultiService):
         ports, self._ports = self._ports, []
         await _all([maybeDeferred(port.stopListening) for port in ports])
         self.groups.stop()
+        self.transactions.stop()
         await _all([factory.drain(_DRAIN_SECONDS) for factory in self._factories])
         self._factories = []
         await _all([maybeDeferred(self.topics.stopService)])
@@ -430,6 +444,8 @@ def _group_settings(config: Config) -> GroupSettings:
         min_session_timeout_ms=groups.min_session_timeout_ms,
         max_session_timeout_ms=groups.max_session_timeout_ms,
         group_max_size=groups.max_members,
+        consumer_heartbeat_interval_ms=groups.consumer_heartbeat_interval_ms,
+        consumer_session_timeout_ms=groups.consumer_session_timeout_ms,
         offset_metadata_max_chars=groups.offset_metadata_max_bytes,
         offsets_retention_ms=groups.offsets_retention_ms,
     )

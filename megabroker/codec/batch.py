@@ -39,6 +39,7 @@ from megabroker.codec.records import (
     build_control,
     build_single,
     parse_control,
+    read_marker,
     records,
 )
 from megabroker.model import BatchHeader, Buffer, Record
@@ -65,6 +66,7 @@ __all__ = [
     "parse_control",
     "peek_header",
     "read_header",
+    "read_marker",
     "read_records",
     "records",
     "scan",

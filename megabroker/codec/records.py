@@ -31,7 +31,8 @@ from megabroker.codec.header import (
     CorruptBatch,
 )
 from megabroker.codec.primitives import read_varint, read_varlong, write_varint, write_varlong
-from megabroker.model import BatchHeader, Buffer, Header, Record
+from megabroker.errors import ProtocolError
+from megabroker.model import BatchHeader, Buffer, Header, Record, TransactionMarker
 
 __all__ = [
     "MAX_DECOMPRESSED_BYTES",
@@ -40,6 +41,7 @@ __all__ = [
     "build_control",
     "build_single",
     "parse_control",
+    "read_marker",
     "records",
 ]
 
@@ -47,6 +49,7 @@ RecordInput = tuple[Buffer | None, Buffer | None, Sequence[tuple[str, bytes | No
 """What ``build`` takes: (key, value, headers, timestamp in epoch milliseconds or -1)."""
 
 MAX_DECOMPRESSED_BYTES = 64 << 20
+_MAX_MARKER_BYTES = 1 << 16
 
 _TAIL = struct.Struct(">hiqqqhii")
 _CONTROL_KEY = struct.Struct(">hh")
@@ -234,6 +237,20 @@ def parse_control(record: Record) -> tuple[bool, int]:
     if kind not in (0, 1):
         raise CorruptBatch(f"control record of type {kind}")
     return kind == 1, coordinator_epoch
+
+
+def read_marker(buf: Buffer, header: BatchHeader, pos: int = 0) -> TransactionMarker | None:
+    """Return what the control batch at ``pos`` says, all of which must be in ``buf``.
+
+    None when it is no transaction marker: emptied by cleaning, of another type, or undecodable.
+    """
+    try:
+        for record in records(buf, header, pos, control=True, max_bytes=_MAX_MARKER_BYTES):
+            commit, coordinator_epoch = parse_control(record)
+            return TransactionMarker(header.producer_id, header.producer_epoch, commit, coordinator_epoch)
+    except ProtocolError:
+        pass
+    return None
 
 
 def _assemble(base_offset: int, leader_epoch: int, payload: bytes, tail: tuple[int, ...]) -> bytearray:

@@ -215,6 +215,18 @@ class GroupSettings:
         maximum=_LONGEST_MS,
         doc="How long the committed offsets of an empty group are kept.",
     )
+    consumer_heartbeat_interval_ms: int = fields.duration_ms(
+        5 * _SECOND,
+        minimum=10,
+        maximum=_HOUR,
+        doc="How often members of the consumer protocol (KIP-848) are told to send heartbeats.",
+    )
+    consumer_session_timeout_ms: int = fields.duration_ms(
+        45 * _SECOND,
+        minimum=100,
+        maximum=_DAY,
+        doc="How long such a member may be silent before it is removed.",
+    )
     offset_metadata_max_bytes: int = fields.size_bytes(
         4 * _KIB, maximum=_MIB, doc="Longest note a member may store with an offset."
     )
@@ -224,6 +236,9 @@ class GroupSettings:
         if self.min_session_timeout_ms > self.max_session_timeout_ms:
             expected = "no more than groups.max_session_timeout_ms"
             yield Fault("min_session_timeout_ms", self.min_session_timeout_ms, expected)
+        if self.consumer_heartbeat_interval_ms >= self.consumer_session_timeout_ms:
+            expected = "less than groups.consumer_session_timeout_ms"
+            yield Fault("consumer_heartbeat_interval_ms", self.consumer_heartbeat_interval_ms, expected)
 
 
 @attrs.frozen(kw_only=True)

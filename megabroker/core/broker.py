@@ -9,7 +9,14 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from megabroker.core.producer_ids import ProducerIds
-from megabroker.interfaces import IBroker, IDedup, IGroupService, IPlacement, ITopicService
+from megabroker.interfaces import (
+    IBroker,
+    IDedup,
+    IGroupService,
+    IPlacement,
+    ITopicService,
+    ITransactionService,
+)
 
 __all__ = ["Broker"]
 
@@ -28,6 +35,7 @@ class Broker:
         cluster_id: str,
         topics: ITopicService,
         groups: IGroupService,
+        transactions: ITransactionService,
         dedup: IDedup,
         placement: IPlacement,
         producer_ids: ProducerIds,
@@ -39,6 +47,7 @@ class Broker:
         self.cluster_id = cluster_id
         self.topics = topics
         self.groups = groups
+        self.transactions = transactions
         self.dedup = dedup
         self.placement = placement
         self.settings = settings

@@ -8,14 +8,16 @@ own callback.
 
 Invariants: ``done`` is called exactly once for every accepted batch, in offset order, never inside
 ``append``; waiters for room are served in the order of asking, the head of the line first even if a later
-one would fit; the high watermark never passes what ``durability`` promises.
+one would fit; the high watermark never passes what ``durability`` promises; the last stable offset never
+passes the first record of a transaction whose marker is not below the high watermark. So the last stable
+offset only ever moves when the high watermark does.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
 import attrs
 from twisted.logger import Logger
@@ -23,17 +25,21 @@ from zope.interface import implementer
 
 from megabroker.core.producers import ProducerTable
 from megabroker.core.topic_configs import TopicPolicy
-from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
+from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import ILog, ILogListener, ILogStore, IPartition
 from megabroker.model import (
     NO_TIMESTAMP,
+    AbortedTransaction,
     Acks,
     BatchHeader,
     Durability,
+    ProducerDescription,
+    ProducerIdentity,
     ReadResult,
     TimestampType,
     Topic,
     TopicPartition,
+    TransactionMarker,
 )
 
 __all__ = ["Done", "PartitionService", "PartitionSettings"]
@@ -43,7 +49,33 @@ Done = Callable[[BrokerError | None], None]
 _log = Logger()
 
 _UNLIMITED = 2**63 - 1
-_TRANSACTIONAL_OR_CONTROL = 16 | 32
+_TRANSACTIONAL = 16
+_CONTROL = 32
+
+
+class _TransactionLog(Protocol):
+    """What a log does for transactions."""
+
+    def append_marker(
+        self,
+        marker: TransactionMarker,
+        leader_epoch: int,
+        now_ms: int,
+        first_offset: int,
+        stable_offset: int,
+    ) -> int:
+        """Append a control batch as ``ILog.append`` does, and remember what it aborts.
+
+        Args:
+            first_offset: where the transaction it ends began in this log, or -1.
+            stable_offset: where the earliest other open transaction began, or -1.
+
+        Returns:
+            The marker's offset.
+        """
+
+    def aborted(self, from_offset: int, to_offset: int) -> Sequence[AbortedTransaction]:
+        """Return aborted transactions with records in a range, by their first offsets."""
 
 
 @attrs.frozen
@@ -79,6 +111,7 @@ class PartitionService:
     """
 
     log: ILog
+    _transactions: _TransactionLog
 
     def __init__(
         self,
@@ -124,14 +157,18 @@ class PartitionService:
 
     @property
     def last_stable_offset(self) -> int:
-        """The high watermark, for as long as there are no transactions."""
-        return self.high_watermark
+        """Everything below is readable and belongs to no transaction that may still go either way."""
+        unstable = self.producers.first_unstable_offset()
+        if unstable >= self.high_watermark:
+            return self.high_watermark
+        return min(max(unstable, self.log.start_offset), self.high_watermark)
 
     # --- life ---------------------------------------------------------------------------------------
 
     def open(self, store: ILogStore) -> None:
         """Open or recover the log. Blocking, in any one thread. Raises StorageError."""
         self.log = store.log(self.topic, self.index, self.policy.log, self, self.producers)
+        self._transactions = cast(_TransactionLog, self.log)
         self.high_watermark = self._visible(self.log.written_offset, self.log.durable_offset)
 
     def configure(self, topic: Topic, policy: TopicPolicy) -> None:
@@ -236,11 +273,11 @@ class PartitionService:
     # --- append -------------------------------------------------------------------------------------
 
     def append(self, header: BatchHeader, data: bytearray | memoryview, acks: Acks, done: Done | None) -> int:
-        """Accept one batch; see ``IPartition``.
+        """Accept one batch; see ``IPartition``. Whether a transaction may go on is for the caller to ask.
 
         Raises:
             RequestError: MESSAGE_TOO_LARGE, INVALID_RECORD, INVALID_TIMESTAMP, UNKNOWN_TOPIC.
-            StateError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE, SHUTTING_DOWN.
+            StateError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE, INVALID_TXN_STATE, SHUTTING_DOWN.
             StorageError: the log does not take it.
         """
         if self._refusal is not None:
@@ -250,8 +287,8 @@ class PartitionService:
                 ErrorCode.MESSAGE_TOO_LARGE,
                 f"a batch of {header.size_bytes} bytes; {self.topic.name} takes {self._max_message_bytes}",
             )
-        if header.attributes & _TRANSACTIONAL_OR_CONTROL:
-            raise _not_plain(header)
+        if header.attributes & _CONTROL:
+            raise RequestError(ErrorCode.INVALID_RECORD, "clients may not write control batches")
         if header.record_count != header.last_offset_delta + 1 or header.record_count < 1:
             raise RequestError(
                 ErrorCode.INVALID_RECORD,
@@ -263,6 +300,8 @@ class PartitionService:
         elif self._checks_time:
             self._check_time(header)
         if header.producer_id < 0:
+            if header.attributes & _TRANSACTIONAL:
+                raise RequestError(ErrorCode.INVALID_RECORD, "a transactional batch without a producer id")
             base_offset = self.log.append(header, data, self.leader_epoch, append_time_ms)
         else:
             repeat = self.producers.check(header)
@@ -284,6 +323,25 @@ class PartitionService:
             else:
                 self._reactor.callLater(0, self._call, done, None)
         return base_offset
+
+    def append_marker(self, marker: TransactionMarker, done: Done) -> int:
+        """End a producer's transaction here; see ``IPartition``. Markers do not wait for room.
+
+        Raises:
+            StateError: INVALID_PRODUCER_EPOCH, NOT_COORDINATOR, SHUTTING_DOWN.
+            StorageError: the log does not take it.
+        """
+        if self._refusal is not None:
+            raise self._refusal()
+        producers = self.producers
+        first_offset, stable_offset = producers.check_marker(marker)
+        now_ms = self._now_ms()
+        offset = self._transactions.append_marker(
+            marker, self.leader_epoch, now_ms, first_offset, stable_offset
+        )
+        producers.ended(marker, offset, now_ms)
+        (self._durable if self._fsync else self._written).append((offset + 1, done))
+        return offset
 
     def _check_time(self, header: BatchHeader) -> None:
         now_ms = self._now_ms()
@@ -369,6 +427,40 @@ class PartitionService:
         end_offset = self.last_stable_offset if committed else self.high_watermark
         return self.log.read(offset, max_bytes, end_offset)
 
+    def delete_records(self, before_offset: int) -> int:
+        """Make everything below an offset unreadable; return the first offset that is readable then.
+
+        Raises:
+            RequestError: OFFSET_OUT_OF_RANGE when not within 0 and the high watermark.
+            StateError: the partition is closed.
+        """
+        if self._refusal is not None:
+            raise self._refusal()
+        if not 0 <= before_offset <= self.high_watermark:
+            raise RequestError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"cannot delete before {before_offset}: the high watermark is {self.high_watermark}",
+            )
+        if before_offset > self.log.start_offset:
+            self.log.advance_start(before_offset)
+        return self.log.start_offset
+
+    def aborted_transactions(self, from_offset: int, to_offset: int) -> Sequence[AbortedTransaction]:
+        """Return the aborted transactions with records in a range, by their first offsets.
+
+        Raises:
+            StorageError: they could not be read.
+        """
+        return self._transactions.aborted(from_offset, to_offset)
+
+    def open_transactions(self) -> Sequence[ProducerIdentity]:
+        """Return the producers whose transactions have begun here and have no marker yet."""
+        return self.producers.open_transactions()
+
+    def describe_producers(self) -> Sequence[ProducerDescription]:
+        """Return every producer this partition remembers."""
+        return self.producers.describe()
+
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back at every advance of the high watermark and on closing; return the cancel function."""
         key = object()
@@ -405,9 +497,3 @@ class PartitionService:
 
 def _end_offset(waiter: tuple[int, Done]) -> int:
     return waiter[0]
-
-
-def _not_plain(header: BatchHeader) -> BrokerError:
-    if header.is_control:
-        return RequestError(ErrorCode.INVALID_RECORD, "clients may not write control batches")
-    return StateError(ErrorCode.INVALID_TXN_STATE, "the batch belongs to a transaction that was never begun")

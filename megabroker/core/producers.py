@@ -1,17 +1,24 @@
-"""Idempotent producers on one partition: what each last sent, and whether the next batch fits.
+"""Producers on one partition: what each last sent, whether the next batch fits, whose transaction is open.
 
-Owns the table (producer id -> epoch, last five batches) of one partition. Pure: takes headers and times,
-gives verdicts, never does I/O. The invariant: the table is exactly what replaying the accepted batches in
-offset order would give, also after batches that were accepted but could not be written are taken back.
-Entries are immutable, so taking back is putting the former entry in place again.
+Owns the table (producer id -> epoch, last five batches, open transaction) of one partition. Pure: takes
+headers, markers and times, gives verdicts, never does I/O. The invariant: the table is exactly what
+replaying the accepted batches in offset order would give, also after batches that were accepted but could
+not be written are taken back. Entries are immutable, so taking back is putting the former entry in place
+again.
 
-Rules as in Kafka's ``ProducerAppendInfo.checkSequence`` (KIP-98, KIP-360): five batches are remembered, an
-epoch may only grow, a new epoch starts at sequence 0, a producer without state may start anywhere (its
-state may have expired), and after sequence 2147483647 comes 0.
+Rules as in Kafka's ``ProducerAppendInfo`` (KIP-98, KIP-360, KIP-890):
+
+- Five batches are remembered, an epoch may only grow, a new epoch starts at sequence 0, a producer without
+  state may start anywhere (its state may have expired), and after sequence 2147483647 comes 0.
+- The first transactional batch opens a transaction, a marker of the same or a newer epoch ends it and leaves
+  the producer with the marker's epoch. Meanwhile the producer writes nothing outside of it.
+- An open transaction is *undecided*; one whose marker not all consumers can see yet still counts as such for
+  the first unstable offset, below which everything is decided for good.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,12 +27,21 @@ from zope.interface import implementer
 
 from megabroker.errors import ErrorCode, RequestError, StateError
 from megabroker.interfaces import IProducerState
-from megabroker.model import NO_PRODUCER, BatchHeader, ProducerSnapshot
+from megabroker.model import (
+    NO_PRODUCER,
+    BatchHeader,
+    ProducerDescription,
+    ProducerIdentity,
+    ProducerSnapshot,
+    TransactionMarker,
+)
 
-__all__ = ["KEPT_BATCHES", "MAX_SEQUENCE", "ProducerTable"]
+__all__ = ["ALL_STABLE", "KEPT_BATCHES", "MAX_SEQUENCE", "ProducerTable"]
 
 KEPT_BATCHES = 5
 MAX_SEQUENCE = 2**31 - 1
+ALL_STABLE = 2**63 - 1
+"""The first unstable offset of a partition without undecided transactions."""
 
 _NEVER_SEEN = -1
 _TRANSACTIONAL = 16
@@ -50,7 +66,8 @@ class ProducerTable:
     """Producer state of one partition.
 
     Args:
-        max_producers: entries kept; beyond it the one that has been silent longest is forgotten.
+        max_producers: entries kept; beyond it the one that has been silent longest, and has no open
+            transaction, is forgotten.
 
     Attributes:
         evicted: how many entries ``max_producers`` cost.
@@ -60,6 +77,9 @@ class ProducerTable:
         self._max_producers = max_producers
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
         self._undo: deque[tuple[int, int, _Entry | None]] = deque()
+        self._open: list[tuple[int, int]] = []  # (first offset, producer id), rising
+        self._ended: deque[tuple[int, int]] = deque()  # (marker's offset, first offset), rising
+        self._unstable: int | None = ALL_STABLE
         self.evicted = 0
 
     def __len__(self) -> int:
@@ -73,7 +93,8 @@ class ProducerTable:
 
         Raises:
             RequestError: INVALID_RECORD for a header no idempotent producer sends.
-            StateError: INVALID_PRODUCER_EPOCH or OUT_OF_ORDER_SEQUENCE.
+            StateError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE, or INVALID_TXN_STATE for a batch
+                outside of the transaction that its producer has open here.
         """
         first_sequence = header.base_sequence
         epoch = header.producer_epoch
@@ -98,6 +119,7 @@ class ProducerTable:
                     f"producer {header.producer_id} began epoch {epoch} with sequence {first_sequence} "
                     "instead of 0",
                 )
+            _check_transaction(header, entry)
             return None
         batches = entry.batches
         if not batches:
@@ -106,10 +128,13 @@ class ProducerTable:
                     ErrorCode.OUT_OF_ORDER_SEQUENCE,
                     f"producer {header.producer_id} sent sequence {first_sequence} instead of 0",
                 )
+            _check_transaction(header, entry)
             return None
         last_known = batches[-1][1]
         expected = 0 if last_known == MAX_SEQUENCE else last_known + 1
         if first_sequence == expected:
+            if entry.transaction_first_offset >= 0:
+                _check_transaction(header, entry)
             return None
         last_sequence = _last_sequence(header)
         for batch in reversed(batches):
@@ -120,30 +145,112 @@ class ProducerTable:
             f"producer {header.producer_id} sent sequence {first_sequence}, expected {expected}",
         )
 
+    def check_marker(self, marker: TransactionMarker) -> tuple[int, int]:
+        """Judge the end of a producer's transaction.
+
+        Returns:
+            The first offset of the transaction it ends here and that of the earliest other one that is
+            open; -1 where there is none.
+
+        Raises:
+            StateError: INVALID_PRODUCER_EPOCH when the producer has a newer epoch, NOT_COORDINATOR when a
+                newer coordinator has ended a transaction of it.
+        """
+        first_offset = -1
+        entry = self._entries.get(marker.producer_id)
+        if entry is not None:
+            if marker.producer_epoch < entry.epoch:
+                raise StateError(
+                    ErrorCode.INVALID_PRODUCER_EPOCH,
+                    f"a marker of epoch {marker.producer_epoch} for producer {marker.producer_id}, "
+                    f"but {entry.epoch} is in use",
+                )
+            if marker.coordinator_epoch < entry.coordinator_epoch:
+                raise StateError(
+                    ErrorCode.NOT_COORDINATOR,
+                    f"a marker of coordinator epoch {marker.coordinator_epoch} after one of "
+                    f"{entry.coordinator_epoch}",
+                )
+            first_offset = entry.transaction_first_offset
+        for other_offset, producer_id in self._open:
+            if producer_id != marker.producer_id:
+                return first_offset, other_offset
+        return first_offset, -1
+
     def accepted(self, header: BatchHeader, base_offset: int, now_ms: int) -> None:
         """Take note of a batch the log accepted at ``base_offset``; it can still be rolled back."""
         producer_id = header.producer_id
         self._undo.append((base_offset, producer_id, self._entries.get(producer_id)))
         self._add(header, base_offset, now_ms)
         if len(self._entries) > self._max_producers:
-            self._entries.popitem(last=False)
-            self.evicted += 1
+            self._evict()
+
+    def ended(self, marker: TransactionMarker, offset: int, now_ms: int) -> None:
+        """Take note of a marker the log accepted at ``offset``; it can still be rolled back."""
+        former = self._entries.get(marker.producer_id)
+        self._undo.append((offset, marker.producer_id, former))
+        if former is not None and former.transaction_first_offset >= 0:
+            self._ended.append((offset, former.transaction_first_offset))
+        self._end(marker, now_ms)
+        if len(self._entries) > self._max_producers:
+            self._evict()
 
     def settled(self, offset: int) -> None:
         """Everything below ``offset`` is in the log for good: ``rollback`` will not go below it."""
         undo = self._undo
         while undo and undo[0][0] < offset:
             undo.popleft()
+        ended = self._ended
+        while ended and ended[0][0] < offset:
+            ended.popleft()
+            self._unstable = None
 
     def rollback(self, offset: int) -> None:
         """Forget every accepted batch from ``offset`` on, as if it had never come."""
-        undo = self._undo
+        undo, entries = self._undo, self._entries
         while undo and undo[-1][0] >= offset:
             _, producer_id, former = undo.pop()
+            current = entries.get(producer_id)
+            now_open = -1 if current is None else current.transaction_first_offset
+            was_open = -1 if former is None else former.transaction_first_offset
+            if now_open != was_open:
+                self._close_transaction(now_open, producer_id)
+                self._open_transaction(was_open, producer_id)
             if former is None:
-                self._entries.pop(producer_id, None)
+                entries.pop(producer_id, None)
             else:
-                self._entries[producer_id] = former
+                entries[producer_id] = former
+        while self._ended and self._ended[-1][0] >= offset:
+            self._ended.pop()
+            self._unstable = None
+
+    def first_unstable_offset(self) -> int:
+        """Return where the earliest transaction begins that is undecided, or was at the last ``settled``."""
+        found = self._unstable
+        if found is None:
+            found = min((first for _, first in self._ended), default=ALL_STABLE)
+            if self._open:
+                found = min(found, self._open[0][0])
+            self._unstable = found
+        return found
+
+    def open_transactions(self) -> list[ProducerIdentity]:
+        """Return the producers with an open transaction, the earliest first."""
+        return [ProducerIdentity(one, self._entries[one].epoch) for _, one in self._open]
+
+    def describe(self) -> list[ProducerDescription]:
+        """Return what is known of every producer, longest silent first."""
+        return [
+            ProducerDescription(
+                producer_id,
+                entry.epoch,
+                entry.batches[-1][1] if entry.batches else -1,
+                entry.batches[-1][4] if entry.batches else entry.last_seen_ms,
+                entry.coordinator_epoch,
+                entry.transaction_first_offset,
+            )
+            for producer_id, entry in self._entries.items()
+        ]
 
     def expire(self, now_ms: int, expiration_ms: int) -> int:
         """Forget producers silent for ``expiration_ms``, open transactions excepted; return how many.
@@ -163,9 +270,16 @@ class ProducerTable:
             del entries[producer_id]
         return len(silent)
 
-    def replay(self, header: BatchHeader) -> None:
-        """Take note of a batch found in the log during recovery, in offset order."""
-        if header.producer_id > NO_PRODUCER:
+    def replay(self, header: BatchHeader, marker: TransactionMarker | None = None) -> None:
+        """Take note of a batch found in the log during recovery, in offset order.
+
+        Args:
+            marker: what a control batch says; without, it says nothing, as one that was cleaned out.
+        """
+        if header.attributes & _CONTROL:
+            if marker is not None:
+                self._end(marker, _NEVER_SEEN)
+        elif header.producer_id > NO_PRODUCER:
             self._add(header, header.base_offset, _NEVER_SEEN)
 
     def restore(self, snapshot: Sequence[ProducerSnapshot]) -> None:
@@ -184,6 +298,13 @@ class ProducerTable:
             )
             for one in snapshot
         )
+        self._ended.clear()
+        self._open = sorted(
+            (one.transaction_first_offset, one.producer_id)
+            for one in snapshot
+            if one.transaction_first_offset >= 0
+        )
+        self._unstable = None
 
     def snapshot(self) -> Sequence[ProducerSnapshot]:
         """Return the state after the last accepted batch, longest silent producer first."""
@@ -201,7 +322,6 @@ class ProducerTable:
     def _add(self, header: BatchHeader, base_offset: int, seen_ms: int) -> None:
         producer_id = header.producer_id
         epoch = header.producer_epoch
-        attributes = header.attributes
         entries = self._entries
         entry = entries.get(producer_id)
         batches: tuple[Batch, ...] = ()
@@ -211,21 +331,63 @@ class ProducerTable:
             coordinator_epoch = entry.coordinator_epoch
             if entry.epoch == epoch:
                 batches = entry.batches
-        if attributes & _CONTROL:
-            transaction = -1
-        else:
-            batch = (
-                header.base_sequence,
-                _last_sequence(header),
-                base_offset,
-                base_offset + header.last_offset_delta,
-                header.max_timestamp,
-            )
-            batches = (*batches[1 - KEPT_BATCHES :], batch)
-            if transaction < 0 and attributes & _TRANSACTIONAL:
-                transaction = base_offset
-        entries[producer_id] = _Entry(epoch, batches, seen_ms, transaction, coordinator_epoch)
+        batch = (
+            header.base_sequence,
+            _last_sequence(header),
+            base_offset,
+            base_offset + header.last_offset_delta,
+            header.max_timestamp,
+        )
+        if transaction < 0 and header.attributes & _TRANSACTIONAL:
+            transaction = base_offset
+            self._open_transaction(base_offset, producer_id)
+        entries[producer_id] = _Entry(
+            epoch, (*batches[1 - KEPT_BATCHES :], batch), seen_ms, transaction, coordinator_epoch
+        )
         entries.move_to_end(producer_id)
+
+    def _end(self, marker: TransactionMarker, seen_ms: int) -> None:
+        producer_id, epoch = marker.producer_id, marker.producer_epoch
+        entry = self._entries.get(producer_id)
+        batches: tuple[Batch, ...] = ()
+        if entry is not None:
+            self._close_transaction(entry.transaction_first_offset, producer_id)
+            if entry.epoch == epoch:
+                batches = entry.batches
+        self._entries[producer_id] = _Entry(epoch, batches, seen_ms, -1, marker.coordinator_epoch)
+        self._entries.move_to_end(producer_id)
+
+    def _open_transaction(self, first_offset: int, producer_id: int) -> None:
+        if first_offset >= 0:
+            insort(self._open, (first_offset, producer_id))
+            self._unstable = None
+
+    def _close_transaction(self, first_offset: int, producer_id: int) -> None:
+        if first_offset >= 0:
+            at = bisect_left(self._open, (first_offset, producer_id))
+            del self._open[at : at + 1]
+            self._unstable = None
+
+    def _evict(self) -> None:
+        """Forget the longest silent producer; those with open transactions count as just heard of."""
+        entries = self._entries
+        for _ in range(len(entries)):
+            producer_id, entry = next(iter(entries.items()))
+            if entry.transaction_first_offset < 0:
+                del entries[producer_id]
+                self.evicted += 1
+                return
+            entries.move_to_end(producer_id)
+
+
+def _check_transaction(header: BatchHeader, entry: _Entry) -> None:
+    """Refuse a plain batch of a producer that has a transaction open."""
+    if entry.transaction_first_offset >= 0 and not header.attributes & _TRANSACTIONAL:
+        raise StateError(
+            ErrorCode.INVALID_TXN_STATE,
+            f"producer {header.producer_id} sent a batch outside of the transaction it began at offset "
+            f"{entry.transaction_first_offset}",
+        )
 
 
 def _last_sequence(header: BatchHeader) -> int:

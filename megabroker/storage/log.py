@@ -26,16 +26,18 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from megabroker.codec.batch import stamp, stamp_append_time
+from megabroker.codec.batch import build_control, read_header, stamp, stamp_append_time
 from megabroker.errors import ErrorCode, RequestError, StorageError
 from megabroker.interfaces import ILog, ILogListener, IProducerState
 from megabroker.model import (
+    AbortedTransaction,
     BatchHeader,
     Durability,
     LogSettings,
     ReadResult,
     TimestampedOffset,
     TopicPartition,
+    TransactionMarker,
 )
 from megabroker.storage import times
 from megabroker.storage.checkpoints import encode_rows, encode_snapshot
@@ -143,6 +145,8 @@ class LocalLog:
                 segment = self._roll()
                 position = 0
                 segment.born = self._seconds()
+            elif segment.saved:
+                self._unsave(segment)
         else:
             segment.born = self._seconds()
         stamp(data, base, leader_epoch)
@@ -162,6 +166,40 @@ class LocalLog:
             lane.queued = True
             self._disk.submit(lane)
         return base
+
+    def append_marker(
+        self,
+        marker: TransactionMarker,
+        leader_epoch: int,
+        now_ms: int,
+        first_offset: int,
+        stable_offset: int,
+    ) -> int:
+        """Append a control batch as ``append`` does, and remember what it aborts.
+
+        Args:
+            first_offset: where the transaction it ends began in this log, or -1.
+            stable_offset: where the earliest other open transaction began, or -1.
+        """
+        if first_offset >= 0 and not marker.commit:
+            try:
+                self._segments.aborted_of(self._active)
+            except OSError as caught:
+                raise storage_error("cannot read", self.directory, caught) from caught
+        data = build_control(**marker._asdict(), timestamp_ms=now_ms)
+        offset = self.append(read_header(data, 0, len(data)), data, leader_epoch, None)
+        if first_offset >= 0 and not marker.commit:
+            stable = offset + 1 if stable_offset < 0 else stable_offset
+            aborted = AbortedTransaction(marker.producer_id, first_offset, offset, stable)
+            self._segments.aborted_of(self._active).add(aborted)
+        return offset
+
+    def _unsave(self, segment: Segment) -> None:
+        try:
+            segment.unsave()
+            self.modified = True
+        except OSError as caught:
+            raise storage_error("cannot remove", segment.path(".index"), caught) from caught
 
     def _queue(self, job: Callable[[Lane], None]) -> None:
         """Run ``job`` in the disk thread once all accepted before is written."""
@@ -193,6 +231,7 @@ class LocalLog:
 
         def saved(_: None, error: StorageError | None) -> None:
             if error is None and segment in self._segments.items:
+                segment.saved = True
                 self._segments.keep_few(segment)
 
         self._disk.chore(save, saved)
@@ -343,6 +382,8 @@ class LocalLog:
         index = active.index or Index()
         active.index = index
         index.truncate(active.size, from_offset - active.base_offset)
+        if active.aborted is not None:
+            active.aborted.truncate(from_offset)
         start = index.positions[-1] if index.positions else 0
         active.max_timestamp = index.times[-1] if index.times else -1
         active.max_timestamp_offset = active.base_offset + (index.time_offsets[-1] if index.times else 0)
@@ -412,6 +453,30 @@ class LocalLog:
                 return epoch, end
             end = start
         return -1, -1
+
+    def aborted(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
+        """Return the aborted transactions with records in a range, by their first offsets.
+
+        Raises:
+            StorageError: a file could not be read.
+        """
+        try:
+            found = self._segments.aborted(from_offset, to_offset)
+        except OSError as caught:
+            raise storage_error("cannot read", self.directory, caught) from caught
+        found.sort(key=_first_offset)
+        return found
+
+    def end_of(self, result: ReadResult) -> int:
+        """Return an offset that everything ``read`` has just returned lies below, and not much else.
+
+        Raises:
+            StorageError: a file could not be read.
+        """
+        try:
+            return self._segments.end_of(result, self.next_offset)
+        except OSError as caught:
+            raise storage_error("cannot read", self.directory, caught) from caught
 
     # --- retention ------------------------------------------------------------------------------
 
@@ -493,6 +558,10 @@ class LocalLog:
         """Write what lets the next opening believe the sizes. Chores thread, after the last sync."""
         self._active.save_index()
         self._save_snapshot(self.next_offset, snapshot)
+
+
+def _first_offset(aborted: AbortedTransaction) -> int:
+    return aborted.first_offset
 
 
 def _want_sync(lane: Lane) -> None:

@@ -15,16 +15,19 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from megabroker.codec.batch import records, stamp, stamp_append_time
+from megabroker.codec.batch import build_control, read_header, records, scan, stamp, stamp_append_time
 from megabroker.errors import ErrorCode, ProtocolError, RequestError, StorageError
 from megabroker.interfaces import ILog, ILogListener, ILogStore, IProducerState
 from megabroker.model import (
+    AbortedTransaction,
     BatchHeader,
+    FileRange,
     LogSettings,
     ReadResult,
     TimestampedOffset,
     Topic,
     TopicPartition,
+    TransactionMarker,
 )
 
 __all__ = ["MemoryLog", "MemoryLogStore"]
@@ -52,6 +55,7 @@ class MemoryLog:
         self._called = False
         self._lasts: list[int] = []
         self._batches: list[tuple[BatchHeader, bytes]] = []
+        self._aborted: list[AbortedTransaction] = []
         self._epochs: list[tuple[int, int]] = []
         self._flushes: list[tuple[int, Deferred[None]]] = []
 
@@ -78,6 +82,44 @@ class MemoryLog:
         self.size_bytes += len(data)
         self._schedule()
         return base
+
+    def append_marker(
+        self,
+        marker: TransactionMarker,
+        leader_epoch: int,
+        now_ms: int,
+        first_offset: int,
+        stable_offset: int,
+    ) -> int:
+        """Append a control batch as ``append`` does, and remember what it aborts.
+
+        Args:
+            first_offset: where the transaction it ends began in this log, or -1.
+            stable_offset: where the earliest other open transaction began, or -1.
+        """
+        data = build_control(**marker._asdict(), timestamp_ms=now_ms)
+        offset = self.append(read_header(data, 0, len(data)), data, leader_epoch, None)
+        if first_offset >= 0 and not marker.commit:
+            stable = offset + 1 if stable_offset < 0 else stable_offset
+            self._aborted.append(AbortedTransaction(marker.producer_id, first_offset, offset, stable))
+        return offset
+
+    def aborted(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
+        """Return the aborted transactions with records in a range, by their first offsets."""
+        found = []
+        if from_offset < to_offset:
+            for one in self._aborted[bisect_left(self._aborted, from_offset, key=_last_offset) :]:
+                if one.first_offset < to_offset:
+                    found.append(one)
+                if one.last_stable_offset >= to_offset:
+                    break
+        found.sort(key=_first_offset)
+        return found
+
+    def end_of(self, result: ReadResult) -> int:
+        """Return an offset that everything ``read`` has just returned lies below, and not much else."""
+        assert not isinstance(result.data, FileRange)
+        return max((header.next_offset for _, header in scan(result.data, 0, result.length)), default=0)
 
     def _schedule(self) -> None:
         if not self._called:
@@ -182,6 +224,7 @@ class MemoryLog:
             self.start_offset = max(self.start_offset, header.next_offset)
         del self._batches[:gone]
         del self._lasts[:gone]
+        del self._aborted[: bisect_left(self._aborted, self.start_offset, key=_last_offset)]
         self.size_bytes = size
         return gone
 
@@ -193,6 +236,14 @@ class MemoryLog:
         deferred: Deferred[None] = Deferred()
         self._flushes.append((self.next_offset, deferred))
         return deferred
+
+
+def _first_offset(aborted: AbortedTransaction) -> int:
+    return aborted.first_offset
+
+
+def _last_offset(aborted: AbortedTransaction) -> int:
+    return aborted.last_offset
 
 
 @implementer(ILogStore)

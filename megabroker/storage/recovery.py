@@ -7,6 +7,8 @@ Blocking; runs in whatever thread opens the log.
 - Otherwise everything from the segment of the recovery point on is read and every CRC checked; indexes and
   producer state are made anew. Bytes after the last whole batch, where no valid batch follows and which
   lie above the recovery point, are a torn tail: cut off, with one line in the log.
+- A segment without .index is read as well, in any case: only beside one is .txnindex, or its absence,
+  believed.
 - All other unreadable bytes are *damage*: they were acknowledged or may have been. They stay in the file,
   are remembered in ``damaged-ranges``, stepped over by reads and reported as an error.
 
@@ -16,7 +18,8 @@ A valid batch is one with a sane head, the right CRC and an offset not below tho
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import attrs
 from twisted.logger import Logger
@@ -27,9 +30,11 @@ from megabroker.codec.batch import (
     check_crc,
     find_batch,
     peek_header,
+    read_marker,
 )
 from megabroker.interfaces import IProducerState
-from megabroker.model import BatchHeader
+from megabroker.model import AbortedTransaction, BatchHeader, Buffer, ProducerSnapshot, TransactionMarker
+from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.checkpoints import decode_rows, decode_snapshot, encode_rows
 from megabroker.storage.files import OpenFiles
 from megabroker.storage.index import Index
@@ -51,7 +56,8 @@ DAMAGED = "damaged-ranges"
 _WINDOW_BYTES = 1 << 22
 _LEFTOVERS = (".deleted", ".tmp", ".cleaned", ".swap")
 
-Visit = Callable[[BatchHeader], None]
+Visit = Callable[[BatchHeader, Buffer, int, Segment], None]
+_ReplayMarker = Callable[[BatchHeader, TransactionMarker | None], None]
 
 
 @attrs.define
@@ -123,6 +129,7 @@ class _Scan:
         """Scan to the end; ``tail`` is then what no valid batch follows, if anything."""
         segment = self.segment
         segment.index = Index()
+        segment.aborted = AbortedIndex()
         segment.unindexed = 0
         segment.damaged = []
         segment.max_timestamp, segment.max_timestamp_offset = -1, segment.base_offset
@@ -167,7 +174,7 @@ class _Scan:
                 return position
             self._leap = False
             segment.note(position, need, header.last_offset, header.max_timestamp, self._interval)
-            self._visit(header)
+            self._visit(header, window, at, segment)
             self.expected_offset = header.next_offset
             position += need
         return position
@@ -213,6 +220,8 @@ class Loader:
         self._start_offset = start_offset
         self._interval = interval
         self._snapshots: list[int] = []
+        self._indexed: set[int] = set()
+        self._open: dict[int, int] = {}  # producer id -> first offset of its open transaction, rising
         self._least_offset = 0
         self.loaded = Loaded([])
 
@@ -254,14 +263,20 @@ class Loader:
             loaded.next_offset = offset
         if last.index is None:
             last.index = Index()
+        last.saved = last.size > 0 and last.base_offset in self._indexed
 
     def _list(self) -> None:
         found: list[tuple[int, int, float]] = []
+        with_aborted: set[int] = set()
         for name, size, changed in self._files.listdir(self._directory):
             if name.endswith(_LEFTOVERS):
                 self._files.unlink(f"{self._directory}/{name}")
             elif (offset := first_offset(name, ".log")) is not None:
                 found.append((offset, size, changed))
+            elif (offset := first_offset(name, ".index")) is not None:
+                self._indexed.add(offset)
+            elif (offset := first_offset(name, ".txnindex")) is not None:
+                with_aborted.add(offset)
             elif (offset := first_offset(name, ".snapshot")) is not None:
                 self._snapshots.append(offset)
         self._snapshots.sort(reverse=True)
@@ -269,6 +284,8 @@ class Loader:
             segment = Segment(self._open_files, self._directory, base, size)
             segment.created = True
             segment.born = changed
+            if base not in with_aborted:
+                segment.aborted = AbortedIndex()
             self.loaded.segments.append(segment)
 
     def _first_epochs(self) -> None:
@@ -294,10 +311,13 @@ class Loader:
     def _trusted(self) -> int:
         """Return how many of the first segments need not be read."""
         segments = self.loaded.segments
-        if self._clean:
-            return len(segments)
         trusted = 0
-        while trusted + 1 < len(segments) and segments[trusted + 1].base_offset <= self._recovery_point:
+        for at, segment in enumerate(segments):
+            is_last = at + 1 == len(segments)
+            if not self._clean and (is_last or segments[at + 1].base_offset > self._recovery_point):
+                break
+            if segment.size and segment.base_offset not in self._indexed:
+                break
             trusted += 1
         return trusted
 
@@ -338,6 +358,7 @@ class Loader:
                 )
                 if state is not None:
                     self._producers.restore(state)
+                    self._open = _open_transactions(state)
                     start = offset
                     break
         for at, segment in enumerate(segments[:trusted]):
@@ -351,7 +372,10 @@ class Loader:
                 for hop in segment.hops(0):
                     if hop.base_offset >= start:
                         head = segment.read(hop.position, HEAD_BYTES)
-                        self._producers.replay(peek_header(head, 0, HEAD_BYTES))
+                        header = peek_header(head, 0, HEAD_BYTES)
+                        if header.is_control:
+                            head = segment.read(hop.position, hop.size_bytes)
+                        self._replay(header, head, 0, None)
                         start = hop.last_offset + 1
             except DamageFound as found:
                 damage, _ = find_damage(segment, found.position, found.expected_offset)
@@ -384,6 +408,9 @@ class Loader:
                 self._keep_damage(scan.segment, tail)
         for segment in segments[trusted:-1]:
             segment.save_index()
+        if segments[-1].base_offset in self._indexed:
+            self._files.unlink(segments[-1].path(".index"))
+            self._indexed.discard(segments[-1].base_offset)
         loaded.unsynced.extend(segment for segment in segments[trusted:] if segment.created)
         if loaded.damaged:
             self._files.write_whole(f"{self._directory}/{DAMAGED}", encode_rows(loaded.damaged), sync=True)
@@ -417,15 +444,32 @@ class Loader:
             if segment.size or len(loaded.segments) == 1 or segment is scans[0].segment:
                 return
             self._open_files.drop(segment)
-            for suffix in (".log", ".index", ".timeindex"):
+            for suffix in (".log", ".index", ".timeindex", ".txnindex"):
                 self._files.unlink(segment.path(suffix))
             loaded.segments.remove(segment)
             scans.remove(scan)
             loaded.next_offset = scans[-1].expected_offset
 
-    def _visit(self, header: BatchHeader) -> None:
+    def _visit(self, header: BatchHeader, data: Buffer, at: int, segment: Segment) -> None:
         self._note_epoch(header)
-        self._producers.replay(header)
+        self._replay(header, data, at, segment)
+
+    def _replay(self, header: BatchHeader, data: Buffer, at: int, segment: Segment | None) -> None:
+        """Tell the producers' state of a batch, and ``segment`` of a transaction that it aborts."""
+        if not header.is_control:
+            self._producers.replay(header)
+            if header.is_transactional:
+                self._open.setdefault(header.producer_id, header.base_offset)
+            return
+        marker = read_marker(data, header, at)
+        cast(_ReplayMarker, self._producers.replay)(header, marker)
+        if marker is None:
+            return
+        first_offset = self._open.pop(header.producer_id, -1)
+        if segment is not None and segment.aborted is not None and first_offset >= 0 and not marker.commit:
+            stable = next(iter(self._open.values()), header.next_offset)
+            offset = header.base_offset
+            segment.aborted.add(AbortedTransaction(marker.producer_id, first_offset, offset, stable))
 
     def _note_epoch(self, header: BatchHeader) -> None:
         epochs = self.loaded.epochs
@@ -435,6 +479,11 @@ class Loader:
     def _keep_damage(self, segment: Segment, damage: Damage) -> None:
         self.loaded.damaged.append(damage)
         report_damage(segment, damage)
+
+
+def _open_transactions(state: Iterable[ProducerSnapshot]) -> dict[int, int]:
+    rows = [(one.transaction_first_offset, one.producer_id) for one in state]
+    return {producer_id: offset for offset, producer_id in sorted(rows) if offset >= 0}
 
 
 def report_damage(segment: Segment, damage: Damage) -> None:

@@ -66,7 +66,7 @@ def remove_files(files: Files, directory: str, removed: list[Segment], active: S
     paths = [
         path
         for segment in removed
-        for path in map(segment.path, (".log", ".index", ".timeindex"))
+        for path in map(segment.path, (".log", ".index", ".timeindex", ".txnindex"))
         if files.read_size(path) is not None
     ]
     for path in paths:

@@ -9,6 +9,9 @@ read. Only the reactor thread changes these numbers; the disk thread is handed p
              43  producer id i64 | epoch i16 | base sequence i32 | record count i32 | 61 records
 
 ``gone`` is set when the segment leaves the log: its files are being deleted, and nobody need sync them.
+``aborted`` are the aborted transactions whose markers are in here; None while they are in the file only.
+``saved`` says that index files are there; before anything is appended, ``unsave`` removes them, for recovery
+believes a segment's .txnindex, or its absence, when there is an .index.
 ``damaged`` holds (start, end) of stretches that no longer are batches; walking steps over them and they
 are never cut off, so that they can still be examined.
 """
@@ -19,6 +22,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.files import LogFile, OpenFiles
 from megabroker.storage.index import Index
 
@@ -75,6 +79,7 @@ class Segment:
     """One segment; see the module."""
 
     __slots__ = (
+        "aborted",
         "base_offset",
         "born",
         "created",
@@ -86,6 +91,7 @@ class Segment:
         "max_timestamp",
         "max_timestamp_offset",
         "open_files",
+        "saved",
         "size",
         "touched",
         "unindexed",
@@ -100,12 +106,14 @@ class Segment:
         self.written = size
         self.created = size > 0
         self.index: Index | None = None
+        self.aborted: AbortedIndex | None = None if size else AbortedIndex()
         self.unindexed = 0
         self.max_timestamp = -1
         self.max_timestamp_offset = base_offset
         self.born: float | None = None
         self.damaged: list[tuple[int, int]] = []
         self.gone = False
+        self.saved = False
         self.file: LogFile | None = None
         self.touched = False
 
@@ -226,8 +234,30 @@ class Segment:
             self.note(position, size, last_offset, max_timestamp, interval)
         return index
 
+    def unsave(self) -> None:
+        """Remove the .index file: what it says will not hold any more. Raises OSError."""
+        if self.saved:
+            self.open_files.files.unlink(self.path(".index"))
+            self.saved = False
+
+    def load_aborted(self) -> AbortedIndex | None:
+        """Read .txnindex; None when it is not to be believed. Raises OSError."""
+        data = self.open_files.files.read_bytes(self.path(".txnindex"))
+        return AbortedIndex() if data is None else AbortedIndex.decode(data, self.base_offset)
+
     def save_index(self) -> None:
-        """Write the index files, the closing time entry included. Raises OSError."""
+        """Write the index files, the closing time entry included. Raises OSError.
+
+        The .txnindex, which is there only if anything was aborted, is on the disk before .index is
+        written: a segment with an .index and no .txnindex holds no aborted transaction.
+        """
+        aborted = self.aborted
+        if aborted is not None:
+            files, path = self.open_files.files, self.path(".txnindex")
+            if aborted:
+                files.write_whole(path, aborted.encode(), sync=True)
+            elif files.read_size(path) is not None:
+                files.unlink(path)
         index = self.index
         if index is None:
             return

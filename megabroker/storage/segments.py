@@ -9,11 +9,14 @@ sparse index and a short walk over batch heads.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from megabroker.model import FileRange, ReadResult
+from megabroker.codec.batch import scan
+from megabroker.errors import ErrorCode, StorageError
+from megabroker.model import AbortedTransaction, FileRange, ReadResult
+from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.index import Index
 from megabroker.storage.recovery import find_damage, report_damage
 from megabroker.storage.segment import Damage, DamageFound, Hop, Segment
@@ -97,7 +100,54 @@ class Segments:
         """Count a saved index as loaded and forget the one loaded longest ago."""
         self._loaded.append(segment)
         if len(self._loaded) > _LOADED_INDEXES:
-            self._loaded.popleft().index = None
+            other = self._loaded.popleft()
+            other.index = None
+            if other.aborted and other is not self.items[-1]:
+                other.aborted = None
+
+    def aborted_of(self, segment: Segment) -> AbortedIndex:
+        """Return a segment's aborted transactions, reading them. Raises OSError and StorageError."""
+        aborted = segment.aborted
+        if aborted is None:
+            aborted = segment.load_aborted()
+            if aborted is None:
+                raise StorageError(
+                    ErrorCode.STORAGE,
+                    f"{segment.path('.txnindex')} is damaged; it is made anew at the next start if it and "
+                    f"{segment.path('.index')} are removed",
+                    retriable=False,
+                )
+            segment.aborted = aborted
+            if aborted and segment.index is None:
+                self.keep_few(segment)
+        return aborted
+
+    def aborted(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
+        """Return the aborted transactions with records in a range. Raises OSError and StorageError."""
+        found: list[AbortedTransaction] = []
+        if from_offset < to_offset:
+            for at in range(max(0, bisect_right(self.bases, from_offset) - 1), len(self.items)):
+                if self.aborted_of(self.items[at]).collect(from_offset, to_offset, found):
+                    break
+        return found
+
+    def end_of(self, result: ReadResult, next_offset: int) -> int:
+        """Return an offset that all of ``result`` lies below, and not much else. Raises OSError."""
+        data = result.data
+        if not isinstance(data, FileRange):
+            end = 0
+            for _, header in scan(data, 0, result.length):
+                end = header.next_offset
+            return end
+        files = self.items[0].open_files.files
+        base = int.from_bytes(files.pread(data.file.fileno(), 8, data.position), "big")
+        at = max(0, bisect_right(self.bases, base) - 1)
+        segment = self.items[at]
+        index = self.index_of(segment)
+        after = bisect_left(index.positions, data.position + data.length)
+        if after < len(index.positions):
+            return segment.base_offset + index.offsets[after] + 1
+        return self.bases[at + 1] if at + 1 < len(self.bases) else next_offset
 
     def heads(self, segment: Segment, offset: int) -> Iterator[Hop]:
         """Walk a segment's written batches, from the one that holds ``offset`` or the next.

@@ -9,7 +9,7 @@ nothing of what a log holds.
     <data_dir>/recovery-point-offset-checkpoint   per partition: everything below is on the disk
     <data_dir>/log-start-offset-checkpoint        per partition: first readable offset
     <data_dir>/<topic>-<partition>/               partition.metadata, leader-epoch-checkpoint, damaged-ranges
-        <offset>.log .index .timeindex .snapshot
+        <offset>.log .index .timeindex .txnindex .snapshot
     <data_dir>/<topic>-<partition>.<hex>-delete/  on its way out
 
 The clean marker is removed before anything else is done and written after all else is on the disk; it is

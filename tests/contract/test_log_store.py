@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from megabroker.codec.batch import build, read_header, read_records, scan
+from megabroker.codec.batch import build, check_crc, read_header, read_marker, read_records, scan
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StorageError
 from megabroker.interfaces import ILog, ILogListener, ILogStore, IProducerState
 from megabroker.model import (
@@ -26,6 +26,7 @@ from megabroker.model import (
     ReadResult,
     Topic,
     TopicPartition,
+    TransactionMarker,
 )
 from megabroker.storage.memory import MemoryLogStore
 from megabroker.storage.store import LocalLogStore
@@ -62,13 +63,33 @@ class Producers:
             delta = header.last_offset_delta
             batch = (first, first + delta, base_offset, base_offset + delta, header.max_timestamp)
             batches = (*(old.batches if old else ()), batch)[-5:]
+            transaction = old.transaction_first_offset if old else -1
+            if transaction < 0 and header.is_transactional:
+                transaction = base_offset
             self.state[header.producer_id] = ProducerSnapshot(
-                header.producer_id, header.producer_epoch, batches
+                header.producer_id,
+                header.producer_epoch,
+                batches,
+                transaction,
+                old.coordinator_epoch if old else -1,
             )
 
-    def replay(self, header: BatchHeader) -> None:
+    def replay(self, header: BatchHeader, marker: TransactionMarker | None = None) -> None:
         self.replayed.append(header.base_offset)
-        self.accept(header, header.base_offset)
+        if marker is not None:
+            self.end(marker)
+        else:
+            self.accept(header, header.base_offset)
+
+    def end(self, marker: TransactionMarker) -> None:
+        old = self.state.get(marker.producer_id)
+        self.state[marker.producer_id] = ProducerSnapshot(
+            marker.producer_id,
+            marker.producer_epoch,
+            old.batches if old else (),
+            -1,
+            marker.coordinator_epoch,
+        )
 
     def restore(self, snapshot: Sequence[ProducerSnapshot]) -> None:
         self.restored = tuple(snapshot)
@@ -126,6 +147,21 @@ class LogStoreContract:
         base = self.log.append(header, data, epoch, append_time)
         self.producers.accept(header, base)
         return base
+
+    def mark(self, producer: int, *, commit: bool, first: int, stable: int = -1, epoch: int = 0) -> int:
+        marker = TransactionMarker(producer, epoch, commit, 6)
+        offset = self.log.append_marker(marker, 2, 7000, first, stable)
+        self.producers.end(marker)
+        return offset
+
+    def transact(self, producer: int, *values: bytes) -> int:
+        self.sequence = getattr(self, "sequence", -1) + 1
+        return self.append(
+            *values, producer_id=producer, producer_epoch=0, base_sequence=self.sequence, attributes=16
+        )
+
+    def aborted(self, start: int, end: int) -> list[tuple[int, int, int, int]]:
+        return [tuple(one) for one in self.log.aborted(start, end)]
 
     def read(self, offset: int, max_bytes: int = 1 << 20, end: int = 1 << 60) -> list[tuple[int, bytes]]:
         result = self.log.read(offset, max_bytes, end)
@@ -355,6 +391,70 @@ class LogStoreContract:
             found, {TopicPartition("orders", 0): TOPIC.id, TopicPartition("a-b.c_1", 1): other.id}
         )
 
+    def test_marker_is_a_control_batch(self) -> None:
+        self.transact(5, b"a", b"b")
+        self.assertEqual(self.mark(5, commit=True, first=0), 2)
+        self.assertEqual(self.log.next_offset, 3)
+        self.pump()
+        data = content(self.log.read(2, 1000, 10))
+        header = read_header(data, 0, len(data))
+        self.assertTrue(check_crc(data, 0, header))
+        self.assertEqual((header.base_offset, header.leader_epoch), (2, 2))
+        self.assertEqual(header.max_timestamp, 7000)
+        self.assertEqual(read_marker(data, header), TransactionMarker(5, 0, True, 6))
+        self.assertEqual(self.read(0), [(0, b"a"), (1, b"b")])
+        self.assertEqual(self.aborted(0, 3), [])
+
+    def abort_two(self) -> None:
+        """Transactions of 1 and 3 are aborted, that of 2 is committed, that of 4 is open; small segments."""
+        self.reopen_other(segment_bytes=200)
+        self.transact(1, b"a")
+        self.transact(2, b"b")
+        self.transact(3, b"c", b"c")
+        self.mark(2, commit=True, first=1, stable=0)
+        self.transact(1, b"d")
+        self.mark(3, commit=False, first=2, stable=0)
+        self.transact(4, b"e")
+        self.mark(1, commit=False, first=0, stable=7)
+        self.mark(9, commit=False, first=-1, stable=7)
+        self.pump()
+
+    TWO = ((1, 0, 8, 7), (3, 2, 6, 0))
+
+    def check_two(self) -> None:
+        one, three = self.TWO
+        self.assertEqual(self.aborted(0, 10), [one, three])
+        self.assertEqual(self.aborted(0, 2), [one])
+        self.assertEqual(self.aborted(6, 7), [one, three])
+        self.assertEqual(self.aborted(7, 9), [one])
+        self.assertEqual(self.aborted(9, 10), [])
+        self.assertEqual(self.aborted(2, 2), [])
+
+    def test_aborted(self) -> None:
+        self.abort_two()
+        self.check_two()
+
+    def test_aborted_go_with_what_is_deleted(self) -> None:
+        self.abort_two()
+        self.log.settings = LogSettings(segment_bytes=200, retention_ms=-1)
+        self.log.advance_start(9)
+        self.assertGreater(self.log.enforce_retention(0), 0)
+        self.pump()
+        self.assertEqual(self.aborted(9, 10), [])
+
+    def test_end_of_what_was_read(self) -> None:
+        self.reopen_other(segment_bytes=300_000, index_interval_bytes=4096)
+        for _ in range(100):
+            self.append(b"x" * 4000, b"y")
+        self.pump()
+        for start, size in ((0, 1), (0, 9000), (7, 16_000), (7, 60_000), (101, 1 << 20), (0, 1 << 20)):
+            result = self.log.read(start, size, 1 << 60)
+            data = content(result)
+            ends = [header.next_offset for _, header in scan(data, 0, len(data))]
+            end = self.log.end_of(result)
+            self.assertGreaterEqual(end, ends[-1])
+            self.assertLessEqual(end, ends[-1] + 8)
+
     def test_closed(self) -> None:
         self.append(b"a")
         deferred = self.store.close()
@@ -431,6 +531,28 @@ class LocalContract(LogStoreContract):
         self.assertEqual(log.offset_for_time(33)[:2], (33, 33))
         self.assertEqual(self.bases(17, max_bytes=1), [17])
         self.assertEqual(log.damaged, [])
+
+    def again(self, *, clean: bool) -> None:
+        if clean:
+            self.result(self.store.close())
+        else:
+            self.store._lock.release()
+        self.store = self.make_store()
+        self.store.open()
+        self.reopen_log(segment_bytes=200)
+
+    def test_aborted_survive(self) -> None:
+        self.abort_two()
+        for clean in (False, True, True, False, False):
+            self.again(clean=clean)
+            self.check_two()
+            self.assertEqual(self.producers.state[4].transaction_first_offset, 7)
+            self.assertEqual(self.producers.state[1].transaction_first_offset, -1)
+            self.assertEqual(self.producers.state[1].coordinator_epoch, 6)
+        self.mark(4, commit=False, first=7)
+        self.pump()
+        self.again(clean=False)
+        self.assertEqual(self.aborted(0, 11), [*self.TWO, (4, 7, 10, 11)])
 
 
 class LocalFsyncTests(LocalContract, SynchronousTestCase):

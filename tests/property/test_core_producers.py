@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from megabroker.core.producers import MAX_SEQUENCE, ProducerTable
 from megabroker.errors import BrokerError, ErrorCode
-from megabroker.model import BatchHeader
+from megabroker.model import BatchHeader, TransactionMarker
 
 
 def header(producer: int, epoch: int, sequence: int, count: int = 1, attributes: int = 0) -> BatchHeader:
@@ -170,6 +170,10 @@ def test_transaction_is_followed_from_begin_to_marker() -> None:
     table.replay(header(1, 0, 2, 2, attributes=16)._replace(base_offset=12))
     assert table.snapshot()[0].transaction_first_offset == 10
     table.replay(header(1, 0, -1, 1, attributes=48)._replace(base_offset=14))
+    assert table.snapshot()[0].transaction_first_offset == 10
+    table.replay(
+        header(1, 0, -1, 1, attributes=48)._replace(base_offset=15), TransactionMarker(1, 0, True, 0)
+    )
     (after,) = table.snapshot()
     assert after.transaction_first_offset == -1
     assert len(after.batches) == 2

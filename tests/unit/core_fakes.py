@@ -12,6 +12,7 @@ from zope.interface import implementer
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StorageError
 from megabroker.interfaces import ILog, ILogListener, ILogStore, IMetadataStore, IProducerState, IWindowStore
 from megabroker.model import (
+    AbortedTransaction,
     BatchHeader,
     Change,
     LogSettings,
@@ -19,6 +20,7 @@ from megabroker.model import (
     TimestampedOffset,
     Topic,
     TopicPartition,
+    TransactionMarker,
 )
 
 
@@ -56,6 +58,8 @@ class FakeLog:
         self.producers = producers
         self.start_offset = self.next_offset = self.written_offset = self.durable_offset = 0
         self.batches: list[tuple[BatchHeader, int | None]] = []
+        self.markers: dict[int, TransactionMarker] = {}
+        self.aborts: list[AbortedTransaction] = []
         self.append_error: BrokerError | None = None
         self.retained: list[int] = []
         self.retention_error: BrokerError | None = None
@@ -80,9 +84,30 @@ class FakeLog:
         self.next_offset += header.record_count
         return base_offset
 
+    def append_marker(
+        self,
+        marker: TransactionMarker,
+        leader_epoch: int,
+        now_ms: int,
+        first_offset: int,
+        stable_offset: int,
+    ) -> int:
+        control = header(producer=marker.producer_id, epoch=marker.producer_epoch, attributes=48)
+        offset = self.append(control, bytearray(), leader_epoch, None)
+        self.markers[offset] = marker
+        if first_offset >= 0 and not marker.commit:
+            stable = offset + 1 if stable_offset < 0 else stable_offset
+            self.aborts.append(AbortedTransaction(marker.producer_id, first_offset, offset, stable))
+        return offset
+
+    def aborted(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
+        return [one for one in self.aborts if one.last_offset >= from_offset and one.first_offset < to_offset]
+
     def read(self, offset: int, max_bytes: int, end_offset: int) -> ReadResult:
         if not self.start_offset <= offset <= self.written_offset:
             raise RequestError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if offset >= min(end_offset, self.written_offset):
+            return ReadResult(b"", 0)
         found = [one for one, _ in self.batches if offset <= one.last_offset and one.base_offset < end_offset]
         return ReadResult(repr([one.base_offset for one in found]).encode(), len(found))
 
@@ -125,6 +150,7 @@ class FakeLog:
         """Take back everything from ``from_offset`` on and tell the listener."""
         self.batches = [pair for pair in self.batches if pair[0].base_offset < from_offset]
         self.next_offset = from_offset
+        self.aborts = [one for one in self.aborts if one.last_offset < from_offset]
         self.listener.failed(from_offset, error or disk_full())
 
 
@@ -157,10 +183,13 @@ class FakeStore:
         log = FakeLog(topic, settings, listener, producers)
         former = self.logs.get(where)
         if former is not None:
-            log.batches = former.batches
+            log.batches, log.markers, log.aborts = former.batches, former.markers, former.aborts
             log.next_offset = log.written_offset = log.durable_offset = former.next_offset
             for one, _ in log.batches:
-                producers.replay(one)
+                if one.base_offset in log.markers:
+                    producers.replay(one, log.markers[one.base_offset])
+                else:
+                    producers.replay(one)
         self.kept[where] = topic.id
         self.logs[where] = log
         return log

@@ -21,6 +21,7 @@ from megabroker.core.placement import SinglePlacement
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
+from megabroker.core.transactions import TransactionService, TransactionSettings
 from megabroker.model import Acks, HostPort, Listener, Node, Topic, TopicPartition
 from megabroker.protocols.kafka.consumer_metadata import subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
@@ -43,6 +44,7 @@ class ApiCase(SynchronousTestCase):
 
     topic_settings = TopicSettings()
     limits = TopicLimits()
+    transaction_settings = TransactionSettings()
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -69,14 +71,25 @@ class ApiCase(SynchronousTestCase):
             GroupSettings(),
             self.partition_exists,
             subscribed_topics=subscribed_topics,
+            topics=self.topics.all,
         )
         self.groups.load()
         producer_ids = ProducerIds(self.metadata)
         producer_ids.load()
+        self.transactions = TransactionService(
+            self.clock,
+            self.metadata,
+            self.transaction_settings,
+            self.topics,
+            self.groups.transactional,
+            producer_ids,
+        )
+        self.transactions.load()
         self.broker = Broker(
             cluster_id="C" * 22,
             topics=self.topics,
             groups=self.groups,
+            transactions=self.transactions,
             dedup=None,  # type: ignore[arg-type]
             placement=self.placement,
             producer_ids=producer_ids,

@@ -278,7 +278,7 @@ class PolicyTests(PartitionTestCase):
         empty = good._replace(record_count=0, last_offset_delta=-1)
         self.assertEqual(self.refused(empty), ErrorCode.INVALID_RECORD)
         self.assertEqual(self.refused(good._replace(attributes=32)), ErrorCode.INVALID_RECORD)
-        self.assertEqual(self.refused(good._replace(attributes=16)), ErrorCode.INVALID_TXN_STATE)
+        self.assertEqual(self.refused(good._replace(attributes=16)), ErrorCode.INVALID_RECORD)
 
     def test_append_time_and_change(self) -> None:
         self.append(header(timestamp=NOW_MS))

@@ -209,9 +209,11 @@ class InitProducerIdTests(ApiCase):
             self.assertEqual(self.init(version, producer_id=1), (INVALID_REQUEST, -1, -1))
             self.assertEqual(self.init(version, producer_epoch=1), (INVALID_REQUEST, -1, -1))
 
-    def test_transactions_are_refused_plainly(self) -> None:
+    def test_a_transactional_id_keeps_its_producer_id(self) -> None:
+        got = [self.init(version, "tx") for version in versions(22)]
+        self.assertEqual({(code, producer_id) for code, producer_id, _ in got}, {(0, got[0][1])})
+        self.assertEqual([epoch for _, _, epoch in got], list(range(len(got))))
         for version in versions(22):
-            self.assertEqual(self.init(version, "tx"), (UNSUPPORTED_VERSION, -1, -1))
             self.assertEqual(self.init(version, ""), (INVALID_REQUEST, -1, -1))
 
     def test_ids_that_cannot_be_stored(self) -> None:

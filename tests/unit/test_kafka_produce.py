@@ -40,9 +40,11 @@ def request(
     topic_id: bytes = bytes(16),
     acks: int = 1,
     index: int = 0,
+    transactional_id: str | None = None,
 ) -> bytes:
     data = Request.Topic.Partition(index=index, records=batch)
     message = Request(
+        transactional_id=transactional_id,
         acks=acks,
         timeout_ms=1000,
         topic_data=[Request.Topic(name=topic, topic_id=topic_id, partition_data=[data])],
@@ -56,7 +58,9 @@ def frame(body: bytes, version: int, correlation_id: int, client: bytes = b"me")
     return struct.pack(">i", len(head) + len(body)) + head + body
 
 
-class ProduceTests(SynchronousTestCase):
+class ProduceCase(SynchronousTestCase):
+    """A broker in memory, and a connection to it that needs no socket."""
+
     def setUp(self) -> None:
         self.clock = Turns()
         plugins = discover()
@@ -106,6 +110,8 @@ class ProduceTests(SynchronousTestCase):
         result = partition.read(0, 1 << 20)
         return [record.value for record in read_records(result.data)]
 
+
+class ProduceTests(ProduceCase):
     def test_the_template_answers_as_the_general_way_does_at_every_version(self) -> None:
         expected_offset = 0
         for version in range(3, 14):

@@ -24,10 +24,11 @@ class TimerKind(enum.Enum):
     SESSION = "session"
     JOIN = "join"
     SYNC = "sync"
+    REVOKE = "revoke"
 
 
 class TimerKey(NamedTuple):
-    """Names one timer of a group; ``member_id`` is empty but for SESSION."""
+    """Names one timer of a group; ``member_id`` is empty for JOIN and SYNC."""
 
     kind: TimerKind
     member_id: str = ""

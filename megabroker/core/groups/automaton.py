@@ -386,16 +386,26 @@ class GroupAutomaton:
             return error
         return None
 
-    def check_commit(self, generation: int, member_id: str, instance_id: str | None) -> None:
-        """Raise BrokerError unless this member may commit offsets now; a commit keeps its session alive."""
+    def check_commit(
+        self, generation: int, member_id: str, instance_id: str | None, *, transactional: bool = False
+    ) -> None:
+        """Raise BrokerError unless this member may commit offsets now; a commit keeps its session alive.
+
+        A commit within a transaction may come from a producer that does not say which member it works for,
+        and during a rebalance (KIP-447).
+        """
         if generation < 0 and self.state is GroupState.EMPTY:
             return
         if generation < 0 and not member_id and instance_id is None:
+            if transactional:
+                return
             raise refusal(ErrorCode.UNKNOWN_MEMBER)
         member = self._member(member_id, instance_id)
         if generation != self.generation:
             raise refusal(ErrorCode.ILLEGAL_GENERATION)
         if self.state is GroupState.COMPLETING:
+            if transactional:
+                return
             raise refusal(ErrorCode.REBALANCE_IN_PROGRESS)
         self._set_session(member_id, member.session_timeout_ms)
 

@@ -21,10 +21,23 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.GROUP_FULL: "the group has as many members as this broker allows",
     ErrorCode.GROUP_NOT_FOUND: "there is no such group",
     ErrorCode.GROUP_NOT_EMPTY: "the group has members",
+    ErrorCode.FENCED_MEMBER_EPOCH: "the member epoch is not the current one: give all up and join again",
+    ErrorCode.STALE_MEMBER_EPOCH: "the member epoch is not the current one: try again after a heartbeat",
+    ErrorCode.UNRELEASED_INSTANCE: "another member holds this static instance id and has not left",
+    ErrorCode.UNSUPPORTED_ASSIGNOR: "the assignors of this broker are uniform and range",
+    ErrorCode.INVALID_REQUEST: "the request does not fit the member epoch it names",
+    ErrorCode.INVALID_PATTERN: "the regular expression is not valid",
 }
 
 _REQUEST_CODES = frozenset(
-    {ErrorCode.INVALID_GROUP, ErrorCode.INVALID_SESSION_TIMEOUT, ErrorCode.INCONSISTENT_PROTOCOL}
+    {
+        ErrorCode.INVALID_GROUP,
+        ErrorCode.INVALID_SESSION_TIMEOUT,
+        ErrorCode.INCONSISTENT_PROTOCOL,
+        ErrorCode.UNSUPPORTED_ASSIGNOR,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.INVALID_PATTERN,
+    }
 )
 
 
@@ -42,11 +55,11 @@ class MemberIdRequired(StateError):
         self.member_id = member_id
 
 
-def refusal(code: ErrorCode) -> BrokerError:
-    """Return a new error for ``code``."""
+def refusal(code: ErrorCode, sentence: str = "") -> BrokerError:
+    """Return a new error for ``code``, with a sentence of its own or the usual one."""
     kind = RequestError if code in _REQUEST_CODES else StateError
     retriable = code is ErrorCode.REBALANCE_IN_PROGRESS
-    return kind(code, _SENTENCES[code], retriable=retriable)
+    return kind(code, sentence or _SENTENCES[code], retriable=retriable)
 
 
 def stopped() -> StateError:

@@ -1,8 +1,9 @@
 """The committed offsets of all groups: what is on disk, and nothing more, is visible.
 
 Owns the table ``group_offsets`` and its memory image. A commit is written first and becomes visible, in the
-order of the calls, when the store says so; a commit the store refused never was. Knows no members and no
-rules about who may commit.
+order of the calls, when the store says so; a commit the store refused never was. Offsets of a transaction
+become rows in the very write that commits it; until then only the partitions they are for are known here.
+Knows no members and no rules about who may commit.
 
 One row per partition: key ``["<group>","<topic>",<partition>]`` as JSON, so that no choice of names can make
 two keys one; value an object with the fields of ``CommittedOffset``.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -25,7 +26,10 @@ from megabroker.errors import BrokerError, ErrorCode, StorageError
 from megabroker.interfaces import IMetadataStore
 from megabroker.model import NO_LEADER_EPOCH, NO_TIMESTAMP, Change, CommittedOffset, TopicPartition
 
-__all__ = ["OFFSETS_TABLE", "CommittedOffsets", "OrderedWrites"]
+__all__ = ["OFFSETS_TABLE", "CommittedOffsets", "GroupOffsets", "OrderedWrites"]
+
+GroupOffsets = Mapping[str, Mapping[TopicPartition, CommittedOffset]]
+"""Offsets by group and partition."""
 
 OFFSETS_TABLE = "group_offsets"
 
@@ -88,6 +92,7 @@ class CommittedOffsets:
         self._writes = writes
         self._visible: dict[str, dict[TopicPartition, CommittedOffset]] = {}
         self._in_flight: dict[str, Counter[TopicPartition]] = {}
+        self._held: dict[str, Counter[TopicPartition]] = {}
 
     def load(self, rows: Mapping[str, Any]) -> None:
         """Begin from what the store holds. A row that is none is logged and left alone."""
@@ -123,8 +128,8 @@ class CommittedOffsets:
         return {*self._visible.get(group_id, ()), *self._in_flight.get(group_id, ())}
 
     def has_any(self, group_id: str) -> bool:
-        """Whether ``known`` has any."""
-        return group_id in self._visible or group_id in self._in_flight
+        """Whether ``known`` has any, or a transaction holds offsets for the group."""
+        return group_id in self._visible or group_id in self._in_flight or group_id in self._held
 
     def commit(
         self,
@@ -140,12 +145,12 @@ class CommittedOffsets:
         self._in_flight.setdefault(group_id, Counter()).update(offsets.keys())
 
         def apply() -> None:
-            self._landed(group_id, offsets)
+            _take_away(self._in_flight, group_id, offsets)
             self._visible.setdefault(group_id, {}).update(offsets)
             applied()
 
         def refused(failure: Failure) -> Failure:
-            self._landed(group_id, offsets)
+            _take_away(self._in_flight, group_id, offsets)
             return failure
 
         return self._writes.write(changes, apply).addErrback(refused)
@@ -184,14 +189,44 @@ class CommittedOffsets:
                 found[group_id] = partitions
         return found
 
-    def _landed(self, group_id: str, offsets: Iterable[TopicPartition]) -> None:
-        in_flight = self._in_flight[group_id]
-        for partition in offsets:
-            in_flight[partition] -= 1
-            if not in_flight[partition]:
-                del in_flight[partition]
-        if not in_flight:
-            del self._in_flight[group_id]
+    # --- what waits for a transaction -------------------------------------------------------------
+
+    def hold(self, group_id: str, partitions: Iterable[TopicPartition]) -> None:
+        """A transaction has an offset for each of ``partitions``: they are unstable until ``release``."""
+        self._held.setdefault(group_id, Counter()).update(partitions)
+
+    def release(self, group_id: str, partitions: Iterable[TopicPartition]) -> None:
+        """The transaction is decided; called once for every partition held."""
+        _take_away(self._held, group_id, partitions)
+
+    def held(self, group_id: str) -> Set[TopicPartition]:
+        """Return the partitions whose offsets some open transaction may change."""
+        return set(self._held.get(group_id, ()))
+
+    def transactional_changes(self, offsets: GroupOffsets) -> list[Change]:
+        """Return the rows that commit a transaction's offsets, to be written with its decision."""
+        return [
+            Change(OFFSETS_TABLE, offset_key(group_id, partition), offset._asdict())
+            for group_id, partitions in offsets.items()
+            for partition, offset in partitions.items()
+        ]
+
+    def transactional_applied(self, offsets: GroupOffsets) -> None:
+        """Show what ``transactional_changes`` made rows of: they are committed."""
+        for group_id, partitions in offsets.items():
+            self._visible.setdefault(group_id, {}).update(partitions)
+
+
+def _take_away(
+    counts: dict[str, Counter[TopicPartition]], group_id: str, partitions: Iterable[TopicPartition]
+) -> None:
+    counter = counts[group_id]
+    for partition in partitions:
+        counter[partition] -= 1
+        if not counter[partition]:
+            del counter[partition]
+    if not counter:
+        del counts[group_id]
 
 
 def offset_key(group_id: str, partition: TopicPartition) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Set
 from megabroker.core.groups.automaton import GroupAutomaton, GroupState
 from megabroker.model import NO_TIMESTAMP, CommittedOffset, TopicPartition
 
-__all__ = ["SubscribedTopics", "expired_offsets", "subscribed_topics"]
+__all__ = ["SubscribedTopics", "expired_offsets", "past_retention", "subscribed_topics"]
 
 SubscribedTopics = Callable[[str, bytes], Set[str] | None]
 """(protocol type, one member's metadata) -> the topics it subscribes to, None when that cannot be told."""
@@ -53,6 +53,21 @@ def expired_offsets(
         since_ms = empty_since_ms
     if subscribed is None:
         return []
+    return past_retention(offsets, subscribed, since_ms=since_ms, retention_ms=retention_ms, now_ms=now_ms)
+
+
+def past_retention(
+    offsets: Mapping[TopicPartition, CommittedOffset],
+    subscribed: Set[str],
+    *,
+    since_ms: int,
+    retention_ms: int,
+    now_ms: int,
+) -> list[TopicPartition]:
+    """Return the partitions, of topics nobody subscribes to, whose offsets have outlived their retention.
+
+    It runs from ``since_ms`` or the commit, whichever is later.
+    """
     expired = []
     for partition, offset in offsets.items():
         deadline_ms = max(since_ms, offset.commit_time_ms) + retention_ms

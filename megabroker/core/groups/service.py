@@ -1,7 +1,13 @@
 """The group coordinator: the automata of all groups, their time, their Deferreds and what is stored of them.
 
-Owns the clock side (one timer wheel), the answers and the table ``groups``; the rules of membership are the
-automaton's, committed offsets are ``offsets``'. Must never decide who is a member.
+Owns the clock side (one timer wheel), the answers, the table ``groups`` and what groups of both protocols
+share: their names and the rules of their offsets. The rules of membership are the automaton's, committed
+offsets are ``offsets``', groups of the consumer protocol ``consumer_service``'s. Must never decide who is a
+member.
+
+A group without members changes its protocol with the first member that speaks the other one; its epoch goes
+on, and its offsets stay. A group with members refuses the other protocol: INCONSISTENT_PROTOCOL to classic
+members, GROUP_NOT_FOUND to those of the consumer protocol.
 
 Table ``groups``, one row per group that had members: key the group id, value ``{"generation": int,
 "protocol_type": str, "empty_since_ms": int or null}``. It is written when a rebalance completes and nobody
@@ -9,13 +15,14 @@ waits for it: members do not survive a restart, so it only keeps generations fro
 retention of offsets from starting over.
 
 Invariant: actions are carried out in the order the automata gave them, also when a Deferred's callback
-calls back into the service; every Deferred given out fires exactly once, at the latest in ``stop``.
+calls back into the service; every Deferred given out fires exactly once, at the latest in ``stop``; no group
+id is of both protocols.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 from uuid import uuid4
 
@@ -27,10 +34,17 @@ from zope.interface import implementer
 
 from megabroker.core.groups.actions import Action, Answer, CancelTimer, Persist, SetTimer, TimerKey
 from megabroker.core.groups.automaton import GroupAutomaton, GroupState
+from megabroker.core.groups.consumer_service import CONSUMER_GROUPS_TABLE, ConsumerGroups
 from megabroker.core.groups.errors import refusal, stopped
 from megabroker.core.groups.offsets import OFFSETS_TABLE, CommittedOffsets, OrderedWrites
-from megabroker.core.groups.retention import SubscribedTopics, expired_offsets, subscribed_topics
+from megabroker.core.groups.retention import (
+    SubscribedTopics,
+    expired_offsets,
+    past_retention,
+    subscribed_topics,
+)
 from megabroker.core.groups.settings import GroupSettings
+from megabroker.core.groups.transactional import IUnstableOffsets, TransactionalOffsets
 from megabroker.core.timers import TimerHandle, TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.interfaces import IGroupService, IMetadataStore
@@ -38,6 +52,9 @@ from megabroker.model import (
     NO_TIMESTAMP,
     Change,
     CommittedOffset,
+    ConsumerGroupDescription,
+    ConsumerHeartbeat,
+    ConsumerHeartbeatAnswer,
     GroupDescription,
     GroupMember,
     GroupSummary,
@@ -46,6 +63,7 @@ from megabroker.model import (
     LeavingMember,
     SyncedGroup,
     SyncRequest,
+    Topic,
     TopicPartition,
 )
 
@@ -74,16 +92,20 @@ class _Group:
         self.dead = False
 
 
-@implementer(IGroupService)
+@implementer(IGroupService, IUnstableOffsets)
 class GroupService:
-    """All classic groups this broker coordinates.
+    """All groups this broker coordinates.
 
     Args:
         clock: source of time and delayed calls.
         topic_exists: whether a partition's offsets may be committed.
         subscribed_topics: reads a member's subscription; without it the offsets of a group that has
             members cannot be deleted. May be assigned later.
+        topics: returns all topics; without it groups of the consumer protocol see none.
         new_member_id: makes a fresh id of a client's or instance's name.
+
+    Attributes:
+        transactional: the part that the transaction coordinator works with.
     """
 
     def __init__(
@@ -94,6 +116,7 @@ class GroupService:
         topic_exists: Callable[[TopicPartition], bool],
         *,
         subscribed_topics: SubscribedTopics | None = None,
+        topics: Callable[[], Sequence[Topic]] = tuple,
         new_member_id: Callable[[str], str] = new_member_id,
     ) -> None:
         self.settings = settings
@@ -104,7 +127,11 @@ class GroupService:
         self._timers = TimerWheel(clock)
         self._writes = OrderedWrites(metadata)
         self._offsets = CommittedOffsets(self._writes)
+        self.transactional = TransactionalOffsets(
+            self._writes, self._offsets, self._check_transactional, self._outcomes, self._committed
+        )
         self._groups: dict[str, _Group] = {}
+        self._consumers = ConsumerGroups(self._timers, self._writes, settings, topics, new_member_id)
         self._actions: deque[tuple[_Group, Action]] = deque()
         self._acting = False
         self._stopped = False
@@ -124,8 +151,9 @@ class GroupService:
                 _log.error("unreadable group {group!r}: {error}", group=group_id, error=error)
                 continue
             self._groups[group_id] = _Group(group_id, automaton, since_ms)
+        self._consumers.load(self._metadata.rows(CONSUMER_GROUPS_TABLE))
         for group_id in self._offsets.groups():
-            self._ensure(group_id)
+            self._committed(group_id)
         self._expire_later()
 
     def stop(self) -> None:
@@ -152,6 +180,7 @@ class GroupService:
         if error is not None:
             ticket.errback(error)
             return ticket
+        self._take_over(request.group_id)
         fresh_id = "" if request.member_id else self._new_member_id(request.instance_id or request.client_id)
         group = self._ensure(request.group_id)
         group.automaton.join(request, ticket, fresh_id)
@@ -170,9 +199,22 @@ class GroupService:
             <= settings.max_session_timeout_ms
         ):
             return refusal(ErrorCode.INVALID_SESSION_TIMEOUT)
+        if request.group_id in self._consumers and not self._consumers.is_vacant(request.group_id):
+            return refusal(ErrorCode.INCONSISTENT_PROTOCOL)
         if request.member_id and request.group_id not in self._groups:
             return refusal(ErrorCode.UNKNOWN_MEMBER)
         return None
+
+    def _take_over(self, group_id: str) -> None:
+        """Make an empty group of the consumer protocol a classic one."""
+        if group_id in self._consumers:
+            epoch = self._consumers.epoch(group_id)
+            self._consumers.forget(group_id)
+            group = self._ensure(group_id)
+            group.automaton.generation = epoch
+            row = {"generation": epoch, "protocol_type": "", "empty_since_ms": group.empty_since_ms}
+            rows = [*self._consumers.removal(group_id), Change(GROUPS_TABLE, group_id, row)]
+            self._writes.write(rows, lambda: None).addErrback(_log_failure, "change a group's protocol")
 
     def sync(self, request: SyncRequest) -> Deferred[SyncedGroup]:
         """See ``IGroupService.sync``."""
@@ -201,9 +243,30 @@ class GroupService:
         self._carry_out(group)
         return outcomes
 
+    def consumer_heartbeat(self, request: ConsumerHeartbeat) -> Deferred[ConsumerHeartbeatAnswer]:
+        """See ``IGroupService.consumer_heartbeat``."""
+        if self._stopped:
+            return fail(stopped())
+        group_id = request.group_id
+        if not group_id.strip():
+            return fail(refusal(ErrorCode.INVALID_GROUP))
+        classic = self._groups.get(group_id)
+        if classic is None:
+            return self._consumers.heartbeat(request)
+        if not classic.automaton.vacant:
+            return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group has members of the classic protocol"))
+        return self._consumers.heartbeat(
+            request,
+            classic.automaton.generation,
+            [Change(GROUPS_TABLE, group_id, None)],
+            lambda: self._forget(classic),
+        )
+
     def check_member(self, group_id: str, member_id: str, member_epoch: int) -> None:
-        """Raise NOT_COORDINATOR when stopped; members of classic groups have no epoch to check."""
+        """See ``IGroupService.check_member``; members of classic groups have no epoch to check."""
         self._check_running()
+        if group_id in self._consumers:
+            self._consumers.check_member(group_id, member_id, member_epoch)
 
     def _group_of_member(self, group_id: str) -> _Group:
         self._check_running()
@@ -229,6 +292,16 @@ class GroupService:
             self._check_commit(group_id, generation, member_id, instance_id)
         except BrokerError as error:
             return fail(error)
+        outcomes, accepted = self._outcomes(offsets)
+        if not accepted:
+            return succeed(outcomes)
+        stored = self._offsets.commit(group_id, accepted, lambda: self._committed(group_id))
+        return stored.addCallback(lambda _: outcomes)
+
+    def _outcomes(
+        self, offsets: Mapping[TopicPartition, CommittedOffset]
+    ) -> tuple[dict[TopicPartition, ErrorCode | None], dict[TopicPartition, CommittedOffset]]:
+        """Judge offsets one by one; return what is wrong with each, and those to be stored."""
         now_ms = self._timers.now_ms()
         outcomes: dict[TopicPartition, ErrorCode | None] = {}
         accepted: dict[TopicPartition, CommittedOffset] = {}
@@ -238,21 +311,36 @@ class GroupService:
                 if offset.commit_time_ms == NO_TIMESTAMP:
                     offset = offset._replace(commit_time_ms=now_ms)
                 accepted[partition] = offset
-        if not accepted:
-            return succeed(outcomes)
-        stored = self._offsets.commit(group_id, accepted, lambda: self._committed(group_id))
-        return stored.addCallback(lambda _: outcomes)
+        return outcomes, accepted
 
-    def _check_commit(self, group_id: str, generation: int, member_id: str, instance_id: str | None) -> None:
+    def _check_transactional(
+        self, group_id: str, generation: int, member_id: str, instance_id: str | None
+    ) -> None:
+        if not group_id:
+            raise refusal(ErrorCode.INVALID_GROUP)
+        self._check_commit(group_id, generation, member_id, instance_id, transactional=True)
+
+    def _check_commit(
+        self,
+        group_id: str,
+        generation: int,
+        member_id: str,
+        instance_id: str | None,
+        *,
+        transactional: bool = False,
+    ) -> None:
         """An empty group id is allowed here, as Kafka does for clients that commit without a group."""
         self._check_running()
+        if group_id in self._consumers:
+            self._consumers.check_commit(group_id, member_id, generation)
+            return
         group = self._groups.get(group_id)
         if group is None:
             if generation >= 0:
                 raise refusal(ErrorCode.ILLEGAL_GENERATION)
             return
         try:
-            group.automaton.check_commit(generation, member_id, instance_id)
+            group.automaton.check_commit(generation, member_id, instance_id, transactional=transactional)
         finally:
             self._carry_out(group)
 
@@ -264,7 +352,7 @@ class GroupService:
         return None
 
     def _committed(self, group_id: str) -> None:
-        if not self._stopped:
+        if not self._stopped and group_id not in self._consumers:
             self._ensure(group_id)
 
     def committed(
@@ -274,18 +362,17 @@ class GroupService:
         self._check_running()
         return self._offsets.get(group_id, partitions)
 
+    def unstable(self, group_id: str) -> Set[TopicPartition]:
+        """See ``IUnstableOffsets``."""
+        return self._offsets.held(group_id)
+
     def delete_offsets(
         self, group_id: str, partitions: Sequence[TopicPartition]
     ) -> Deferred[Mapping[TopicPartition, ErrorCode | None]]:
         """See ``IGroupService.delete_offsets``."""
         try:
             self._check_running()
-            group = self._groups.get(group_id)
-            if group is None:
-                raise refusal(ErrorCode.GROUP_NOT_FOUND)
-            subscribed = subscribed_topics(group.automaton, self.subscribed_topics)
-            if subscribed is None:
-                raise refusal(ErrorCode.GROUP_NOT_EMPTY)
+            subscribed = self._subscribed(group_id)
         except BrokerError as error:
             return fail(error)
         outcomes: dict[TopicPartition, ErrorCode | None] = {}
@@ -302,8 +389,20 @@ class GroupService:
         stored = self._offsets.remove({group_id: removed}, lambda: None)
         return stored.addCallback(lambda _: outcomes)
 
+    def _subscribed(self, group_id: str) -> Set[str]:
+        if group_id in self._consumers:
+            return self._consumers.subscribed_topics(group_id)
+        group = self._groups.get(group_id)
+        if group is None:
+            raise refusal(ErrorCode.GROUP_NOT_FOUND)
+        subscribed = subscribed_topics(group.automaton, self.subscribed_topics)
+        if subscribed is None:
+            raise refusal(ErrorCode.GROUP_NOT_EMPTY)
+        return subscribed
+
     def topic_deleted(self, topic: str) -> None:
         """See ``IGroupService.topic_deleted``."""
+        self._consumers.look_at_topics()
         gone = self._offsets.of_topic(topic)
         if gone:
             self._offsets.remove(gone, lambda: None).addErrback(_log_failure, "forget a deleted topic")
@@ -322,6 +421,16 @@ class GroupService:
             )
             if expired or not self._offsets.has_any(group.group_id):
                 gone[group.group_id] = expired
+        for group_id in self._consumers.ids():
+            expired = past_retention(
+                self._offsets.get(group_id),
+                self._consumers.subscribed_topics(group_id),
+                since_ms=self._consumers.empty_since_ms(group_id),
+                retention_ms=self.settings.offsets_retention_ms,
+                now_ms=now_ms,
+            )
+            if expired or not self._offsets.has_any(group_id):
+                gone[group_id] = expired
         count = sum(map(len, gone.values()))
         if count:
             written = self._offsets.remove(gone, lambda: self._forget_vacant(gone))
@@ -364,19 +473,27 @@ class GroupService:
             group_id, automaton.state.value, automaton.protocol_type, protocol_name, members
         )
 
+    def describe_consumers(self, group_id: str) -> ConsumerGroupDescription:
+        """See ``IGroupService.describe_consumers``."""
+        self._check_running()
+        return self._consumers.describe(group_id)
+
     def all(self) -> Sequence[GroupSummary]:
         """See ``IGroupService.all``."""
         self._check_running()
-        return [
+        classic = [
             GroupSummary(group_id, group.automaton.protocol_type, group.automaton.state.value, "classic")
-            for group_id, group in sorted(self._groups.items())
+            for group_id, group in self._groups.items()
         ]
+        return sorted([*classic, *self._consumers.summaries()])
 
     def delete(self, group_id: str) -> Deferred[None]:
         """See ``IGroupService.delete``; may also fail with StorageError, and then nothing is deleted."""
         group = self._groups.get(group_id)
         if self._stopped:
             return fail(stopped())
+        if group_id in self._consumers:
+            return self._delete_consumers(group_id)
         if group is None:
             return fail(refusal(ErrorCode.GROUP_NOT_FOUND))
         if group.automaton.state is not GroupState.EMPTY:
@@ -388,6 +505,17 @@ class GroupService:
                 self._forget(current)
 
         rows = [Change(GROUPS_TABLE, group_id, None)]
+        return self._offsets.remove({group_id: self._offsets.known(group_id)}, applied, rows)
+
+    def _delete_consumers(self, group_id: str) -> Deferred[None]:
+        if not self._consumers.is_vacant(group_id):
+            return fail(refusal(ErrorCode.GROUP_NOT_EMPTY))
+
+        def applied() -> None:
+            if self._consumers.is_vacant(group_id):
+                self._consumers.forget(group_id)
+
+        rows = self._consumers.removal(group_id)
         return self._offsets.remove({group_id: self._offsets.known(group_id)}, applied, rows)
 
     # --- groups coming and going ------------------------------------------------------------------
@@ -414,6 +542,9 @@ class GroupService:
                 if group.automaton.generation:
                     rows.append(Change(GROUPS_TABLE, group_id, None))
                 self._forget(group)
+            elif self._consumers.is_vacant(group_id) and not self._offsets.has_any(group_id):
+                rows += self._consumers.removal(group_id)
+                self._consumers.forget(group_id)
         if rows:
             self._writes.write(rows, lambda: None).addErrback(_log_failure, "forget groups")
 

@@ -21,6 +21,9 @@ class GroupSettings:
         initial_rebalance_delay_ms: how long the first member of an empty group waits for others.
         group_max_size: members of one group, and as many ids given out and not yet used.
         new_member_join_timeout_ms: how long a new member's unanswered join keeps its place.
+        consumer_heartbeat_interval_ms: how often members of the consumer protocol are to say that they live.
+        consumer_session_timeout_ms: how long they may say nothing.
+        consumer_topics_interval_ms: how often such groups look whether topics have changed.
         offset_metadata_max_chars: longest text kept beside a committed offset.
         offsets_retention_ms: how long offsets outlive the last member, or the last commit of a group
             that never had members.
@@ -32,6 +35,9 @@ class GroupSettings:
     max_session_timeout_ms: int = 30 * MINUTES_MS
     group_max_size: int = 10_000
     new_member_join_timeout_ms: int = 5 * MINUTES_MS
+    consumer_heartbeat_interval_ms: int = 5_000
+    consumer_session_timeout_ms: int = 45_000
+    consumer_topics_interval_ms: int = 1_000
     offset_metadata_max_chars: int = 4096
     offsets_retention_ms: int = 7 * DAYS_MS
     offsets_check_interval_ms: int = 10 * MINUTES_MS

@@ -96,13 +96,27 @@ _ROWS: Final = """
 18  0  4  k18_api_versions
 19  0  7  k19_create_topics
 20  0  6  k20_delete_topics
+21  0  2  k21_delete_records
 22  0  5  k22_init_producer_id
 23  2  4  k23_offset_for_leader_epoch
+24  0  5  k24_add_partitions_to_txn
+25  0  4  k25_add_offsets_to_txn
+26  0  5  k26_end_txn
+27  1  2  k27_write_txn_markers
+28  0  5  k28_txn_offset_commit
 32  0  4  k32_describe_configs
+33  0  2  k33_alter_configs
+35  0  4  k35_describe_log_dirs
 37  0  3  k37_create_partitions
 42  0  2  k42_delete_groups
+44  0  1  k44_incremental_alter_configs
 47  0  0  k47_offset_delete
 60  0  2  k60_describe_cluster
+61  0  0  k61_describe_producers
+65  0  0  k65_describe_transactions
+66  0  1  k66_list_transactions
+68  0  1  k68_consumer_group_heartbeat
+69  0  1  k69_consumer_group_describe
 75  0  0  k75_describe_topic_partitions
 """
 

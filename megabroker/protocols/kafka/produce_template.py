@@ -8,8 +8,13 @@ likewise an encoded one with four numbers put in.
 
     i16 key, i16 version | i32 correlation id | head | length | batch | three empty tag sections (flexible)
 
-Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that is
-refused, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its tests.
+The transactional id is among the bytes kept, so the coordinator can be asked about a batch of a transaction
+without decoding either. A topic that was configured anew is looked at anew: it may be compacted now, and for
+compacted topics, whose records must have keys, there is no short way.
+
+Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that a
+partition refuses, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its
+tests.
 """
 
 from __future__ import annotations
@@ -21,11 +26,12 @@ from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
 from megabroker.codec.primitives import read_uvarint, uvarint_size
 from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IPartition
-from megabroker.model import Acks
+from megabroker.model import Acks, ProducerIdentity, TopicPartition
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
 from megabroker.protocols.kafka.schema import produce
+from megabroker.protocols.kafka.transactional import admit
 
 if TYPE_CHECKING:
     from megabroker.protocols.kafka.protocol import KafkaConnection
@@ -44,6 +50,7 @@ _read_i32 = _I32.unpack_from
 _TAGS = b"\0\0\0"
 _TRANSACTIONAL = 16
 _SENTINEL = 0x0123456789ABCDEF
+_new = tuple.__new__
 
 
 class _TemplateAnswer(Answer):
@@ -77,6 +84,7 @@ class ProduceTemplate:
     __slots__ = (
         "_acks",
         "_api",
+        "_configured",
         "_flexible",
         "_head",
         "_index",
@@ -87,6 +95,8 @@ class ProduceTemplate:
         "_size",
         "_suffix",
         "_topic",
+        "_topic_partition",
+        "_transactional_id",
         "_version",
         "_with_start",
     )
@@ -101,7 +111,10 @@ class ProduceTemplate:
         self._version = version
         self._flexible = version >= _FIRST_FLEXIBLE
         self._partition = partition
+        self._configured = partition.topic
         self._acks = acks
+        self._transactional_id = request.transactional_id
+        self._topic_partition = TopicPartition(partition.topic.name, partition.index)
         if self._flexible:
             self._pos = len(event) - len(_TAGS) - size - uvarint_size(size + 1)
         else:
@@ -164,10 +177,26 @@ class ProduceTemplate:
         except BatchError:
             return NO_MATCH  # type: ignore[no-any-return]
         partition = self._partition
-        if header.attributes & _TRANSACTIONAL:
+        if partition.topic is not self._configured:
             return NO_MATCH  # type: ignore[no-any-return]
         if not partition.has_room(header.record_count, len(batch)):
             return partition
+        if header.attributes & _TRANSACTIONAL:
+            try:
+                waiting = admit(
+                    connection.broker,
+                    self._transactional_id,
+                    _new(ProducerIdentity, (header.producer_id, header.producer_epoch)),
+                    self._topic_partition,
+                    self._version,
+                )
+            except BrokerError as error:
+                refused = Answer(connection, len(event))
+                connection.add_slot(refused)
+                refused.fill(self.refusal(_read_i32(event, 4)[0], error))
+                return None
+            if waiting is not None:
+                return waiting
         answer = _TemplateAnswer(connection, len(event), self, _read_i32(event, 4)[0])
         data = batch if connection.owned else bytearray(batch)
         try:

@@ -4,11 +4,15 @@
 appended as the client sent it. With ``acks`` 0 nothing is answered, and an error closes the connection,
 which is how such a client learns of it. With 1 the answer waits for the file, with -1 for the disk. A
 partition whose queue is full parks the whole request: nothing of it is stored until every one of its
-partitions has room.
+partitions has room. Batches of a transaction are stored only if the coordinator of the request's
+transactional id says that the transaction takes them (KIP-890); that, too, may park the request. A batch for
+a compacted topic is refused whole, INVALID_RECORD, when a record in it has no key.
 
 **Version notes.** 0 to 2 carry the message sets that record batches replaced; they are advertised, since
 librdkafka decides on compression by the lowest version, and answered with UNSUPPORTED_VERSION. 5 adds the
-log start offset, 8 the error message, 13 names topics by id.
+log start offset, 8 the error message and which records are at fault. From 11 on a client knows
+TRANSACTION_ABORTABLE; older ones are told INVALID_TXN_STATE. With 12 the partition becomes part of the
+transaction by being written to. 13 names topics by id.
 """
 
 from __future__ import annotations
@@ -22,12 +26,14 @@ from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
 from megabroker.codec.primitives import Buffer
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition
-from megabroker.model import Acks
+from megabroker.model import Acks, ProducerIdentity, TopicPartition
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
+from megabroker.protocols.kafka.compacted import KeylessRecords, check_keys, is_compacted
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.produce_template import ProduceTemplate
 from megabroker.protocols.kafka.schema import produce
+from megabroker.protocols.kafka.transactional import admit
 
 if TYPE_CHECKING:
     from megabroker.protocols.kafka.protocol import KafkaConnection
@@ -38,6 +44,11 @@ _KEY = 0
 _ACKS = {0: Acks.NONE, 1: Acks.WRITTEN, -1: Acks.DURABLE}
 _COUNT = struct.Struct(">i")
 _COUNT_POS = HEADER_BYTES - _COUNT.size
+_ATTRIBUTES = struct.Struct(">h")
+_ATTRIBUTES_POS = 21
+_IDENTITY = struct.Struct(">qh")
+_IDENTITY_POS = 43
+_TRANSACTIONAL = 16
 
 _Topic = produce.Response.Topic
 _Partition = produce.Response.Topic.Partition
@@ -83,12 +94,13 @@ def receive(
         ProtocolError: something was refused and the client wants no answer.
     """
     broker = connection.broker
-    full = _full_partition(broker, request, version)
+    refused: dict[int, BrokerError] = {}
+    full = _not_yet(broker, request, version, refused)
     if full is not None:
         return full
     acks = _ACKS.get(request.acks)
     if acks is Acks.NONE:
-        _store_unanswered(connection, request, version)
+        _store_unanswered(connection, request, version, refused)
         return None
     answer = ProduceAnswer(connection, version, correlation_id, len(event))
     connection.add_slot(answer)
@@ -107,6 +119,8 @@ def receive(
             answer.pending += 1
             try:
                 partition = _find(broker, topic, data.index, version)
+                if id(data) in refused:
+                    raise refused[id(data)]
                 row.base_offset = _append(
                     connection, partition, data.records, acks, partial(answer.stored, row)
                 )
@@ -115,7 +129,8 @@ def receive(
             except BrokerError as error:
                 answer.pending -= 1
                 _refuse(row, error)
-    if len(request.topic_data) == 1 and len(rows) == 1 and answer.pending == 2 and acks is not None:
+    one = len(request.topic_data) == 1 and len(rows) == 1 and answer.pending == 2
+    if one and acks is not None and not is_compacted(broker, partition.topic.name):
         connection.template = ProduceTemplate.of(event, request, version, partition, acks)
     answer.settle()
     return None
@@ -169,8 +184,15 @@ def _find(broker: IBroker, topic: produce.Request.Topic, index: int, version: in
     return broker.topics.partition(name, index)
 
 
-def _full_partition(broker: IBroker, request: produce.Request, version: int) -> IPartition | None:
-    """Return a partition without room for its part of the request; faults are found later."""
+def _not_yet(
+    broker: IBroker, request: produce.Request, version: int, refused: dict[int, BrokerError]
+) -> Room | None:
+    """Return what the request has to wait for: a partition without room, or its transaction.
+
+    Other faults are found later; why a transaction does not take a batch is put into ``refused``, by the
+    ``id`` of the partition's part of the request.
+    """
+    waiting: Room | None = None
     for topic in request.topic_data:
         for data in topic.partition_data:
             records = data.records
@@ -183,7 +205,19 @@ def _full_partition(broker: IBroker, request: produce.Request, version: int) -> 
             (count,) = _COUNT.unpack_from(records, _COUNT_POS)
             if not partition.has_room(count, len(records)):
                 return partition
-    return None
+            (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_POS)
+            if attributes & _TRANSACTIONAL and waiting is None:
+                try:
+                    waiting = admit(
+                        broker,
+                        request.transactional_id,
+                        ProducerIdentity(*_IDENTITY.unpack_from(records, _IDENTITY_POS)),
+                        TopicPartition(partition.topic.name, partition.index),
+                        version,
+                    )
+                except BrokerError as error:
+                    refused[id(data)] = error
+    return waiting
 
 
 def _append(
@@ -200,18 +234,21 @@ def _append(
         header = validate_produce(records)
     except BatchError as error:
         raise RequestError(error.code, str(error)) from None
-    if header.is_transactional:
-        raise RequestError(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
+    check_keys(connection.broker, partition, header, records)
     if connection.owned and isinstance(records, memoryview):
         return partition.append(header, records, acks, done)
     return partition.append(header, bytearray(records), acks, done)
 
 
-def _store_unanswered(connection: KafkaConnection, request: produce.Request, version: int) -> None:
+def _store_unanswered(
+    connection: KafkaConnection, request: produce.Request, version: int, refused: dict[int, BrokerError]
+) -> None:
     for topic in request.topic_data:
         for data in topic.partition_data:
             try:
                 partition = _find(connection.broker, topic, data.index, version)
+                if id(data) in refused:
+                    raise refused[id(data)]
                 _append(connection, partition, data.records, Acks.NONE, None)
             except BrokerError as error:
                 raise ProtocolError(
@@ -222,6 +259,11 @@ def _store_unanswered(connection: KafkaConnection, request: produce.Request, ver
 def _refuse(row: _Partition, error: BrokerError) -> None:
     row.error_code = kafka_error(error)
     row.error_message = error.message
+    if isinstance(error, KeylessRecords):
+        row.record_errors = [
+            _Partition.RecordError(batch_index=place, batch_index_error_message=error.record_message)
+            for place in error.indexes
+        ]
     row.base_offset = -1
     row.log_append_time_ms = -1
     row.log_start_offset = -1

@@ -4,8 +4,10 @@
 sent from the page cache by sendfile. At least one batch is returned, whatever the limits, if any partition
 has data; the limits hold for all that comes after it, and the last batch of a partition may be cut off by
 them. With less than ``min_bytes`` the request waits for its partitions to grow, at most ``max_wait_ms``;
-an error in any partition is told at once. No fetch sessions are kept: every answer has session id 0, which
-asks clients to name all their partitions every time (KIP-227).
+an error in any partition is told at once. A consumer that reads only what is committed gets what lies below
+the last stable offset, and the list of aborted transactions in it, whose records it leaves out itself. No
+fetch sessions are kept: every answer has session id 0, which asks clients to name all their partitions every
+time (KIP-227).
 
 **Version notes.** 4 adds the isolation level, 5 the log start offset, 7 sessions, 9 the leader epoch to
 check, 12 is flexible, 13 names topics by id.
@@ -14,11 +16,12 @@ check, 12 is flexible, 13 names topics by id.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 from uuid import UUID
 
 from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import IPartition
+from megabroker.model import ReadResult
 from megabroker.net.connection import Answer
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
@@ -36,6 +39,14 @@ _READ_COMMITTED = 1
 
 _Topic = fetch.Response.Topic
 _Partition = fetch.Response.Topic.Partition
+_Aborted = fetch.Response.Topic.Partition.AbortedTransaction
+
+
+class _EndingLog(Protocol):
+    """What a log knows of the reads it gave."""
+
+    def end_of(self, result: ReadResult) -> int:
+        """Return an offset that everything ``read`` has just returned lies below, and not much else."""
 
 
 def receive(
@@ -150,7 +161,18 @@ class FetchAnswer(Answer):
                     if found.length and (found.length <= limit or not total):
                         row.records = found.data
                         total += found.length
+                        if committed:
+                            row.aborted_transactions = _aborted(partition, wanted.fetch_offset, found)
                 except BrokerError as error:
                     row.error_code = kafka_error(error)
                     failed = True
         return response, total, failed
+
+
+def _aborted(partition: IPartition, fetch_offset: int, found: ReadResult) -> list[_Aborted]:
+    """Return the aborted transactions with records in what was read."""
+    end_offset = min(cast(_EndingLog, partition.log).end_of(found), partition.last_stable_offset)
+    return [
+        _Aborted(producer_id=one.producer_id, first_offset=one.first_offset)
+        for one in partition.aborted_transactions(fetch_offset, end_offset)
+    ]

@@ -6,12 +6,14 @@ comes from outside the group protocol and is taken while the group has no member
 
 **Version notes.** 0 has no member; Kafka kept its offsets elsewhere, here they are the same. 1 brings the
 time of the commit, 2 to 4 how long to keep the offset; other versions leave both to the broker. 6 adds the
-leader epoch, 7 static members, 10 names topics by id.
+leader epoch, 7 static members, 10 names topics by id. From 9 on members of the consumer protocol commit in
+their member epoch; earlier ones do not know the errors that concern it, and are told UNSUPPORTED_VERSION. A
+member of a group nobody knows is told GROUP_ID_NOT_FOUND from 9, ILLEGAL_GENERATION before.
 """
 
 from __future__ import annotations
 
-from megabroker.errors import BrokerError
+from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import NO_TIMESTAMP, CommittedOffset, TopicPartition
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, code_of
@@ -21,8 +23,10 @@ from megabroker.protocols.kafka.topics import by_id
 
 __all__ = ["handle"]
 
+_MEMBER_EPOCHS = 9
 _BY_ID = 10
 _LATEST_MS = 2**63 - 1
+_DEAD = "Dead"
 
 _Topic = offset_commit.Response.Topic
 _Partition = offset_commit.Response.Topic.Partition
@@ -68,13 +72,23 @@ async def handle(context: Context, request: offset_commit.Request) -> offset_com
             offsets,
         )
     except BrokerError as error:
-        code = group_error(error)
+        code = _as_told(context, request, error)
         for _, outcome in waiting:
             outcome.error_code = code
     else:
         for where, outcome in waiting:
             outcome.error_code = code_of(outcomes[where])
     return response
+
+
+def _as_told(context: Context, request: offset_commit.Request, error: BrokerError) -> int:
+    knows_epochs = context.version >= _MEMBER_EPOCHS
+    if error.code is ErrorCode.STALE_MEMBER_EPOCH and not knows_epochs:
+        return int(KafkaError.UNSUPPORTED_VERSION)
+    is_lost = error.code is ErrorCode.ILLEGAL_GENERATION and knows_epochs
+    if is_lost and context.broker.groups.describe(request.group_id).state == _DEAD:
+        return int(KafkaError.GROUP_ID_NOT_FOUND)
+    return group_error(error)
 
 
 def _expire_ms(context: Context, request: offset_commit.Request) -> int:

@@ -1,8 +1,8 @@
 """OffsetFetch (9): where groups stand.
 
 **Behaviour.** Null topics mean every partition the group has committed. A partition without a commit has
-offset -1 and no error, and so has every partition of a group nobody knows. There are no transactions, so
-every offset is stable.
+offset -1 and no error, and so has every partition of a group nobody knows. Who asks for stable offsets gets
+UNSTABLE_OFFSET_COMMIT for a partition whose offset an open transaction may change.
 
 **Version notes.** 0 tells a partition without a commit by UNKNOWN_TOPIC_OR_PARTITION. Until 1 what is wrong
 with the group is told at each partition, from 2 to 7 for the whole answer, from 8 for each of several groups,
@@ -11,8 +11,9 @@ each answered once. 9 may name a member to be checked, 10 names topics by id.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
+from megabroker.core.groups.transactional import IUnstableOffsets
 from megabroker.errors import BrokerError
 from megabroker.interfaces import IBroker
 from megabroker.model import CommittedOffset, TopicPartition
@@ -29,6 +30,7 @@ _SEVERAL_GROUPS = 8
 _BY_ID = 10
 
 _NO_OFFSET = CommittedOffset(-1)
+_NONE: Set[TopicPartition] = frozenset()
 
 _OneTopic = offset_fetch.Response.Topic
 _Wanted = offset_fetch.Request.Group
@@ -39,33 +41,36 @@ _Partition = offset_fetch.Response.Group.Topic.Partition
 
 def handle(context: Context, request: offset_fetch.Request) -> offset_fetch.Response:
     """Answer at once."""
+    stable = request.require_stable
     if context.version < _SEVERAL_GROUPS:
         return _one_group(context, request)
     distinct: dict[str, _Wanted] = {}
     for wanted in request.groups:
         distinct.setdefault(wanted.group_id, wanted)
-    return offset_fetch.Response(groups=[_answer_group(context, one) for one in distinct.values()])
+    return offset_fetch.Response(groups=[_answer_group(context, one, stable) for one in distinct.values()])
 
 
-def _answer_group(context: Context, wanted: _Wanted) -> _Group:
+def _answer_group(context: Context, wanted: _Wanted, require_stable: bool) -> _Group:
     broker = context.broker
     group = _Group(group_id=wanted.group_id)
     try:
         check_group(context, wanted.group_id)
         if wanted.member_id is not None and wanted.member_epoch >= 0:
             broker.groups.check_member(wanted.group_id, wanted.member_id, wanted.member_epoch)
+        unstable = IUnstableOffsets(broker.groups).unstable(wanted.group_id) if require_stable else _NONE
         if wanted.topics is None:
-            group.topics = _everything(broker, wanted.group_id, context.version)
+            group.topics = _everything(broker, wanted.group_id, context.version, unstable)
         else:
-            group.topics = _some(context, wanted.group_id, wanted.topics)
+            group.topics = _some(context, wanted.group_id, wanted.topics, unstable)
     except BrokerError as error:
         group.error_code = group_error(error)
     return group
 
 
-def _everything(broker: IBroker, group_id: str, version: int) -> list[_Topic]:
+def _everything(broker: IBroker, group_id: str, version: int, unstable: Set[TopicPartition]) -> list[_Topic]:
     topics: dict[str, _Topic] = {}
-    for where, offset in sorted(broker.groups.committed(group_id, None).items()):
+    offsets = {**dict.fromkeys(unstable, _NO_OFFSET), **broker.groups.committed(group_id, None)}
+    for where in sorted(offsets):
         topic = topics.get(where.topic)
         if topic is None:
             known = broker.topics.get(where.topic)
@@ -74,11 +79,13 @@ def _everything(broker: IBroker, group_id: str, version: int) -> list[_Topic]:
             topic = topics[where.topic] = _Topic(name=where.topic)
             if known is not None:
                 topic.topic_id = known.id.bytes
-        topic.partitions.append(_found(where.partition, offset))
+        topic.partitions.append(_look_up(offsets, where, unstable))
     return list(topics.values())
 
 
-def _some(context: Context, group_id: str, wanted: Sequence[_Wanted.Topic]) -> list[_Topic]:
+def _some(
+    context: Context, group_id: str, wanted: Sequence[_Wanted.Topic], unstable: Set[TopicPartition]
+) -> list[_Topic]:
     names: list[str | None] = [topic.name for topic in wanted]
     if context.version >= _BY_ID:
         known = [by_id(context.broker, topic.topic_id) for topic in wanted]
@@ -99,12 +106,18 @@ def _some(context: Context, group_id: str, wanted: Sequence[_Wanted.Topic]) -> l
                 partition = _found(index, _NO_OFFSET)
                 partition.error_code = int(KafkaError.UNKNOWN_TOPIC_ID)
             else:
-                partition = _look_up(offsets, TopicPartition(name, index))
+                partition = _look_up(offsets, TopicPartition(name, index), unstable)
             row.partitions.append(partition)
     return rows
 
 
-def _look_up(offsets: Mapping[TopicPartition, CommittedOffset], where: TopicPartition) -> _Partition:
+def _look_up(
+    offsets: Mapping[TopicPartition, CommittedOffset], where: TopicPartition, unstable: Set[TopicPartition]
+) -> _Partition:
+    if where in unstable:
+        found = _found(where.partition, _NO_OFFSET)
+        found.error_code = int(KafkaError.UNSTABLE_OFFSET_COMMIT)
+        return found
     return _found(where.partition, offsets.get(where, _NO_OFFSET))
 
 
@@ -126,7 +139,7 @@ def _one_group(context: Context, request: offset_fetch.Request) -> offset_fetch.
         if topics is None
         else [_Wanted.Topic(name=one.name, partition_indexes=one.partition_indexes) for one in topics],
     )
-    group = _answer_group(context, wanted)
+    group = _answer_group(context, wanted, request.require_stable)
     if group.error_code and context.version < _ERROR_FOR_ALL:
         group.topics = _refused(wanted, group.error_code)
     response = offset_fetch.Response(error_code=group.error_code)

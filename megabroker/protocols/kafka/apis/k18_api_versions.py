@@ -3,11 +3,13 @@
 **Behaviour.** Lists the table of ``dispatch``, by key. An unsupported version never reaches this
 module: the connection answers it in version 0 with UNSUPPORTED_VERSION and the versions of this API.
 
-**Version notes.** The response header is version 0 always. Version 3 adds features: none are finalized,
-since nothing here depends on one yet.
+**Version notes.** The response header is version 0 always. Version 3 adds features; those that can be absent,
+with a lowest level of 0, are told as supported from version 4 on, since older clients refuse such a range.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.errors import KafkaError
@@ -16,6 +18,17 @@ from megabroker.protocols.kafka.schema import api_versions
 __all__ = ["handle", "unsupported"]
 
 _Key = api_versions.Response.Api
+_Supported = api_versions.Response.SupportedFeature
+_Finalized = api_versions.Response.FinalizedFeature
+
+_FEATURES: Final = (("group.version", 0, 1), ("transaction.version", 0, 2))
+"""Name, lowest and highest level; the highest is in force.
+
+Level 1 of groups is KIP-848's, level 2 of transactions KIP-890's.
+"""
+
+_FEATURES_EPOCH: Final = 1
+_TELLS_LEVEL_0: Final = 4
 
 
 def handle(context: Context, request: api_versions.Request) -> api_versions.Response:
@@ -24,7 +37,17 @@ def handle(context: Context, request: api_versions.Request) -> api_versions.Resp
         api_keys=[
             _Key(api_key=key, min_version=row.first_version, max_version=row.last_version)
             for key, row in sorted(SERVED.items())
-        ]
+        ],
+        supported_features=[
+            _Supported(name=name, min_version=lowest, max_version=highest)
+            for name, lowest, highest in _FEATURES
+            if lowest or context.version >= _TELLS_LEVEL_0
+        ],
+        finalized_features_epoch=_FEATURES_EPOCH,
+        finalized_features=[
+            _Finalized(name=name, max_version_level=highest, min_version_level=highest)
+            for name, _, highest in _FEATURES
+        ],
     )
 
 

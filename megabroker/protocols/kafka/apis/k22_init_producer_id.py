@@ -1,50 +1,49 @@
-"""InitProducerId (22): an identity for an idempotent producer.
+"""InitProducerId (22): an identity for an idempotent or transactional producer.
 
-**Behaviour.** Without a transactional id every call gets a fresh producer id with epoch 0. Transactions are
-not served: a transactional id is UNSUPPORTED_VERSION, which clients report as a broker that lacks the
-feature, and an empty one INVALID_REQUEST. While no id can be stored the answer is
-COORDINATOR_LOAD_IN_PROGRESS, which every client repeats.
+**Behaviour.** Without a transactional id every call gets a fresh producer id with epoch 0; while no id can be
+stored the answer is COORDINATOR_LOAD_IN_PROGRESS, which every client repeats. With one, the producers before
+are fenced by a higher epoch; what they left open is aborted first, and until that is done the answer is
+CONCURRENT_TRANSACTIONS.
 
-**Version notes.** From 3 a producer may tell the id and epoch it has; it gets a fresh id all the same, but
-telling only one of the two is INVALID_REQUEST.
+**Version notes.** From 3 a producer may tell the id and epoch it has and, with a transactional id, is fenced
+itself when they are not the present ones (KIP-360); telling only one of the two is INVALID_REQUEST. 4 knows
+PRODUCER_FENCED, which was INVALID_PRODUCER_EPOCH before.
 """
 
 from __future__ import annotations
 
-from twisted.logger import Logger
-
 from megabroker.errors import BrokerError
+from megabroker.model import ProducerIdentity
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.schema import init_producer_id
+from megabroker.protocols.kafka.transactions import check_transactional_id, transaction_error
 
 __all__ = ["handle"]
 
-_log = Logger()
-
 _NONE = -1
+_KNOWS_FENCED = 4
 
 
 async def handle(context: Context, request: init_producer_id.Request) -> init_producer_id.Response:
-    """Answer when the id is taken for good."""
-    if request.transactional_id is not None:
-        if not request.transactional_id:
-            return _refuse(KafkaError.INVALID_REQUEST)
-        # librdkafka repeats this every half second for as long as it lives: no line of it by default.
-        _log.debug(
-            "transactions are not served: {client} at {host} asks for the transactional id {id!r}",
-            client=context.client_id[:100],
-            host=context.client_host,
-            id=request.transactional_id[:100],
-        )
-        return _refuse(KafkaError.UNSUPPORTED_VERSION)
+    """Answer when the identity is stored."""
+    transactional_id = request.transactional_id
     if (request.producer_id == _NONE) != (request.producer_epoch == _NONE):
         return _refuse(KafkaError.INVALID_REQUEST)
+    known = None
+    if request.producer_id != _NONE:
+        known = ProducerIdentity(request.producer_id, request.producer_epoch)
     try:
-        producer_id = await context.broker.allocate_producer_id()
+        if transactional_id is not None:
+            check_transactional_id(context, transactional_id)
+        identity = await context.broker.transactions.init_producer(
+            transactional_id, request.transaction_timeout_ms, known
+        )
     except BrokerError as error:
+        if transactional_id is not None:
+            return _refuse(transaction_error(error, fenced=context.version >= _KNOWS_FENCED))
         return _refuse(KafkaError.COORDINATOR_LOAD_IN_PROGRESS if error.retriable else kafka_error(error))
-    return init_producer_id.Response(producer_id=producer_id, producer_epoch=0)
+    return init_producer_id.Response(producer_id=identity.producer_id, producer_epoch=identity.producer_epoch)
 
 
 def _refuse(code: int) -> init_producer_id.Response:

@@ -1,0 +1,98 @@
+"""The topics there are, as groups of the consumer protocol look at them.
+
+Owns one picture of all topics, taken anew when they change, and what each regular expression in use matches
+in it, so that a change costs the new names and not all of them. Subscribes nobody to anything.
+
+Invariant: every remembered expression has been matched against exactly the names of the current picture.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+from uuid import UUID
+
+from twisted.logger import Logger
+
+from megabroker.core.groups.errors import refusal
+from megabroker.core.groups.topic_pattern import PatternTooCostly, TopicPattern
+from megabroker.errors import ErrorCode
+from megabroker.model import Topic
+
+__all__ = ["TopicsView"]
+
+_log = Logger()
+
+_MAX_PATTERNS: Final = 256
+"""Expressions remembered; others are compiled and matched each time."""
+
+
+class TopicsView:
+    """All topics at one moment.
+
+    Args:
+        topics: returns all topics.
+    """
+
+    def __init__(self, topics: Callable[[], Sequence[Topic]]) -> None:
+        self._topics = topics
+        self._seen: list[Topic] = []
+        self._by_name: dict[str, Topic] = {}
+        self._names: dict[UUID, str] = {}
+        self._patterns: OrderedDict[str, tuple[TopicPattern, set[str]]] = OrderedDict()
+
+    def look(self) -> bool:
+        """Take the picture anew; return whether anything has changed."""
+        found = list(self._topics())
+        if found == self._seen:
+            return False
+        self._seen = found
+        before = set(self._by_name)
+        self._by_name = {topic.name: topic for topic in found}
+        self._names = {topic.id: topic.name for topic in found}
+        gone, fresh = before - set(self._by_name), set(self._by_name) - before
+        for text, (pattern, matched) in list(self._patterns.items()):
+            matched -= gone
+            try:
+                matched |= pattern.matching(fresh)
+            except PatternTooCostly:
+                _log.warn("topic-pattern-too-costly", pattern=text[:200], topics=len(fresh))
+        return True
+
+    def resolve(self, names: Iterable[str], pattern: str) -> frozenset[UUID]:
+        """Return the ids of the topics named, and of those that ``pattern`` matches unless it is empty.
+
+        Raises:
+            RequestError: INVALID_PATTERN.
+        """
+        wanted = set(names)
+        if pattern:
+            wanted |= self._matching(pattern)
+        return frozenset(self._by_name[name].id for name in wanted if name in self._by_name)
+
+    def _matching(self, text: str) -> set[str]:
+        found = self._patterns.get(text)
+        if found is None:
+            compiled = TopicPattern(text)
+            try:
+                found = compiled, compiled.matching(self._by_name)
+            except PatternTooCostly:
+                raise refusal(
+                    ErrorCode.INVALID_PATTERN, "the regular expression takes too long on the topics there are"
+                ) from None
+            self._patterns[text] = found
+            if len(self._patterns) > _MAX_PATTERNS:
+                self._patterns.popitem(last=False)
+        else:
+            self._patterns.move_to_end(text)
+        return found[1]
+
+    def name(self, topic_id: UUID) -> str:
+        """Return a topic's name, empty when it is gone."""
+        return self._names.get(topic_id, "")
+
+    def partitions(self, topic_id: UUID) -> int:
+        """Return how many partitions a topic has, 0 when it is gone."""
+        name = self._names.get(topic_id)
+        return 0 if name is None else self._by_name[name].partitions

@@ -1,0 +1,141 @@
+"""Markers: how a decided transaction ends in each of its partitions.
+
+Owns the retries. A partition that cannot take its marker now is asked again, ever more slowly, for as long as
+the broker runs; one that is gone, or whose producer has moved on, needs none. Knows no transactional ids and
+stores nothing: who was asked before a crash is asked again after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from twisted.logger import Logger
+
+from megabroker.core.timers import TimerWheel
+from megabroker.errors import BrokerError, ErrorCode
+from megabroker.interfaces import ITopicService
+from megabroker.model import ProducerIdentity, TopicPartition, TransactionMarker
+
+__all__ = ["COORDINATOR_EPOCH", "MarkerRound", "Markers"]
+
+COORDINATOR_EPOCH = 0
+"""One node coordinates every transactional id, and always the same."""
+
+_log = Logger()
+
+_FIRST_RETRY_MS = 100
+_LAST_RETRY_MS = 30_000
+_NEEDS_NONE = frozenset(
+    {
+        ErrorCode.UNKNOWN_TOPIC,
+        ErrorCode.UNKNOWN_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.INVALID_PRODUCER_EPOCH,
+    }
+)
+
+
+class MarkerRound:
+    """One marker on its way to several partitions.
+
+    Attributes:
+        missing: the partitions that have not got it yet.
+        struggling: whether some partition could not take it at the first attempt.
+        again: those to be asked again when the next retry is due.
+    """
+
+    __slots__ = ("again", "done", "marker", "missing", "retry_ms", "struggling")
+
+    def __init__(
+        self, marker: TransactionMarker, partitions: Iterable[TopicPartition], done: Callable[[], None]
+    ) -> None:
+        self.marker = marker
+        self.missing = set(partitions)
+        self.again: set[TopicPartition] = set()
+        self.done = done
+        self.retry_ms = _FIRST_RETRY_MS
+        self.struggling = False
+
+
+class Markers:
+    """Writes markers into the partitions led here."""
+
+    def __init__(self, topics: ITopicService, timers: TimerWheel) -> None:
+        self._topics = topics
+        self._timers = timers
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Begin nothing any more; markers already accepted still tell."""
+        self._stopped = True
+
+    def begin(
+        self, marker: TransactionMarker, partitions: Iterable[TopicPartition], done: Callable[[], None]
+    ) -> MarkerRound | None:
+        """Write ``marker`` to every partition, then call ``done``, once and perhaps at once.
+
+        Returns:
+            The round, for asking how it goes; None when stopped, and then ``done`` is never called.
+        """
+        if self._stopped:
+            return None
+        asked = MarkerRound(marker, partitions, done)
+        for topic_partition in sorted(asked.missing):
+            self._ask(asked, topic_partition)
+        return asked
+
+    def abort_unexplained(self, explained: Callable[[ProducerIdentity, TopicPartition], bool]) -> int:
+        """Abort what is open in the logs and part of no transaction; return how many."""
+        found = 0
+        for topic in self._topics.all():
+            for index in range(topic.partitions):
+                where = TopicPartition(topic.name, index)
+                try:
+                    unmarked = self._topics.partition(*where).open_transactions()
+                except BrokerError:
+                    continue
+                for identity in unmarked:
+                    if not explained(identity, where):
+                        found += 1
+                        self.begin(
+                            TransactionMarker(*identity, commit=False, coordinator_epoch=COORDINATOR_EPOCH),
+                            [where],
+                            _nothing,
+                        )
+        return found
+
+    def _ask(self, asked: MarkerRound, where: TopicPartition) -> None:
+        if self._stopped:
+            return
+        try:
+            self._topics.partition(*where).append_marker(asked.marker, partial(self._told, asked, where))
+        except BrokerError as error:
+            self._told(asked, where, error)
+
+    def _told(self, asked: MarkerRound, where: TopicPartition, error: BrokerError | None) -> None:
+        if where not in asked.missing:
+            return
+        if error is None or error.code in _NEEDS_NONE:
+            if error is not None:
+                _log.info("transaction-marker-not-needed", partition=str(where), error=error.message)
+            asked.missing.discard(where)
+            if not asked.missing:
+                asked.done()
+        elif not self._stopped:
+            if not asked.struggling:
+                asked.struggling = True
+                _log.error("transaction-marker-failed", partition=str(where), error=error.message)
+            if not asked.again:
+                self._timers.call_later(asked.retry_ms, partial(self._retry, asked))
+                asked.retry_ms = min(2 * asked.retry_ms, _LAST_RETRY_MS)
+            asked.again.add(where)
+
+    def _retry(self, asked: MarkerRound) -> None:
+        again, asked.again = asked.again, set()
+        for where in sorted(again):
+            self._ask(asked, where)
+
+
+def _nothing() -> None:
+    """Nobody waits for what a crash left behind."""

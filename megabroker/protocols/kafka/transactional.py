@@ -1,0 +1,55 @@
+"""Asking the coordinator whether batches of a transaction may be stored, and telling a producer why not.
+
+Owns the step that both ways of a Produce request go: the general one and the template. ``admit`` is asked
+once each time a batch is offered: the coordinator may forget a failure that it has told.
+"""
+
+from __future__ import annotations
+
+from megabroker.errors import BrokerError, ErrorCode, StateError
+from megabroker.interfaces import IBroker
+from megabroker.model import ProducerIdentity, TopicPartition
+from megabroker.net.connection import Room
+
+__all__ = ["admit"]
+
+_FIRST_ABORTABLE = 11
+_FIRST_IMPLICIT = 12
+
+
+def admit(
+    broker: IBroker,
+    transactional_id: str | None,
+    identity: ProducerIdentity,
+    partition: TopicPartition,
+    version: int,
+) -> Room | None:
+    """Ask whether a transactional batch may be stored; return what to wait for, if anything.
+
+    Raises:
+        StateError: it may not; the code is one that producers know from Produce.
+    """
+    if not transactional_id:
+        raise StateError(ErrorCode.INVALID_TXN_STATE, "a transactional batch without a transactional id")
+    try:
+        return broker.transactions.admit(
+            transactional_id, identity, partition, implicit=version >= _FIRST_IMPLICIT
+        )
+    except BrokerError as error:
+        code = _as_produce_error(error.code, version)
+        raise StateError(code, error.message, retriable=error.retriable) from None
+
+
+def _as_produce_error(code: ErrorCode, version: int) -> ErrorCode:
+    """Return what a producer is told; as Kafka, whose clients end in a fatal state after the wrong one.
+
+    Kafka says NOT_ENOUGH_REPLICAS where a retry helps, for the sake of old clients, which retry it without
+    asking for metadata anew; they treat a time-out in the same way.
+    """
+    if code is ErrorCode.PRODUCER_FENCED:
+        return ErrorCode.INVALID_PRODUCER_EPOCH
+    if code in (ErrorCode.CONCURRENT_TRANSACTIONS, ErrorCode.COORDINATOR_LOADING, ErrorCode.NOT_COORDINATOR):
+        return ErrorCode.TIMED_OUT
+    if code in (ErrorCode.INVALID_TXN_STATE, ErrorCode.TRANSACTION_ABORTABLE):
+        return ErrorCode.TRANSACTION_ABORTABLE if version >= _FIRST_ABORTABLE else ErrorCode.INVALID_TXN_STATE
+    return code
