@@ -28,6 +28,7 @@ from uuid import uuid4
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -59,6 +60,7 @@ from megabroker.interfaces import (
 from megabroker.model import HostPort, Listener, Node, TopicPartition
 from megabroker.net.admission import Admission
 from megabroker.net.transport import DirectReactor
+from megabroker.ops.descriptors import spare_descriptors
 from megabroker.ops.logs import LogThreshold
 from megabroker.ops.memory import keep_freed_memory
 
@@ -121,7 +123,7 @@ class BrokerService(MultiService):
         Raises:
             DataDirectoryLocked: another process has the data directory.
             StorageError: it cannot be used.
-            twisted.internet.error.CannotListenError: an address is taken or not ours.
+            StateError: an address is taken or not ours, or a plugin is broken.
         """
         began = time.monotonic()
         keep_freed_memory()
@@ -182,6 +184,7 @@ class BrokerService(MultiService):
                 cluster_id=None if config.node.cluster_id == "auto" else config.node.cluster_id,
                 new_cluster_id=_new_cluster_id,
                 node_id=config.node.id,
+                max_open_files=spare_descriptors(config.limits.max_connections),
                 call_soon=partial(reactor.callLater, 0),
             )
             self._metadata = SqliteMetadataStore(config.data_dir / _METADATA_FILE, config.durability, reactor)
@@ -290,7 +293,13 @@ class BrokerService(MultiService):
                 managed = IManagedFactory.providedBy(factory)
                 reactor = self._direct if managed else self._reactor
                 endpoint = serverFromString(reactor, wanted.endpoint)  # type: ignore[no-untyped-call]
-                port = _result_of(endpoint.listen(factory))
+                try:
+                    port = _result_of(endpoint.listen(factory))
+                except CannotListenError as error:
+                    raise StateError(
+                        ErrorCode.INVALID_CONFIG,
+                        f"protocols.{name}: endpoint {wanted.endpoint}: {error}",
+                    ) from error
                 self._ports.append(port)
                 if managed:
                     self._factories.append(factory)

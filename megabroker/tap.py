@@ -38,20 +38,44 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Read the configuration; end the process when it is faulty or was only to be checked."""
-        source: str | None = self["config"]
-        if source is None:
+        if self["config"] is None:
             raise usage.UsageError(
                 "no configuration file given: expected -c FILE, for example -c etc/broker.yaml"
             )
+        # twistd may change the directory before the file is read again.
+        source = self["config"] = os.path.abspath(self["config"])
         self.plugins = discover()
         try:
             self.broker_config = load(source, self.plugins)
         except ConfigError as error:
             print(error, file=sys.stderr)
             raise SystemExit(1) from None
+        if not any(settings.enabled for settings in self.broker_config.protocols.values()):
+            print(f"{source}: warning: no protocol is enabled, nothing will be served", file=sys.stderr)
         if self["check"]:
             print(f"{source}: no faults")
             raise SystemExit(0)
+        self._check_writable()
+
+    def _check_writable(self) -> None:
+        """End the process if twistd could not write its pid file or log; it would say so by a traceback."""
+        twistd: Any = self.parent
+        run_directory = os.path.abspath(twistd["rundir"] or ".")
+        daemon = not twistd["nodaemon"]
+        for option in ("pidfile", "logfile"):
+            path = twistd[option]
+            if option == "logfile" and daemon and not twistd.get("syslog"):
+                path = path or "twistd.log"
+            if not path or path == "-":
+                continue
+            directory = os.path.dirname(os.path.join(run_directory, path))
+            if not os.access(directory, os.W_OK | os.X_OK):
+                print(
+                    f"megabroker cannot start: it may not write {path} in {directory}: expected "
+                    f"--{option}= with a path where it may",
+                    file=sys.stderr,
+                )
+                raise SystemExit(1)
 
 
 class _Daemon(BrokerService):
@@ -75,16 +99,24 @@ class _Daemon(BrokerService):
         try:
             super().startService()
         except (DataDirectoryLocked, BrokerError, CannotListenError) as error:
-            if not self._twistd["nodaemon"]:
-                _log.critical("megabroker cannot start: {error}", error=str(error))
-                raise
-            print(f"megabroker cannot start: {error}", file=sys.__stderr__)
+            self._tell(f"megabroker cannot start: {error}")
             pidfile = self._twistd["pidfile"]
             if pidfile and os.path.exists(pidfile):
                 os.unlink(pidfile)
             raise SystemExit(1) from None
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _tell(self, text: str) -> None:
+        """Say why there is no broker, to whoever started it."""
+        if self._twistd["nodaemon"]:
+            print(text, file=sys.__stderr__)
+            return
+        _log.critical("{text}", text=text)
+        # The process that twistd was started as waits here for the outcome and prints 98 bytes of it.
+        pipe = self._twistd.get("statusPipe")
+        if pipe is not None:
+            os.write(pipe, b"1 " + text.encode()[:98])
 
     def _terminate(self, number: int, frame: object) -> None:
         # In place of the reactor's own handler, after which twistd dies of the signal once all is stopped in

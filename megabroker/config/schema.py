@@ -178,7 +178,8 @@ class TopicSettings:
         if self.default_partitions > self.max_partitions:
             yield Fault("default_partitions", self.default_partitions, "no more than topics.max_partitions")
         if self.max_message_bytes > self.segment_bytes:
-            yield Fault("max_message_bytes", self.max_message_bytes, "no more than topics.segment_bytes")
+            expected = f"no less than topics.max_message_bytes, which is {self.max_message_bytes}"
+            yield Fault("segment_bytes", self.segment_bytes, expected)
 
     def topic_configs(self) -> dict[str, str]:
         """Return what this section says of every topic, by Kafka's names of topic configurations."""

@@ -1,0 +1,94 @@
+"""The twistd command with the mistakes people make; each is one line that says what would be right."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.brokers import BrokerProcess
+
+pytestmark = pytest.mark.interop
+
+
+def twistd(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    command = BrokerProcess.command(pathlib.Path("unused"))[:2]
+    return subprocess.run(
+        [*command, *arguments], cwd=cwd, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
+    )
+
+
+def write_config(directory: pathlib.Path, endpoint: str = "tcp:0:interface=127.0.0.1") -> pathlib.Path:
+    path = directory / "broker.yaml"
+    path.write_text(
+        f"data_dir: {directory / 'data'}\nprotocols: {{mega: {{listeners: [{{endpoint: '{endpoint}'}}]}}}}\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("option", ["--pidfile", "--logfile"])
+def test_a_place_that_cannot_be_written(tmp_path: pathlib.Path, option: str) -> None:
+    write_config(tmp_path)
+    place = tmp_path / "nowhere" / "file"
+    ended = twistd("--nodaemon", f"{option}={place}", "megabroker", "-c", "broker.yaml", cwd=tmp_path)
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"megabroker cannot start: it may not write {place}")
+    assert f"expected {option}=" in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_taken_port_is_named_with_its_protocol(tmp_path: pathlib.Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        write_config(tmp_path, endpoint)
+        ended = twistd("--nodaemon", "--pidfile=", "megabroker", "-c", "broker.yaml", cwd=tmp_path)
+        assert ended.returncode == 1
+        assert f"megabroker cannot start: protocols.mega: endpoint {endpoint}: " in ended.stderr
+        assert "Traceback" not in ended.stderr + ended.stdout
+
+        daemon = twistd("--pidfile=d.pid", "--logfile=d.log", "megabroker", "-c", "broker.yaml", cwd=tmp_path)
+        assert daemon.returncode == 1
+        assert "cannot start: protocols.mega" in daemon.stdout + daemon.stderr
+        log = (tmp_path / "d.log").read_text()
+        assert log.count("megabroker cannot start: protocols.mega") == 1
+        assert "Traceback" not in log
+        assert not (tmp_path / "d.pid").exists()
+
+
+def test_nothing_enabled_is_worth_a_warning(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "empty.yaml").write_text(f"data_dir: {tmp_path / 'data'}\n")
+    ended = twistd("megabroker", "--check", "-c", "empty.yaml", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "warning: no protocol is enabled" in ended.stderr
+
+
+def test_the_file_is_found_again_after_a_change_of_directory(tmp_path: pathlib.Path) -> None:
+    config = write_config(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    log = tmp_path / "run.log"
+    command = BrokerProcess.command(config)[:2]
+    arguments = ["--nodaemon", "--pidfile=", f"--rundir={elsewhere}", "megabroker", "-c", "broker.yaml"]
+    with open(log, "wb") as output:
+        process = subprocess.Popen([*command, *arguments], cwd=tmp_path, stdout=output, stderr=output)
+    try:
+        wait_for(log, "is ready")
+        config.write_text(config.read_text() + "logging: {level: debug}\n")
+        os.kill(process.pid, signal.SIGHUP)
+        wait_for(log, "configuration reloaded: logging.level")
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def wait_for(log: pathlib.Path, text: str) -> None:
+    deadline = time.monotonic() + 20
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
