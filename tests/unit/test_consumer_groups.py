@@ -7,8 +7,8 @@ from uuid import UUID
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from megabroker.core.groups.classic_groups import GROUPS_TABLE
 from megabroker.core.groups.offsets import OFFSETS_TABLE
-from megabroker.core.groups.service import GROUPS_TABLE
 from megabroker.errors import BrokerError, ErrorCode, StorageError
 from megabroker.interfaces import IGroupService
 from megabroker.model import CommittedOffset, JoinRequest, LeavingMember

@@ -140,5 +140,11 @@ class StaticMemberTests(SynchronousTestCase):
         self.assertEqual(h.join(instance_id="i").value.member_id, "i-2")
         self.assertIs(h.join(instance_id="j").error.code, ErrorCode.GROUP_FULL)
 
+    def test_a_static_member_that_is_away_keeps_its_place_in_a_full_group(self) -> None:
+        h = Harness(group_max_size=2)
+        h.stable(1, instance_id="i")
+        self.assertTrue(h.join().waits)
+        self.assertIs(h.join().error.code, ErrorCode.GROUP_FULL)
+
     def test_static_members_are_not_asked_to_come_back_with_an_id(self) -> None:
         self.assertTrue(self.h.join(instance_id="j", require_known_member_id=True).waits)

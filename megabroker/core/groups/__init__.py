@@ -1,4 +1,4 @@
-"""Classic consumer groups: membership, rebalance, committed offsets. Knows no wire."""
+"""Consumer groups of both protocols: membership, rebalance, committed offsets. Knows no wire."""
 
 from __future__ import annotations
 

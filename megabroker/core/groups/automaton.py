@@ -126,7 +126,11 @@ class GroupAutomaton:
         return None
 
     def _has_room_for(self, request: JoinRequest) -> bool:
-        """During a rebalance those who wait count, so that the last to rejoin a shrunk group are left out."""
+        """Whether the group may have the member.
+
+        During a rebalance those who wait count, so that the last to rejoin a shrunk group are left out, and
+        static members that are away, because they stay in the group.
+        """
         limit = self.settings.group_max_size
         member = self.members.get(request.member_id)
         if request.instance_id is not None and request.instance_id in self.members.by_instance:
@@ -134,7 +138,9 @@ class GroupAutomaton:
         if not request.member_id and len(self.pending) >= limit:
             return False
         if self.state is GroupState.PREPARING:
-            return (member is not None and member.join_ticket is not None) or self.members.awaiting < limit
+            if member is not None and member.join_ticket is not None:
+                return True
+            return self.members.awaiting + self.members.static_and_away() < limit
         return member is not None or len(self.members) < limit
 
     def _join_again(self, request: JoinRequest, ticket: Ticket) -> None:

@@ -133,6 +133,10 @@ class Members:
                 return True
         return False
 
+    def static_and_away(self) -> int:
+        """Return how many static members have no join waiting."""
+        return sum(self._members[member_id].join_ticket is None for member_id in self.by_instance.values())
+
     def supports_any(self, protocols: tuple[tuple[str, bytes], ...]) -> bool:
         """Whether one of ``protocols`` is supported by every member."""
         return any(self.supported[name] == len(self._members) for name, _ in protocols)

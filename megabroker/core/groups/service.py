@@ -1,18 +1,13 @@
 """The group coordinator: the automata of all groups, their time, their Deferreds and what is stored of them.
 
-Owns the clock side (one timer wheel), the answers, the table ``groups`` and what groups of both protocols
-share: their names and the rules of their offsets. The rules of membership are the automaton's, committed
-offsets are ``offsets``', groups of the consumer protocol ``consumer_service``'s. Must never decide who is a
-member.
+Owns the clock side (one timer wheel), which groups there are, and what groups of both protocols share: their
+names and the rules of their offsets. The rules of membership are the automaton's, committed offsets are
+``offsets``', what is done and stored for a classic group ``classic_groups``', groups of the consumer protocol
+``consumer_service``'s. Must never decide who is a member.
 
 A group without members changes its protocol with the first member that speaks the other one; its epoch goes
 on, and its offsets stay. A group with members refuses the other protocol: INCONSISTENT_PROTOCOL to classic
 members, GROUP_NOT_FOUND to those of the consumer protocol.
-
-Table ``groups``, one row per group that had members: key the group id, value ``{"generation": int,
-"protocol_type": str, "empty_since_ms": int or null}``. It is written when a rebalance completes and nobody
-waits for it: members do not survive a restart, so it only keeps generations from being used twice and the
-retention of offsets from starting over.
 
 Invariant: actions are carried out in the order the automata gave them, also when a Deferred's callback
 calls back into the service; every Deferred given out fires exactly once, at the latest in ``stop``; no group
@@ -21,9 +16,7 @@ id is of both protocols.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Any
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -32,8 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from megabroker.core.groups.actions import Action, Answer, CancelTimer, Persist, SetTimer, TimerKey
 from megabroker.core.groups.automaton import GroupAutomaton, GroupState
+from megabroker.core.groups.classic_groups import GROUPS_TABLE, ActionCarrier, ClassicGroup
 from megabroker.core.groups.consumer_service import CONSUMER_GROUPS_TABLE, ConsumerGroups
 from megabroker.core.groups.errors import refusal, stopped
 from megabroker.core.groups.offsets import OFFSETS_TABLE, CommittedOffsets, OrderedWrites
@@ -45,7 +38,7 @@ from megabroker.core.groups.retention import (
 )
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.groups.transactional import IUnstableOffsets, TransactionalOffsets
-from megabroker.core.timers import TimerHandle, TimerWheel
+from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.interfaces import IGroupService, IMetadataStore
 from megabroker.model import (
@@ -56,7 +49,6 @@ from megabroker.model import (
     ConsumerHeartbeat,
     ConsumerHeartbeatAnswer,
     GroupDescription,
-    GroupMember,
     GroupSummary,
     JoinedGroup,
     JoinRequest,
@@ -69,27 +61,12 @@ from megabroker.model import (
 
 __all__ = ["GROUPS_TABLE", "GroupService", "new_member_id"]
 
-GROUPS_TABLE = "groups"
-
 _log = Logger()
 
 
 def new_member_id(prefix: str) -> str:
     """Return a member id never given out before, beginning with the client's or instance's name."""
     return f"{prefix}-{uuid4()}"
-
-
-class _Group:
-    """One automaton and what the service keeps for it."""
-
-    __slots__ = ("automaton", "dead", "empty_since_ms", "group_id", "timers")
-
-    def __init__(self, group_id: str, automaton: GroupAutomaton, empty_since_ms: int) -> None:
-        self.group_id = group_id
-        self.automaton = automaton
-        self.empty_since_ms = empty_since_ms
-        self.timers: dict[TimerKey, TimerHandle] = {}
-        self.dead = False
 
 
 @implementer(IGroupService, IUnstableOffsets)
@@ -130,10 +107,9 @@ class GroupService:
         self.transactional = TransactionalOffsets(
             self._writes, self._offsets, self._check_transactional, self._outcomes, self._committed
         )
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, ClassicGroup] = {}
         self._consumers = ConsumerGroups(self._timers, self._writes, settings, topics, new_member_id)
-        self._actions: deque[tuple[_Group, Action]] = deque()
-        self._acting = False
+        self._carrier = ActionCarrier(self._timers, self._writes, self._carry_out)
         self._stopped = False
 
     # --- life of the service ----------------------------------------------------------------------
@@ -150,7 +126,7 @@ class GroupService:
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 _log.error("unreadable group {group!r}: {error}", group=group_id, error=error)
                 continue
-            self._groups[group_id] = _Group(group_id, automaton, since_ms)
+            self._groups[group_id] = ClassicGroup(group_id, automaton, since_ms)
         self._consumers.load(self._metadata.rows(CONSUMER_GROUPS_TABLE))
         for group_id in self._offsets.groups():
             self._committed(group_id)
@@ -268,7 +244,7 @@ class GroupService:
         if group_id in self._consumers:
             self._consumers.check_member(group_id, member_id, member_epoch)
 
-    def _group_of_member(self, group_id: str) -> _Group:
+    def _group_of_member(self, group_id: str) -> ClassicGroup:
         self._check_running()
         if not group_id:
             raise refusal(ErrorCode.INVALID_GROUP)
@@ -455,23 +431,7 @@ class GroupService:
         group = self._groups.get(group_id)
         if group is None:
             return GroupDescription(group_id, "Dead", "", "")
-        automaton = group.automaton
-        stable = automaton.state is GroupState.STABLE
-        members = tuple(
-            GroupMember(
-                member.member_id,
-                member.instance_id,
-                member.client_id,
-                member.client_host,
-                member.metadata(automaton.protocol_name) if stable else b"",
-                member.assignment if stable else b"",
-            )
-            for member in automaton.members
-        )
-        protocol_name = (automaton.protocol_name or "") if stable else ""
-        return GroupDescription(
-            group_id, automaton.state.value, automaton.protocol_type, protocol_name, members
-        )
+        return group.description()
 
     def describe_consumers(self, group_id: str) -> ConsumerGroupDescription:
         """See ``IGroupService.describe_consumers``."""
@@ -520,18 +480,15 @@ class GroupService:
 
     # --- groups coming and going ------------------------------------------------------------------
 
-    def _ensure(self, group_id: str) -> _Group:
+    def _ensure(self, group_id: str) -> ClassicGroup:
         group = self._groups.get(group_id)
         if group is None:
             automaton = GroupAutomaton(self.settings)
-            group = self._groups[group_id] = _Group(group_id, automaton, self._timers.now_ms())
+            group = self._groups[group_id] = ClassicGroup(group_id, automaton, self._timers.now_ms())
         return group
 
-    def _forget(self, group: _Group) -> None:
-        group.dead = True
-        for timer in group.timers.values():
-            timer.cancel()
-        group.timers.clear()
+    def _forget(self, group: ClassicGroup) -> None:
+        group.end()
         del self._groups[group.group_id]
 
     def _forget_vacant(self, group_ids: Iterable[str]) -> None:
@@ -548,66 +505,11 @@ class GroupService:
         if rows:
             self._writes.write(rows, lambda: None).addErrback(_log_failure, "forget groups")
 
-    # --- carrying out -----------------------------------------------------------------------------
-
-    def _carry_out(self, group: _Group) -> None:
-        """Queue what the automaton wants done; whoever is outermost does it, in order."""
-        self._actions.extend((group, action) for action in group.automaton.take_actions())
-        if not self._acting:
-            self._acting = True
-            try:
-                while self._actions:
-                    owner, action = self._actions.popleft()
-                    _CARRIERS[type(action)](self, owner, action)
-            finally:
-                self._acting = False
+    def _carry_out(self, group: ClassicGroup) -> None:
+        self._carrier.carry_out(group)
         # Refused joins and ids never used must not leave groups behind.
         if group.automaton.vacant and not group.automaton.generation:
             self._forget_vacant([group.group_id])
-
-    def _do_answer(self, group: _Group, action: Answer) -> None:
-        ticket: Deferred[Any] = action.ticket
-        if not ticket.called:
-            if isinstance(action.result, BrokerError):
-                ticket.errback(action.result)
-            else:
-                ticket.callback(action.result)
-
-    def _do_set_timer(self, group: _Group, action: SetTimer) -> None:
-        key = action.key
-        self._do_cancel_timer(group, CancelTimer(key))
-        if not group.dead:
-            group.timers[key] = self._timers.call_later(
-                action.delay_ms, lambda: self._timer_fired(group, key)
-            )
-
-    def _do_cancel_timer(self, group: _Group, action: CancelTimer) -> None:
-        timer = group.timers.pop(action.key, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _timer_fired(self, group: _Group, key: TimerKey) -> None:
-        del group.timers[key]
-        group.automaton.timer_fired(key)
-        self._carry_out(group)
-
-    def _do_persist(self, group: _Group, action: Persist) -> None:
-        group.empty_since_ms = self._timers.now_ms()
-        row = {
-            "generation": action.generation,
-            "protocol_type": action.protocol_type,
-            "empty_since_ms": group.empty_since_ms if action.empty else None,
-        }
-        written = self._writes.write([Change(GROUPS_TABLE, group.group_id, row)], lambda: None)
-        written.addErrback(_log_failure, "store a group's generation")
-
-
-_CARRIERS: dict[type[Any], Callable[[GroupService, _Group, Any], None]] = {
-    Answer: GroupService._do_answer,
-    SetTimer: GroupService._do_set_timer,
-    CancelTimer: GroupService._do_cancel_timer,
-    Persist: GroupService._do_persist,
-}
 
 
 def _log_failure(failure: Failure, what: str) -> None:

@@ -109,14 +109,22 @@ _ROWS: Final = """
 35  0  4  k35_describe_log_dirs
 37  0  3  k37_create_partitions
 42  0  2  k42_delete_groups
+43  0  2  k43_elect_leaders
 44  0  1  k44_incremental_alter_configs
+45  0  1  k45_alter_partition_reassignments
+46  0  0  k46_list_partition_reassignments
 47  0  0  k47_offset_delete
+55  0  2  k55_describe_quorum
+57  0  2  k57_update_features
 60  0  2  k60_describe_cluster
 61  0  0  k61_describe_producers
 65  0  0  k65_describe_transactions
 66  0  1  k66_list_transactions
 68  0  1  k68_consumer_group_heartbeat
 69  0  1  k69_consumer_group_describe
+71  0  0  k71_get_telemetry_subscriptions
+72  0  0  k72_push_telemetry
+74  0  1  k74_list_config_resources
 75  0  0  k75_describe_topic_partitions
 """
 

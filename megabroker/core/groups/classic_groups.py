@@ -1,0 +1,152 @@
+"""One classic group beside its automaton, and the carrying out of what automata want done.
+
+Owns the table ``groups`` and the timers of classic groups. Must never decide anything about members.
+
+Table ``groups``, one row per group that had members: key the group id, value ``{"generation": int,
+"protocol_type": str, "empty_since_ms": int or null}``. It is written when a rebalance completes and nobody
+waits for it: members do not survive a restart, so it only keeps generations from being used twice and the
+retention of offsets from starting over.
+
+Invariant: actions are carried out in the order the automata gave them, also when a Deferred's callback
+calls back into the service.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from megabroker.core.groups.actions import Action, Answer, CancelTimer, Persist, SetTimer, TimerKey
+from megabroker.core.groups.automaton import GroupAutomaton, GroupState
+from megabroker.core.groups.offsets import OrderedWrites
+from megabroker.core.timers import TimerHandle, TimerWheel
+from megabroker.errors import BrokerError
+from megabroker.model import Change, GroupDescription, GroupMember
+
+__all__ = ["GROUPS_TABLE", "ActionCarrier", "ClassicGroup"]
+
+GROUPS_TABLE = "groups"
+
+_log = Logger()
+
+
+class ClassicGroup:
+    """One automaton and what is kept for it."""
+
+    __slots__ = ("automaton", "dead", "empty_since_ms", "group_id", "timers")
+
+    def __init__(self, group_id: str, automaton: GroupAutomaton, empty_since_ms: int) -> None:
+        self.group_id = group_id
+        self.automaton = automaton
+        self.empty_since_ms = empty_since_ms
+        self.timers: dict[TimerKey, TimerHandle] = {}
+        self.dead = False
+
+    def end(self) -> None:
+        """Set no timers any more."""
+        self.dead = True
+        for timer in self.timers.values():
+            timer.cancel()
+        self.timers.clear()
+
+    def description(self) -> GroupDescription:
+        """Describe the group; metadata is shown in a stable group only."""
+        automaton = self.automaton
+        stable = automaton.state is GroupState.STABLE
+        members = tuple(
+            GroupMember(
+                member.member_id,
+                member.instance_id,
+                member.client_id,
+                member.client_host,
+                member.metadata(automaton.protocol_name) if stable else b"",
+                member.assignment if stable else b"",
+            )
+            for member in automaton.members
+        )
+        protocol_name = (automaton.protocol_name or "") if stable else ""
+        return GroupDescription(
+            self.group_id, automaton.state.value, automaton.protocol_type, protocol_name, members
+        )
+
+
+class ActionCarrier:
+    """Does what automata want done.
+
+    Args:
+        timer_fired: called when a timer has given its automaton something to do.
+    """
+
+    def __init__(
+        self, timers: TimerWheel, writes: OrderedWrites, timer_fired: Callable[[ClassicGroup], None]
+    ) -> None:
+        self._timers = timers
+        self._writes = writes
+        self._after_timer = timer_fired
+        self._actions: deque[tuple[ClassicGroup, Action]] = deque()
+        self._acting = False
+
+    def carry_out(self, group: ClassicGroup) -> None:
+        """Queue what the automaton wants done; whoever is outermost does it, in order."""
+        self._actions.extend((group, action) for action in group.automaton.take_actions())
+        if not self._acting:
+            self._acting = True
+            try:
+                while self._actions:
+                    owner, action = self._actions.popleft()
+                    _CARRIERS[type(action)](self, owner, action)
+            finally:
+                self._acting = False
+
+    def _do_answer(self, group: ClassicGroup, action: Answer) -> None:
+        ticket: Deferred[Any] = action.ticket
+        if not ticket.called:
+            if isinstance(action.result, BrokerError):
+                ticket.errback(action.result)
+            else:
+                ticket.callback(action.result)
+
+    def _do_set_timer(self, group: ClassicGroup, action: SetTimer) -> None:
+        key = action.key
+        self._do_cancel_timer(group, CancelTimer(key))
+        if not group.dead:
+            group.timers[key] = self._timers.call_later(
+                action.delay_ms, lambda: self._timer_fired(group, key)
+            )
+
+    def _do_cancel_timer(self, group: ClassicGroup, action: CancelTimer) -> None:
+        timer = group.timers.pop(action.key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _timer_fired(self, group: ClassicGroup, key: TimerKey) -> None:
+        del group.timers[key]
+        group.automaton.timer_fired(key)
+        self._after_timer(group)
+
+    def _do_persist(self, group: ClassicGroup, action: Persist) -> None:
+        group.empty_since_ms = self._timers.now_ms()
+        row = {
+            "generation": action.generation,
+            "protocol_type": action.protocol_type,
+            "empty_since_ms": group.empty_since_ms if action.empty else None,
+        }
+        written = self._writes.write([Change(GROUPS_TABLE, group.group_id, row)], lambda: None)
+        written.addErrback(_log_failure, "store a group's generation")
+
+
+_CARRIERS: dict[type[Any], Callable[[ActionCarrier, ClassicGroup, Any], None]] = {
+    Answer: ActionCarrier._do_answer,
+    SetTimer: ActionCarrier._do_set_timer,
+    CancelTimer: ActionCarrier._do_cancel_timer,
+    Persist: ActionCarrier._do_persist,
+}
+
+
+def _log_failure(failure: Failure, what: str) -> None:
+    _log.failure("could not {what}", failure=failure, what=what)

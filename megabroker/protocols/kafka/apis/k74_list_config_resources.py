@@ -1,0 +1,48 @@
+"""ListConfigResources (74): which resources have configurations.
+
+**Behaviour.** All topics, and every node, though only its own file can change what a broker says. Loggers,
+groups and subscriptions to client metrics have no configuration here: none of them is listed. No types ask
+for all; a type that does not exist is UNSUPPORTED_VERSION.
+
+**Version notes.** 0 lists client metrics only.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from megabroker.protocols.kafka.dispatch import Context
+from megabroker.protocols.kafka.errors import KafkaError
+from megabroker.protocols.kafka.schema import list_config_resources
+
+__all__ = ["handle"]
+
+_TOPIC: Final = 2
+_BROKER: Final = 4
+_BROKER_LOGGER: Final = 8
+_CLIENT_METRICS: Final = 16
+_GROUP: Final = 32
+_TYPES: Final = frozenset((_TOPIC, _BROKER, _BROKER_LOGGER, _CLIENT_METRICS, _GROUP))
+_FIRST_WITH_TYPES: Final = 1
+
+_Row = list_config_resources.Response.ConfigResource
+
+
+def handle(context: Context, request: list_config_resources.Request) -> list_config_resources.Response:
+    """Answer at once."""
+    if context.version < _FIRST_WITH_TYPES:
+        return list_config_resources.Response()
+    wanted = set(request.resource_types) or _TYPES
+    if not wanted <= _TYPES:
+        return list_config_resources.Response(error_code=int(KafkaError.UNSUPPORTED_VERSION))
+    rows = []
+    if _TOPIC in wanted:
+        rows += [
+            _Row(resource_name=topic.name, resource_type=_TOPIC) for topic in context.broker.topics.all()
+        ]
+    if _BROKER in wanted:
+        rows += [
+            _Row(resource_name=str(node.id), resource_type=_BROKER)
+            for node in context.broker.placement.nodes()
+        ]
+    return list_config_resources.Response(config_resources=rows)
