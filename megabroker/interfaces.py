@@ -84,8 +84,12 @@ class ILogListener(Interface):
 class IProducerState(Interface):
     """Producer state of one partition, derived from its log and kept beside it."""
 
-    def replay(header: BatchHeader) -> None:
-        """Take note of a batch found in the log during recovery, in offset order. Any thread."""
+    def replay(header: BatchHeader, marker: TransactionMarker | None = None) -> None:
+        """Take note of a batch found in the log during recovery, in offset order. Any thread.
+
+        Args:
+            marker: what the batch says, if it is the end of a transaction.
+        """
 
     def restore(snapshot: Sequence[ProducerSnapshot]) -> None:
         """Begin from a stored snapshot. Any thread."""
@@ -126,6 +130,22 @@ class ILog(Interface):
         Raises:
             StorageError: the log is closed, deleted or failed.
         """
+
+    def append_marker(
+        marker: TransactionMarker, leader_epoch: int, now_ms: int, first_offset: int, stable_offset: int
+    ) -> int:
+        """Accept the control batch that ends a transaction; as ``append``.
+
+        Args:
+            first_offset: where the transaction it ends began in this log, or -1.
+            stable_offset: where the earliest other open transaction began, or -1.
+        """
+
+    def aborted(from_offset: int, to_offset: int) -> Sequence[AbortedTransaction]:
+        """Return the aborted transactions with records in a range, by their first offsets."""
+
+    def end_of(result: ReadResult) -> int:
+        """Return an offset that everything ``read`` has just returned lies below, and not much else."""
 
     def read(offset: int, max_bytes: int, end_offset: int) -> ReadResult:
         """Return batches from the one holding ``offset`` (or the next, after a hole) to ``end_offset``.

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any
 
 import attrs
 from twisted.logger import Logger
@@ -53,31 +53,6 @@ _TRANSACTIONAL = 16
 _CONTROL = 32
 
 
-class _TransactionLog(Protocol):
-    """What a log does for transactions."""
-
-    def append_marker(
-        self,
-        marker: TransactionMarker,
-        leader_epoch: int,
-        now_ms: int,
-        first_offset: int,
-        stable_offset: int,
-    ) -> int:
-        """Append a control batch as ``ILog.append`` does, and remember what it aborts.
-
-        Args:
-            first_offset: where the transaction it ends began in this log, or -1.
-            stable_offset: where the earliest other open transaction began, or -1.
-
-        Returns:
-            The marker's offset.
-        """
-
-    def aborted(self, from_offset: int, to_offset: int) -> Sequence[AbortedTransaction]:
-        """Return aborted transactions with records in a range, by their first offsets."""
-
-
 @attrs.frozen
 class PartitionSettings:
     """What holds for every partition of this broker.
@@ -111,7 +86,6 @@ class PartitionService:
     """
 
     log: ILog
-    _transactions: _TransactionLog
 
     def __init__(
         self,
@@ -168,7 +142,6 @@ class PartitionService:
     def open(self, store: ILogStore) -> None:
         """Open or recover the log. Blocking, in any one thread. Raises StorageError."""
         self.log = store.log(self.topic, self.index, self.policy.log, self, self.producers)
-        self._transactions = cast(_TransactionLog, self.log)
         self.high_watermark = self._visible(self.log.written_offset, self.log.durable_offset)
 
     def configure(self, topic: Topic, policy: TopicPolicy) -> None:
@@ -336,9 +309,7 @@ class PartitionService:
         producers = self.producers
         first_offset, stable_offset = producers.check_marker(marker)
         now_ms = self._now_ms()
-        offset = self._transactions.append_marker(
-            marker, self.leader_epoch, now_ms, first_offset, stable_offset
-        )
+        offset = self.log.append_marker(marker, self.leader_epoch, now_ms, first_offset, stable_offset)
         producers.ended(marker, offset, now_ms)
         (self._durable if self._fsync else self._written).append((offset + 1, done))
         return offset
@@ -451,7 +422,7 @@ class PartitionService:
         Raises:
             StorageError: they could not be read.
         """
-        return self._transactions.aborted(from_offset, to_offset)
+        return self.log.aborted(from_offset, to_offset)
 
     def open_transactions(self) -> Sequence[ProducerIdentity]:
         """Return the producers whose transactions have begun here and have no marker yet."""

@@ -1,9 +1,11 @@
 """Reading one partition record by record, for wires that know messages and not batches.
 
 Owns the walk from offset to offset over stored batches, compressed or not, past control records and
-holes. Never decodes a batch twice while records are taken in order, never holds more than one read
-(``read_bytes``, or one batch when that is larger) and one decompressed batch, and gives both up when the
-readers that share a ``ReadCache`` hold more than it allows: such a reader reads again from its position.
+holes, and through what is committed only: it stops before an open transaction and passes over aborted ones,
+since these wires have no way to tell their clients of either. Never decodes a batch twice while records are
+taken in order, never holds more than one read (``read_bytes``, or one batch when that is larger) and one
+decompressed batch, and gives both up when the readers that share a ``ReadCache`` hold more than it allows:
+such a reader reads again from its position.
 
 Invariant: ``position`` is the offset after the last record given, whatever is held or dropped.
 """
@@ -62,7 +64,7 @@ class ReadCache:
 
 
 class RecordReader:
-    """The data records of one partition in offset order, below the high watermark.
+    """The committed data records of one partition in offset order, below the last stable offset.
 
     Args:
         offset: the first offset wanted.
@@ -106,7 +108,11 @@ class RecordReader:
             header = self._next_header()
             if header is None:
                 return None
-            self._begin(header)
+            if header.is_transactional and self._is_aborted(header):
+                self._at += header.size_bytes
+                self.position = max(self.position, header.next_offset)
+            else:
+                self._begin(header)
 
     def drop(self) -> None:
         """Give up everything held; ``position`` stays."""
@@ -126,7 +132,7 @@ class RecordReader:
             except TruncatedBatch:
                 pass
         self.drop()
-        data = self.partition.read(self.position, self._read_bytes).data
+        data = self.partition.read(self.position, self._read_bytes, committed=True).data
         if isinstance(data, FileRange):
             try:
                 data = os.pread(data.file.fileno(), data.length, data.position)
@@ -142,6 +148,14 @@ class RecordReader:
             )
         self._data = data
         return header
+
+    def _is_aborted(self, header: BatchHeader) -> bool:
+        aborted = self.partition.aborted_transactions(header.base_offset, header.next_offset)
+        return any(
+            one.producer_id == header.producer_id
+            and one.first_offset <= header.base_offset <= one.last_offset
+            for one in aborted
+        )
 
     def _begin(self, header: BatchHeader) -> None:
         at = self._at

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterable
-from typing import cast
 
 import attrs
 from twisted.logger import Logger
@@ -33,7 +32,7 @@ from megabroker.codec.batch import (
     read_marker,
 )
 from megabroker.interfaces import IProducerState
-from megabroker.model import AbortedTransaction, BatchHeader, Buffer, ProducerSnapshot, TransactionMarker
+from megabroker.model import AbortedTransaction, BatchHeader, Buffer, ProducerSnapshot
 from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.checkpoints import decode_rows, decode_snapshot, encode_rows
 from megabroker.storage.files import OpenFiles
@@ -57,7 +56,6 @@ _WINDOW_BYTES = 1 << 22
 _LEFTOVERS = (".deleted", ".tmp", ".cleaned", ".swap")
 
 Visit = Callable[[BatchHeader, Buffer, int, Segment], None]
-_ReplayMarker = Callable[[BatchHeader, TransactionMarker | None], None]
 
 
 @attrs.define
@@ -462,7 +460,7 @@ class Loader:
                 self._open.setdefault(header.producer_id, header.base_offset)
             return
         marker = read_marker(data, header, at)
-        cast(_ReplayMarker, self._producers.replay)(header, marker)
+        self._producers.replay(header, marker)
         if marker is None:
             return
         first_offset = self._open.pop(header.producer_id, -1)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.codec.batch import build, build_control, scan, stamp
 from megabroker.errors import ErrorCode, ProtocolError, RequestError, StorageError
-from megabroker.model import FileRange, ReadResult
+from megabroker.model import AbortedTransaction, FileRange, ReadResult
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.reading import ReadCache, RecordReader
 
@@ -24,6 +24,8 @@ class Batches:
         self.file: Any = None
         self.high_watermark = 0
         self.start_offset = 0
+        self.last_stable_offset = 1 << 60
+        self.aborted: list[AbortedTransaction] = []
 
     def add(self, base_offset: int, values: list[bytes], compression: int = 0) -> None:
         self.add_batch(base_offset, build([(None, v, (), 7) for v in values], compression=compression))
@@ -38,7 +40,8 @@ class Batches:
         self.reads += 1
         if not self.start_offset <= offset <= self.high_watermark:
             raise RequestError(ErrorCode.OFFSET_OUT_OF_RANGE)
-        data = b"".join(batch for _, end, batch in self.batches if end > offset)
+        stable = self.last_stable_offset if committed else self.high_watermark
+        data = b"".join(batch for base, end, batch in self.batches if end > offset and base < stable)
         if data:
             (_, first), *_ = scan(data, 0, len(data))
             data = data[: max(max_bytes, first.size_bytes)]
@@ -48,6 +51,12 @@ class Batches:
         self.file.write(data)
         self.file.flush()
         return ReadResult(FileRange(self.file, position, len(data)), len(data))
+
+    def aborted_transactions(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
+        return [
+        found = (one for one in self.aborted if one.first_offset < to_offset)
+        return [one for one in found if one.last_offset >= from_offset]
+        ]
 
 
 def reader(
@@ -123,6 +132,43 @@ class RecordReaderTests(SynchronousTestCase):
         self.partition.batches[:] = [(0, 1 << 40, self.partition.batches[0][2])]
         self.partition.high_watermark = 100
         self.assertRaises(StorageError, reader(self.partition, 50).next)
+
+
+class TransactionTests(SynchronousTestCase):
+    """Consumers of these wires see what was committed, and nothing else."""
+
+    def add(self, partition: Batches, base: int, value: bytes, producer_id: int) -> None:
+        data = build(
+            [(None, value, (), 7)], producer_id=producer_id, producer_epoch=0, base_sequence=0, attributes=16
+        )
+        partition.add_batch(base, data)
+
+    def end(self, partition: Batches, offset: int, producer_id: int, first_offset: int, commit: bool) -> None:
+        partition.add_batch(
+            offset,
+            build_control(
+                commit=commit, producer_id=producer_id, producer_epoch=0, coordinator_epoch=0, timestamp_ms=1
+            ),
+        )
+        if not commit:
+            partition.aborted.append(AbortedTransaction(producer_id, first_offset, offset, offset + 1))
+
+    def test_aborted_records_are_passed_over_and_open_ones_waited_for(self) -> None:
+        partition = Batches()
+        self.add(partition, 0, b"committed", 1)
+        self.add(partition, 1, b"aborted", 2)
+        self.end(partition, 2, 2, 1, commit=False)
+        self.end(partition, 3, 1, 0, commit=True)
+        self.add(partition, 4, b"again", 2)
+        self.end(partition, 5, 2, 4, commit=True)
+        partition.add(6, [b"plain"])
+        self.add(partition, 7, b"open", 1)
+        partition.last_stable_offset = 7
+        one = reader(partition)
+        self.assertEqual(drained(one), [(0, b"committed"), (4, b"again"), (6, b"plain")])
+        self.end(partition, 8, 1, 7, commit=True)
+        partition.last_stable_offset = 9
+        self.assertEqual(drained(one), [(7, b"open")])
 
 
 class ReadCacheTests(SynchronousTestCase):

@@ -16,7 +16,7 @@ check, 12 is flexible, 13 names topics by id.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from megabroker.errors import BrokerError, ErrorCode, RequestError
@@ -40,13 +40,6 @@ _READ_COMMITTED = 1
 _Topic = fetch.Response.Topic
 _Partition = fetch.Response.Topic.Partition
 _Aborted = fetch.Response.Topic.Partition.AbortedTransaction
-
-
-class _EndingLog(Protocol):
-    """What a log knows of the reads it gave."""
-
-    def end_of(self, result: ReadResult) -> int:
-        """Return an offset that everything ``read`` has just returned lies below, and not much else."""
 
 
 def receive(
@@ -171,7 +164,7 @@ class FetchAnswer(Answer):
 
 def _aborted(partition: IPartition, fetch_offset: int, found: ReadResult) -> list[_Aborted]:
     """Return the aborted transactions with records in what was read."""
-    end_offset = min(cast(_EndingLog, partition.log).end_of(found), partition.last_stable_offset)
+    end_offset = min(partition.log.end_of(found), partition.last_stable_offset)
     return [
         _Aborted(producer_id=one.producer_id, first_offset=one.first_offset)
         for one in partition.aborted_transactions(fetch_offset, end_offset)
