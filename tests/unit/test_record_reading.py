@@ -53,10 +53,8 @@ class Batches:
         return ReadResult(FileRange(self.file, position, len(data)), len(data))
 
     def aborted_transactions(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
-        return [
         found = (one for one in self.aborted if one.first_offset < to_offset)
         return [one for one in found if one.last_offset >= from_offset]
-        ]
 
 
 def reader(
