@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from megabroker.config.schema import Config, TopicSettings
+from megabroker.errors import ErrorCode, RequestError, StateError
 from megabroker.protocols.kafka.schema import (
     alter_configs,
     delete_records,
@@ -16,8 +17,8 @@ from megabroker.protocols.kafka.schema import (
 )
 from tests.unit.kafka_apis_harness import NOW_MS, ApiCase
 
-OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC, INVALID_TOPIC = 1, 3, 17
-INVALID_CONFIG, NOT_CONTROLLER, INVALID_REQUEST, POLICY_VIOLATION, STORAGE = 40, 41, 42, 44, 56
+OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC, NOT_LEADER, INVALID_TOPIC = 1, 3, 6, 17
+INVALID_CONFIG, INVALID_REQUEST, POLICY_VIOLATION = 40, 42, 44
 TOPIC, BROKER = 2, 4
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 
@@ -300,6 +301,24 @@ class DeleteRecordsTests(ApiCase):
             self.assertEqual(self.delete(version, "both", (0, -1)), [(0, 0, 0)])
 
         self.at_every_version(21, check)
+
+    def test_a_closed_partition_keeps_its_records(self) -> None:
+        self.create("t")
+        self.produce("t", NOW_MS)
+        partition = self.topics.partition("t", 0)
+        partition.close(lambda: StateError(ErrorCode.SHUTTING_DOWN))
+        self.assertEqual(self.delete(2, "t", (0, 1)), [(0, -1, NOT_LEADER)])
+        self.assertEqual(partition.start_offset, 0)
+
+    def test_what_is_deleted_cannot_be_read(self) -> None:
+        self.create("t")
+        self.produce("t", NOW_MS, NOW_MS)
+        self.delete(2, "t", (0, 1))
+        partition = self.topics.partition("t", 0)
+        with self.assertRaises(RequestError) as caught:
+            partition.read(0, 1000)
+        self.assertEqual(caught.exception.code, ErrorCode.OFFSET_OUT_OF_RANGE)
+        self.assertEqual(len(partition.read(1, 1000).data), partition.log.size_bytes)
 
 
 class DescribeLogDirsTests(ApiCase):

@@ -175,9 +175,21 @@ _BROKER_CONFIGS: Final = (
         "Most bytes of records in one fetch answer.",
     ),
     _BrokerConfig(
+        "group.consumer.heartbeat.interval.ms",
+        _INT,
+        lambda facts: facts.settings.groups.consumer_heartbeat_interval_ms,
+        "How often members of the consumer protocol are told to send heartbeats.",
+    ),
+    _BrokerConfig(
+        "group.consumer.session.timeout.ms",
+        _INT,
+        lambda facts: facts.settings.groups.consumer_session_timeout_ms,
+        "How long a member of the consumer protocol may be silent before it is removed.",
+    ),
+    _BrokerConfig(
         "group.coordinator.rebalance.protocols",
         _LIST,
-        lambda facts: "classic",
+        lambda facts: "classic,consumer",
         "Which kinds of groups are coordinated.",
     ),
     _BrokerConfig(
