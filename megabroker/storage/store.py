@@ -12,14 +12,22 @@ nothing of what a log holds.
         <offset>.log .index .timeindex .txnindex .snapshot
     <data_dir>/<topic>-<partition>.<hex>-delete/  on its way out
 
-The clean marker is removed before anything else is done and written after all else is on the disk; it is
-not written when any log is out of order.
+Invariants:
+
+- The clean marker is removed before anything else is done and written after all else is on the disk; it is
+  not written when any log is out of order.
+- A line of a checkpoint file is of the log in the directory of that name. The lines hold no topic id, so
+  they would be believed of whatever log has the name: a partition's directory is made only when neither
+  file holds a line of that name, and as long as one does, both are written anew and synced first.
+  Deleting removes the directory, then the lines; when that fails, or a crash comes between, making the
+  directory again does it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -109,6 +117,8 @@ class LocalLogStore:
         self._points: dict[TopicPartition, int] = {}
         self._starts: dict[TopicPartition, int] = {}
         self._saving_starts = False
+        self._saving = threading.Lock()
+        self._saved: set[TopicPartition] = set()  # whose lines the checkpoint files may hold
         self._state = "new"
 
     # --- opening --------------------------------------------------------------------------------
@@ -141,9 +151,9 @@ class LocalLogStore:
         marker = self._path(_CLEAN)
         self.was_clean = files.read_size(marker) is not None
         self._check_meta()
-        points = decode_offsets(files.read_bytes(self._path(_RECOVERY_POINTS)))
-        self._points = points or {}
+        self._points = decode_offsets(files.read_bytes(self._path(_RECOVERY_POINTS))) or {}
         self._starts = decode_offsets(files.read_bytes(self._path(_START_OFFSETS))) or {}
+        self._saved = {*self._points, *self._starts}
         if self.was_clean:
             files.unlink(marker)
             if self.durability is Durability.FSYNC:
@@ -191,10 +201,12 @@ class LocalLogStore:
             raise StorageError(ErrorCode.STORAGE, f"the log of {name} is open already or being deleted")
         directory = self._path(str(name))
         try:
+            if not os.path.isdir(directory):
+                self._forget(name)
             is_new = self._files.mkdir(directory)
             self._check_topic_id(directory, topic)
-            recovery_point = 0 if is_new else self._points.get(name, 0)
-            start_offset = 0 if is_new else self._starts.get(name, 0)
+            recovery_point = self._points.get(name, 0)
+            start_offset = self._starts.get(name, 0)
             loaded = Loader(
                 self._open_files,
                 directory,
@@ -270,15 +282,31 @@ class LocalLogStore:
         synced = self._chore(lambda: None)
         return synced.addCallback(lambda _: self._chore(self._save_checkpoints))
 
-    def _save_checkpoints(self) -> None:
-        """Chores thread, or the reactor's; the logs' offsets only grow, so a torn view is only older."""
-        points, starts = self._points.copy(), self._starts.copy()
-        for name, log in self._logs.copy().items():
-            points[name] = log.recovery_point
-            starts[name] = log.start_offset
-        sync = self.durability is Durability.FSYNC
-        self._files.write_whole(self._path(_START_OFFSETS), encode_offsets(starts), sync=sync)
-        self._files.write_whole(self._path(_RECOVERY_POINTS), encode_offsets(points), sync=sync)
+    def _save_checkpoints(self, without: TopicPartition | None = None) -> None:
+        """Chores thread, or the reactor's; the logs' offsets only grow, so a torn view is only older.
+
+        Args:
+            without: a log that is no more: nothing is done unless the files may hold it, and all is synced.
+        """
+        with self._saving:
+            if without is not None and without not in self._saved:
+                return
+            points, starts = self._points.copy(), self._starts.copy()
+            for name, log in self._logs.copy().items():
+                points[name] = log.recovery_point
+                starts[name] = log.start_offset
+            names = {*points, *starts}
+            self._saved |= names
+            sync = self.durability is Durability.FSYNC or without is not None
+            self._files.write_whole(self._path(_START_OFFSETS), encode_offsets(starts), sync=sync)
+            self._files.write_whole(self._path(_RECOVERY_POINTS), encode_offsets(points), sync=sync)
+            self._saved = names
+
+    def _forget(self, name: TopicPartition) -> None:
+        """Make sure that no checkpoint tells of a log, which is not there. Raises OSError."""
+        self._points.pop(name, None)
+        self._starts.pop(name, None)
+        self._save_checkpoints(without=name)
 
     def _start_changed(self) -> None:
         """A log's start moved: write that down soon, once for all that move meanwhile."""
@@ -304,14 +332,19 @@ class LocalLogStore:
         done: Deferred[None] = Deferred()
         self._leaving.add(topic_partition)
 
-        def rename() -> None:
+        def remove() -> None:
             try:
                 self._files.rename(directory, doomed)
             except FileNotFoundError:
-                return
-            self._files.rmtree(doomed)
+                pass
+            else:
+                self._files.rmtree(doomed)
+            try:
+                self._save_checkpoints(without=topic_partition)
+            except OSError as caught:
+                _log.warn("log-checkpoint-kept: {log}: {error}", log=topic_partition, error=caught)
 
-        def renamed(_: None, error: StorageError | None) -> None:
+        def removed(_: None, error: StorageError | None) -> None:
             self._leaving.discard(topic_partition)
             if error is not None:
                 done.errback(error)
@@ -319,11 +352,11 @@ class LocalLogStore:
                 done.callback(None)
 
         if log is None:
-            self.disk.chore(rename, renamed)
+            self.disk.chore(remove, removed)
         else:
             log.abandon(gone)
             lane = Lane(log, 0)
-            lane.entries.append((None, 0, lambda _: self.disk.chore(rename, renamed), 0))
+            lane.entries.append((None, 0, lambda _: self.disk.chore(remove, removed), 0))
             self.disk.submit(lane)
         return done
 
