@@ -233,7 +233,12 @@ class BrokerService(MultiService):
         self.transactions = TransactionService(
             reactor,
             metadata,
-            TransactionSettings(),
+            TransactionSettings(
+                max_timeout_ms=config.transactions.max_timeout_ms,
+                max_transactional_ids=config.transactions.max_transactional_ids,
+                max_offsets=config.transactions.max_offsets,
+                id_expiration_ms=config.transactions.id_expiration_ms,
+            ),
             self.topics,
             self.groups.transactional,
             self._producer_ids,

@@ -32,6 +32,7 @@ __all__ = [
     "ProtocolSettings",
     "Storage",
     "TopicSettings",
+    "TransactionSettings",
 ]
 
 _SECOND: Final = 1000
@@ -269,6 +270,38 @@ class ProducerSettings:
 
 
 @attrs.frozen(kw_only=True)
+class TransactionSettings:
+    """Kafka transactions."""
+
+    max_timeout_ms: int = fields.duration_ms(
+        15 * _MINUTE,
+        minimum=_SECOND,
+        maximum=_DAY,
+        doc="Longest time a producer may ask for before its open transaction is aborted.",
+    )
+    max_transactional_ids: int = fields.integer(
+        100_000,
+        minimum=1,
+        maximum=10_000_000,
+        unit="ids",
+        doc="Transactional ids remembered at most; a producer with one more is refused.",
+    )
+    max_offsets: int = fields.integer(
+        20_000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="offsets",
+        doc="Consumer offsets in one transaction at most.",
+    )
+    id_expiration_ms: int = fields.duration_ms(
+        7 * _DAY,
+        minimum=_SECOND,
+        maximum=_LONGEST_MS,
+        doc="How long a transactional id that is not used is remembered.",
+    )
+
+
+@attrs.frozen(kw_only=True)
 class LimitSettings:
     """What clients may take of the broker."""
 
@@ -377,6 +410,7 @@ class Config:
     topics: TopicSettings = fields.section(TopicSettings, doc="Bounds and defaults of topics.")
     groups: GroupSettings = fields.section(GroupSettings, doc="Consumer groups.")
     producers: ProducerSettings = fields.section(ProducerSettings, doc="Idempotent producers.")
+    transactions: TransactionSettings = fields.section(TransactionSettings, doc="Kafka transactions.")
     limits: LimitSettings = fields.section(LimitSettings, doc="What clients may take of the broker.")
     retention_check_interval_ms: int = fields.duration_ms(
         5 * _MINUTE,

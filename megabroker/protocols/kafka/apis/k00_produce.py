@@ -206,15 +206,17 @@ def _not_yet(
             if not partition.has_room(count, len(records)):
                 return partition
             (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_POS)
-            if attributes & _TRANSACTIONAL and waiting is None:
+            if attributes & _TRANSACTIONAL:
+                # Every partition is asked for, so that all that are new are added by one write.
                 try:
-                    waiting = admit(
+                    room = admit(
                         broker,
                         request.transactional_id,
                         ProducerIdentity(*_IDENTITY.unpack_from(records, _IDENTITY_POS)),
                         TopicPartition(partition.topic.name, partition.index),
                         version,
                     )
+                    waiting = waiting or room
                 except BrokerError as error:
                     refused[id(data)] = error
     return waiting
