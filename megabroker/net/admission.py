@@ -85,6 +85,10 @@ class Admission:
                 share.resumed()
 
 
+def _nothing() -> None:
+    pass
+
+
 class Share:
     """One connection's part in the byte budget.
 
@@ -170,3 +174,5 @@ class Share:
         if self._waits:
             self._waits = False
             self._admission._waiting.remove(self)
+        # No cycle is left behind: the connection's buffers go with the connection, not at some collection.
+        self._go_on = _nothing

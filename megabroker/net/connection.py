@@ -508,8 +508,10 @@ class BrokerConnection(TwistedProtocol):
 
     def sweep(self, tick: int, partial_seconds: int, idle_seconds: int) -> None:
         """Close the connection if one of its deadlines has passed; called about once a second."""
-        if self._stopped & _WAITING and self._partial_tick is not None:
-            self._partial_tick = tick  # it is we who do not read
+        if self._stopped & _WAITING & ~_BUDGET and self._partial_tick is not None:
+            # It is we who do not read. Waiting for the budget counts all the same: else peers that begin
+            # frames and never finish them would have their deadlines one after the other.
+            self._partial_tick = tick
         if self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
             self.abort(f"a frame stayed incomplete for {partial_seconds} s")
         elif self._input_closed and tick - self.active_tick > partial_seconds:

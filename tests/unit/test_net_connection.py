@@ -181,12 +181,7 @@ class StockTransportTests(SynchronousTestCase):
             peer.dataReceived(frame(body)[:70_000])
         states = [peer.transport.producerState for peer in peers]
         self.assertEqual(states, ["producing", "paused", "paused"])
-        for tick in range(10):
-            self.clock.advance(1)
-            peers[0].dataReceived(frame(body)[70_000 + tick : 70_001 + tick])
-            peers[0]._partial_tick = self.factory.tick
-        self.assertFalse(peers[1].transport.disconnected)
-        peers[0].dataReceived(frame(body)[70_010:])
+        peers[0].dataReceived(frame(body)[70_000:])
         self.clock.advance(0)
         self.assertEqual(peers[0].transport.value(), body + b".")
         self.assertEqual(peers[1].transport.producerState, "producing")
@@ -196,6 +191,19 @@ class StockTransportTests(SynchronousTestCase):
         self.assertEqual(peers[2].transport.producerState, "producing")
         peers[2].dataReceived(frame(body)[70_000:])
         self.assertEqual(peers[2].transport.value(), body + b".")
+        admission = self.factory.admission
+        self.assertEqual((admission.charged_bytes, admission.reserved_bytes), (0, 0))
+
+    def test_frames_that_are_never_finished_all_end_at_their_deadline(self) -> None:
+        self.factory.admission.in_flight_bytes = 250_000
+        peers = [self.connection, self.connect(), self.connect()]
+        for peer in peers:
+            peer.dataReceived(frame(b"x" * 200_000)[:70_000])
+        for _ in range(6):
+            self.clock.advance(1)
+        self.assertEqual([peer.transport.disconnected for peer in peers], [True] * 3)
+        for peer in peers:
+            peer.connectionLost()
         admission = self.factory.admission
         self.assertEqual((admission.charged_bytes, admission.reserved_bytes), (0, 0))
 
