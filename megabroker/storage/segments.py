@@ -99,6 +99,11 @@ class Segments:
         if len(self._loaded) > _LOADED_INDEXES:
             self._loaded.popleft().index = None
 
+    def keep(self, segment: Segment) -> None:
+        """Never forget a segment's index: it is the one being written to again."""
+        while segment in self._loaded:
+            self._loaded.remove(segment)
+
     def heads(self, segment: Segment, offset: int) -> Iterator[Hop]:
         """Walk a segment's written batches, from the one that holds ``offset`` or the next.
 
@@ -164,7 +169,7 @@ class Segments:
         if length <= _COPY_BYTES:
             data = segment.read(position, length)
             return ReadResult(data, len(data))
-        file = segment.file or segment.open_files.get(segment)
+        file = segment.open_files.get(segment)
         return ReadResult(FileRange(file, position, length), length)
 
     def _stop(self, segment: Segment, limit: int) -> int:
