@@ -293,6 +293,13 @@ class IPartition(Interface):
             RequestError, StateError, StorageError: refused; ``done`` is not called.
         """
 
+    def when_durable(end_offset: int, done: Callable[[BrokerError | None], None]) -> None:
+        """Wait for more than ``append`` was told to: until all below ``end_offset`` is durable.
+
+        To be asked in the turn of the ``append`` that gave the offset. ``done`` is called as that of an
+        append with ``Acks.DURABLE``, and after that of the append.
+        """
+
     def read(offset: int, max_bytes: int, *, committed: bool = False) -> ReadResult:
         """Read batches below the high watermark (or last stable offset). Raises as ``ILog.read``."""
 
@@ -530,19 +537,28 @@ class IDedup(Interface):
         """Claim an id for storing.
 
         Returns:
-            True: store the message, then call ``confirm`` or ``release``. ``outcome`` is not called.
+            True: store the message, then call ``confirm`` or ``release`` once, whatever becomes of the
+            client. ``outcome`` is not called.
             False: it is stored already, or somebody is storing it; ``outcome`` is called with the result,
             at once or later.
         """
 
-    def confirm(topic: str, message_id: int) -> None:
-        """The claimed message is stored: remember it for the window."""
+    def acknowledge(topic: str, message_ids: Sequence[int]) -> None:
+        """The claimed messages may be answered for, and may yet be lost: tell who waits and who comes.
 
-    def confirm_many(stored: Sequence[tuple[str, int]]) -> None:
-        """As ``confirm`` for several (topic, message id), journalled by one write."""
+        Still claimed: ``confirm`` or ``release`` follows.
+        """
 
-    def release(topic: str, message_id: int, error: BrokerError) -> None:
-        """The claimed message was not stored: the next one may claim it."""
+    def confirm(
+        topic: str, message_ids: Sequence[int], done: Callable[[BrokerError | None], None] | None = None
+    ) -> None:
+        """The claimed messages are as durable as the broker promises: remember them for the window.
+
+        ``done``, like everybody who waits for one of them, is called with None when that survives kill -9.
+        """
+
+    def release(topic: str, message_ids: Sequence[int], error: BrokerError) -> None:
+        """The claimed messages are not stored, or no more: the next one may claim them."""
 
 
 class IPlacement(Interface):

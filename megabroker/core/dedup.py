@@ -1,12 +1,15 @@
 """The deduplication window: message ids stored within the last 30 minutes.
 
-Owns the ids confirmed and the ids being stored. An id is *free*, *claimed* (one caller is storing it,
-others may wait for the outcome) or *confirmed*; it leaves the window by age, or as the oldest when
-``max_entries`` are held. Ids are remembered per second: expiry drops whole seconds, so its cost is
-constant per id.
+Owns the ids confirmed and the ids being stored. An id is *free*, *claimed* (one caller is storing it),
+*acknowledged* (as claimed, but the client has its answer, and repeats get the same at once) or *confirmed*.
+A confirmed id leaves the window by age, or as the oldest when ``max_entries`` are held. Ids are remembered
+per second: expiry drops whole seconds, so its cost is constant per id.
 
-The invariant: when ``confirm`` returns, the id is in the journal, so a reply sent after it stays true over
-kill -9. Never reads the clock of the machine and never blocks but for the journal's append.
+The invariants: an id enters the journal, which outlives the process, only by ``confirm``, that is after its
+message is as durable as the broker promises; until then a crash or ``release`` makes it free, and a retry
+is stored. Nobody is told that an id is confirmed before it is in the journal, so such a reply stays true
+over kill -9. The confirmations of a turn are journalled by one append in the next turn, or as soon as one
+is asked for. Never reads the clock of the machine and never blocks but for the journal's append.
 
 Memory: about 90 bytes per id (one set slot, one integer, two list slots).
 """
@@ -80,11 +83,12 @@ class _Second:
 
 
 class _Claim:
-    """An id somebody is storing."""
+    """An id somebody is storing; nobody waits for one that is acknowledged."""
 
-    __slots__ = ("outcomes", "scope")
+    __slots__ = ("acknowledged", "outcomes", "scope")
 
     def __init__(self, scope: int) -> None:
+        self.acknowledged = False
         self.scope = scope
         self.outcomes: list[Outcome] = []
 
@@ -96,7 +100,7 @@ class DeduplicationService(Service):
     Args:
         journal: where confirmed ids survive a restart; None keeps them in memory only.
         topic_id: finds a topic's id by name: a topic deleted and created anew begins with an empty window.
-        reactor: a clock, for the expiry of an idle window.
+        reactor: a clock, for turns and for the expiry of an idle window.
         now_ms: the time in epoch milliseconds.
 
     Attributes:
@@ -119,11 +123,15 @@ class DeduplicationService(Service):
         self.journal_failures = 0
         self._journal = journal
         self._topic_id = topic_id
+        self._reactor = reactor
         self._now_ms = now_ms
         self._entries = 0
         self._scopes: dict[int, _Scope] = {}
         self._seconds: deque[_Second] = deque()
         self._claims: dict[tuple[str, int], _Claim] = {}
+        self._to_journal: list[tuple[int, int, int]] = []
+        self._to_tell: list[Outcome] = []
+        self._journal_due = False
         self._expiry = LoopingCall(self._expire_all)
         self._expiry.clock = reactor
 
@@ -147,8 +155,9 @@ class DeduplicationService(Service):
         self._expiry.start(_EXPIRY_INTERVAL_S, now=False).addErrback(_expiry_died)
 
     def stopService(self) -> None:
-        """Stop expiring; the journal is its owner's to close."""
+        """Journal what is confirmed and stop expiring; the journal is its owner's to close."""
         super().stopService()  # type: ignore[no-untyped-call]
+        self._journal_turn()
         if self._expiry.running:
             self._expiry.stop()
 
@@ -168,40 +177,75 @@ class DeduplicationService(Service):
         self._expire(self._now_ms())
         number = self._number(topic)
         if self._holds(number, message_id):
+            self._write_journal()
             outcome(None)
             return False
         key = self._key(topic, message_id)
         claim = self._claims.get(key)
         if claim is not None:
-            claim.outcomes.append(outcome)
+            if claim.acknowledged:
+                outcome(None)
+            else:
+                claim.outcomes.append(outcome)
             return False
         self._claims[key] = _Claim(number)
         return True
 
-    def confirm(self, topic: str, message_id: int) -> None:
-        """The claimed message is stored: journal and remember it, then tell who waits."""
-        self.confirm_many(((topic, message_id),))
+    def acknowledge(self, topic: str, message_ids: Sequence[int]) -> None:
+        """The claimed messages may be answered for and may yet be lost; see ``IDedup``."""
+        for message_id in message_ids:
+            claim = self._claims.get(self._key(topic, message_id))
+            if claim is not None:
+                claim.acknowledged = True
+                outcomes, claim.outcomes = claim.outcomes, []
+                for outcome in outcomes:
+                    self._tell(outcome, None)
 
-    def confirm_many(self, stored: Sequence[tuple[str, int]]) -> None:
-        """Confirm several (topic, message id) with one append to the journal.
+    def confirm(self, topic: str, message_ids: Sequence[int], done: Outcome | None = None) -> None:
+        """The claimed messages are durable: remember them, journal them, then tell who waits.
 
         A journal that fails costs the ids' survival of a restart, not the acknowledgement: the messages
         are stored.
         """
-        if self.settings.scope is DedupScope.OFF:
-            return
-        now_ms = self._now_ms()
-        self._expire(now_ms)
+        if self.settings.scope is not DedupScope.OFF:
+            now_ms = self._now_ms()
+            self._expire(now_ms)
+            for message_id in message_ids:
+                claim = self._claims.pop(self._key(topic, message_id), None)
+                number = self._number(topic) if claim is None else claim.scope
+                if claim is not None:
+                    self._to_tell += claim.outcomes
+                if not self._holds(number, message_id):
+                    self._to_journal.append((number, message_id, now_ms))
+                    self._remember(number, message_id, now_ms)
+        if done is not None:
+            self._to_tell.append(done)
+        if not self._journal_due:
+            self._journal_due = True
+            self._reactor.callLater(0, self._journal_turn)
+
+    def release(self, topic: str, message_ids: Sequence[int], error: BrokerError) -> None:
+        """The claimed messages are not stored: who waited gets ``error``, the next one may claim them."""
         outcomes: list[Outcome] = []
-        entries: list[tuple[int, int, int]] = []
-        for topic, message_id in stored:
+        for message_id in message_ids:
             claim = self._claims.pop(self._key(topic, message_id), None)
-            number = self._number(topic) if claim is None else claim.scope
             if claim is not None:
                 outcomes += claim.outcomes
-            if not self._holds(number, message_id):
-                entries.append((number, message_id, now_ms))
-                self._remember(number, message_id, now_ms)
+        for outcome in outcomes:
+            self._tell(outcome, error)
+
+    # --- the inside ---------------------------------------------------------------------------------
+
+    def _journal_turn(self) -> None:
+        """Journal what was confirmed and tell who waits for it."""
+        self._journal_due = False
+        self._write_journal()
+        outcomes, self._to_tell = self._to_tell, []
+        for outcome in outcomes:
+            self._tell(outcome, None)
+
+    def _write_journal(self) -> None:
+        entries, self._to_journal = self._to_journal, []
         if entries and self._journal is not None:
             try:
                 self._journal.append(entries)
@@ -209,17 +253,6 @@ class DeduplicationService(Service):
                 if not self.journal_failures:
                     _log.error("dedup-journal-failed", error=error.message)
                 self.journal_failures += len(entries)
-        for outcome in outcomes:
-            self._tell(outcome, None)
-
-    def release(self, topic: str, message_id: int, error: BrokerError) -> None:
-        """The claimed message was not stored: who waited gets ``error``, the next one may claim it."""
-        claim = self._claims.pop(self._key(topic, message_id), None)
-        if claim is not None:
-            for outcome in claim.outcomes:
-                self._tell(outcome, error)
-
-    # --- the inside ---------------------------------------------------------------------------------
 
     def _tell(self, outcome: Outcome, error: BrokerError | None) -> None:
         try:

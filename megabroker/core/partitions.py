@@ -282,7 +282,7 @@ class PartitionService:
                 if self._stamps:
                     self.append_time_ms = repeat[4]
                 if done is not None:
-                    self._wait_for_repeat(repeat[3] + 1, acks, done)
+                    self._wait(repeat[3] + 1, acks, done)
                 return repeat[2]
             base_offset = self.log.append(header, data, self.leader_epoch, append_time_ms)
             if append_time_ms is not None:
@@ -327,7 +327,14 @@ class PartitionService:
                 f"timestamp {header.base_timestamp} lies more than {self._before_ms} ms in the past",
             )
 
-    def _wait_for_repeat(self, end_offset: int, acks: Acks, done: Done) -> None:
+    def when_durable(self, end_offset: int, done: Done) -> None:
+        """Wait until all below ``end_offset`` is durable; see ``IPartition``."""
+        if self._closed and self._refusal is not None:
+            self._reactor.callLater(0, self._call, done, self._refusal())
+        else:
+            self._wait(end_offset, Acks.DURABLE, done)
+
+    def _wait(self, end_offset: int, acks: Acks, done: Done) -> None:
         durable = acks == Acks.DURABLE and self._fsync
         reached = self.log.durable_offset if durable else self.log.written_offset
         if acks == Acks.NONE or end_offset <= reached:

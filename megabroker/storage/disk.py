@@ -304,7 +304,7 @@ class DiskHandler:
         position, stop = start, ends[-1][0]
         error: OSError | None = None
         try:
-            file = segment.file or self.open_files.get(segment)
+            file = self.open_files.get(segment)
             fd = file.fileno()
             if not segment.created:
                 segment.created = True
@@ -323,6 +323,8 @@ class DiskHandler:
             lane.dead = True
             fatal = not self._cut_back(segment, keep)
             ends = good
+        if position > start:
+            log.dirty.add(segment)  # a sync may have taken it between the first time and the write
         if ends:
             position, offset = ends[-1]
             lane.written_offset = offset
@@ -352,21 +354,22 @@ class DiskHandler:
         files = self._files
         try:
             with log.sync_lock:
-                while log.dirty:
-                    segment = log.dirty.pop()
-                    if segment.gone:
-                        continue
+                while (segment := log.take_dirty()) is not None:
                     path = segment.path()
-                    file = segment.file or self.open_files.get(segment)
-                    files.fdatasync(file.fileno())
-                    self.syncs += 1
+                    try:
+                        file = self.open_files.get(segment)
+                        files.fdatasync(file.fileno())
+                        self.syncs += 1
+                    except OSError:
+                        if not segment.gone:
+                            raise
                 path = log.directory
                 if log.unsynced_names:
                     log.unsynced_names = False
-                    files.sync_dir(path)
+                    self._sync_dir(path)
                 if log.unsynced_parent:
                     log.unsynced_parent = False
-                    files.sync_dir(os.path.dirname(path))
+                    self._sync_dir(os.path.dirname(path))
         except OSError as caught:
             failure = storage_error("cannot sync", path, caught)
             log.sync_failed = True
@@ -374,6 +377,9 @@ class DiskHandler:
             return False
         self._done.append(lambda touched: log.on_synced(offset, touched))
         return True
+
+    def _sync_dir(self, path: str) -> None:
+        self.open_files.with_room(lambda: self._files.sync_dir(path))
 
     def sync_later(self, log: LocalLog) -> None:
         """Sync, in the chores thread, all that is now written of a log. Reactor thread."""
@@ -415,7 +421,11 @@ class DiskHandler:
         self._waking = False
         touched: dict[LocalLog, None] = {}
         while self._done:
-            self._done.popleft()(touched)
+            report = self._done.popleft()
+            try:
+                report(touched)
+            except Exception:  # noqa: BLE001
+                _log.failure("disk-report-failed")
         for log in touched:
             log.announce()
 

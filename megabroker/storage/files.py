@@ -6,7 +6,8 @@ fail any one of them. Knows nothing of logs. ``Files`` only passes on; every met
 ``LogFile`` is one open descriptor, closed when nobody holds the object any more: a range handed to a
 slow reader keeps its file open even after the log has deleted or forgotten it. Whoever uses ``fileno()`` must
 hold the object meanwhile, since another thread may make ``OpenFiles`` let go of it. ``OpenFiles`` bounds how
-many descriptors the logs themselves keep.
+many descriptors the logs themselves keep, and gives some back when the process has none left: connections
+share them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import os
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import Buffer
@@ -26,6 +27,8 @@ __all__ = ["Files", "Holder", "LogFile", "OpenFiles", "storage_error"]
 
 _READ_WRITE = os.O_RDWR | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_T = TypeVar("_T")
 
 
 def storage_error(what: str, path: str, error: OSError) -> StorageError:
@@ -189,11 +192,15 @@ class LogFile:
 
 
 class Holder(Protocol):
-    """Whoever keeps a ``LogFile``; ``touched`` is set at each use, a ``created`` file is never made anew."""
+    """Whoever keeps a ``LogFile``; ``touched`` is set at each use, a ``created`` file is never made anew.
+
+    ``gone``, once set, stays set: the holder was dropped, and its file is never kept again.
+    """
 
     file: LogFile | None
     touched: bool
     created: bool
+    gone: bool
 
     def path(self) -> str:
         """Return where the file is."""
@@ -202,14 +209,14 @@ class Holder(Protocol):
 class OpenFiles:
     """Gives holders their file and takes it back from those that use it least (second chance).
 
-    Any thread may call. A holder reads ``holder.file`` without asking here while it is set.
+    Any thread may call, and asks here at each use, or it would not be known which files are in use.
     """
 
     def __init__(self, files: Files, limit: int = 2048) -> None:
         self.files = files
         self.limit = max(1, limit)
         self._holders: OrderedDict[int, Holder] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -224,19 +231,39 @@ class OpenFiles:
             if holder.file is not None:
                 return holder.file
             while len(self._holders) >= self.limit:
-                key, other = self._holders.popitem(last=False)
-                if other.touched:
-                    other.touched = False
-                    self._holders[key] = other
-                else:
-                    other.file = None
-            file = holder.file = LogFile(self.files, holder.path(), create=not holder.created)
-            self._holders[id(holder)] = holder
+                self._evict()
+            file = self.with_room(lambda: LogFile(self.files, holder.path(), create=not holder.created))
+            if not holder.gone:
+                holder.file = file
+                holder.touched = False  # used once is not in use: those used again stay before it
+                self._holders[id(holder)] = holder
             return file
 
-    def drop(self, holder: Holder) -> None:
-        """Forget a holder's file; ranges handed out keep it open."""
+    def with_room(self, call: Callable[[], _T]) -> _T:
+        """Call what needs a descriptor, letting go of files one by one while there is none left."""
+        while True:
+            try:
+                return call()
+            except OSError as caught:
+                if caught.errno not in _NO_DESCRIPTORS or not self._evict():
+                    raise
+
+    def _evict(self) -> bool:
+        """Let go of the first file not used since it was last looked at; return whether there was any."""
         with self._lock:
+            while self._holders:
+                key, other = self._holders.popitem(last=False)
+                if not other.touched:
+                    other.file = None
+                    return True
+                other.touched = False
+                self._holders[key] = other
+        return False
+
+    def drop(self, holder: Holder) -> None:
+        """Forget a holder's file, for good; ranges handed out keep it open."""
+        with self._lock:
+            holder.gone = True
             self._holders.pop(id(holder), None)
             holder.file = None
 

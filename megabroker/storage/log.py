@@ -63,7 +63,8 @@ class LocalLog:
     Attributes:
         damaged: unreadable stretches that are kept.
         recovery_point: everything below has been synced, whatever the durability.
-        dirty: segments written and not synced; the disk thread adds, whoever syncs takes.
+        dirty: segments written and not synced; the disk thread adds before each write and again after it,
+            the reactor discards those that are gone, whoever syncs takes.
         unsynced_names: whether files were made since the directory was synced.
         unsynced_parent: the same for the log's own directory in the store's.
         sync_lock: held while syncing, so that nobody reports what another is still syncing.
@@ -201,6 +202,16 @@ class LocalLog:
         except OSError as caught:
             raise storage_error("cannot remove", segment.path(".index"), caught) from caught
 
+    def take_dirty(self) -> Segment | None:
+        """Take a segment that has to be synced, or None when there is none left. Any thread."""
+        while True:
+            try:
+                segment = self.dirty.pop()
+            except KeyError:
+                return None
+            if not segment.gone:
+                return segment
+
     def _queue(self, job: Callable[[Lane], None]) -> None:
         """Run ``job`` in the disk thread once all accepted before is written."""
         lane = self._lane
@@ -232,7 +243,8 @@ class LocalLog:
         def saved(_: None, error: StorageError | None) -> None:
             if error is None and segment in self._segments.items:
                 segment.saved = True
-                self._segments.keep_few(segment)
+                if segment is not self._active:
+                    self._segments.keep_few(segment)
 
         self._disk.chore(save, saved)
 
@@ -354,11 +366,11 @@ class LocalLog:
         while first and segments.bases[first] > from_offset:
             first -= 1
         for segment in segments.remove(first + 1, len(segments.items)):
-            segment.gone = True
             segment.open_files.drop(segment)
             self.dirty.discard(segment)
         segments.forget_marks()
         self._active = active = segments.items[-1]
+        segments.keep(active)
         self.next_offset = from_offset
         self.pending_bytes = 0
         self._lane.dead = True
@@ -387,7 +399,8 @@ class LocalLog:
         start = index.positions[-1] if index.positions else 0
         active.max_timestamp = index.times[-1] if index.times else -1
         active.max_timestamp_offset = active.base_offset + (index.time_offsets[-1] if index.times else 0)
-        for hop in active.hops(start):
+        last = index.offsets[-1] if index.offsets else 0
+        for hop in self._segments.heads(active, active.base_offset + last):
             if hop.max_timestamp > active.max_timestamp:
                 active.max_timestamp = hop.max_timestamp
                 active.max_timestamp_offset = hop.last_offset
@@ -517,9 +530,8 @@ class LocalLog:
     def _remove(self, removed: list[Segment]) -> None:
         """Delete segments' files, later and elsewhere; ranges handed out stay readable."""
         for segment in removed:
-            segment.gone = True
-            self.dirty.discard(segment)
             segment.open_files.drop(segment)
+            self.dirty.discard(segment)
         active = self._active
         files = active.open_files.files
         self._disk.chore(lambda: remove_files(files, self.directory, removed, active))
@@ -548,7 +560,6 @@ class LocalLog:
         self._broken = True
         self._lane.dead = True
         for segment in self._segments.items:
-            segment.gone = True
             segment.open_files.drop(segment)
         waiting, self._flushes = self._flushes, []
         for _, deferred in waiting:

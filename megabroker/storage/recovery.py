@@ -91,15 +91,16 @@ def find_damage(segment: Segment, position: int, expected_offset: int) -> tuple[
     file = segment.open_files.get(segment)
     fd = file.fileno()
     stop = segment.written
+    there = min(stop, files.size(fd))  # a file cut short from outside cannot be mapped whole
     for at in range(position, stop, _WINDOW_BYTES):
         files.pread(fd, min(_WINDOW_BYTES, stop - at), at)
     found = None
     exhausted = False
-    if position < stop:
-        with mmap.mmap(fd, stop, prot=mmap.PROT_READ) as view:
+    if position < there:
+        with mmap.mmap(fd, there, prot=mmap.PROT_READ) as view:
             buffer = memoryview(view)
             try:
-                found = find_batch(buffer, position + 1, stop, expected_offset)
+                found = find_batch(buffer, position + 1, there, expected_offset)
             except SearchExhausted:
                 exhausted = True
             finally:

@@ -8,7 +8,8 @@ read. Only the reactor thread changes these numbers; the disk thread is handed p
              21  attributes i16 | 23 last offset delta i32 | 27 base timestamp i64 | 35 max timestamp i64
              43  producer id i64 | epoch i16 | base sequence i32 | record count i32 | 61 records
 
-``gone`` is set when the segment leaves the log: its files are being deleted, and nobody need sync them.
+``gone`` is set when the segment leaves the log: its files are being deleted, nobody need sync them, and
+whoever still reads one opens it for himself.
 ``aborted`` are the aborted transactions whose markers are in here; None while they are in the file only.
 ``saved`` says that index files are there; before anything is appended, ``unsave`` removes them, for recovery
 believes a segment's .txnindex, or its absence, when there is an .index.
@@ -123,7 +124,7 @@ class Segment:
 
     def read(self, position: int, length: int) -> bytes:
         """Read from the file. Raises OSError."""
-        file = self.file or self.open_files.get(self)
+        file = self.open_files.get(self)
         return self.open_files.files.pread(file.fileno(), length, position)
 
     def past_damage(self, position: int) -> int:

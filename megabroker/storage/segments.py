@@ -149,6 +149,11 @@ class Segments:
             return segment.base_offset + index.offsets[after] + 1
         return self.bases[at + 1] if at + 1 < len(self.bases) else next_offset
 
+    def keep(self, segment: Segment) -> None:
+        """Never forget a segment's index: it is the one being written to again."""
+        while segment in self._loaded:
+            self._loaded.remove(segment)
+
     def heads(self, segment: Segment, offset: int) -> Iterator[Hop]:
         """Walk a segment's written batches, from the one that holds ``offset`` or the next.
 
@@ -214,7 +219,7 @@ class Segments:
         if length <= _COPY_BYTES:
             data = segment.read(position, length)
             return ReadResult(data, len(data))
-        file = segment.file or segment.open_files.get(segment)
+        file = segment.open_files.get(segment)
         return ReadResult(FileRange(file, position, length), length)
 
     def _stop(self, segment: Segment, limit: int) -> int:

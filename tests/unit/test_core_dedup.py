@@ -40,10 +40,14 @@ class DedupTests(SynchronousTestCase):
     def hear(self, name: str) -> Callable[[BrokerError | None], None]:
         return lambda error: self.heard.append(name if error is None else (name, error.code))
 
+    def confirm(self, topic: str, *message_ids: int) -> None:
+        self.dedup.confirm(topic, message_ids)
+        self.clock.advance(0)
+
     def store(self, topic: str, message_id: int) -> bool:
         claimed = self.dedup.claim(topic, message_id, self.hear("repeat"))
         if claimed:
-            self.dedup.confirm(topic, message_id)
+            self.confirm(topic, message_id)
         return claimed
 
     def test_stored_once(self) -> None:
@@ -59,7 +63,7 @@ class DedupTests(SynchronousTestCase):
         self.dedup.claim("orders", 5, self.hear("first"))
         self.dedup.claim("orders", 5, lambda error: self.heard.append(len(self.journal.appends)))
         self.assertEqual((self.journal.appends, self.heard), ([], []))
-        self.dedup.confirm("orders", 5)
+        self.confirm("orders", 5)
         self.assertEqual(self.heard, [1])
         (((scope, message_id, time_ms),),) = self.journal.appends
         self.assertEqual((message_id, time_ms), (5, 1_000_000_000))
@@ -69,7 +73,7 @@ class DedupTests(SynchronousTestCase):
         for message_id in (1, 2, 3):
             self.dedup.claim("orders", message_id, self.hear("claim"))
             self.dedup.claim("orders", message_id, self.hear(f"repeat {message_id}"))
-        self.dedup.confirm_many([("orders", 1), ("orders", 2), ("orders", 3), ("orders", 3)])
+        self.confirm("orders", 1, 2, 3, 3)
         self.assertEqual([[one[1] for one in batch] for batch in self.journal.appends], [[1, 2, 3]])
         self.assertEqual(self.heard, ["repeat 1", "repeat 2", "repeat 3"])
 
@@ -77,12 +81,12 @@ class DedupTests(SynchronousTestCase):
         self.assertTrue(self.dedup.claim("orders", 5, self.hear("a")))
         self.assertFalse(self.dedup.claim("orders", 5, self.hear("b")))
         self.assertFalse(self.dedup.claim("orders", 5, self.hear("c")))
-        self.dedup.release("orders", 5, disk_full())
+        self.dedup.release("orders", [5], disk_full())
         self.assertEqual(self.heard, [("b", ErrorCode.DISK_FULL), ("c", ErrorCode.DISK_FULL)])
         self.assertFalse(self.dedup.seen("orders", 5))
         self.assertTrue(self.dedup.claim("orders", 5, self.hear("d")))
-        self.dedup.release("orders", 5, disk_full())
-        self.dedup.release("orders", 5, disk_full())
+        self.dedup.release("orders", [5], disk_full())
+        self.dedup.release("orders", [5], disk_full())
         self.assertEqual(len(self.heard), 2)
 
     def test_one_bad_outcome_does_not_silence_the_next(self) -> None:
@@ -92,7 +96,7 @@ class DedupTests(SynchronousTestCase):
         self.dedup.claim("orders", 5, bad)
         self.dedup.claim("orders", 5, bad)
         self.dedup.claim("orders", 5, self.hear("good"))
-        self.dedup.confirm("orders", 5)
+        self.confirm("orders", 5)
         self.assertEqual(self.heard, ["good"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
@@ -111,7 +115,7 @@ class DedupTests(SynchronousTestCase):
         self.dedup = self.restart(DedupSettings(DedupScope.OFF))
         for _ in range(2):
             self.assertTrue(self.store("orders", 5))
-        self.dedup.release("orders", 5, disk_full())
+        self.dedup.release("orders", [5], disk_full())
         self.assertFalse(self.dedup.seen("orders", 5))
         self.assertEqual((len(self.dedup), len(self.journal.appends)), (0, 1))
 
@@ -120,7 +124,7 @@ class DedupTests(SynchronousTestCase):
         self.dedup.claim("orders", 6, self.hear("claim"))
         self.ids["orders"] = UUID(int=3 << 100)
         self.assertFalse(self.dedup.seen("orders", 5))
-        self.dedup.confirm("orders", 6)
+        self.confirm("orders", 6)
         self.assertFalse(self.dedup.seen("orders", 6), "it was stored in the former topic")
         self.assertTrue(self.store("orders", 6))
 
@@ -143,7 +147,7 @@ class DedupTests(SynchronousTestCase):
         self.store("orders", 5)
         self.clock.advance(WINDOW_S - 1)
         self.store("orders", 5)
-        self.dedup.confirm("orders", 5)
+        self.confirm("orders", 5)
         self.clock.advance(2)
         self.assertFalse(self.dedup.seen("orders", 5))
         self.assertEqual(len(self.journal.appends), 1)
@@ -196,7 +200,7 @@ class DedupTests(SynchronousTestCase):
         self.journal.error = disk_full()
         self.dedup.claim("orders", 5, self.hear("a"))
         self.dedup.claim("orders", 5, self.hear("b"))
-        self.dedup.confirm("orders", 5)
+        self.confirm("orders", 5)
         self.assertEqual((self.heard, self.dedup.journal_failures), (["b"], 1))
         self.assertTrue(self.dedup.seen("orders", 5))
 

@@ -126,7 +126,7 @@ class OnDiskTests(SynchronousTestCase):
         self.assertEqual(self.heard, [])
         self.stack.turn()
         self.assertEqual(self.heard, [None] * 20)
-        self.stack.dedup.confirm("orders", 2**64 - 1)
+        self.stack.dedup.confirm("orders", [2**64 - 1])
         first_id = self.settle(self.stack.producer_ids.allocate())
         self.stack.append(60, 3, self.heard)
         self.stack.die()

@@ -27,9 +27,9 @@ from megabroker.codec.batch import build, build_single, read_header
 from megabroker.codec.fnv import OFFSET_BASIS, fnv1a_64
 from megabroker.codec.framing import FrameReader
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
-from megabroker.interfaces import IBroker, IPartition
-from megabroker.model import Acks, Listener
-from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, Room
+from megabroker.interfaces import IBroker
+from megabroker.model import Acks, Durability, Listener
+from megabroker.net.connection import BrokerConnection, BrokerFactory, Room
 from megabroker.net.output import Part
 from megabroker.protocols.cursus.codec import (
     Command,
@@ -47,6 +47,7 @@ from megabroker.protocols.cursus.codec import (
     decompress_body,
     encode_frame,
 )
+from megabroker.protocols.cursus.publishing import Batch, Message, Storing
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.cursus.streaming import ConsumeStream, Subscription
 from megabroker.protocols.gate import Gate
@@ -84,28 +85,6 @@ class ClientContext:
     current_topics: set[str] = attrs.field(factory=set)
 
 
-@attrs.frozen
-class _Message:
-    """A published message, and the reply it gets once it is stored."""
-
-    message_id: int
-    data: bytes
-    slot: Answer
-    reply: bytes
-
-
-class _Batch:
-    """Messages for one partition gathered over a turn."""
-
-    __slots__ = ("messages", "partition", "size_bytes", "topic")
-
-    def __init__(self, topic: str, partition: IPartition) -> None:
-        self.topic = topic
-        self.partition = partition
-        self.messages: list[_Message] = []
-        self.size_bytes = 0
-
-
 class CursusConnection(BrokerConnection):
     """One cursus client."""
 
@@ -118,7 +97,7 @@ class CursusConnection(BrokerConnection):
         self._unsettled = 0  # publishes without an outcome
         self._waits_for_settled = False
         self._decoded: tuple[Command, int] | None = None  # of the frame offered again after a wait
-        self._batches: dict[tuple[str, int], _Batch] = {}
+        self._batches: dict[tuple[str, int], Batch] = {}
         self._stream: ConsumeStream | None = None
         self._closes_when_sent = False
         self._subscriptions: dict[str, Subscription] = {}
@@ -189,8 +168,7 @@ class CursusConnection(BrokerConnection):
         batches, self._batches = self._batches, {}
         gone = StateError(ErrorCode.SHUTTING_DOWN, "the connection is gone", retriable=True)
         for batch in batches.values():
-            for message in batch.messages:
-                self.broker.dedup.release(batch.topic, message.message_id, gone)
+            self.broker.dedup.release(batch.topic, [one.message_id for one in batch.messages], gone)
 
     # --- what streams need ---
 
@@ -422,10 +400,10 @@ class CursusConnection(BrokerConnection):
                 return None
             if not partition.has_room(1, size_bytes):
                 return partition
-            batch = _Batch(name, partition)
+            batch = Batch(name, partition)
         slot = self.reserve(size_bytes)
         self._unsettled += 1
-        message = _Message(
+        message = Message(
             message_id, command.message, slot, _STORED if command.direct else self._published_reply(name)
         )
         if broker.dedup.claim(name, message_id, lambda error: self._outcome(message, name, error)):
@@ -439,7 +417,7 @@ class CursusConnection(BrokerConnection):
             self._published = (topic, encode_frame(Reply.PUBLISHED.format(topic=topic)))
         return self._published[1]
 
-    def _outcome(self, message: _Message, topic: str, error: BrokerError | None) -> None:
+    def _outcome(self, message: Message, topic: str, error: BrokerError | None) -> None:
         """Reply to one publish, which is stored, or a repeat, or failed."""
         if error is None:
             self.factory.count_publish()
@@ -455,7 +433,7 @@ class CursusConnection(BrokerConnection):
         for batch in batches.values():
             self._append(batch)
 
-    def _append(self, batch: _Batch) -> None:
+    def _append(self, batch: Batch) -> None:
         error = self._append_messages(batch, batch.messages)
         if error is None:
             return
@@ -464,42 +442,40 @@ class CursusConnection(BrokerConnection):
             for message in batch.messages:
                 error = self._append_messages(batch, [message])
                 if error is not None:
-                    self._stored(batch.topic, [message], error)
+                    self._refused(batch.topic, [message], error)
         else:
-            self._stored(batch.topic, batch.messages, error)
+            self._refused(batch.topic, batch.messages, error)
 
-    def _append_messages(self, batch: _Batch, messages: list[_Message]) -> BrokerError | None:
+    def _append_messages(self, batch: Batch, messages: list[Message]) -> BrokerError | None:
         """Hand messages to the partition as one record batch; return why it refused, if it did."""
         now_ms = self.broker.now_ms()
         if len(messages) == 1:
             data = build_single(None, messages[0].data, now_ms)
         else:
             data = build((None, message.data, (), now_ms) for message in messages)
-        acks = self.factory.acks
         topic = batch.topic
+
+        def reply(error: BrokerError | None) -> None:
+            for message in messages:
+                self._outcome(message, topic, error)
+
+        ids = [message.message_id for message in messages]
+        storing = Storing(self.broker.dedup, topic, ids, reply)
         try:
-            # With acks 0 the reply does not wait, but the deduplication window still has to be told.
-            batch.partition.append(
-                read_header(data, 0, len(data)),
-                data,
-                acks or Acks.WRITTEN,
-                lambda error: self._stored(topic, messages, error),
+            storing.append(
+                batch.partition, read_header(data, 0, len(data)), data, self.factory.acks_of_outcome
             )
         except BrokerError as error:
             return error
-        if acks is Acks.NONE:
+        if self.factory.acks is Acks.NONE:
             for message in messages:
                 message.slot.fill((message.reply,))
         return None
 
-    def _stored(self, topic: str, messages: list[_Message], error: BrokerError | None) -> None:
-        """Tell the window and the peer what became of messages that were ours to store."""
-        dedup = self.broker.dedup
+    def _refused(self, topic: str, messages: list[Message], error: BrokerError) -> None:
+        """Give back messages that were ours to store and were not accepted."""
+        self.broker.dedup.release(topic, [message.message_id for message in messages], error)
         for message in messages:
-            if error is None:
-                dedup.confirm(topic, message.message_id)
-            else:
-                dedup.release(topic, message.message_id, error)
             self._outcome(message, topic, error)
 
 
@@ -508,6 +484,8 @@ class CursusFactory(BrokerFactory):
 
     Attributes:
         acks: when a publish is answered.
+        acks_of_outcome: when a publish has its outcome, for repeats and for commands behind it: as ``acks``,
+            but never before it is written, nor before the journal has it where written is all there is.
         compression: how request bodies are compressed.
         read_cache: bound on the decoded batches that streams hold.
         batch_messages: the most messages that become one batch.
@@ -517,6 +495,9 @@ class CursusFactory(BrokerFactory):
         super().__init__(broker, listener, CursusConnection)
         self.settings = settings
         self.acks = _ACKS[settings.acks]
+        self.acks_of_outcome = self.acks or Acks.WRITTEN
+        if broker.settings.durability is Durability.OS:
+            self.acks_of_outcome = Acks.DURABLE
         self.compression = settings.compression
         if settings.compression == "none" and broker.settings.enable_gzip:
             self.compression = "gzip"
