@@ -1,4 +1,4 @@
-"""The first six stages of a Kafka broker, byte for byte over a socket, as a client written by hand sees them."""
+"""The first six stages of a Kafka broker, byte for byte over a socket, for a client written by hand."""
 
 from __future__ import annotations
 
