@@ -80,6 +80,33 @@ class AcknowledgementTests(PartitionTestCase):
         self.log.sync()
         self.assertEqual(self.events, list(range(7)))
 
+    def test_both_levels_of_one_batch(self) -> None:
+        for first in (0, 2):
+            self.append(header(2), Acks.WRITTEN, f"written {first}")
+            self.partition.when_durable(first + 2, self.done(f"durable {first}"))
+        self.append(header(), Acks.WRITTEN, "last")
+        self.log.write(2)
+        self.assertEqual(self.events, ["written 0"])
+        self.log.sync(4)
+        self.assertEqual(self.events[1:], ["durable 0", "written 2", "durable 2"])
+        self.partition.when_durable(5, self.done("durable last"))
+        self.log.write()
+        self.log.fail(4)
+        self.assertEqual(self.events[4:], ["last", ("durable last", ErrorCode.DISK_FULL)])
+
+    def test_waiting_for_durable_is_always_answered(self) -> None:
+        self.append(header())
+        self.log.sync()
+        self.partition.when_durable(1, self.done("already"))
+        self.append(header())
+        self.partition.when_durable(2, self.done("closed"))
+        self.assertEqual(self.events, [])
+        self.partition.close(gone)
+        self.partition.when_durable(2, self.done("late"))
+        self.clock.advance(0)
+        gone_code = ErrorCode.UNKNOWN_TOPIC
+        self.assertEqual(self.events, [("closed", gone_code), "already", ("late", gone_code)])
+
     def test_no_acknowledgement_is_next_turn(self) -> None:
         self.append(header(), Acks.NONE, "none")
         self.append(header(), Acks.NONE)
