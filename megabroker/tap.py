@@ -42,8 +42,7 @@ class Options(usage.Options):
             raise usage.UsageError(
                 "no configuration file given: expected -c FILE, for example -c etc/broker.yaml"
             )
-        # twistd may change the directory before the file is read again.
-        source = self["config"] = os.path.abspath(self["config"])
+        source: str = self["config"]
         self.plugins = discover()
         try:
             self.broker_config = load(source, self.plugins)
@@ -56,6 +55,8 @@ class Options(usage.Options):
             print(f"{source}: no faults")
             raise SystemExit(0)
         self._check_writable()
+        # twistd may change the directory before the file is read again.
+        self["config"] = os.path.abspath(source)
 
     def _check_writable(self) -> None:
         """End the process if twistd could not write its pid file or log; it would say so by a traceback."""
