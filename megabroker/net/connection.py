@@ -31,25 +31,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol as TwistedProtocol
-from twisted.internet.task import LoopingCall
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from megabroker.errors import ProtocolError
-from megabroker.interfaces import IBroker, IManagedFactory
-from megabroker.model import Buffer, FileRange, Listener
-from megabroker.net.admission import Admission, Share
+from megabroker.interfaces import IBroker
+from megabroker.model import Buffer, FileRange
+from megabroker.net.admission import Share
 from megabroker.net.output import Part, StockOutput
 from megabroker.net.transport import DirectServer
 
-__all__ = ["Answer", "BrokerConnection", "BrokerFactory", "Reader", "Room"]
+if TYPE_CHECKING:
+    from megabroker.net.factory import BrokerFactory
+
+__all__ = ["Answer", "BrokerConnection", "Reader", "Room"]
 
 _log = Logger()
 
@@ -61,8 +62,6 @@ _CLOSING = 16
 _FINISHING = 32
 _ANSWERS = 64
 _WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET | _ANSWERS
-
-_SWEEP_SECONDS = 1.0
 
 
 class Reader(Protocol):
@@ -322,14 +321,14 @@ class BrokerConnection(TwistedProtocol):
         """Offer events until there are none or something says stop; then send what is ready."""
         self.active_tick = self.factory.tick
         self._pumping = True
-        self._guarded(self._offer_events)
-        self._guarded(self.turn_ended)
+        self.guarded(self._offer_events)
+        self.guarded(self.turn_ended)
         self._pumping = False
         if not self.closed:
             self.reader.release()
             self._settle()
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def guarded(self, work: Callable[[], None]) -> None:
         """Do what may fail by the peer's fault or ours; either ends this connection alone."""
         try:
             work()
@@ -530,115 +529,3 @@ def _total(parts: Sequence[Part]) -> int:
     for part in parts:
         total += part.length if isinstance(part, FileRange) else len(part)
     return total
-
-
-@implementer(IManagedFactory)
-class BrokerFactory(Factory):
-    """Makes the connections of one listener and keeps count of them.
-
-    Args:
-        broker: the core.
-        listener: what this listener is called and advertised as.
-        connection_class: makes the connections, given this factory.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        broker: IBroker,
-        listener: Listener,
-        connection_class: Callable[[Any], BrokerConnection],
-    ) -> None:
-        limits = broker.settings.limits
-        self.broker = broker
-        self.listener = listener
-        self.connection_class = connection_class
-        self.admission: Admission = broker.admission
-        self.output_buffer_bytes: int = limits.output_buffer_bytes
-        self.partial_frame_seconds = int(limits.partial_frame_seconds)
-        self.idle_seconds = int(limits.idle_seconds)
-        self.tick = 0
-        self.connections: set[BrokerConnection] = set()
-        self._to_flush: list[BrokerConnection] = []
-        self._sweeping: LoopingCall | None = None
-        self._drained: Deferred[None] | None = None
-        self._refusals = 0
-
-    def doStart(self) -> None:
-        """Factory: begin sweeping when the port listens."""
-        super().doStart()  # type: ignore[no-untyped-call]
-        if self._sweeping is None:
-            self._sweeping = LoopingCall(self._sweep)
-            self._sweeping.clock = self.broker.reactor
-            self._sweeping.start(_SWEEP_SECONDS, now=False).addErrback(
-                lambda failure: _log.failure("sweeping connections", failure)
-            )
-
-    def buildProtocol(self, addr: IAddress | None) -> BrokerConnection | None:  # type: ignore[override]
-        """Factory: admit a connection, or refuse it by closing."""
-        host = getattr(addr, "host", None) or "local"
-        refusal = "the broker is stopping" if self._drained is not None else self.admission.admit(host)
-        if refusal is not None:
-            self._refusals += 1
-            if self._refusals & (self._refusals - 1) == 0:
-                _log.warn(
-                    "{protocol} connection from {host} refused ({count} so far): {refusal}",
-                    protocol=self.listener.protocol,
-                    host=host,
-                    count=self._refusals,
-                    refusal=refusal,
-                )
-            return None
-        connection = self.connection_class(self)
-        connection.peer_host = host
-        connection.peer = f"{host}:{getattr(addr, 'port', '-')}"
-        return connection
-
-    def connection_gone(self, connection: BrokerConnection) -> None:
-        """Count a connection out."""
-        self.connections.discard(connection)
-        self.admission.dismiss(connection.peer_host)
-        if self._drained is not None and not self.connections:
-            self._finish_draining()
-
-    def flush_soon(self, connection: BrokerConnection) -> None:
-        """Have ``connection.flush`` called once, at the end of this reactor turn."""
-        if not self._to_flush:
-            self.broker.reactor.callLater(0, self._flush_all)
-        self._to_flush.append(connection)
-
-    def _flush_all(self) -> None:
-        connections = self._to_flush
-        self._to_flush = []
-        for connection in connections:
-            connection._guarded(connection.flush)
-
-    def _sweep(self) -> None:
-        self.tick += 1
-        for connection in list(self.connections):
-            connection.sweep(self.tick, self.partial_frame_seconds, self.idle_seconds)
-
-    def drain(self, seconds: float) -> Deferred[None]:
-        """IManagedFactory: answer what was taken, close all connections, fire when they are gone."""
-        done: Deferred[None] = Deferred()
-        self._drained = done
-        self._deadline = self.broker.reactor.callLater(seconds, self._abort_all)
-        for connection in list(self.connections):
-            connection.finish()
-        if not self.connections:
-            self._finish_draining()
-        return done
-
-    def _abort_all(self) -> None:
-        for connection in list(self.connections):
-            connection.abort("the broker is stopping")
-
-    def _finish_draining(self) -> None:
-        done, self._drained = self._drained, None
-        if self._deadline.active():
-            self._deadline.cancel()
-        if self._sweeping is not None and self._sweeping.running:
-            self._sweeping.stop()
-        if done is not None:
-            done.callback(None)

@@ -19,7 +19,8 @@ from megabroker.codec.framing import FrameReader
 from megabroker.errors import ProtocolError
 from megabroker.model import FileRange, HostPort, Listener
 from megabroker.net.admission import Admission
-from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, Room
+from megabroker.net.connection import Answer, BrokerConnection, Room
+from megabroker.net.factory import BrokerFactory
 from megabroker.net.transport import DirectReactor, DirectServer
 
 

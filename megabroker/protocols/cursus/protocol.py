@@ -29,7 +29,8 @@ from megabroker.codec.framing import FrameReader
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
 from megabroker.interfaces import IBroker
 from megabroker.model import Acks, Durability, Listener
-from megabroker.net.connection import BrokerConnection, BrokerFactory, Room
+from megabroker.net.connection import BrokerConnection, Room
+from megabroker.net.factory import BrokerFactory
 from megabroker.net.output import Part
 from megabroker.protocols.cursus.codec import (
     Command,

@@ -29,7 +29,8 @@ from megabroker.core.timers import TimerWheel
 from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import Listener
-from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, Room
+from megabroker.net.connection import Answer, BrokerConnection, Room
+from megabroker.net.factory import BrokerFactory
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions

@@ -30,7 +30,8 @@ from megabroker.codec.batch import build, build_single, read_header
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import NO_TIMESTAMP, Acks, Buffer, Listener
-from megabroker.net.connection import Answer, BrokerConnection, BrokerFactory, Room
+from megabroker.net.connection import Answer, BrokerConnection, Room
+from megabroker.net.factory import BrokerFactory
 from megabroker.net.output import Part
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.mega.codec import (

@@ -1,0 +1,140 @@
+"""The factory of one listener: admits connections, keeps their deadlines, sends their answers, drains them.
+
+Owns the set of a listener's connections and the two things done for all of them together: one sweep a
+second instead of a timer each, and one flush at the end of a reactor turn for all that have answers ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from megabroker.interfaces import IBroker, IManagedFactory
+from megabroker.model import Listener
+from megabroker.net.admission import Admission
+from megabroker.net.connection import BrokerConnection
+
+__all__ = ["BrokerFactory"]
+
+_log = Logger()
+
+_SWEEP_SECONDS = 1.0
+
+
+@implementer(IManagedFactory)
+class BrokerFactory(Factory):
+    """Makes the connections of one listener and keeps count of them.
+
+    Args:
+        broker: the core.
+        listener: what this listener is called and advertised as.
+        connection_class: makes the connections, given this factory.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        broker: IBroker,
+        listener: Listener,
+        connection_class: Callable[[Any], BrokerConnection],
+    ) -> None:
+        limits = broker.settings.limits
+        self.broker = broker
+        self.listener = listener
+        self.connection_class = connection_class
+        self.admission: Admission = broker.admission
+        self.output_buffer_bytes: int = limits.output_buffer_bytes
+        self.partial_frame_seconds = int(limits.partial_frame_seconds)
+        self.idle_seconds = int(limits.idle_seconds)
+        self.tick = 0
+        self.connections: set[BrokerConnection] = set()
+        self._to_flush: list[BrokerConnection] = []
+        self._sweeping: LoopingCall | None = None
+        self._drained: Deferred[None] | None = None
+        self._refusals = 0
+
+    def doStart(self) -> None:
+        """Factory: begin sweeping when the port listens."""
+        super().doStart()  # type: ignore[no-untyped-call]
+        if self._sweeping is None:
+            self._sweeping = LoopingCall(self._sweep)
+            self._sweeping.clock = self.broker.reactor
+            self._sweeping.start(_SWEEP_SECONDS, now=False).addErrback(
+                lambda failure: _log.failure("sweeping connections", failure)
+            )
+
+    def buildProtocol(self, addr: IAddress | None) -> BrokerConnection | None:  # type: ignore[override]
+        """Factory: admit a connection, or refuse it by closing."""
+        host = getattr(addr, "host", None) or "local"
+        refusal = "the broker is stopping" if self._drained is not None else self.admission.admit(host)
+        if refusal is not None:
+            self._refusals += 1
+            if self._refusals & (self._refusals - 1) == 0:
+                _log.warn(
+                    "{protocol} connection from {host} refused ({count} so far): {refusal}",
+                    protocol=self.listener.protocol,
+                    host=host,
+                    count=self._refusals,
+                    refusal=refusal,
+                )
+            return None
+        connection = self.connection_class(self)
+        connection.peer_host = host
+        connection.peer = f"{host}:{getattr(addr, 'port', '-')}"
+        return connection
+
+    def connection_gone(self, connection: BrokerConnection) -> None:
+        """Count a connection out."""
+        self.connections.discard(connection)
+        self.admission.dismiss(connection.peer_host)
+        if self._drained is not None and not self.connections:
+            self._finish_draining()
+
+    def flush_soon(self, connection: BrokerConnection) -> None:
+        """Have ``connection.flush`` called once, at the end of this reactor turn."""
+        if not self._to_flush:
+            self.broker.reactor.callLater(0, self._flush_all)
+        self._to_flush.append(connection)
+
+    def _flush_all(self) -> None:
+        connections = self._to_flush
+        self._to_flush = []
+        for connection in connections:
+            connection.guarded(connection.flush)
+
+    def _sweep(self) -> None:
+        self.tick += 1
+        for connection in list(self.connections):
+            connection.sweep(self.tick, self.partial_frame_seconds, self.idle_seconds)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """IManagedFactory: answer what was taken, close all connections, fire when they are gone."""
+        done: Deferred[None] = Deferred()
+        self._drained = done
+        self._deadline = self.broker.reactor.callLater(seconds, self._abort_all)
+        for connection in list(self.connections):
+            connection.finish()
+        if not self.connections:
+            self._finish_draining()
+        return done
+
+    def _abort_all(self) -> None:
+        for connection in list(self.connections):
+            connection.abort("the broker is stopping")
+
+    def _finish_draining(self) -> None:
+        done, self._drained = self._drained, None
+        if self._deadline.active():
+            self._deadline.cancel()
+        if self._sweeping is not None and self._sweeping.running:
+            self._sweeping.stop()
+        if done is not None:
+            done.callback(None)
