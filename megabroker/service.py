@@ -392,6 +392,8 @@ class BrokerService(MultiService):
         self._factories = []
         await _all([maybeDeferred(self.topics.stopService)])
         await _all([maybeDeferred(self.dedup.stopService)])
+        if self._journal is not None:
+            self._journal.close()
         await _all([maybeDeferred(self._metadata.close)])
         await _all([maybeDeferred(self._store.close)])
         self.running = False

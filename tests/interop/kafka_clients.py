@@ -228,7 +228,7 @@ class KafkaPython(Client):
             found: list[Found] = []
             deadline = time.monotonic() + _READ_SECONDS
             while len(found) < sum(counts.values()) and time.monotonic() < deadline:
-                for records in consumer.poll(timeout_ms=200).values():
+                for records in consumer.poll(timeout_ms=1000).values():
                     found.extend(_python_found(record) for record in records)
             return sorted(found, key=_place)
         finally:

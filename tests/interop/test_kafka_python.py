@@ -50,11 +50,14 @@ def consumer(kafka: str, *topics: str, **options: Any) -> Iterator[Any]:
 
 
 def read(source: Any, count: int) -> list[Any]:
-    """Return so many records."""
+    """Return so many records.
+
+    Polls are long, for kafka-python 3.0 loses its assignment when one ends just as SyncGroup is answered.
+    """
     got: list[Any] = []
     deadline = time.monotonic() + _SECONDS
     while len(got) < count and time.monotonic() < deadline:
-        for records in source.poll(timeout_ms=100, max_records=count - len(got)).values():
+        for records in source.poll(timeout_ms=2000, max_records=count - len(got)).values():
             got.extend(records)
     assert len(got) == count
     return got
