@@ -507,9 +507,10 @@ class BrokerConnection(TwistedProtocol):
 
     def sweep(self, tick: int, partial_seconds: int, idle_seconds: int) -> None:
         """Close the connection if one of its deadlines has passed; called about once a second."""
-        if self._stopped & _WAITING & ~_BUDGET and self._partial_tick is not None:
-            # It is we who do not read. Waiting for the budget counts all the same: else peers that begin
-            # frames and never finish them would have their deadlines one after the other.
+        if self._stopped & _WAITING & ~(_BUDGET | _OUTPUT) and self._partial_tick is not None:
+            # It is we who do not read. Waiting for the budget counts all the same, else peers that begin
+            # frames and never finish them would have their deadlines one after the other; and so does a
+            # peer that does not read, else it could keep for ever what its frame has reserved.
             self._partial_tick = tick
         if self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
             self.abort(f"a frame stayed incomplete for {partial_seconds} s")

@@ -208,6 +208,17 @@ class StockTransportTests(SynchronousTestCase):
         admission = self.factory.admission
         self.assertEqual((admission.charged_bytes, admission.reserved_bytes), (0, 0))
 
+    def test_a_peer_that_does_not_read_keeps_no_reservation_beyond_the_deadline(self) -> None:
+        self.factory.output_buffer_bytes = 1000
+        self.connection._output.pauseProducing()
+        self.connection.dataReceived(frame(b"slow") + frame(b"x" * 200_000)[:70_000])
+        self.connection.slow[0][0].fill([b"z" * 5000])
+        self.clock.advance(0)
+        self.assertTrue(self.connection.output_is_full)
+        for _ in range(6):
+            self.clock.advance(1)
+        self.assertTrue(self.connection.transport.disconnected)
+
     def test_a_parked_request_counts(self) -> None:
         self.connection.dataReceived(frame(b"gate" * 20_000) + frame(b"y" * 1000))
         self.assertEqual(self.factory.admission.charged_bytes, 80_000 + 1004)

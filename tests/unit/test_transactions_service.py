@@ -54,6 +54,15 @@ class IdentityTests(Case):
             self.h.store.release()
         self.assertEqual([first.value.producer_epoch, second.value.producer_epoch], [0, 1])
 
+    def test_thousands_who_wait_for_one_id_are_answered_one_after_the_other(self) -> None:
+        identity = self.h.init().value
+        self.h.store.hold = True
+        outcomes = [Outcome(self.h.service.add_partitions("x", identity, [tp(0)])) for _ in range(3000)]
+        self.h.store.hold = False
+        while self.h.store.held:
+            self.h.store.release()
+        self.assertEqual([outcome.value for outcome in outcomes], [{tp(0): None}] * 3000)
+
     def test_bounds_of_the_timeout(self) -> None:
         for timeout_ms in (0, -1, 15 * 60_000 + 1):
             self.refused(self.h.init(timeout_ms=timeout_ms), ErrorCode.INVALID_TXN_TIMEOUT)

@@ -42,14 +42,20 @@ class MarkerRound:
     Attributes:
         missing: the partitions that have not got it yet.
         struggling: whether some partition could not take it at the first attempt.
+        struggled: called when that happens.
         again: those to be asked again when the next retry is due.
     """
 
-    __slots__ = ("again", "done", "marker", "missing", "retry_ms", "struggling")
+    __slots__ = ("again", "done", "marker", "missing", "retry_ms", "struggled", "struggling")
 
     def __init__(
-        self, marker: TransactionMarker, partitions: Iterable[TopicPartition], done: Callable[[], None]
+        self,
+        marker: TransactionMarker,
+        partitions: Iterable[TopicPartition],
+        done: Callable[[], None],
+        struggled: Callable[[], None],
     ) -> None:
+        self.struggled = struggled
         self.marker = marker
         self.missing = set(partitions)
         self.again: set[TopicPartition] = set()
@@ -71,16 +77,23 @@ class Markers:
         self._stopped = True
 
     def begin(
-        self, marker: TransactionMarker, partitions: Iterable[TopicPartition], done: Callable[[], None]
+        self,
+        marker: TransactionMarker,
+        partitions: Iterable[TopicPartition],
+        done: Callable[[], None],
+        struggled: Callable[[], None],
     ) -> MarkerRound | None:
         """Write ``marker`` to every partition, then call ``done``, once and perhaps at once.
+
+        Args:
+            struggled: called once, not at once, if some partition does not take it at the first attempt.
 
         Returns:
             The round, for asking how it goes; None when stopped, and then ``done`` is never called.
         """
         if self._stopped:
             return None
-        asked = MarkerRound(marker, partitions, done)
+        asked = MarkerRound(marker, partitions, done, struggled)
         for topic_partition in sorted(asked.missing):
             self._ask(asked, topic_partition)
         return asked
@@ -101,6 +114,7 @@ class Markers:
                         self.begin(
                             TransactionMarker(*identity, commit=False, coordinator_epoch=COORDINATOR_EPOCH),
                             [where],
+                            _nothing,
                             _nothing,
                         )
         return found
@@ -126,6 +140,7 @@ class Markers:
             if not asked.struggling:
                 asked.struggling = True
                 _log.error("transaction-marker-failed", partition=str(where), error=error.message)
+                self._timers.call_later(0, asked.struggled)
             if not asked.again:
                 self._timers.call_later(asked.retry_ms, partial(self._retry, asked))
                 asked.retry_ms = min(2 * asked.retry_ms, _LAST_RETRY_MS)

@@ -72,6 +72,7 @@ class _Entry:
     Attributes:
         busy: whether a request has the turn.
         waiting: who wants the next turn.
+        waking: whether they are being told, one after the other.
         rooms: who asks again once something has changed.
         joining: partitions to be added for producers that wait.
         join_error: why they could not be added, for the next who asks.
@@ -88,6 +89,7 @@ class _Entry:
         "timer",
         "transaction",
         "waiting",
+        "waking",
     )
 
     def __init__(self, transactional_id: str, transaction: Transaction) -> None:
@@ -96,6 +98,7 @@ class _Entry:
         self.offsets: dict[str, dict[TopicPartition, CommittedOffset]] = {}
         self.busy = False
         self.waiting: deque[Deferred[None]] | None = None
+        self.waking = False
         self.rooms: list[Callable[[], None]] | None = None
         self.joining: dict[TopicPartition, ProducerIdentity] | None = None
         self.join_error: BrokerError | None = None
@@ -533,7 +536,9 @@ class TransactionService:
                 now.state is TransactionState.PREPARE_COMMIT,
                 COORDINATOR_EPOCH,
             )
-            begun = self._markers.begin(marker, now.partitions, partial(self._complete, entry))
+            begun = self._markers.begin(
+                marker, now.partitions, partial(self._complete, entry), partial(self._changed, entry)
+            )
             # The round may be over before its beginning returns.
             if entry.transaction is now:
                 entry.markers = begun
@@ -612,8 +617,12 @@ class TransactionService:
                 callback()
             except Exception:  # noqa: BLE001 - one waiter's fault must not starve the others
                 _log.failure("callback-failed", id=entry.id)
+        if entry.waking:
+            return  # one of those being woken is done already; the loop that woke it goes on
+        entry.waking = True
         while entry.waiting and not entry.busy:
             entry.waiting.popleft().callback(None)
+        entry.waking = False
         if not entry.waiting:
             entry.waiting = None
         if entry.transaction.producer_id == NO_PRODUCER and not entry.busy and not entry.waiting:

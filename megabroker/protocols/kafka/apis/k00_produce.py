@@ -190,9 +190,11 @@ def _not_yet(
     """Return what the request has to wait for: a partition without room, or its transaction.
 
     Other faults are found later; why a transaction does not take a batch is put into ``refused``, by the
-    ``id`` of the partition's part of the request.
+    ``id`` of the partition's part of the request. Once one part is refused the request does not wait for
+    its others: they are refused as well, so that the client hears of it.
     """
     waiting: Room | None = None
+    not_admitted: list[int] = []
     for topic in request.topic_data:
         for data in topic.partition_data:
             records = data.records
@@ -216,9 +218,16 @@ def _not_yet(
                         TopicPartition(partition.topic.name, partition.index),
                         version,
                     )
-                    waiting = waiting or room
                 except BrokerError as error:
                     refused[id(data)] = error
+                else:
+                    if room is not None:
+                        waiting = waiting or room
+                        not_admitted.append(id(data))
+    if waiting is not None and refused:
+        why = next(iter(refused.values()))
+        refused.update((part, why) for part in not_admitted)
+        return None
     return waiting
 
 
