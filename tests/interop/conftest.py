@@ -10,12 +10,13 @@ import pathlib
 import secrets
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.brokers import BrokerProcess
+from tests.interop.java import CLIENTS, TOOLS, Java, Unavailable
 
 BAD_LOG = ("Traceback (most recent call last)", "Unhandled", "critical")
 _CACHE = pathlib.Path(__file__).resolve().parents[2] / ".cache" / "kafkajs"
@@ -103,3 +104,24 @@ def kafkajs() -> pathlib.Path:
         if done.returncode:
             pytest.skip(f"npm install kafkajs failed: {done.stderr.strip()[-300:]}")
     return _CACHE
+
+
+def java_or_skip(artifacts: Sequence[str], *sources: str) -> Java:
+    """Return Java with the artifacts and our compiled sources; skips, naming what is missing."""
+    try:
+        java = Java.of(artifacts)
+        return java.compiled(*sources) if sources else java
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def java_clients() -> Java:
+    """Apache Kafka's Java clients."""
+    return java_or_skip(CLIENTS)
+
+
+@pytest.fixture(scope="session")
+def java_tools() -> Java:
+    """Apache Kafka's command-line tools, and the broker they come with."""
+    return java_or_skip(TOOLS)
