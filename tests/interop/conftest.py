@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.brokers import BrokerProcess
+from tests.interop.apache_kafka import ApacheKafka
 from tests.interop.java import CLIENTS, TOOLS, Java, Unavailable
 
 BAD_LOG = ("Traceback (most recent call last)", "Unhandled", "critical")
@@ -84,6 +85,17 @@ def kcat() -> str:
     if found is None:
         pytest.skip("kcat is not installed (Debian: apt-get install kcat)")
     return found
+
+
+@pytest.fixture(scope="session")
+def apache_kafka() -> Iterator[ApacheKafka]:
+    """A running Apache Kafka to compare with; skips where Java or Maven cannot be had."""
+    try:
+        apache = ApacheKafka()
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+    with apache:
+        yield apache
 
 
 @pytest.fixture(scope="session")
