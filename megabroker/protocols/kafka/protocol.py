@@ -36,6 +36,7 @@ from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions
 from megabroker.protocols.kafka.consumer_metadata import subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
+from megabroker.protocols.kafka.fetch_sessions import FetchSessions
 from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplate
 from megabroker.protocols.kafka.schema import produce
 from megabroker.protocols.kafka.schema.fields import Message
@@ -167,12 +168,14 @@ class KafkaFactory(BrokerFactory):
 
     Attributes:
         timers: one wheel for all waits of this listener's fetches.
+        fetch_sessions: what its consumers fetch.
     """
 
     def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
         super().__init__(broker, listener, KafkaConnection)
         self.settings = settings
         self.timers = TimerWheel(broker.reactor, granularity_ms=5)
+        self.fetch_sessions = FetchSessions(lambda: self.settings.max_fetch_sessions, broker.reactor.seconds)
 
 
 def make_factory(broker: IBroker, settings: KafkaSettings, listener: Listener) -> KafkaFactory:

@@ -24,3 +24,11 @@ class KafkaSettings(ProtocolSettings):
     max_fetch_wait_ms: int = fields.duration_ms(
         60_000, minimum=0, maximum=600_000, doc="Longest time a fetch waits for data.", reloadable=True
     )
+    max_fetch_sessions: int = fields.integer(
+        1000,
+        minimum=0,
+        maximum=100_000,
+        unit="sessions",
+        doc="Consumers for whom it is remembered what they fetch (KIP-227); 0 for none.",
+        reloadable=True,
+    )

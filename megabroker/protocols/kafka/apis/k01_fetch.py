@@ -5,9 +5,8 @@ sent from the page cache by sendfile. At least one batch is returned, whatever t
 has data; the limits hold for all that comes after it, and the last batch of a partition may be cut off by
 them. With less than ``min_bytes`` the request waits for its partitions to grow, at most ``max_wait_ms``;
 an error in any partition is told at once. A consumer that reads only what is committed gets what lies below
-the last stable offset, and the list of aborted transactions in it, whose records it leaves out itself. No
-fetch sessions are kept: every answer has session id 0, which asks clients to name all their partitions every
-time (KIP-227).
+the last stable offset, and the list of aborted transactions in it, whose records it leaves out itself. From
+the second request of a session on, answers leave out the partitions with nothing new (KIP-227).
 
 **Version notes.** 4 adds the isolation level, 5 the log start offset, 7 sessions, 9 the leader epoch to
 check, 12 is flexible, 13 names topics by id.
@@ -15,7 +14,7 @@ check, 12 is flexible, 13 names topics by id.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -25,6 +24,11 @@ from megabroker.model import ReadResult
 from megabroker.net.connection import Answer
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
+from megabroker.protocols.kafka.fetch_sessions import (
+    FetchSession,
+    SessionRefused,
+    Wanted,
+)
 from megabroker.protocols.kafka.leaders import check_leader_epoch
 from megabroker.protocols.kafka.schema import fetch
 
@@ -46,7 +50,13 @@ def receive(
     connection: KafkaConnection, request: fetch.Request, version: int, correlation_id: int, size_bytes: int
 ) -> None:
     """Take one Fetch request and answer it now or when there is enough to read."""
-    answer = FetchAnswer(connection, request, version, correlation_id, size_bytes)
+    try:
+        wanted, session = connection.factory.fetch_sessions.take(request, version)
+    except SessionRefused as refused:
+        response = fetch.Response(error_code=refused.error)
+        connection.answer(encode_answer(response, _KEY, version, correlation_id))
+        return
+    answer = FetchAnswer(connection, request, version, correlation_id, size_bytes, wanted, session)
     connection.add_slot(answer)
     answer.begin()
 
@@ -54,7 +64,7 @@ def receive(
 class FetchAnswer(Answer):
     """A fetch, possibly waiting; holds what it must give back when it is answered or given up."""
 
-    __slots__ = ("_cancels", "_correlation_id", "_request", "_timer", "_version")
+    __slots__ = ("_cancels", "_correlation_id", "_request", "_session", "_timer", "_version", "_wanted")
 
     def __init__(
         self,
@@ -63,8 +73,12 @@ class FetchAnswer(Answer):
         version: int,
         correlation_id: int,
         size_bytes: int,
+        wanted: Sequence[Wanted],
+        session: FetchSession | None,
     ) -> None:
         super().__init__(connection, size_bytes)
+        self._wanted = wanted
+        self._session = session
         self._request = request
         self._version = version
         self._correlation_id = correlation_id
@@ -76,23 +90,22 @@ class FetchAnswer(Answer):
     def begin(self) -> None:
         """Answer at once if there is reason to, else wait."""
         request = self._request
-        response, size, failed = self._read()
+        rows, size, failed = self._read()
         wait_ms = min(request.max_wait_ms, self.connection.factory.settings.max_fetch_wait_ms)
-        if failed or size >= request.min_bytes or wait_ms <= 0 or not request.topics:
-            self._answer(response)
+        if failed or size >= request.min_bytes or wait_ms <= 0 or not rows:
+            self._answer(rows)
             return
         self._timer = self.connection.factory.timers.call_later(wait_ms, self.expire)
         self.connection.fetches.add(self)
-        for topic in request.topics:
-            for wanted in topic.partitions:
-                self._cancels.append(self._find(topic, wanted.partition).watch(self._grown))
+        for one in self._wanted:
+            self._cancels.append(self._find(one).watch(self._grown))
 
     def _grown(self) -> None:
         """One of the partitions has more, or is gone."""
-        response, size, failed = self._read()
+        rows, size, failed = self._read()
         if failed or size >= self._request.min_bytes:
             self.cancel()
-            self._answer(response)
+            self._answer(rows)
 
     def expire(self) -> None:
         """The wait is over: answer with what there is."""
@@ -109,57 +122,65 @@ class FetchAnswer(Answer):
         for cancel in cancels:
             cancel()
 
-    def _answer(self, response: fetch.Response) -> None:
+    def _answer(self, rows: Sequence[_Partition]) -> None:
+        session = self._session
+        response = fetch.Response(session_id=0 if session is None else session.id)
+        topic: _Topic | None = None
+        for one, row in zip(self._wanted, rows, strict=True):
+            if session is not None and not session.tell(one, row):
+                continue
+            if topic is None or topic.topic != one.topic or topic.topic_id != one.topic_id:
+                topic = _Topic(topic=one.topic, topic_id=one.topic_id)
+                response.responses.append(topic)
+            topic.partitions.append(row)
         self.fill(encode_answer(response, _KEY, self._version, self._correlation_id))
 
-    def _find(self, topic: fetch.Request.Topic, index: int) -> IPartition:
+    def _find(self, wanted: Wanted) -> IPartition:
         topics = self.connection.broker.topics
-        name = topic.topic
+        name = wanted.topic
         if self._version >= 13:
-            found = topics.get_by_id(UUID(bytes=bytes(topic.topic_id)))
+            found = topics.get_by_id(UUID(bytes=wanted.topic_id))
             if found is None:
                 raise RequestError(ErrorCode.UNKNOWN_TOPIC_ID)
             name = found.name
-        return topics.partition(name, index)
+        return topics.partition(name, wanted.partition.partition)
 
-    def _read(self) -> tuple[fetch.Response, int, bool]:
-        """Read all partitions; return the response, its bytes of records, and whether any failed."""
+    def _read(self) -> tuple[list[_Partition], int, bool]:
+        """Read all partitions wanted; return a row for each, the bytes of records, and whether any failed."""
         request = self._request
         committed = request.isolation_level == _READ_COMMITTED
         room = min(max(request.max_bytes, 0), self.connection.factory.settings.max_fetch_bytes)
         total = 0
         failed = False
-        response = fetch.Response()
-        for topic in request.topics:
-            rows: list[_Partition] = []
-            response.responses.append(_Topic(topic=topic.topic, topic_id=topic.topic_id, partitions=rows))
-            for wanted in topic.partitions:
-                row = _Partition(
-                    partition_index=wanted.partition,
-                    high_watermark=-1,
-                    records=b"",
-                    aborted_transactions=[] if committed else None,
-                )
-                rows.append(row)
-                try:
-                    partition = self._find(topic, wanted.partition)
-                    check_leader_epoch(partition, wanted.current_leader_epoch)
-                    row.high_watermark = partition.high_watermark
-                    row.last_stable_offset = partition.last_stable_offset
-                    row.log_start_offset = partition.start_offset
-                    limit = min(room - total, max(wanted.partition_max_bytes, 0))
-                    if total and limit <= 0:
-                        continue
-                    found = partition.read(wanted.fetch_offset, limit, committed=committed)
-                    if found.length and (found.length <= limit or not total):
-                        row.records = found.data
-                        total += found.length
-                        if committed:
-                            row.aborted_transactions = _aborted(partition, wanted.fetch_offset, found)
-                except BrokerError as error:
-                    row.error_code = kafka_error(error)
-                    failed = True
-        return response, total, failed
+        rows: list[_Partition] = []
+        for one in self._wanted:
+            wanted = one.partition
+            row = _Partition(
+                partition_index=wanted.partition,
+                high_watermark=-1,
+                records=b"",
+                aborted_transactions=[] if committed else None,
+            )
+            rows.append(row)
+            try:
+                partition = self._find(one)
+                check_leader_epoch(partition, wanted.current_leader_epoch)
+                row.high_watermark = partition.high_watermark
+                row.last_stable_offset = partition.last_stable_offset
+                row.log_start_offset = partition.start_offset
+                limit = min(room - total, max(wanted.partition_max_bytes, 0))
+                if total and limit <= 0:
+                    continue
+                found = partition.read(wanted.fetch_offset, limit, committed=committed)
+                if found.length and (found.length <= limit or not total):
+                    row.records = found.data
+                    total += found.length
+                    if committed:
+                        row.aborted_transactions = _aborted(partition, wanted.fetch_offset, found)
+            except BrokerError as error:
+                row.error_code = kafka_error(error)
+                failed = True
+        return rows, total, failed
 
 
 def _aborted(partition: IPartition, fetch_offset: int, found: ReadResult) -> list[_Aborted]:
