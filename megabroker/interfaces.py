@@ -37,6 +37,7 @@ from megabroker.model import (
     ProducerIdentity,
     ProducerSnapshot,
     ReadResult,
+    Subscription,
     SyncedGroup,
     SyncRequest,
     TimestampedOffset,
@@ -48,6 +49,7 @@ from megabroker.model import (
 
 __all__ = [
     "IBroker",
+    "IConsumerMetadata",
     "IDedup",
     "IGroupService",
     "ILog",
@@ -388,8 +390,26 @@ class ITopicService(Interface):
         """Return one effective topic configuration value by Kafka's name, defaults included."""
 
 
+class IConsumerMetadata(Interface):
+    """Reads and writes what consumers put into the opaque bytes of classic groups. Never raises."""
+
+    def read_subscription(metadata: bytes) -> Subscription | None:
+        """Read what a member joined with; None when that cannot be told."""
+
+    def read_assignment(assignment: bytes) -> Mapping[str, frozenset[int]] | None:
+        """Read the partitions by topic that a member was assigned; None when that cannot be told."""
+
+    def write_assignment(version: int, partitions: Mapping[str, frozenset[int]]) -> bytes:
+        """Write what a member is assigned, in a version it can read."""
+
+
 class IGroupService(Interface):
     """Consumer groups of both protocols and their committed offsets, for those this node coordinates."""
+
+    consumer_metadata: IConsumerMetadata | None = Attribute(
+        "Reads and writes what consumers say in classic groups; a wire sets it. Without it no group changes "
+        "its protocol while it has members."
+    )
 
     subscribed_topics: Callable[[str, bytes], Set[str] | None] | None = Attribute(
         "Reads the topics out of a member's subscription (protocol type, metadata); a wire sets it."

@@ -50,6 +50,7 @@ __all__ = [
     "ProducerSnapshot",
     "ReadResult",
     "Record",
+    "Subscription",
     "SyncRequest",
     "SyncedGroup",
     "TimestampType",
@@ -390,6 +391,20 @@ class JoinRequest:
     protocols: tuple[tuple[str, bytes], ...]
     require_known_member_id: bool = False
     supports_skipping_assignment: bool = False
+
+
+class Subscription(NamedTuple):
+    """What a consumer says of itself in the metadata it joins a classic group with.
+
+    Attributes:
+        version: of the format it writes, in which its assignment is to be written.
+        owned: partitions by topic that it still has; empty for those that give up all before they join.
+    """
+
+    version: int
+    topics: frozenset[str]
+    owned: Mapping[str, frozenset[int]]
+    rack_id: str | None = None
 
 
 class JoinedMember(NamedTuple):

@@ -460,6 +460,8 @@ def _group_settings(config: Config) -> GroupSettings:
         min_session_timeout_ms=groups.min_session_timeout_ms,
         max_session_timeout_ms=groups.max_session_timeout_ms,
         group_max_size=groups.max_members,
+        may_upgrade=groups.migration_policy in ("bidirectional", "upgrade"),
+        may_downgrade=groups.migration_policy in ("bidirectional", "downgrade"),
         consumer_heartbeat_interval_ms=groups.consumer_heartbeat_interval_ms,
         consumer_session_timeout_ms=groups.consumer_session_timeout_ms,
         offset_metadata_max_chars=groups.offset_metadata_max_bytes,

@@ -209,7 +209,13 @@ class GroupSettings:
         0, maximum=_HOUR, doc="How long an empty group waits for more members before its first rebalance."
     )
     max_members: int = fields.integer(
-        1000, minimum=1, maximum=100_000, unit="members", doc="Members of one group at most."
+        10_000, minimum=1, maximum=1_000_000, unit="members", doc="Members of one group at most."
+    )
+    migration_policy: str = fields.choice(
+        "bidirectional",
+        ("bidirectional", "upgrade", "downgrade", "disabled"),
+        doc="Whether a group with members may change its protocol: to the consumer protocol (upgrade), back "
+        "(downgrade), both or neither; Kafka's group.consumer.migration.policy.",
     )
     offsets_retention_ms: int = fields.duration_ms(
         7 * _DAY,

@@ -185,7 +185,7 @@ class ConsumerGroupMachine(RuleBasedStateMachine):
         assert (group.state == "Empty") == (not group.members)
         assert len(group.members) <= 6
 
-        automaton = self.h.service._consumers._groups["g"].automaton
+        automaton = self.h.service._directory.consumers._groups["g"].automaton
         owners = {}
         for member in automaton.members:
             for held in (member.assigned, member.revoking):

@@ -232,7 +232,7 @@ class GroupMachine(RuleBasedStateMachine):
     def one_generation_that_never_goes_back(self) -> None:
         if not hasattr(self, "h"):
             return
-        group = self.h.service._groups.get("g")
+        group = self.h.service._directory.classic.get("g")
         if group is None:
             assert self.generation == 0
             return
@@ -261,7 +261,7 @@ class GroupMachine(RuleBasedStateMachine):
     def all_of_a_stable_group_hold_an_assignment_of_its_generation(self) -> None:
         if not hasattr(self, "h") or self.state() != "Stable":
             return
-        current = self.h.service._groups["g"].automaton.generation
+        current = self.h.service._directory.classic["g"].automaton.generation
         generation = b"%d" % current
         for member in self.h.service.describe("g").members:
             assert member.assignment in (generation, b"")
@@ -276,7 +276,7 @@ class GroupMachine(RuleBasedStateMachine):
     def nobody_who_waits_is_forgotten(self) -> None:
         """A parked request always has a timer that will end it, be it somebody else's."""
         if hasattr(self, "h") and any(outcome.waits for outcome in self.outcomes):
-            assert self.h.service._groups["g"].timers
+            assert self.h.service._directory.classic["g"].timers
 
     def teardown(self) -> None:
         if not hasattr(self, "h"):

@@ -12,6 +12,7 @@ from megabroker.core.groups import GroupService, GroupSettings
 from megabroker.core.groups.reconciliation import union
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import ConsumerHeartbeat, ConsumerHeartbeatAnswer, Topic
+from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
 from tests.unit.groups_harness import START_S, HeldStore, Outcome
 
 GONE = frozenset(
@@ -47,6 +48,8 @@ class ConsumerHarness:
             topics=lambda: list(self.topics.values()),
             new_member_id=lambda prefix: f"{prefix}-{next(self._member_numbers)}",
         )
+        self.service.subscribed_topics = subscribed_topics
+        self.service.consumer_metadata = ConsumerMetadata()
         self.service.load()
 
     def restart(self) -> None:

@@ -28,7 +28,7 @@ class TimerKind(enum.Enum):
 
 
 class TimerKey(NamedTuple):
-    """Names one timer of a group; ``member_id`` is empty for JOIN and SYNC."""
+    """Names one timer of a group; ``member_id`` is empty for JOIN and SYNC of a classic group."""
 
     kind: TimerKind
     member_id: str = ""
@@ -42,10 +42,11 @@ class Answer(NamedTuple):
 
 
 class SetTimer(NamedTuple):
-    """Call ``timer_fired(key)`` in ``delay_ms``, instead of when it was set to before."""
+    """Call ``timer_fired(key)`` in ``delay_ms``, instead of when it was set to before unless that is kept."""
 
     key: TimerKey
     delay_ms: int
+    keep: bool = False
 
 
 class CancelTimer(NamedTuple):

@@ -31,7 +31,7 @@ from megabroker.core.groups.actions import (
     TimerKind,
 )
 from megabroker.core.groups.errors import MemberIdRequired, refusal
-from megabroker.core.groups.members import Member, Members
+from megabroker.core.groups.members import Member, Members, rebalance_timeout_ms
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import JoinedGroup, JoinRequest, LeavingMember, SyncedGroup, SyncRequest
@@ -80,6 +80,15 @@ class GroupAutomaton:
         """Return what is to be done since the last call, in order."""
         actions, self._actions = self._actions, []
         return actions
+
+    def take_over(self, members: Sequence[Member]) -> None:
+        """Begin with the members of a group of the consumer protocol, and with a rebalance of them."""
+        for member in members:
+            self.members.add(member)
+            self._set_session(member.member_id, member.session_timeout_ms)
+        self.state = GroupState.STABLE
+        self.protocol_name = self.members.select_protocol()
+        self._prepare_rebalance()
 
     @property
     def vacant(self) -> bool:
@@ -173,7 +182,7 @@ class GroupAutomaton:
             request.client_id,
             request.client_host,
             request.session_timeout_ms,
-            _rebalance_timeout_ms(request),
+            rebalance_timeout_ms(request),
             request.protocols,
             is_new=True,
             join_ticket=ticket,
@@ -185,7 +194,7 @@ class GroupAutomaton:
         self._rebalance_or_complete_join()
 
     def _update(self, member: Member, request: JoinRequest, ticket: Ticket) -> None:
-        self.members.update(member, request, _rebalance_timeout_ms(request))
+        self.members.update(member, request, rebalance_timeout_ms(request))
         before = self.members.set_join_ticket(member, ticket)
         if before is not None:
             self._answer(before, refusal(ErrorCode.REBALANCE_IN_PROGRESS))
@@ -489,8 +498,3 @@ class GroupAutomaton:
 
     def _cancel(self, key: TimerKey) -> None:
         self._actions.append(CancelTimer(key))
-
-
-def _rebalance_timeout_ms(request: JoinRequest) -> int:
-    """JoinGroup v0 has none and means the session timeout."""
-    return request.rebalance_timeout_ms if request.rebalance_timeout_ms >= 0 else request.session_timeout_ms

@@ -54,6 +54,19 @@ class ClassicGroup:
             timer.cancel()
         self.timers.clear()
 
+    def row(self) -> Change:
+        """Return the change that keeps its generation."""
+        automaton = self.automaton
+        return Change(
+            GROUPS_TABLE,
+            self.group_id,
+            {
+                "generation": automaton.generation,
+                "protocol_type": automaton.protocol_type,
+                "empty_since_ms": None if automaton.members else self.empty_since_ms,
+            },
+        )
+
     def description(self) -> GroupDescription:
         """Describe the group; metadata is shown in a stable group only."""
         automaton = self.automaton
@@ -130,6 +143,8 @@ class ActionCarrier:
         self._after_timer(group)
 
     def _do_persist(self, group: ClassicGroup, action: Persist) -> None:
+        if group.dead:
+            return  # what was stored of it went with it
         group.empty_since_ms = self._timers.now_ms()
         row = {
             "generation": action.generation,

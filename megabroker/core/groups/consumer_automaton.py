@@ -9,7 +9,8 @@ changed and removed members (``take_changes``). Must never know a clock, a Defer
 
 Three kinds of epochs: the group's counts changes of members, subscriptions and topics; the assignment's is
 the group epoch its target was made for; a member's is that of the target it has come into. The rules are
-those of KIP-848 and KIP-1082 (member ids chosen by clients).
+those of KIP-848 and KIP-1082 (member ids chosen by clients). Members of the classic protocol may be among the
+others; what they do is ``mixed_automaton``'s.
 
 Invariant: no partition is had by two members; no epoch but that of a member that leaves or rejoins ever goes
 back; a member's epoch is at most the assignment's, and that at most the group's.
@@ -30,7 +31,7 @@ from megabroker.core.groups.errors import refusal
 from megabroker.core.groups.reconciliation import MemberState, Standing, reconciled, within
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.errors import BrokerError, ErrorCode
-from megabroker.model import ConsumerHeartbeat, ConsumerHeartbeatAnswer
+from megabroker.model import ConsumerHeartbeat, ConsumerHeartbeatAnswer, TopicAssignment
 
 __all__ = ["Changes", "ConsumerGroupAutomaton", "ConsumerGroupState", "check_heartbeat"]
 
@@ -124,6 +125,11 @@ class ConsumerGroupAutomaton:
         self._group_changed = self._group_changed or changes.group
 
     @property
+    def removed(self) -> frozenset[str]:
+        """The ids of members whose removal is still to be stored."""
+        return frozenset(self._removed)
+
+    @property
     def state(self) -> ConsumerGroupState:
         """What the group is doing."""
         if not self.members:
@@ -150,7 +156,7 @@ class ConsumerGroupAutomaton:
             member.topics = self._resolve(member)
             self.members.add(member)
             self._set_session(member)
-            if member.state is MemberState.UNREVOKED:
+            if member.state is MemberState.UNREVOKED and member.classic is None:
                 self._set_revocation(member)
         self._sizes = self._present_sizes()
         aimed_at: Counter[UUID] = Counter()
@@ -159,6 +165,12 @@ class ConsumerGroupAutomaton:
                 aimed_at[topic] += len(indexes)
         if aimed_at != self._sizes:
             self._bump()
+
+    def take_over(self, members: list[ConsumerMember]) -> None:
+        """Begin with the members of a classic group; its generation is the epoch already."""
+        self.restore(self.epoch, self.epoch, members)
+        self._changed.update(member.member_id for member in members)
+        self._group_changed = True
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -195,7 +207,7 @@ class ConsumerGroupAutomaton:
             self._bump()
         if self.epoch > self.assignment_epoch:
             self._aim()
-        self._reconcile(member, request)
+        self._reconcile(member, request.owned)
         self._set_session(member)
         complete = request.member_epoch == _JOIN_EPOCH or (
             request.rebalance_timeout_ms >= 0
@@ -221,16 +233,20 @@ class ConsumerGroupAutomaton:
     def timer_fired(self, key: TimerKey) -> None:
         """A timer set by an action, and not cancelled since, has run out: the member is removed."""
         member = self.members.get(key.member_id)
-        if member is not None and (key.kind is TimerKind.SESSION or member.state is MemberState.UNREVOKED):
+        if member is not None and (key.kind is not TimerKind.REVOKE or member.state is MemberState.UNREVOKED):
             self._remove(member)
 
     def check_epoch(self, member_id: str, epoch: int) -> None:
-        """Raise StateError unless this is a member, in this epoch: UNKNOWN_MEMBER, STALE_MEMBER_EPOCH."""
+        """Raise StateError unless this is a member, in this epoch.
+
+        UNKNOWN_MEMBER; STALE_MEMBER_EPOCH, which to classic members is ILLEGAL_GENERATION.
+        """
         member = self.members.get(member_id)
         if member is None:
             raise refusal(ErrorCode.UNKNOWN_MEMBER)
         if member.epoch != epoch:
-            raise refusal(ErrorCode.STALE_MEMBER_EPOCH)
+            is_classic = member.classic is not None
+            raise refusal(ErrorCode.ILLEGAL_GENERATION if is_classic else ErrorCode.STALE_MEMBER_EPOCH)
 
     # --- who is it --------------------------------------------------------------------------------
 
@@ -240,7 +256,8 @@ class ConsumerGroupAutomaton:
         member = self.members.get(request.member_id)
         if request.instance_id is not None:
             holder = self.members.of_instance(request.instance_id)
-            if joins and holder is not None and holder is not member and not holder.has_left:
+            is_held = holder is not None and holder.classic is None and not holder.has_left
+            if joins and is_held and holder is not member:
                 raise refusal(ErrorCode.UNRELEASED_INSTANCE)
             if not joins and holder is not None and holder is not member:
                 raise refusal(ErrorCode.FENCED_INSTANCE)
@@ -272,9 +289,12 @@ class ConsumerGroupAutomaton:
             self.members.add(member)
             self._note(member)
             return member
+        was_classic = known.classic is not None
+        if was_classic:
+            self._drop_classic(known)
         if request.member_epoch != _JOIN_EPOCH:
             return known
-        if known.has_left:
+        if known.has_left or (was_classic and known.instance_id is not None):
             return self._replace(known, request.member_id or fresh_id)
         # It has given up everything, or its join was answered and the answer lost.
         self.members.stand(known, Standing(MemberState.STABLE, _JOIN_EPOCH, {}, {}))
@@ -282,6 +302,13 @@ class ConsumerGroupAutomaton:
         self._cancel(TimerKind.REVOKE, known)
         self._note(known)
         return known
+
+    def _drop_classic(self, member: ConsumerMember) -> None:
+        """A member of the classic protocol goes on with the other one."""
+        self.members.speak(member, None)
+        for kind in (TimerKind.JOIN, TimerKind.SYNC):
+            self._cancel(kind, member)
+        self._note(member)
 
     def _replace(self, former: ConsumerMember, member_id: str) -> ConsumerMember:
         """A static member is back, under whatever id: it goes on with what it had."""
@@ -344,17 +371,29 @@ class ConsumerGroupAutomaton:
             self._remove(member)
         return ConsumerHeartbeatAnswer(member.member_id, request.member_epoch, 0)
 
+    @property
+    def is_only_classic(self) -> bool:
+        """Whether there are members and none of them speaks the consumer protocol."""
+        return 0 < len(self.members) == self.members.classics
+
+    @property
+    def turns_classic(self) -> bool:
+        """Whether the group is to become a classic one, with the epoch it has."""
+        return self.is_only_classic and self.settings.may_downgrade
+
     def _remove(self, member: ConsumerMember) -> None:
         self._forget(member)
         self._sizes = self._present_sizes()
-        self._bump()
+        # The members of what is now a classic group still have to be known by the epoch they have.
+        if not self.turns_classic:
+            self._bump()
 
     def _forget(self, member: ConsumerMember) -> None:
         self.members.remove(member)
         self._changed.discard(member.member_id)
         self._removed.add(member.member_id)
-        self._cancel(TimerKind.SESSION, member)
-        self._cancel(TimerKind.REVOKE, member)
+        for kind in TimerKind:
+            self._cancel(kind, member)
 
     def _resolve(self, member: ConsumerMember) -> frozenset[UUID]:
         """Return what a member subscribes to; as before when that cannot be told any more."""
@@ -388,15 +427,16 @@ class ConsumerGroupAutomaton:
         self.assignment_epoch = self.epoch
         self._group_changed = True
 
-    def _reconcile(self, member: ConsumerMember, request: ConsumerHeartbeat) -> None:
+    def _reconcile(self, member: ConsumerMember, owned: TopicAssignment | None) -> None:
         before = member.standing
-        after = reconciled(before, member.target, self.assignment_epoch, request.owned, self.members.is_free)
+        after = reconciled(before, member.target, self.assignment_epoch, owned, self.members.is_free)
         if after == before:
             return
         self.members.stand(member, after)
         if after.epoch != before.epoch:
             member.previous_epoch = before.epoch
-        if after.state is MemberState.UNREVOKED:
+        # Classic members are given time to join and to sync instead.
+        if after.state is MemberState.UNREVOKED and member.classic is None:
             self._set_revocation(member)
         elif before.state is MemberState.UNREVOKED:
             self._cancel(TimerKind.REVOKE, member)
@@ -417,7 +457,11 @@ class ConsumerGroupAutomaton:
 
     def _set_session(self, member: ConsumerMember) -> None:
         key = TimerKey(TimerKind.SESSION, member.member_id)
-        self._actions.append(SetTimer(key, self.settings.consumer_session_timeout_ms))
+        classic = member.classic
+        delay_ms = (
+            self.settings.consumer_session_timeout_ms if classic is None else classic.session_timeout_ms
+        )
+        self._actions.append(SetTimer(key, delay_ms))
 
     def _set_revocation(self, member: ConsumerMember) -> None:
         key = TimerKey(TimerKind.REVOKE, member.member_id)

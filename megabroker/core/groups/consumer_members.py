@@ -4,18 +4,21 @@ Owns indexes beside the members: which member a static instance id means, which 
 how many members subscribe to each topic and ask for each assignor. Decides nothing.
 
 A member is stored as one row, an object with the fields of ``ConsumerMember`` under their names; assignments
-are ``{"<topic id, 32 hex digits>": [partition, ...]}``.
+are ``{"<topic id, 32 hex digits>": [partition, ...]}``, what a classic member joined with has its metadata in
+base64.
 
 Invariant: ``owners`` holds exactly what members are assigned or are revoking, each partition once;
 ``by_instance`` exactly the static members; ``subscribers`` counts each member once per topic, ``assignors``
-once for the one it asks for.
+once for the one it asks for; ``classics`` is the number of members of the classic protocol, and ``supported``
+counts each of them once per protocol name.
 """
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import attrs
@@ -23,10 +26,40 @@ import attrs
 from megabroker.core.groups.reconciliation import MemberState, Standing, union
 from megabroker.model import TopicAssignment
 
-__all__ = ["LEFT_EPOCH", "ConsumerMember", "ConsumerMembers"]
+__all__ = ["LEFT_EPOCH", "ClassicSide", "ConsumerMember", "ConsumerMembers"]
 
 LEFT_EPOCH = -2
 """Epoch of a static member that has left for a while."""
+
+
+class ClassicSide(NamedTuple):
+    """What a member of the classic protocol joined with.
+
+    Attributes:
+        version: of the format it writes its metadata in.
+        protocols: (name, metadata) in its order of preference.
+    """
+
+    session_timeout_ms: int
+    version: int
+    protocols: tuple[tuple[str, bytes], ...]
+
+    def to_row(self) -> dict[str, Any]:
+        """Return what is stored of it."""
+        return {
+            "session_timeout_ms": self.session_timeout_ms,
+            "version": self.version,
+            "protocols": [[name, base64.b64encode(data).decode()] for name, data in self.protocols],
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> ClassicSide:
+        """Return what was stored. Raises ValueError, TypeError, KeyError or AttributeError."""
+        return cls(
+            int(row["session_timeout_ms"]),
+            int(row["version"]),
+            tuple((str(name), base64.b64decode(data)) for name, data in row["protocols"]),
+        )
 
 
 @attrs.define(eq=False)
@@ -38,6 +71,7 @@ class ConsumerMember:
         topics: ids of the topics it subscribes to, as far as they exist.
         assignor: the one it asks for; empty when it does not care.
         target: what it is to have in the end.
+        classic: what it joined with if it speaks the classic protocol.
     """
 
     member_id: str
@@ -56,6 +90,7 @@ class ConsumerMember:
     assigned: TopicAssignment = attrs.Factory(dict)
     revoking: TopicAssignment = attrs.Factory(dict)
     target: TopicAssignment = attrs.Factory(dict)
+    classic: ClassicSide | None = None
 
     @property
     def standing(self) -> Standing:
@@ -84,6 +119,7 @@ class ConsumerMember:
             "assigned": _assignment_to_row(self.assigned),
             "revoking": _assignment_to_row(self.revoking),
             "target": _assignment_to_row(self.target),
+            "classic": None if self.classic is None else self.classic.to_row(),
         }
 
     @classmethod
@@ -106,6 +142,7 @@ class ConsumerMember:
             _assignment_from_row(row["assigned"]),
             _assignment_from_row(row["revoking"]),
             _assignment_from_row(row["target"]),
+            None if row.get("classic") is None else ClassicSide.from_row(row["classic"]),
         )
 
 
@@ -118,6 +155,8 @@ class ConsumerMembers:
         self.owners: dict[tuple[UUID, int], str] = {}
         self.subscribers: Counter[UUID] = Counter()
         self.assignors: Counter[str] = Counter()
+        self.supported: Counter[str] = Counter()
+        self.classics = 0
 
     def __len__(self) -> int:
         return len(self._members)
@@ -144,6 +183,7 @@ class ConsumerMembers:
         self._claim(member)
         self.subscribers.update(member.topics)
         self._vote(member.assignor, 1)
+        self._speak(member.classic, 1)
 
     def remove(self, member: ConsumerMember) -> None:
         """Remove a member; what it has becomes free."""
@@ -153,6 +193,7 @@ class ConsumerMembers:
         self._release(member)
         self._unsubscribe(member.topics)
         self._vote(member.assignor, -1)
+        self._speak(member.classic, -1)
 
     def subscribe(self, member: ConsumerMember, topics: frozenset[UUID]) -> None:
         """Change the topics a member subscribes to."""
@@ -165,6 +206,19 @@ class ConsumerMembers:
         self._vote(member.assignor, -1)
         member.assignor = assignor
         self._vote(assignor, 1)
+
+    def speak(self, member: ConsumerMember, classic: ClassicSide | None) -> None:
+        """Change which protocol a member speaks, or what it says in the classic one."""
+        self._speak(member.classic, -1)
+        member.classic = classic
+        self._speak(classic, 1)
+
+    def supports_any(self, names: Iterable[str], other_than: ConsumerMember | None) -> bool:
+        """Whether one of these protocols is supported by every classic member, one perhaps excepted."""
+        supported, classics = self.supported, self.classics
+        if other_than is not None and other_than.classic is not None:
+            supported, classics = supported - _names(other_than.classic), classics - 1
+        return any(supported[name] == classics for name in names)
 
     def stand(self, member: ConsumerMember, standing: Standing) -> None:
         """Change what a member has and how far it is."""
@@ -191,11 +245,23 @@ class ConsumerMembers:
             if not self.assignors[assignor]:
                 del self.assignors[assignor]
 
+    def _speak(self, classic: ClassicSide | None, count: int) -> None:
+        if classic is not None:
+            self.classics += count
+            for name in _names(classic):
+                self.supported[name] += count
+                if not self.supported[name]:
+                    del self.supported[name]
+
     def _unsubscribe(self, topics: Iterable[UUID]) -> None:
         for topic in topics:
             self.subscribers[topic] -= 1
             if not self.subscribers[topic]:
                 del self.subscribers[topic]
+
+
+def _names(classic: ClassicSide) -> Counter[str]:
+    return Counter({name for name, _ in classic.protocols})
 
 
 def _places(assignment: TopicAssignment) -> Iterator[tuple[UUID, int]]:

@@ -23,13 +23,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from megabroker.core.groups.actions import SetTimer, TimerKey
-from megabroker.core.groups.consumer_automaton import (
-    ConsumerGroupAutomaton,
-    check_heartbeat,
-)
+from megabroker.core.groups.consumer_automaton import check_heartbeat
 from megabroker.core.groups.consumer_members import ConsumerMember
 from megabroker.core.groups.consumer_topics import TopicsView
 from megabroker.core.groups.errors import refusal
+from megabroker.core.groups.mixed_automaton import MixedGroupAutomaton
 from megabroker.core.groups.offsets import OrderedWrites
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.timers import TimerHandle, TimerWheel
@@ -40,7 +38,13 @@ from megabroker.model import (
     ConsumerHeartbeat,
     ConsumerHeartbeatAnswer,
     GroupSummary,
+    JoinedGroup,
+    JoinRequest,
+    LeavingMember,
+    Subscription,
+    SyncRequest,
     Topic,
+    TopicAssignment,
 )
 from megabroker.model import ConsumerMember as DescribedMember
 
@@ -56,7 +60,7 @@ class _Group:
 
     __slots__ = ("automaton", "dead", "empty_since_ms", "group_id", "timers", "writes")
 
-    def __init__(self, group_id: str, automaton: ConsumerGroupAutomaton, empty_since_ms: int) -> None:
+    def __init__(self, group_id: str, automaton: MixedGroupAutomaton, empty_since_ms: int) -> None:
         self.group_id = group_id
         self.automaton = automaton
         self.empty_since_ms = empty_since_ms
@@ -71,6 +75,11 @@ class ConsumerGroups:
     Args:
         topics: returns all topics.
         new_member_id: makes a fresh id of a client's or instance's name.
+        downgrade: takes a group over whose members are all classic ones now; returns what fires when that is
+            stored, or None when the group stays.
+
+    Attributes:
+        view: the topics as these groups see them.
     """
 
     def __init__(
@@ -80,12 +89,14 @@ class ConsumerGroups:
         settings: GroupSettings,
         topics: Callable[[], Sequence[Topic]],
         new_member_id: Callable[[str], str],
+        downgrade: Callable[[str, MixedGroupAutomaton], Deferred[None] | None],
     ) -> None:
         self._timers = timers
         self._writes = writes
         self._settings = settings
         self._new_member_id = new_member_id
-        self._view = TopicsView(topics)
+        self._downgrade = downgrade
+        self.view = TopicsView(topics)
         self._groups: dict[str, _Group] = {}
         self._watch: TimerHandle | None = None
 
@@ -94,7 +105,7 @@ class ConsumerGroups:
 
     def load(self, rows: Mapping[str, Any]) -> None:
         """Begin from what the store holds. A row that is none is logged and left alone."""
-        self._view.look()
+        self.view.look()
         heads: dict[str, tuple[int, int, int | None]] = {}
         members: dict[str, list[ConsumerMember]] = {}
         for key, row in rows.items():
@@ -114,24 +125,28 @@ class ConsumerGroups:
         now_ms = self._timers.now_ms()
         for group_id, (epoch, assignment_epoch, empty_since_ms) in heads.items():
             since_ms = now_ms if empty_since_ms is None else empty_since_ms
-            automaton = ConsumerGroupAutomaton(self._settings, self._view)
+            automaton = self.begin()
             group = self._groups[group_id] = _Group(group_id, automaton, since_ms)
             automaton.restore(epoch, assignment_epoch, members.get(group_id, []))
             self._set_timers(group)
 
     # --- membership -------------------------------------------------------------------------------
 
+    def begin(self, epoch: int = 0) -> MixedGroupAutomaton:
+        """Return a new group without members, to be kept when the first one has joined."""
+        return MixedGroupAutomaton(self._settings, self.view, epoch)
+
     def heartbeat(
         self,
         request: ConsumerHeartbeat,
-        former_epoch: int = 0,
+        begun: MixedGroupAutomaton | None = None,
         also: Sequence[Change] = (),
         created: Callable[[], None] | None = None,
     ) -> Deferred[ConsumerHeartbeatAnswer]:
         """A member joins, lives on or leaves; fires when what it is told is stored.
 
         Args:
-            former_epoch: of a classic group whose place a new group takes.
+            begun: a new group to begin with, in the place of a classic one.
             also: changes to be stored with those of a new group.
             created: called when the request has made a new group.
         """
@@ -142,8 +157,7 @@ class ConsumerGroups:
             if group is None:
                 if request.member_epoch != 0:
                     raise refusal(ErrorCode.GROUP_NOT_FOUND)
-                automaton = ConsumerGroupAutomaton(self._settings, self._view, former_epoch)
-                group = _Group(request.group_id, automaton, self._timers.now_ms())
+                group = _Group(request.group_id, begun or self.begin(), self._timers.now_ms())
             if request.topic_names is not None or request.topic_pattern is not None:
                 self.look_at_topics()
             fresh_id = "" if request.member_id else self._new_member_id(request.client_id)
@@ -159,10 +173,54 @@ class ConsumerGroups:
             return succeed(answer)
         return stored.addCallback(lambda _: answer)
 
+    def classic_join(self, request: JoinRequest, subscription: Subscription) -> Deferred[JoinedGroup]:
+        """A member of the classic protocol joins; fires when what it is told is stored."""
+        group = self._groups[request.group_id]
+        self.look_at_topics()
+        fresh_id = "" if request.member_id else self._new_member_id(request.instance_id or request.client_id)
+        try:
+            joined = group.automaton.classic_join(request, subscription, fresh_id)
+        except BrokerError as error:
+            return fail(error)
+        stored = self._carry_out(group)
+        return succeed(joined) if stored is None else stored.addCallback(lambda _: joined)
+
+    def classic_sync(self, request: SyncRequest) -> Deferred[tuple[str, int, TopicAssignment]]:
+        """A classic member asks what it may consume; fires when that is stored, as the automaton says."""
+        group = self._groups[request.group_id]
+        try:
+            synced = group.automaton.classic_sync(request)
+        except BrokerError as error:
+            self._set_timers(group)
+            return fail(error)
+        stored = self._carry_out(group)
+        return succeed(synced) if stored is None else stored.addCallback(lambda _: synced)
+
+    def classic_heartbeat(
+        self, group_id: str, generation: int, member_id: str, instance_id: str | None
+    ) -> None:
+        """A classic member is alive. Raises BrokerError (REBALANCE_IN_PROGRESS included)."""
+        group = self._groups[group_id]
+        try:
+            group.automaton.classic_heartbeat(generation, member_id, instance_id)
+        finally:
+            self._set_timers(group)
+
+    def classic_leave(self, group_id: str, members: Sequence[LeavingMember]) -> Sequence[BrokerError | None]:
+        """Classic members want out; return one outcome each."""
+        group = self._groups[group_id]
+        outcomes = group.automaton.classic_leave(members)
+        self._carry_out_later(group)
+        return outcomes
+
     def _carry_out(self, group: _Group, also: Sequence[Change] = ()) -> Deferred[None] | None:
         """Set the timers, store what has changed; return what fires when that is done, None if it is."""
-        self._set_timers(group)
         automaton = group.automaton
+        if automaton.turns_classic and not group.dead:
+            stored = self._downgrade(group.group_id, automaton)
+            if stored is not None:
+                return stored
+        self._set_timers(group)
         changes = automaton.take_changes()
         if not changes and not also:
             if not group.writes:
@@ -198,6 +256,8 @@ class ConsumerGroups:
 
     def _set_timers(self, group: _Group) -> None:
         for action in group.automaton.take_actions():
+            if isinstance(action, SetTimer) and action.keep and action.key in group.timers:
+                continue
             timer = group.timers.pop(action.key, None)
             if timer is not None:
                 timer.cancel()
@@ -220,7 +280,7 @@ class ConsumerGroups:
 
     def look_at_topics(self) -> None:
         """Take note of topics that are new, gone or grown."""
-        if self._view.look():
+        if self.view.look():
             for group in list(self._groups.values()):
                 if group.automaton.topics_changed():
                     self._carry_out_later(group)
@@ -237,7 +297,7 @@ class ConsumerGroups:
     def subscribed_topics(self, group_id: str) -> Set[str]:
         """Return the names of the topics a group subscribes to."""
         automaton = self._groups[group_id].automaton
-        names = {self._view.name(topic) for topic in automaton.members.subscribers}
+        names = {self.view.name(topic) for topic in automaton.members.subscribers}
         for member in automaton.members:
             names |= member.topic_names
         return names
@@ -296,6 +356,7 @@ class ConsumerGroups:
                     member.topic_pattern or None,
                     member.assigned,
                     member.target,
+                    member.classic is not None,
                 )
                 for member in automaton.members
             ],
@@ -311,11 +372,16 @@ class ConsumerGroups:
     # --- groups going -----------------------------------------------------------------------------
 
     def removal(self, group_id: str) -> list[Change]:
-        """Return the changes that delete what is stored of a group without members."""
-        return [Change(CONSUMER_GROUPS_TABLE, _key(group_id), None)]
+        """Return the changes that delete what is stored of a group and of those that are or were in it."""
+        automaton = self._groups[group_id].automaton
+        members = {member.member_id for member in automaton.members} | automaton.removed
+        return [
+            Change(CONSUMER_GROUPS_TABLE, _key(group_id), None),
+            *(Change(CONSUMER_GROUPS_TABLE, _key(group_id, one), None) for one in sorted(members)),
+        ]
 
     def forget(self, group_id: str) -> None:
-        """Forget a group without members."""
+        """Forget a group."""
         group = self._groups.pop(group_id, None)
         if group is not None:
             group.dead = True

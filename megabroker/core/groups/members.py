@@ -18,7 +18,7 @@ import attrs
 from megabroker.core.groups.actions import Ticket
 from megabroker.model import JoinedMember, JoinRequest
 
-__all__ = ["Member", "Members"]
+__all__ = ["Member", "Members", "rebalance_timeout_ms"]
 
 
 @attrs.define(eq=False)
@@ -167,3 +167,8 @@ class Members:
             self.supported[name] -= 1
             if not self.supported[name]:
                 del self.supported[name]
+
+
+def rebalance_timeout_ms(request: JoinRequest) -> int:
+    """Return how long a member may take to rejoin; JoinGroup v0 has none and means the session timeout."""
+    return request.rebalance_timeout_ms if request.rebalance_timeout_ms >= 0 else request.session_timeout_ms

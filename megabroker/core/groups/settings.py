@@ -24,6 +24,9 @@ class GroupSettings:
         consumer_heartbeat_interval_ms: how often members of the consumer protocol are to say that they live.
         consumer_session_timeout_ms: how long they may say nothing.
         consumer_topics_interval_ms: how often such groups look whether topics have changed.
+        may_upgrade: whether a classic group with members becomes one of the consumer protocol when a member
+            of that protocol comes.
+        may_downgrade: whether such a group becomes a classic one when the last member of that protocol goes.
         offset_metadata_max_chars: longest text kept beside a committed offset.
         offsets_retention_ms: how long offsets outlive the last member, or the last commit of a group
             that never had members.
@@ -38,6 +41,8 @@ class GroupSettings:
     consumer_heartbeat_interval_ms: int = 5_000
     consumer_session_timeout_ms: int = 45_000
     consumer_topics_interval_ms: int = 1_000
+    may_upgrade: bool = True
+    may_downgrade: bool = True
     offset_metadata_max_chars: int = 4096
     offsets_retention_ms: int = 7 * DAYS_MS
     offsets_check_interval_ms: int = 10 * MINUTES_MS

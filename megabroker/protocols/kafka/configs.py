@@ -187,6 +187,12 @@ _BROKER_CONFIGS: Final = (
         "How long a member of the consumer protocol may be silent before it is removed.",
     ),
     _BrokerConfig(
+        "group.consumer.migration.policy",
+        _STRING,
+        lambda facts: facts.settings.groups.migration_policy,
+        "Whether groups with members may change between the classic and the consumer protocol.",
+    ),
+    _BrokerConfig(
         "group.coordinator.rebalance.protocols",
         _LIST,
         lambda facts: "classic,consumer",

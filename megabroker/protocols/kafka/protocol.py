@@ -34,7 +34,7 @@ from megabroker.net.factory import BrokerFactory
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions
-from megabroker.protocols.kafka.consumer_metadata import subscribed_topics
+from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
 from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplate
@@ -181,4 +181,5 @@ class KafkaFactory(BrokerFactory):
 def make_factory(broker: IBroker, settings: KafkaSettings, listener: Listener) -> KafkaFactory:
     """The plugin's factory; also teaches the groups to read Kafka's subscriptions."""
     broker.groups.subscribed_topics = subscribed_topics
+    broker.groups.consumer_metadata = ConsumerMetadata()
     return KafkaFactory(broker, settings, listener)

@@ -1,8 +1,8 @@
 """What consumers put into the opaque bytes of JoinGroup and SyncGroup when the protocol is "consumer".
 
 Both are led by an int16 version, and a reader takes a version it does not know for the highest it
-knows and ignores what follows: that is how the format grows. The broker needs only the topics of a
-subscription; an assignment is read for tools.
+knows and ignores what follows: that is how the format grows. The broker writes assignments itself for
+classic members of a group of the consumer protocol.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from megabroker.codec.primitives import Buffer
 from megabroker.errors import ProtocolError
 from megabroker.protocols.kafka.schema import fields as f
 
-__all__ = ["Assignment", "Subscription", "read_assignment", "read_subscription"]
+__all__ = [
+    "Assignment",
+    "Subscription",
+    "read_assignment",
+    "read_subscription",
+    "version_of",
+    "write_assignment",
+]
 
 _LAST_VERSION: Final = 3
 _VERSION: Final = struct.Struct(">h")
@@ -43,15 +50,22 @@ class Assignment(f.Message, versions="0-3"):
 
 def read_subscription(data: Buffer) -> Subscription:
     """Read the metadata of a member; raises ProtocolError when it is damaged."""
-    return Subscription.decode(data, _version(data), _VERSION.size)[0]
+    return Subscription.decode(data, version_of(data), _VERSION.size)[0]
 
 
 def read_assignment(data: Buffer) -> Assignment:
     """Read the assignment of a member; raises ProtocolError when it is damaged."""
-    return Assignment.decode(data, _version(data), _VERSION.size)[0]
+    return Assignment.decode(data, version_of(data), _VERSION.size)[0]
 
 
-def _version(data: Buffer) -> int:
+def write_assignment(assignment: Assignment, version: int) -> bytes:
+    """Write the assignment of a member that reads ``version``, or a lower one that says the same."""
+    version = min(version, _LAST_VERSION)
+    return _VERSION.pack(version) + assignment.encode(version)
+
+
+def version_of(data: Buffer) -> int:
+    """Return the version to read ``data`` in; raises ProtocolError when it names none."""
     if len(data) < _VERSION.size:
         raise ProtocolError("truncated consumer protocol version")
     version: int = _VERSION.unpack_from(data)[0]

@@ -1,0 +1,187 @@
+"""Which groups there are, of which protocol each is, and how a group goes from one to the other.
+
+Owns the groups of both protocols and their coming and going. A group without members changes its protocol
+with the first member that speaks the other one; its epoch goes on, and its offsets stay. A group with members
+changes it too, if they are consumers (``conversion``): a classic group when a member of the consumer protocol
+comes, a group of the consumer protocol when the last such member is gone. Must never decide who is a member.
+
+Invariant: no group id is of both protocols; what is stored of a group changes its table in one write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from megabroker.core.groups.automaton import GroupAutomaton
+from megabroker.core.groups.classic_groups import GROUPS_TABLE, ActionCarrier, ClassicGroup
+from megabroker.core.groups.consumer_service import ConsumerGroups
+from megabroker.core.groups.conversion import downgraded, upgraded
+from megabroker.core.groups.errors import refusal
+from megabroker.core.groups.mixed_automaton import MixedGroupAutomaton
+from megabroker.core.groups.offsets import CommittedOffsets, OrderedWrites
+from megabroker.core.groups.settings import GroupSettings
+from megabroker.core.timers import TimerWheel
+from megabroker.errors import ErrorCode
+from megabroker.interfaces import IConsumerMetadata
+from megabroker.model import Change, ConsumerHeartbeat, ConsumerHeartbeatAnswer, Topic
+
+__all__ = ["GroupDirectory"]
+
+_log = Logger()
+
+
+class GroupDirectory:
+    """All groups.
+
+    Args:
+        offsets: what keeps a group without members from being forgotten.
+        topics: returns all topics.
+        new_member_id: makes a fresh id of a client's or instance's name.
+
+    Attributes:
+        classic: classic groups by id.
+        consumers: groups of the consumer protocol.
+        metadata: reads and writes what consumers say in classic groups; without it no group with members
+            changes its protocol.
+    """
+
+    def __init__(
+        self,
+        timers: TimerWheel,
+        writes: OrderedWrites,
+        offsets: CommittedOffsets,
+        settings: GroupSettings,
+        topics: Callable[[], Sequence[Topic]],
+        new_member_id: Callable[[str], str],
+    ) -> None:
+        self._timers = timers
+        self._writes = writes
+        self._offsets = offsets
+        self._settings = settings
+        self._carrier = ActionCarrier(timers, writes, self.carry_out)
+        self.metadata: IConsumerMetadata | None = None
+        self.classic: dict[str, ClassicGroup] = {}
+        self.consumers = ConsumerGroups(timers, writes, settings, topics, new_member_id, self._downgrade)
+
+    def load(self, rows: Mapping[str, Any]) -> None:
+        """Begin with the classic groups the store holds. A row that is none is logged and left alone."""
+        now_ms = self._timers.now_ms()
+        for group_id, row in rows.items():
+            try:
+                automaton = GroupAutomaton(self._settings, int(row["generation"]), str(row["protocol_type"]))
+                since_ms = row.get("empty_since_ms")
+                since_ms = now_ms if since_ms is None else int(since_ms)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                _log.error("unreadable group {group!r}: {error}", group=group_id, error=error)
+                continue
+            self.classic[group_id] = ClassicGroup(group_id, automaton, since_ms)
+
+    # --- coming and going -------------------------------------------------------------------------
+
+    def ensure(self, group_id: str) -> ClassicGroup:
+        """Return a classic group, made if there is none."""
+        group = self.classic.get(group_id)
+        if group is None:
+            automaton = GroupAutomaton(self._settings)
+            group = self.classic[group_id] = ClassicGroup(group_id, automaton, self._timers.now_ms())
+        return group
+
+    def forget(self, group: ClassicGroup) -> None:
+        """Forget a classic group."""
+        group.end()
+        del self.classic[group.group_id]
+
+    def forget_vacant(self, group_ids: Iterable[str]) -> None:
+        """Forget those groups that have neither members nor offsets."""
+        rows = []
+        for group_id in group_ids:
+            group = self.classic.get(group_id)
+            if group is not None and group.automaton.vacant and not self._offsets.has_any(group_id):
+                if group.automaton.generation:
+                    rows.append(Change(GROUPS_TABLE, group_id, None))
+                self.forget(group)
+            elif self.consumers.is_vacant(group_id) and not self._offsets.has_any(group_id):
+                rows += self.consumers.removal(group_id)
+                self.consumers.forget(group_id)
+        if rows:
+            self._writes.write(rows, _nothing).addErrback(_log_failure, "forget groups")
+
+    def carry_out(self, group: ClassicGroup) -> None:
+        """Do what a classic group's automaton wants done."""
+        self._carrier.carry_out(group)
+        # Refused joins and ids never used must not leave groups behind.
+        if group.automaton.vacant and not group.automaton.generation:
+            self.forget_vacant([group.group_id])
+
+    # --- from one protocol to the other -----------------------------------------------------------
+
+    def make_classic(self, group_id: str) -> ClassicGroup:
+        """Return a classic group for a member to join; one of the consumer protocol has to be empty."""
+        if group_id not in self.consumers:
+            return self.ensure(group_id)
+        epoch = self.consumers.epoch(group_id)
+        rows = self.consumers.removal(group_id)
+        self.consumers.forget(group_id)
+        group = self.ensure(group_id)
+        group.automaton.generation = epoch
+        self._writes.write([*rows, group.row()], _nothing).addErrback(
+            _log_failure, "change a group's protocol"
+        )
+        return group
+
+    def heartbeat(self, request: ConsumerHeartbeat) -> Deferred[ConsumerHeartbeatAnswer]:
+        """A member of the consumer protocol joins, lives on or leaves; see ``IGroupService``."""
+        classic = self.classic.get(request.group_id)
+        if classic is None:
+            return self.consumers.heartbeat(request)
+        if classic.automaton.vacant:
+            automaton: MixedGroupAutomaton | None = self.consumers.begin(classic.automaton.generation)
+        else:
+            automaton = self._upgraded(classic) if request.member_epoch == 0 else None
+        if automaton is None:
+            return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group has members of the classic protocol"))
+
+        def begun() -> None:
+            self.forget(classic)
+            if not classic.automaton.vacant:
+                _log.info("group-upgraded", group=request.group_id, members=len(classic.automaton.members))
+            # Whoever waits for a rebalance is to join again, and finds the other group.
+            classic.automaton.abandon(lambda: refusal(ErrorCode.REBALANCE_IN_PROGRESS))
+            self._carrier.carry_out(classic)
+
+        return self.consumers.heartbeat(
+            request, automaton, [Change(GROUPS_TABLE, request.group_id, None)], begun
+        )
+
+    def _upgraded(self, classic: ClassicGroup) -> MixedGroupAutomaton | None:
+        if self.metadata is None or not self._settings.may_upgrade:
+            return None
+        self.consumers.look_at_topics()
+        return upgraded(classic.automaton, self.metadata, self.consumers.view, self._settings)
+
+    def _downgrade(self, group_id: str, group: MixedGroupAutomaton) -> Deferred[None] | None:
+        """Go on with a group of classic members as a classic group; return what fires when it is stored."""
+        if self.metadata is None:
+            return None
+        automaton = downgraded(group, self.metadata, self.consumers.view, self._settings)
+        rows = self.consumers.removal(group_id)
+        self.consumers.forget(group_id)
+        classic = ClassicGroup(group_id, automaton, self._timers.now_ms())
+        self.classic[group_id] = classic
+        _log.info("group-downgraded", group=group_id, members=len(automaton.members))
+        stored = self._writes.write([*rows, classic.row()], _nothing)
+        self.carry_out(classic)
+        return stored
+
+
+def _nothing() -> None:
+    """Memory is ahead of what is being written."""
+
+
+def _log_failure(failure: Failure, what: str) -> None:
+    _log.failure("could not {what}", failure=failure, what=what)
