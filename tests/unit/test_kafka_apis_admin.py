@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import Any
 
@@ -334,7 +335,7 @@ class DescribeLogDirsTests(ApiCase):
         response = self.ask(describe_log_dirs.Request(topics=asked), version)
         (found,) = response.results
         self.assertEqual((response.error_code, found.error_code), (0, 0))
-        self.assertEqual(found.log_dir, str(self.config.data_dir))
+        self.assertEqual(found.log_dir, os.path.abspath(self.config.data_dir))
         for topic in found.topics:
             for row in topic.partitions:
                 self.assertEqual((row.offset_lag, row.is_future_key), (0, False))

@@ -29,6 +29,7 @@ from tests.unit.kafka_apis_harness import NOW_MS, ApiCase, versions
 UNKNOWN_TOPIC, NOT_COORDINATOR_AVAILABLE, INVALID_GROUP_ID, INVALID_REQUEST = 3, 15, 24, 42
 INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, INVALID_PRODUCER_ID, INVALID_TXN_TIMEOUT = 47, 48, 49, 50
 CONCURRENT, NOT_ATTEMPTED, UNSTABLE, FENCED, NOT_FOUND, ABORTABLE = 51, 55, 88, 90, 105, 120
+INVALID_REGULAR_EXPRESSION = 128
 
 
 class TransactionCase(ApiCase):
@@ -374,6 +375,22 @@ class AdministrationTests(TransactionCase):
         self.assertEqual(self.listed(duration_filter=60_000), [])
         answer = self.ask(list_transactions.Request(state_filters=["Asleep"]), 1)
         self.assertEqual((answer.unknown_state_filters, answer.transaction_states), (["Asleep"], []))
+
+    def test_listing_by_pattern(self) -> None:
+        for name in ("orders/1", "orders/2", "früh #1"):
+            self.identity(name)
+        for pattern, found in (
+            (None, ["früh #1", "orders/1", "orders/2"]),
+            ("", ["früh #1", "orders/1", "orders/2"]),
+            (r"orders/\d", ["orders/1", "orders/2"]),
+            (r"orders", []),
+            (r"[^/]*", ["früh #1"]),
+            (r"fr\pLh.\D1", ["früh #1"]),
+            (r"(?i)FRÜH.*", ["früh #1"]),
+        ):
+            self.assertEqual(sorted(self.listed(2, transactional_id_pattern=pattern)), found, pattern)
+        answer = self.ask(list_transactions.Request(transactional_id_pattern="("), 2)
+        self.assertEqual((answer.error_code, answer.transaction_states), (INVALID_REGULAR_EXPRESSION, []))
 
     def test_coordinators(self) -> None:
         answer = self.ask(find_coordinator.Request(key_type=1, coordinator_keys=["x"]), 5)

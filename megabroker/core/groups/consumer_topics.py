@@ -16,7 +16,7 @@ from uuid import UUID
 from twisted.logger import Logger
 
 from megabroker.core.groups.errors import refusal
-from megabroker.core.groups.topic_pattern import PatternTooCostly, TopicPattern
+from megabroker.core.name_pattern import NamePattern, PatternTooCostly
 from megabroker.errors import ErrorCode
 from megabroker.model import Topic
 
@@ -40,7 +40,7 @@ class TopicsView:
         self._seen: list[Topic] = []
         self._by_name: dict[str, Topic] = {}
         self._names: dict[UUID, str] = {}
-        self._patterns: OrderedDict[str, tuple[TopicPattern, set[str]]] = OrderedDict()
+        self._patterns: OrderedDict[str, tuple[NamePattern, set[str]]] = OrderedDict()
 
     def look(self) -> bool:
         """Take the picture anew; return whether anything has changed."""
@@ -74,7 +74,7 @@ class TopicsView:
     def _matching(self, text: str) -> set[str]:
         found = self._patterns.get(text)
         if found is None:
-            compiled = TopicPattern(text)
+            compiled = NamePattern(text)
             try:
                 found = compiled, compiled.matching(self._by_name)
             except PatternTooCostly:

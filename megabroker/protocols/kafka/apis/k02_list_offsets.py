@@ -1,13 +1,14 @@
 """ListOffsets (2): offsets by time, and the ends of a log.
 
-**Behaviour.** -1 is the end as the client sees it (high watermark, or last stable offset for read_committed),
--2 and -4 the start, -3 the record with the latest timestamp, -5 the end of tiered data, of which there is
-none. A time gives the first record at or after it. What lies beyond the end as the client sees it is not
-found; not found is offset -1 without an error. A partition asked for twice is INVALID_REQUEST.
+**Behaviour.** -1 is the end as the client sees it (high watermark, or last stable offset for
+read_committed), -2 and -4 the start, -3 the record with the latest timestamp, -5 the end of tiered data and
+-6 the first that waits to be tiered, of which there is none. A time gives the first record at or after it.
+What lies beyond the end as the client sees it is not found; not found is offset -1 without an error. A
+partition asked for twice is INVALID_REQUEST.
 
-**Version notes.** 0 answers with a list of at most ``max_num_offsets`` offsets, descending: the log's end or
-the record found, then the log's start. 2 adds the isolation level, 4 leader epochs. -3 needs 7, -4 needs 8,
--5 needs 9, other negative times are UNSUPPORTED_VERSION. The timeout of 10 is not needed.
+**Version notes.** 0 answers with a list of at most ``max_num_offsets`` offsets, descending: the log's end
+or the record found, then the log's start. 2 adds the isolation level, 4 leader epochs. -3 needs 7, -4 needs
+8, -5 needs 9, -6 needs 11, other negative times are UNSUPPORTED_VERSION. The timeout of 10 is not needed.
 """
 
 from __future__ import annotations
@@ -25,9 +26,17 @@ from megabroker.protocols.kafka.topics import first_seen
 
 __all__ = ["handle"]
 
-_LATEST, _EARLIEST, _MAX_TIMESTAMP, _EARLIEST_LOCAL, _LATEST_TIERED = -1, -2, -3, -4, -5
+_LATEST, _EARLIEST, _MAX_TIMESTAMP, _EARLIEST_LOCAL = -1, -2, -3, -4
+_LATEST_TIERED, _EARLIEST_PENDING_UPLOAD = -5, -6
 
-_SINCE: Final = {_LATEST: 0, _EARLIEST: 0, _MAX_TIMESTAMP: 7, _EARLIEST_LOCAL: 8, _LATEST_TIERED: 9}
+_SINCE: Final = {
+    _LATEST: 0,
+    _EARLIEST: 0,
+    _MAX_TIMESTAMP: 7,
+    _EARLIEST_LOCAL: 8,
+    _LATEST_TIERED: 9,
+    _EARLIEST_PENDING_UPLOAD: 11,
+}
 
 _READ_COMMITTED = 1
 _NOT_FOUND: Final = TimestampedOffset(-1, NO_TIMESTAMP)
@@ -75,7 +84,7 @@ def _find(partition: IPartition, timestamp: int, version: int, committed: bool) 
         return TimestampedOffset(end, NO_TIMESTAMP, partition.leader_epoch)
     if timestamp in (_EARLIEST, _EARLIEST_LOCAL):
         return TimestampedOffset(partition.start_offset, NO_TIMESTAMP, _first_epoch(partition))
-    if timestamp == _LATEST_TIERED:
+    if timestamp in (_LATEST_TIERED, _EARLIEST_PENDING_UPLOAD):
         return _NOT_FOUND
     if timestamp == _MAX_TIMESTAMP:
         found = partition.log.latest_timestamp()

@@ -1,14 +1,16 @@
 """DescribeLogDirs (35): the size of partitions on disk.
 
-**Behaviour.** There is one directory, that of the broker's configuration, and it is answered even when it has
-nothing of what was asked for. Null topics ask for all partitions that this node leads; those it does not
-lead, and unknown ones, are left out. Nothing moves between directories, so no partition lags.
+**Behaviour.** There is one directory, that of the broker's configuration, and it is answered even when it
+has nothing of what was asked for. Null topics ask for all partitions that this node leads; those it does
+not lead, and unknown ones, are left out. Nothing moves between directories, so no partition lags.
 
-**Version notes.** 3 adds an error for the whole answer, 4 the size of the volume; -1 where there is none.
+**Version notes.** 3 adds an error for the whole answer, 4 the size of the volume; -1 where there is none. 5
+says whether new replicas are kept away; they are not.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 
@@ -34,7 +36,7 @@ def handle(context: Context, request: describe_log_dirs.Request) -> describe_log
         for one in request.topics:
             wanted[one.topic] = dict.fromkeys((*wanted.get(one.topic, ()), *one.partitions))
     rows = (_Topic(name=name, partitions=_partitions(context, name, which)) for name, which in wanted.items())
-    place = str(context.broker.settings.data_dir)
+    place = os.path.abspath(context.broker.settings.data_dir)
     found = _Dir(log_dir=place, topics=[row for row in rows if row.partitions])
     if context.version >= _FIRST_WITH_VOLUME:
         found.total_bytes, found.usable_bytes = _volume(place)

@@ -1,17 +1,24 @@
 """ListTransactions (66): the transactional ids this node coordinates.
 
-**Behaviour.** Filters are sets; an empty one lets everything pass. State filters that are no state of Kafka's
-come back as unknown, and let nothing pass by themselves.
+**Behaviour.** Filters are sets; an empty one lets everything pass. State filters that are no state of
+Kafka's come back as unknown, and let nothing pass by themselves.
 
-**Version notes.** 1 filters by how long a transaction has been open. 2, which filters by a regular expression
-over the ids, is not offered.
+The regular expression of version 2 has RE2's syntax and must match the whole id. One that is not valid, or
+costs too much on the ids there are, is INVALID_REGULAR_EXPRESSION.
+
+**Version notes.** 1 filters by how long a transaction has been open, 2 by a regular expression over the ids
+(KIP-1152).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from megabroker.core.name_pattern import NamePattern, PatternTooCostly
 from megabroker.core.transactions.transaction import TransactionState
 from megabroker.errors import BrokerError
 from megabroker.protocols.kafka.dispatch import Context
+from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import list_transactions
 from megabroker.protocols.kafka.topics import first_seen
 from megabroker.protocols.kafka.transactions import transaction_error
@@ -34,7 +41,14 @@ def handle(context: Context, request: list_transactions.Request) -> list_transac
     except BrokerError as error:
         response.error_code = transaction_error(error)
         return response
+    try:
+        matching = _matching(request.transactional_id_pattern, [one.transactional_id for one in found])
+    except (BrokerError, PatternTooCostly):
+        response.error_code = int(KafkaError.INVALID_REGULAR_EXPRESSION)
+        return response
     for one in found:
+        if matching is not None and one.transactional_id not in matching:
+            continue
         if states and one.state not in states:
             continue
         if producer_ids and one.producer_id not in producer_ids:
@@ -50,3 +64,10 @@ def handle(context: Context, request: list_transactions.Request) -> list_transac
             )
         )
     return response
+
+
+def _matching(pattern: str | None, names: Sequence[str]) -> set[str] | None:
+    """Return which names match; None for all of them. Raises BrokerError, PatternTooCostly."""
+    if not pattern:
+        return None
+    return NamePattern(pattern, frozenset().union(*names)).matching(names)

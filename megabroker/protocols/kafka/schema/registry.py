@@ -123,6 +123,7 @@ _ROWS: Final = """
 57  UpdateFeatures                update_features                  0  2  0
 60  DescribeCluster               describe_cluster                 0  2  0
 61  DescribeProducers             describe_producers               0  0  0
+64  UnregisterBroker              unregister_broker                0  0  0
 65  DescribeTransactions          describe_transactions            0  0  0
 66  ListTransactions              list_transactions                0  2  0
 68  ConsumerGroupHeartbeat        consumer_group_heartbeat         0  1  0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megabroker.core.groups.topic_pattern import MAX_PATTERN_CHARS, PatternTooCostly, TopicPattern
+from megabroker.core.name_pattern import MAX_PATTERN_CHARS, NamePattern, PatternTooCostly
 from megabroker.errors import ErrorCode, RequestError
 
 NAMES = ["a", "b", "ab", "aab", "abab", "foo", "foo.bar", "foo-1", "foo-22", "FOO", "_x", "x_y.z-0", "1", ""]
@@ -92,9 +92,7 @@ INVALID = [
 
 @pytest.mark.parametrize("text", SAME)
 def test_as_the_standard_library(text: str) -> None:
-    assert TopicPattern(text).matching(NAMES) == {
-        name for name in NAMES if re.fullmatch(text, name, re.ASCII)
-    }
+    assert NamePattern(text).matching(NAMES) == {name for name in NAMES if re.fullmatch(text, name, re.ASCII)}
 
 
 @pytest.mark.parametrize(
@@ -117,19 +115,19 @@ def test_as_the_standard_library(text: str) -> None:
     ],
 )
 def test_what_is_rewritten_from_re2(text: str, names: set[str]) -> None:
-    assert TopicPattern(text).matching(NAMES) == names
+    assert NamePattern(text).matching(NAMES) == names
 
 
 @pytest.mark.parametrize("text", INVALID)
 def test_refused(text: str) -> None:
     with pytest.raises(RequestError) as caught:
-        TopicPattern(text)
+        NamePattern(text)
     assert caught.value.code is ErrorCode.INVALID_PATTERN
 
 
 def test_nothing_backtracks() -> None:
     began = time.monotonic()
-    assert not TopicPattern("(a*)*(a|a)*(aa+)+b").matches("a" * 249)
+    assert not NamePattern("(a*)*(a|a)*(aa+)+b").matches("a" * 249)
     assert time.monotonic() - began < 1
 
 
@@ -137,14 +135,14 @@ def test_exponential_automata_are_given_up() -> None:
     chance = random.Random(1)
     names = ["".join(chance.choices("ab", k=249)) for _ in range(20)]
     with pytest.raises(PatternTooCostly):
-        TopicPattern("(a|b)*a(a|b){300}").matching(names)
+        NamePattern("(a|b)*a(a|b){300}").matching(names)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="ab.-()[]{}|*+?^$\\dwQExi:<>P,12", max_size=30))
 def test_hostile_text_is_compiled_or_refused(text: str) -> None:
     try:
-        pattern = TopicPattern(text)
+        pattern = NamePattern(text)
     except RequestError:
         return
     found = pattern.matching(NAMES)

@@ -1,15 +1,16 @@
-"""Regular expressions over topic names, in time linear in the name.
+"""Regular expressions over names, in time linear in the name.
 
-Owns the syntax that Kafka's consumers may subscribe with, RE2's: the expression must match the whole name,
-and there are no backreferences and no looking around. The standard library's ``re`` is never asked: its time
-is exponential for expressions a client could choose.
+Owns the syntax that Kafka's clients may ask for topics and transactional ids with, RE2's: the expression
+must match the whole name, and there are no backreferences and no looking around. The standard library's
+``re`` is never asked: its time is exponential for expressions a client could choose.
 
 An expression becomes a program of a few kinds of steps (Thompson), the program is run for all positions at
-once, and the sets of positions met are remembered as states of an automaton. Topic names have 65 different
-characters, so a character class is the set of those it holds.
+once, and the sets of positions met are remembered as states of an automaton. Names are written in an
+alphabet that is known beforehand, topic names in 65 characters, so a character class is the set of those it
+holds.
 
-Invariant: compiling takes time and memory bounded by ``MAX_PATTERN_CHARS`` and ``MAX_STEPS``; matching raises
-``PatternTooCostly`` rather than visit more than ``MAX_VISITS`` positions that no state remembers.
+Invariant: compiling takes time and memory bounded by ``MAX_PATTERN_CHARS`` and ``MAX_STEPS``; matching
+raises ``PatternTooCostly`` rather than visit more than ``MAX_VISITS`` positions that no state remembers.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, Final
 
-from megabroker.core.groups.errors import refusal
-from megabroker.errors import BrokerError, ErrorCode
+from megabroker.errors import ErrorCode, RequestError
 
-__all__ = ["MAX_PATTERN_CHARS", "MAX_STEPS", "MAX_VISITS", "PatternTooCostly", "TopicPattern"]
+__all__ = [
+    "MAX_PATTERN_CHARS",
+    "MAX_STEPS",
+    "MAX_VISITS",
+    "TOPIC_ALPHABET",
+    "NamePattern",
+    "PatternTooCostly",
+]
 
 MAX_PATTERN_CHARS: Final = 4096
 MAX_STEPS: Final = 4096
@@ -36,22 +43,24 @@ _Node = tuple[Any, ...]
 
 _DIGITS: Final = frozenset(string.digits)
 _WORD: Final = frozenset(string.ascii_letters + string.digits + "_")
-_ALPHABET: Final = _WORD | {".", "-"}
+TOPIC_ALPHABET: Final = _WORD | {".", "-"}
 _NONE: Final[_Chars] = frozenset()
 _SPACE: Final[_Chars] = frozenset("\t\n\f\r ")
+_ASCII: Final = frozenset(map(chr, range(128)))
+_CONTROL: Final = frozenset(map(chr, [*range(32), 127]))
 _PERL: Final = {"d": _DIGITS, "w": _WORD, "s": _SPACE}
 _POSIX: Final = {
     "alnum": frozenset(string.ascii_letters + string.digits),
     "alpha": frozenset(string.ascii_letters),
-    "ascii": _ALPHABET,
-    "blank": _NONE,
-    "cntrl": _NONE,
+    "ascii": _ASCII,
+    "blank": frozenset(" \t"),
+    "cntrl": _CONTROL,
     "digit": _DIGITS,
-    "graph": _ALPHABET,
+    "graph": _ASCII - _CONTROL - {" "},
     "lower": frozenset(string.ascii_lowercase),
-    "print": _ALPHABET,
-    "punct": frozenset("_.-"),
-    "space": _NONE,
+    "print": _ASCII - _CONTROL,
+    "punct": frozenset(string.punctuation),
+    "space": frozenset(string.whitespace),
     "upper": frozenset(string.ascii_uppercase),
     "word": _WORD,
     "xdigit": frozenset(string.hexdigits),
@@ -72,16 +81,19 @@ class PatternTooCostly(Exception):
     """The expression needs more work on these names than is allowed."""
 
 
-class TopicPattern:
+class NamePattern:
     """One expression.
+
+    Args:
+        alphabet: every character of the names it will be asked about, and perhaps more.
 
     Raises:
         RequestError: INVALID_PATTERN.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, alphabet: frozenset[str] = TOPIC_ALPHABET) -> None:
         self.text = text
-        self._steps = _Compiler(text).program()
+        self._steps = _Compiler(text, alphabet).program()
         self._visits_left = MAX_VISITS
         self._next: dict[tuple[_State, str], _State] = {}
 
@@ -172,10 +184,11 @@ class _Compiler:
     ("repeat", node, least, most), ``most`` None for any number.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, alphabet: frozenset[str]) -> None:
         if len(text) > MAX_PATTERN_CHARS:
             raise _invalid(f"it has more than {MAX_PATTERN_CHARS} characters")
         self._text = text
+        self._alphabet = alphabet
         self._at = 0
         self._depth = 0
         self._fold = False
@@ -272,7 +285,7 @@ class _Compiler:
         if character == "[":
             return ("chars", self._class())
         if character == ".":
-            return ("chars", _ALPHABET)
+            return ("chars", self._alphabet)
         if character in "^$":
             return ("assert", "start" if character == "^" else "end")
         if character in "*+?":
@@ -319,7 +332,7 @@ class _Compiler:
         character = self._one()
         if character.lower() in _PERL:
             inside = _PERL[character.lower()]
-            return inside if character.islower() else _ALPHABET - inside
+            return inside if character.islower() else self._alphabet - inside
         if character in "pP":
             return self._category(negated=character == "P")
         if character == "x":
@@ -339,17 +352,14 @@ class _Compiler:
         if name.startswith("^"):
             name, negated = name[1:], not negated
         if name == "Any":
-            found = _ALPHABET
-        elif name in ("Latin", "Common"):
-            letters = _POSIX["alpha"]
-            found = letters if name == "Latin" else _ALPHABET - letters
+            found = self._alphabet
         elif name and name[0] in "LMNPSZC" and len(name) <= 2:
-            found = frozenset(one for one in _ALPHABET if unicodedata.category(one).startswith(name))
+            found = frozenset(one for one in self._alphabet if unicodedata.category(one).startswith(name))
         elif name.isascii() and name.replace("_", "").isalpha():
-            found = _NONE  # A script that topic names cannot be written in.
+            found = frozenset(one for one in self._alphabet if _script(one) == name)
         else:
             raise _invalid("unknown character category")
-        return _ALPHABET - found if negated else found
+        return self._alphabet - found if negated else found
 
     def _class(self) -> _Chars:
         negated = self._take("^")
@@ -363,7 +373,7 @@ class _Compiler:
                 inside = _POSIX.get(name.removeprefix("^"))
                 if inside is None:
                     raise _invalid("unknown class [:...:]")
-                found |= _ALPHABET - inside if name.startswith("^") else inside
+                found |= self._alphabet - inside if name.startswith("^") else inside
                 continue
             low = self._class_item()
             dash = self._at + 1 < len(self._text) and self._peek("-") and self._text[self._at + 1] != "]"
@@ -374,12 +384,12 @@ class _Compiler:
             high = self._class_item()
             if len(low) != 1 or len(high) != 1 or min(low) > min(high):
                 raise _invalid("a range in [...] has no order")
-            found |= {one for one in _ALPHABET if min(low) <= one <= min(high)}
+            found |= {one for one in self._alphabet if min(low) <= one <= min(high)}
         self._take("]")
         self._fold = fold
         if fold:
             found = {form for one in found for form in (one.lower(), one.upper())}
-        return _ALPHABET - found if negated else frozenset(found)
+        return self._alphabet - found if negated else frozenset(found)
 
     def _class_item(self) -> _Chars:
         character = self._one()
@@ -455,9 +465,16 @@ def _size(node: _Node) -> int:
     return 1
 
 
+def _script(character: str) -> str:
+    """Return the script a character belongs to, as far as its name tells: exact for the usual ones."""
+    if not unicodedata.category(character).startswith("L"):
+        return "Common"
+    return unicodedata.name(character, "").partition(" ")[0].capitalize()
+
+
 def _is_number(text: str) -> bool:
     return 0 < len(text) <= 5 and text.isascii() and text.isdigit()
 
 
-def _invalid(what: str) -> BrokerError:
-    return refusal(ErrorCode.INVALID_PATTERN, f"the regular expression is not valid: {what}")
+def _invalid(what: str) -> RequestError:
+    return RequestError(ErrorCode.INVALID_PATTERN, f"the regular expression is not valid: {what}")

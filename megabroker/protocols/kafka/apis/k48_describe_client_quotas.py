@@ -1,0 +1,60 @@
+"""DescribeClientQuotas (48): the limits set on users, clients and addresses.
+
+**Behaviour.** None can be set (see AlterClientQuotas), so whatever is asked for the list is empty. What is
+asked is checked as Apache Kafka checks it: a kind of entity that there is not is UNSUPPORTED_VERSION, a
+filter that contradicts itself INVALID_REQUEST, both for the whole answer, which then has null entries.
+
+**Version notes.** The versions have the same content.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.protocols.kafka.dispatch import Context
+from megabroker.protocols.kafka.errors import kafka_error
+from megabroker.protocols.kafka.schema import describe_client_quotas
+
+__all__ = ["ENTITY_TYPES", "handle"]
+
+ENTITY_TYPES: Final = frozenset({"user", "client-id", "ip"})
+
+_EXACT, _DEFAULT, _ANY = 0, 1, 2
+
+_Component = describe_client_quotas.Request.Component
+
+
+def handle(context: Context, request: describe_client_quotas.Request) -> describe_client_quotas.Response:
+    """Answer at once."""
+    try:
+        seen: set[str] = set()
+        for one in request.components:
+            _check(one, seen)
+            seen.add(one.entity_type)
+    except BrokerError as error:
+        return describe_client_quotas.Response(
+            error_code=kafka_error(error), error_message=error.message, entries=None
+        )
+    return describe_client_quotas.Response(error_message=None)
+
+
+def _check(asked: _Component, seen: set[str]) -> None:
+    """Raise RequestError: INVALID_REQUEST, UNSUPPORTED."""
+    kind = asked.entity_type
+    if asked.match_type not in (_EXACT, _DEFAULT, _ANY):
+        raise _invalid(f"there is no match type {asked.match_type}")
+    if (asked.match_type == _EXACT) != (asked.match is not None):
+        raise _invalid("expected a name to match with match type 0, and with no other")
+    if not kind:
+        raise _invalid("a kind of entity is empty")
+    if kind in seen:
+        raise _invalid(f"{kind[:100]} is asked for twice")
+    if kind not in ENTITY_TYPES:
+        raise RequestError(ErrorCode.UNSUPPORTED, f"there are no quotas for {kind[:100]!r}")
+    if "ip" in (seen | {kind}) and len(seen | {kind}) > 1:
+        raise _invalid("quotas of addresses cannot be asked for together with those of users and clients")
+
+
+def _invalid(what: str) -> RequestError:
+    return RequestError(ErrorCode.INVALID_REQUEST, what)
