@@ -486,6 +486,8 @@ class ITransactionService(Interface):
     INVALID_PRODUCER_ID, CONCURRENT_TRANSACTIONS, INVALID_TXN_TIMEOUT, COORDINATOR_LOADING among them.
     """
 
+    coordinator_epoch: int = Attribute("What every transaction marker made here carries.")
+
     def init_producer(
         transactional_id: str | None, timeout_ms: int, known: ProducerIdentity | None
     ) -> Deferred[ProducerIdentity]:

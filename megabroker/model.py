@@ -303,6 +303,7 @@ class Topic:
 
     Attributes:
         configs: only what was set on the topic, by Kafka's configuration names; defaults are not here.
+        leader_epoch: of all its partitions; above 0 for a topic that another broker led before.
     """
 
     name: str
@@ -310,6 +311,7 @@ class Topic:
     partitions: int
     configs: Mapping[str, str] = attrs.field(factory=dict)
     internal: bool = False
+    leader_epoch: int = 0
 
 
 class HostPort(NamedTuple):

@@ -70,7 +70,6 @@ _log = Logger()
 
 _CHECKPOINT_SECONDS = 60.0
 _DRAIN_SECONDS = 10.0
-_METADATA_FILE = "metadata.sqlite"
 _DEDUP_DIRECTORY = "dedup"
 
 
@@ -172,7 +171,7 @@ class BrokerService(MultiService):
             self._store = MemoryLogStore(partial(reactor.callLater, 0))
             self._metadata = MemoryMetadataStore(reactor)
         else:
-            from megabroker.storage.metadata import SqliteMetadataStore
+            from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
             from megabroker.storage.store import LocalLogStore
             from megabroker.storage.window import FileWindowStore
 
@@ -187,7 +186,7 @@ class BrokerService(MultiService):
                 max_open_files=spare_descriptors(config.limits.max_connections),
                 call_soon=partial(reactor.callLater, 0),
             )
-            self._metadata = SqliteMetadataStore(config.data_dir / _METADATA_FILE, config.durability, reactor)
+            self._metadata = SqliteMetadataStore(config.data_dir / METADATA_FILE, config.durability, reactor)
             self._journal = FileWindowStore(config.data_dir / _DEDUP_DIRECTORY, config.dedup.window_ms)
         self._store.open()
         self._metadata.open()

@@ -49,6 +49,7 @@ __all__ = [
     "HEADER",
     "HEADER_BYTES",
     "LENGTH_END",
+    "MAGIC_POS",
     "MAX_DECOMPRESSED_BYTES",
     "MIN_BATCH_LENGTH",
     "BatchError",

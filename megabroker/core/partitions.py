@@ -98,7 +98,7 @@ class PartitionService:
     ) -> None:
         self.topic = topic
         self.index = index
-        self.leader_epoch = 0
+        self.leader_epoch = topic.leader_epoch
         self.high_watermark = 0
         self.append_time_ms = NO_TIMESTAMP
         self.producers = ProducerTable(settings.max_producers)

@@ -15,10 +15,10 @@ from megabroker.errors import ErrorCode, StorageError
 from megabroker.interfaces import IMetadataStore
 from megabroker.model import Change
 
-__all__ = ["ProducerIds"]
+__all__ = ["NEXT_PRODUCER_ID", "PRODUCER_IDS_TABLE", "ProducerIds"]
 
-_TABLE = "producer_ids"
-_KEY = "next"
+PRODUCER_IDS_TABLE = "producer_ids"
+NEXT_PRODUCER_ID = "next"
 _MAX_ID = 2**63 - 1
 
 
@@ -43,10 +43,12 @@ class ProducerIds:
         Raises:
             StorageError: the row cannot be read or is no id.
         """
-        first = self._metadata.rows(_TABLE).get(_KEY, 0)
+        first = self._metadata.rows(PRODUCER_IDS_TABLE).get(NEXT_PRODUCER_ID, 0)
         if not isinstance(first, int) or not 0 <= first <= _MAX_ID:
             raise StorageError(
-                ErrorCode.STORAGE, f"metadata row {_TABLE}/{_KEY} holds {first!r}, no id", retriable=False
+                ErrorCode.STORAGE,
+                f"metadata row {PRODUCER_IDS_TABLE}/{NEXT_PRODUCER_ID} holds {first!r}, no id",
+                retriable=False,
             )
         self._next = self._end = first
 
@@ -71,7 +73,7 @@ class ProducerIds:
             return
         self._claiming = True
         end = self._end + self._block_size
-        committed = self._metadata.write([Change(_TABLE, _KEY, end)])
+        committed = self._metadata.write([Change(PRODUCER_IDS_TABLE, NEXT_PRODUCER_ID, end)])
         committed.addCallbacks(self._claimed, self._not_claimed, callbackArgs=(end,))
 
     def _claimed(self, _: None, end: int) -> None:

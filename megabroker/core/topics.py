@@ -33,11 +33,11 @@ from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError, 
 from megabroker.interfaces import ILogStore, IMetadataStore, IPlacement, ITopicService
 from megabroker.model import Change, Topic, TopicPartition
 
-__all__ = ["TopicLimits", "TopicService"]
+__all__ = ["TOPICS_TABLE", "TopicLimits", "TopicService", "topic_row"]
 
 _log = Logger()
 
-_TOPICS = "topics"
+TOPICS_TABLE = "topics"
 _DELETED = "deleted_topics"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _OPENED_AT_ONCE = 16
@@ -128,7 +128,7 @@ class TopicService(Service):
             key: (str(row["name"]), int(row["partitions"]))
             for key, row in self._metadata.rows(_DELETED).items()
         }
-        for name, row in self._metadata.rows(_TOPICS).items():
+        for name, row in self._metadata.rows(TOPICS_TABLE).items():
             topic = _from_row(name, row)
             self._publish(topic, self._open_logs(topic, 0, topic.partitions))
         leftovers = {
@@ -278,8 +278,8 @@ class TopicService(Service):
         self._refuse_strays(topic, 0)
         self._coming[name] = partitions
         try:
-            await self._metadata.write([Change(_TOPICS, name, _to_row(topic))])
-            opened = await self._open_new(topic, 0, partitions, Change(_TOPICS, name, None))
+            await self._metadata.write([Change(TOPICS_TABLE, name, topic_row(topic))])
+            opened = await self._open_new(topic, 0, partitions, Change(TOPICS_TABLE, name, None))
             self._publish(topic, opened)
         finally:
             del self._coming[name]
@@ -296,8 +296,8 @@ class TopicService(Service):
         self._refuse_strays(topic, former.partitions)
         self._coming[name] = total - former.partitions
         try:
-            await self._metadata.write([Change(_TOPICS, name, _to_row(topic))])
-            undo = Change(_TOPICS, name, _to_row(former))
+            await self._metadata.write([Change(TOPICS_TABLE, name, topic_row(topic))])
+            undo = Change(TOPICS_TABLE, name, topic_row(former))
             opened = await self._open_new(topic, former.partitions, total, undo)
             self._publish(topic, [*self._partitions[name], *opened])
         finally:
@@ -307,7 +307,7 @@ class TopicService(Service):
     async def _set_configs(self, name: str, configs: Mapping[str, str]) -> Topic:
         topic = attrs.evolve(self._known(name), configs=dict(configs))
         self.configs.validate(configs)
-        await self._metadata.write([Change(_TOPICS, name, _to_row(topic))])
+        await self._metadata.write([Change(TOPICS_TABLE, name, topic_row(topic))])
         self._publish(topic, self._partitions[name])
         return topic
 
@@ -315,7 +315,7 @@ class TopicService(Service):
         topic = self._known(name)
         key = topic.id.hex
         tombstone = {"name": name, "partitions": topic.partitions}
-        await self._metadata.write([Change(_TOPICS, name, None), Change(_DELETED, key, tombstone)])
+        await self._metadata.write([Change(TOPICS_TABLE, name, None), Change(_DELETED, key, tombstone)])
         partitions = self._partitions.pop(name)
         del self._topics[name], self._by_id[topic.id]
         for partition in partitions:
@@ -474,21 +474,29 @@ class TopicService(Service):
         return lock.run(lambda: ensureDeferred(change())).addBoth(forget)
 
 
-def _to_row(topic: Topic) -> dict[str, Any]:
+def topic_row(topic: Topic) -> dict[str, Any]:
+    """Return the value to be stored."""
     row: dict[str, Any] = {"id": topic.id.hex, "partitions": topic.partitions, "configs": dict(topic.configs)}
     if topic.internal:
         row["internal"] = True
+    if topic.leader_epoch:
+        row["leader_epoch"] = topic.leader_epoch
     return row
 
 
 def _from_row(name: str, row: Any) -> Topic:
     try:
         return Topic(
-            name, UUID(hex=row["id"]), int(row["partitions"]), dict(row["configs"]), bool(row.get("internal"))
+            name,
+            UUID(hex=row["id"]),
+            int(row["partitions"]),
+            dict(row["configs"]),
+            bool(row.get("internal")),
+            int(row.get("leader_epoch", 0)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StorageError(
-            ErrorCode.STORAGE, f"metadata row {_TOPICS}/{name} is damaged: {error!r}", retriable=False
+            ErrorCode.STORAGE, f"metadata row {TOPICS_TABLE}/{name} is damaged: {error!r}", retriable=False
         ) from error
 
 

@@ -1,7 +1,8 @@
 """The lock on a data directory: one broker at a time.
 
-Owns ``.lock``. The lock is the kernel's (flock) and ends with the process; what the file says is only
-for people and for the refusal of the next one.
+Owns ``.lock``. The lock is the kernel's and ends with the process; what the file says is only for people
+and for the refusal of the next one. It is taken twice, by flock and by fcntl: the second is how Apache
+Kafka locks the same file, so that neither broker opens a directory that the other has.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class DirectoryLock:
             raise storage_error("cannot lock", self._path, caught) from caught
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"pid {os.getpid()}\nhost {socket.gethostname()}\nstart {start}\n".encode(), 0)
         except OSError as caught:
-            held = caught.errno == errno.EWOULDBLOCK
+            held = caught.errno in (errno.EWOULDBLOCK, errno.EACCES)
             holder = os.pread(fd, 512, 0).decode(errors="replace") if held else ""
             os.close(fd)
             if held:

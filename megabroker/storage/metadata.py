@@ -29,9 +29,19 @@ from megabroker.errors import ErrorCode, StorageError
 from megabroker.interfaces import IMetadataStore
 from megabroker.model import Change, Durability
 
-__all__ = ["ManualWorker", "MemoryMetadataStore", "SqliteMetadataStore", "WorkerThread"]
+__all__ = [
+    "METADATA_FILE",
+    "ManualWorker",
+    "MemoryMetadataStore",
+    "SqliteMetadataStore",
+    "WorkerThread",
+    "create_with",
+]
 
 _log = Logger()
+
+METADATA_FILE: Final = "metadata.sqlite"
+"""Its name in a data directory."""
 
 SCHEMA_VERSION: Final = 1
 _CREATE = (
@@ -137,6 +147,37 @@ def _to_rows(changes: Sequence[Change]) -> list[Row]:
         text = None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
         rows.append((table, key, text))
     return rows
+
+
+def create_with(path: str | os.PathLike[str], changes: Sequence[Change]) -> None:
+    """Make a new file with these rows, whole and on the disk, or none. Blocking.
+
+    Raises:
+        StorageError: there is one already, or it cannot be made.
+    """
+    target = pathlib.Path(path)
+    if target.exists():
+        raise StorageError(ErrorCode.STORAGE, f"{target} is there already", retriable=False)
+    fresh = target.with_name(f"{target.name}.new")
+    try:
+        fresh.unlink(missing_ok=True)
+        connection = sqlite3.connect(fresh, isolation_level=None)
+        try:
+            connection.execute("BEGIN")
+            connection.execute(_CREATE)
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            connection.executemany(_PUT, _to_rows(changes))
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+        fresh.rename(target)
+        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except (OSError, sqlite3.Error) as error:
+        raise StorageError(ErrorCode.STORAGE, f"cannot make {target}: {error}", retriable=False) from error
 
 
 def _closed_error() -> StorageError:

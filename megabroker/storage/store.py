@@ -53,9 +53,12 @@ from megabroker.storage.lock import DirectoryLock
 from megabroker.storage.log import LocalLog
 from megabroker.storage.recovery import Loader
 
-__all__ = ["LocalLogStore"]
+__all__ = ["UNFINISHED", "LocalLogStore"]
 
 _log = Logger()
+
+UNFINISHED = "import-unfinished"
+"""There while another broker's data is copied into the directory."""
 
 _CLEAN = ".kafka_cleanshutdown"
 _META = "meta.properties"
@@ -148,6 +151,12 @@ class LocalLogStore:
 
     def _prepare(self) -> None:
         files = self._files
+        if files.read_size(self._path(UNFINISHED)) is not None:
+            raise StorageError(
+                ErrorCode.STORAGE,
+                f"{self.data_dir} holds an import that was not finished: run it again",
+                retriable=False,
+            )
         marker = self._path(_CLEAN)
         self.was_clean = files.read_size(marker) is not None
         self._check_meta()

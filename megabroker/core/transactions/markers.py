@@ -17,10 +17,7 @@ from megabroker.errors import BrokerError, ErrorCode
 from megabroker.interfaces import ITopicService
 from megabroker.model import ProducerIdentity, TopicPartition, TransactionMarker
 
-__all__ = ["COORDINATOR_EPOCH", "MarkerRound", "Markers"]
-
-COORDINATOR_EPOCH = 0
-"""One node coordinates every transactional id, and always the same."""
+__all__ = ["MarkerRound", "Markers"]
 
 _log = Logger()
 
@@ -65,12 +62,17 @@ class MarkerRound:
 
 
 class Markers:
-    """Writes markers into the partitions led here."""
+    """Writes markers into the partitions led here.
+
+    Attributes:
+        coordinator_epoch: what every marker made here carries.
+    """
 
     def __init__(self, topics: ITopicService, timers: TimerWheel) -> None:
         self._topics = topics
         self._timers = timers
         self._stopped = False
+        self.coordinator_epoch = 0
 
     def stop(self) -> None:
         """Begin nothing any more; markers already accepted still tell."""
@@ -112,7 +114,7 @@ class Markers:
                     if not explained(identity, where):
                         found += 1
                         self.begin(
-                            TransactionMarker(*identity, commit=False, coordinator_epoch=COORDINATOR_EPOCH),
+                            TransactionMarker(*identity, False, self.coordinator_epoch),
                             [where],
                             _nothing,
                             _nothing,

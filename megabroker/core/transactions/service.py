@@ -31,8 +31,9 @@ from megabroker.core.groups.transactional import TransactionalOffsets
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.core.timers import TimerHandle, TimerWheel
 from megabroker.core.transactions import automaton
+from megabroker.core.transactions.coordinator_epoch import coordinator_epoch
 from megabroker.core.transactions.errors import refusal
-from megabroker.core.transactions.markers import COORDINATOR_EPOCH, MarkerRound, Markers
+from megabroker.core.transactions.markers import MarkerRound, Markers
 from megabroker.core.transactions.settings import TransactionSettings
 from megabroker.core.transactions.transaction import (
     OFFSETS_TABLE,
@@ -152,13 +153,22 @@ class TransactionService:
         self._join_call: Any = None
         self._stopped = False
 
+    @property
+    def coordinator_epoch(self) -> int:
+        """See ``ITransactionService``."""
+        return self._markers.coordinator_epoch
+
     # --- life of the service ----------------------------------------------------------------------
 
     def load(self) -> None:
         """Read what the store holds and end what a crash left undecided or half done.
 
         Blocking; call once, when topics and groups are loaded.
+
+        Raises:
+            StorageError: the store cannot be read.
         """
+        self._markers.coordinator_epoch = coordinator_epoch(self._metadata)
         for transactional_id, row in self._metadata.rows(TRANSACTIONS_TABLE).items():
             try:
                 self._entries[transactional_id] = _Entry(transactional_id, from_row(row))
@@ -534,7 +544,7 @@ class TransactionService:
                 now.producer_id,
                 now.producer_epoch,
                 now.state is TransactionState.PREPARE_COMMIT,
-                COORDINATOR_EPOCH,
+                self._markers.coordinator_epoch,
             )
             begun = self._markers.begin(
                 marker, now.partitions, partial(self._complete, entry), partial(self._changed, entry)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from megabroker.core.transactions.markers import COORDINATOR_EPOCH
 from megabroker.errors import BrokerError
 from megabroker.interfaces import IBroker
 from megabroker.model import TopicPartition, TransactionMarker
@@ -36,7 +35,7 @@ async def handle(context: Context, request: write_txn_markers.Request) -> write_
             wanted.producer_id,
             wanted.producer_epoch,
             wanted.transaction_result,
-            min(wanted.coordinator_epoch, COORDINATOR_EPOCH),
+            min(wanted.coordinator_epoch, context.broker.transactions.coordinator_epoch),
         )
         places = dict.fromkeys(
             TopicPartition(topic.name, index) for topic in wanted.topics for index in topic.partition_indexes

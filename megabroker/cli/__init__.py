@@ -1,0 +1,7 @@
+"""The command ``megabroker``: what is done to a broker's files and settings while it does not run.
+
+The broker itself is run by ``twistd megabroker``. A command is a module with one ``click`` command;
+``main`` lists them.
+"""
+
+__all__: list[str] = []

@@ -1,0 +1,108 @@
+"""``megabroker import-kafka``: copy what a Kafka broker left into a data directory of ours.
+
+Owns the command line and what it prints; what is taken over is decided in ``megabroker.kafkadir``.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import time
+
+import click
+
+from megabroker.config.load import load
+from megabroker.config.schema import Config
+from megabroker.core.topic_configs import TopicConfigs
+from megabroker.errors import ErrorCode, RequestError
+from megabroker.kafkadir import copying, report
+from megabroker.kafkadir.directory import KafkaDirectories
+from megabroker.kafkadir.takeover import Takeover, plan
+from megabroker.plugin import discover
+
+__all__ = ["import_kafka"]
+
+_PROGRESS_SECONDS = 2.0
+_PATH = click.Path(path_type=pathlib.Path)
+
+
+@click.command("import-kafka")
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=_PATH)
+@click.option("-c", "--config", type=_PATH, help="The configuration whose data_dir is to be made.")
+@click.option("--data-dir", type=_PATH, help="The data directory to make, in place of a configuration.")
+@click.option("--partial", is_flag=True, help="Go on without partitions that are missing or out of sync.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+def import_kafka(
+    directories: tuple[pathlib.Path, ...],
+    config: pathlib.Path | None,
+    data_dir: pathlib.Path | None,
+    partial: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Copy the data of an Apache Kafka broker that does not run.
+
+    DIR... are all directories of its log.dirs (and metadata.log.dir). They are only read. Topics keep their
+    ids, records their offsets, groups their committed offsets, producers their ids and epochs.
+    """
+    if (config is None) == (data_dir is None):
+        raise click.UsageError("expected one of --config and --data-dir")
+    settings = Config() if config is None else load(config, discover())
+    target = settings.data_dir if data_dir is None else data_dir
+    source = KafkaDirectories.read(directories)
+    with source.held():
+        _check_node(config, settings, source)
+        now_ms = time.time_ns() // 1_000_000
+        takeover = plan(source, TopicConfigs(settings.topics.topic_configs()), now_ms)
+        size_bytes = copying.size_bytes(takeover)
+        refused = takeover.refusals(partial=partial)
+        if not refused and not dry_run:
+            copying.copy_into(
+                takeover, target, clean=source.was_clean, progress=_Progress(takeover, size_bytes).tell
+            )
+    if as_json:
+        outcome = {"imported": not refused and not dry_run, "data_dir": str(target)}
+        click.echo(json.dumps({**outcome, **report.summary(takeover, size_bytes)}))
+    else:
+        for line in report.lines(takeover, size_bytes):
+            click.echo(line)
+    if refused:
+        waived = "" if any(one.kind.value == "refused" for one in refused) else "; --partial goes on without"
+        click.echo(f"megabroker: nothing was imported, {len(refused)} findings forbid it{waived}", err=True)
+        sys.exit(1)
+    if not as_json:
+        click.echo(
+            "nothing was written" if dry_run else f"imported into {target}, for node.id {source.node_id}"
+        )
+
+
+def _check_node(config: pathlib.Path | None, settings: Config, source: KafkaDirectories) -> None:
+    if config is not None and settings.node.id != source.node_id:
+        raise RequestError(
+            ErrorCode.INVALID_CONFIG,
+            f"{config}: node.id is {settings.node.id}, the directories are of node {source.node_id}: "
+            f"expected node.id {source.node_id}",
+        )
+
+
+class _Progress:
+    """A line on standard error every few seconds."""
+
+    def __init__(self, takeover: Takeover, size_bytes: int) -> None:
+        self._partitions = len(takeover.replicas)
+        self._size_bytes = size_bytes
+        self._told = time.monotonic()
+
+    def tell(self, partitions: int, copied_bytes: int) -> None:
+        """Say how far the copy has come, unless that was said just now."""
+        now = time.monotonic()
+        if now - self._told < _PROGRESS_SECONDS:
+            return
+        self._told = now
+        click.echo(
+            f"copied {partitions} of {self._partitions} partitions, "
+            f"{copied_bytes / (1 << 20):,.0f} of {self._size_bytes / (1 << 20):,.0f} MiB",
+            err=True,
+        )
