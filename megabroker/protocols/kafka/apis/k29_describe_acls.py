@@ -16,7 +16,7 @@ from megabroker.protocols.kafka.schema import describe_acls
 
 __all__ = ["NO_AUTHORIZER", "handle"]
 
-NO_AUTHORIZER: Final = "No authorizer is configured: whoever can connect may do everything."
+NO_AUTHORIZER: Final = "No Authorizer is configured: whoever can connect may do everything."
 
 
 def handle(context: Context, request: describe_acls.Request) -> describe_acls.Response:

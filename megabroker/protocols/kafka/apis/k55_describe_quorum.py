@@ -55,7 +55,7 @@ def handle(context: Context, request: describe_quorum.Request) -> describe_quoru
     response.nodes = [
         _Node(
             node_id=node_id,
-            listeners=[_Node.Listener(name=context.listener, host=address.host, port=address.port)],
+            listeners=[_Node.Listener(name=context.listener.upper(), host=address.host, port=address.port)],
         )
         for node_id, (_, address) in reachable_nodes(context).items()
     ]
