@@ -49,12 +49,14 @@ from megabroker.model import (
 
 __all__ = [
     "IBroker",
+    "IBrokerConfigs",
     "IConsumerMetadata",
     "IDedup",
     "IGroupService",
     "ILog",
     "ILogListener",
     "ILogStore",
+    "ILoggers",
     "IManagedFactory",
     "IMetadataStore",
     "IPartition",
@@ -386,6 +388,11 @@ class ITopicService(Interface):
     def set_configs(name: str, configs: Mapping[str, str]) -> Deferred[Topic]:
         """Replace what is set on a topic; fails with UNKNOWN_TOPIC or INVALID_CONFIG."""
 
+    configs: Any = Attribute(
+        "The table of topic configurations with this broker's defaults, "
+        "``megabroker.core.topic_configs.TopicConfigs``."
+    )
+
     def config(name: str, key: str) -> str:
         """Return one effective topic configuration value by Kafka's name, defaults included."""
 
@@ -601,6 +608,32 @@ class IPlacement(Interface):
         """Return the node that coordinates a group or transactional id."""
 
 
+class ILoggers(Interface):
+    """The levels of the log while it runs; levels are names of ``twisted.logger.LogLevel``."""
+
+    def levels() -> Mapping[str, str]:
+        """Return every logger there is, the empty name being all, and the level in force for it."""
+
+    def set(level: str | None, name: str = "") -> None:
+        """Have events of ``level`` and above written; None goes back to what holds for all."""
+
+
+class IBrokerConfigs(Interface):
+    """Configurations of brokers that can be changed while they run (KIP-226), by Kafka's names."""
+
+    file: Any = Attribute("What the configuration file says, ``megabroker.config.schema.Config``.")
+    loggers: ILoggers = Attribute("The levels of the log.")
+
+    def dynamic(*, for_all: bool) -> Mapping[str, str]:
+        """Return what is set for all brokers, or for this one."""
+
+    def validate(configs: Mapping[str, str]) -> None:
+        """Raise RequestError(INVALID_REQUEST) unless all of it can be set."""
+
+    def set(configs: Mapping[str, str], *, for_all: bool) -> Deferred[None]:
+        """Replace what is set; fires when it is stored and in force. Fails with BrokerError."""
+
+
 class IBroker(Interface):
     """What a protocol gets: the whole core, knowing no wire."""
 
@@ -610,7 +643,10 @@ class IBroker(Interface):
     transactions: ITransactionService = Attribute("Transactions and producer identities.")
     dedup: IDedup = Attribute("The deduplication window.")
     placement: IPlacement = Attribute("Nodes and who leads what.")
-    settings: Any = Attribute("The broker's configuration, ``megabroker.config.schema.Config``.")
+    configs: IBrokerConfigs = Attribute("Configurations that administrators change.")
+    settings: Any = Attribute(
+        "The broker's configuration as it is in force, ``megabroker.config.schema.Config``."
+    )
     reactor: Any = Attribute("The reactor or clock: time and delayed calls.")
     admission: Any = Attribute("Shared connection and memory limits, ``megabroker.net.admission.Admission``.")
 

@@ -37,9 +37,11 @@ from twisted.logger import Logger
 from megabroker import __version__
 from megabroker.config.diff import changes
 from megabroker.config.load import load
+from megabroker.config.overlay import overlaid
 from megabroker.config.protocol import ListenerSettings
 from megabroker.config.schema import Config, Storage
 from megabroker.core.broker import Broker
+from megabroker.core.broker_configs import BrokerConfigs
 from megabroker.core.dedup import DeduplicationService, DedupScope, DedupSettings
 from megabroker.core.groups.service import GroupService
 from megabroker.core.groups.settings import GroupSettings
@@ -196,19 +198,14 @@ class BrokerService(MultiService):
         reactor = self._reactor
         store: ILogStore = self._store
         metadata: IMetadataStore = self._metadata
+        self._configs = BrokerConfigs(metadata, config.node.id, config, self._threshold)
         self.topics = TopicService(
             store=store,
             metadata=metadata,
             placement=self.placement,
             configs=TopicConfigs(config.topics.topic_configs()),
             limits=_topic_limits(config),
-            partition_settings=PartitionSettings(
-                partition_channel_buffer_size=config.partition_channel_buffer_size,
-                partition_channel_buffer_bytes=config.partition_channel_buffer_bytes,
-                durability=config.durability,
-                producer_id_expiration_ms=config.producers.id_expiration_ms,
-                max_producers=config.producers.max_per_partition,
-            ),
+            partition_settings=_partition_settings(config),
             reactor=reactor,
             now_ms=_now_ms,
             run=self._in_thread,
@@ -249,6 +246,7 @@ class BrokerService(MultiService):
             transactions=self.transactions,
             dedup=self.dedup,
             placement=self.placement,
+            configs=self._configs,
             producer_ids=self._producer_ids,
             settings=config,
             reactor=reactor,
@@ -268,6 +266,9 @@ class BrokerService(MultiService):
         return known or _new_cluster_id()
 
     def _load(self) -> None:
+        self._configs.load()
+        self._configs.changed = self._apply
+        self._apply()
         self._producer_ids.load()
         self.topics.load()
         self.dedup.load()
@@ -362,16 +363,28 @@ class BrokerService(MultiService):
                 keys=", ".join(fixed),
             )
             return
-        self.config = fresh
-        self.broker.settings = fresh
-        self.topics.configs = TopicConfigs(fresh.topics.topic_configs())
-        self.topics.limits = _topic_limits(fresh)
-        self._threshold.set(fresh.logging.level)
+        if fresh.logging.level != self.config.logging.level:
+            self._threshold.set(fresh.logging.level)
+        self.config = self._configs.file = fresh
+        self._apply()
         for factory in self._factories:
             settings = fresh.protocols.get(factory.listener.protocol)
             if settings is not None and hasattr(factory, "settings"):
                 factory.settings = settings
         _log.info("configuration reloaded: {keys}", keys=", ".join(c.path for c in found) or "no changes")
+
+    def _apply(self) -> None:
+        """Put in force what the file says and, stronger, what administrators have set."""
+        defaults = self._configs.topic_defaults()
+        config = overlaid(self.config, defaults, self._configs.keys())
+        self.broker.settings = config
+        self.topics.follow(
+            TopicConfigs({**config.topics.topic_configs(), **defaults}), _partition_settings(config)
+        )
+        self.topics.limits = _topic_limits(config)
+        admission = self.broker.admission
+        admission.max_connections = config.limits.max_connections
+        admission.max_connections_per_address = config.limits.max_connections_per_address
 
     # --- stop ---
 
@@ -449,6 +462,16 @@ def _topic_limits(config: Config) -> TopicLimits:
         max_topics=config.topics.max_topics,
         max_partitions=config.topics.max_partitions,
         retention_check_interval_ms=config.retention_check_interval_ms,
+    )
+
+
+def _partition_settings(config: Config) -> PartitionSettings:
+    return PartitionSettings(
+        partition_channel_buffer_size=config.partition_channel_buffer_size,
+        partition_channel_buffer_bytes=config.partition_channel_buffer_bytes,
+        durability=config.durability,
+        producer_id_expiration_ms=config.producers.id_expiration_ms,
+        max_producers=config.producers.max_per_partition,
     )
 
 

@@ -182,6 +182,17 @@ class TopicSettings:
             expected = f"no less than topics.max_message_bytes, which is {self.max_message_bytes}"
             yield Fault("segment_bytes", self.segment_bytes, expected)
 
+    def with_configs(self, configs: Mapping[str, str]) -> TopicSettings:
+        """Return the section with those of ``topic_configs`` replaced that ``configs`` names."""
+        known: dict[str, Any] = {}
+        for name, value in configs.items():
+            key = name.replace(".", "_")
+            if name == "message.timestamp.type":
+                known[key] = TimestampType(value)
+            elif name in self.topic_configs():
+                known[key] = int(value)
+        return attrs.evolve(self, **known)
+
     def topic_configs(self) -> dict[str, str]:
         """Return what this section says of every topic, by Kafka's names of topic configurations."""
         return {

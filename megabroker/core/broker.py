@@ -11,6 +11,7 @@ from zope.interface import implementer
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.interfaces import (
     IBroker,
+    IBrokerConfigs,
     IDedup,
     IGroupService,
     IPlacement,
@@ -38,6 +39,7 @@ class Broker:
         transactions: ITransactionService,
         dedup: IDedup,
         placement: IPlacement,
+        configs: IBrokerConfigs,
         producer_ids: ProducerIds,
         settings: Any,
         reactor: Any,
@@ -50,6 +52,7 @@ class Broker:
         self.transactions = transactions
         self.dedup = dedup
         self.placement = placement
+        self.configs = configs
         self.settings = settings
         self.reactor = reactor
         self.admission = admission

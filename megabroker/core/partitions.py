@@ -103,7 +103,7 @@ class PartitionService:
         self.append_time_ms = NO_TIMESTAMP
         self.producers = ProducerTable(settings.max_producers)
         self.waited_for_room = 0
-        self._settings = settings
+        self.settings = settings
         self._fsync = settings.durability is Durability.FSYNC
         self._max_messages = settings.partition_channel_buffer_size
         self._max_bytes = settings.partition_channel_buffer_bytes
@@ -178,7 +178,7 @@ class PartitionService:
         """
         if self._closed:
             return 0
-        self.producers.expire(now_ms, self._settings.producer_id_expiration_ms)
+        self.producers.expire(now_ms, self.settings.producer_id_expiration_ms)
         return self.log.enforce_retention(now_ms)
 
     def _obey(self, policy: TopicPolicy) -> None:

@@ -18,7 +18,7 @@ import attrs
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.model import LogSettings, TimestampType
 
-__all__ = ["TOPIC_CONFIGS", "ConfigType", "TopicConfig", "TopicConfigs", "TopicPolicy"]
+__all__ = ["TOPIC_CONFIGS", "ConfigType", "TopicConfig", "TopicConfigs", "TopicPolicy", "whole_number"]
 
 _INT_MAX = 2**31 - 1
 _LONG_MAX = 2**63 - 1
@@ -81,7 +81,8 @@ class TopicPolicy:
     log: LogSettings = attrs.field(factory=LogSettings)
 
 
-def _between(low: int, high: int) -> Callable[[str], str | None]:
+def whole_number(low: int, high: int) -> Callable[[str], str | None]:
+    """Return a check: whole numbers between two bounds."""
     expected = f"a whole number from {low} to {high}"
 
     def check(value: str) -> str | None:
@@ -132,7 +133,7 @@ def _items(value: str) -> list[str]:
 
 
 def _gzip_level(value: str) -> str | None:
-    return None if value == "-1" else _between(1, 9)(value)
+    return None if value == "-1" else whole_number(1, 9)(value)
 
 
 def _level(name: str, default: int, check: Callable[[str], str | None]) -> TopicConfig:
@@ -145,12 +146,12 @@ def _bool(name: str, synonyms: str, doc: str) -> TopicConfig:
 
 
 def _int(name: str, default: int, low: int, synonyms: str, doc: str, obeyed: bool = False) -> TopicConfig:
-    check = _between(low, _INT_MAX)
+    check = whole_number(low, _INT_MAX)
     return TopicConfig(name, ConfigType.INT, str(default), check, tuple(synonyms.split()), doc, obeyed)
 
 
 def _long(name: str, default: int, low: int, synonyms: str, doc: str, obeyed: bool = False) -> TopicConfig:
-    check = _between(low, _LONG_MAX)
+    check = whole_number(low, _LONG_MAX)
     return TopicConfig(name, ConfigType.LONG, str(default), check, tuple(synonyms.split()), doc, obeyed)
 
 
@@ -169,8 +170,8 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             obeyed=True,
         ),
         _level("compression.gzip.level", -1, _gzip_level),
-        _level("compression.lz4.level", 9, _between(1, 17)),
-        _level("compression.zstd.level", 3, _between(-131_072, 22)),
+        _level("compression.lz4.level", 9, whole_number(1, 17)),
+        _level("compression.zstd.level", 3, whole_number(-131_072, 22)),
         TopicConfig(
             "compression.type",
             ConfigType.STRING,

@@ -402,6 +402,18 @@ class TopicService(Service):
         removed = await DeferredList([self._store.delete(which) for which in ours], consumeErrors=True)
         self.strays.update(which for (good, _), which in zip(removed, ours, strict=True) if not good)
 
+    def follow(self, configs: TopicConfigs, partition_settings: PartitionSettings) -> None:
+        """Go on with other defaults and other settings of partitions, which every topic obeys from now on."""
+        changed = configs.defaults != self.configs.defaults
+        self.configs = configs
+        self._partition_settings = partition_settings
+        for partition in self._serving():
+            partition.settings = partition_settings
+        if changed:
+            for name, topic in list(self._topics.items()):
+                # A new object, so that whoever remembers how the topic was configured looks again.
+                self._publish(attrs.evolve(topic), self._partitions[name])
+
     def _publish(self, topic: Topic, partitions: list[_Slot]) -> None:
         policy = self.configs.policy(topic.configs)
         for partition in partitions:

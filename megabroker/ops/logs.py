@@ -20,11 +20,15 @@ from twisted.logger import (
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
 )
 from twisted.python.logfile import LogFile
+from zope.interface import implementer
+
+from megabroker.interfaces import ILoggers
 
 __all__ = ["LogThreshold", "format_line", "make_observer"]
 
@@ -32,16 +36,33 @@ _PREFIX = "megabroker."
 _LONGEST_FIELD_CHARS = 1000
 
 
+@implementer(ILoggers)
 class LogThreshold:
-    """The least important level that is written; may be changed while running."""
+    """The least important level that is written, for all or for parts; may be changed while running."""
 
     def __init__(self, level: str = "info") -> None:
         self.predicate = LogLevelFilterPredicate()
+        self._levels: dict[str, str] = {}
         self.set(level)
 
-    def set(self, level: str) -> None:
-        """Write events of ``level`` (a name of ``twisted.logger.LogLevel``) and above."""
-        self.predicate.setLogLevelForNamespace("", LogLevel.levelWithName(level))
+    def levels(self) -> Mapping[str, str]:
+        """See ``ILoggers.levels``; each module that logs is a logger, and so is each package around one."""
+        names = {""}
+        for module, found in list(sys.modules.items()):
+            if module.startswith(_PREFIX) and isinstance(getattr(found, "_log", None), Logger):
+                parts = module.split(".")
+                names.update(".".join(parts[:count]) for count in range(1, len(parts) + 1))
+        return {name: self.predicate.logLevelForNamespace(name).name for name in sorted(names)}
+
+    def set(self, level: str | None, name: str = "") -> None:
+        """See ``ILoggers.set``; only parts can go back to what holds for all."""
+        if level is not None:
+            self._levels[name] = level
+        elif name:
+            self._levels.pop(name, None)
+        self.predicate.clearLogLevels()
+        for namespace, its_level in self._levels.items():
+            self.predicate.setLogLevelForNamespace(namespace, LogLevel.levelWithName(its_level))
 
 
 def format_line(event: LogEvent) -> str | None:

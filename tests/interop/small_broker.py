@@ -85,6 +85,7 @@ class BrokerCase(TestCase):
             transactions=None,  # type: ignore[arg-type]
             dedup=self.dedup,
             placement=placement,
+            configs=None,  # type: ignore[arg-type]
             producer_ids=ProducerIds(metadata),
             settings=self.config,
             reactor=reactor,

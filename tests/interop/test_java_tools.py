@@ -73,9 +73,33 @@ def test_configs(box: ToolBox, broker: BrokerProcess, new_topic: Callable[..., s
         "kafka-configs", "--entity-type", "brokers", "--entity-name", "1", "--describe", "--all"
     )
     assert f"advertised.listeners=DEFAULT://{broker.kafka}" in everything
-    assert "log.retention.ms=604800000" in everything
+    assert "log.retention.hours=168" in everything
     for kind in ("users", "clients", "ips"):
         assert box.good("kafka-configs", "--entity-type", kind, "--describe").strip() == ""
+
+
+def test_configs_of_brokers_and_loggers(box: ToolBox, broker: BrokerProcess) -> None:
+    one = ("--entity-type", "brokers", "--entity-name", "1")
+    every = ("--entity-type", "brokers", "--entity-default")
+    box.good("kafka-configs", *every, "--alter", "--add-config", "log.roll.ms=70000,max.connections=900")
+    box.good("kafka-configs", *one, "--alter", "--add-config", "log.roll.ms=80000")
+    assert "log.roll.ms=70000" in box.good("kafka-configs", *every, "--describe")
+    found = box.good("kafka-configs", *one, "--describe")
+    assert re.search(
+        "log.roll.ms=80000 sensitive=false synonyms={DYNAMIC_BROKER_CONFIG:log.roll.ms=80000, "
+        "DYNAMIC_DEFAULT_BROKER_CONFIG:log.roll.ms=70000, .*DEFAULT_CONFIG:log.roll.hours=168}",
+        found,
+    )
+    box.good("kafka-configs", *one, "--alter", "--delete-config", "log.roll.ms")
+    box.good("kafka-configs", *every, "--alter", "--delete-config", "log.roll.ms,max.connections")
+    assert "log.roll.ms" not in box.good("kafka-configs", *one, "--describe")
+    fixed = box.run("kafka-configs", *one, "--alter", "--add-config", "num.partitions=9")
+    assert (fixed.exit, "num.partitions" in fixed.text) == (1, True)
+    loggers = ("--entity-type", "broker-loggers", "--entity-name", "1")
+    box.good("kafka-configs", *loggers, "--alter", "--add-config", "megabroker.core=DEBUG")
+    assert "megabroker.core.topics=DEBUG" in box.good("kafka-configs", *loggers, "--describe")
+    box.good("kafka-configs", *loggers, "--alter", "--delete-config", "megabroker.core")
+    assert "megabroker.core.topics=INFO" in box.good("kafka-configs", *loggers, "--describe")
 
 
 def test_groups(

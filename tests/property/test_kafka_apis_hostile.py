@@ -48,6 +48,8 @@ def _value(chance: random.Random, field: Field, version: int, ids: list[bytes]) 
         if field.name == "session_timeout_ms" and chance.random() < 0.8:
             return 10_000
         return _number(chance, field.kind)
+    if field.kind == "float64":
+        return chance.choice((0.0, -1.5, 1e300, float("inf")))
     if field.kind == "boolean":
         return chance.random() < 0.5
     if field.kind == "uuid":

@@ -13,8 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.codec.batch import read_header
 from megabroker.codec.records import build
+from megabroker.config.overlay import overlaid
 from megabroker.config.schema import Config, TopicSettings
 from megabroker.core.broker import Broker
+from megabroker.core.broker_configs import BrokerConfigs
 from megabroker.core.groups import GroupService, GroupSettings
 from megabroker.core.partitions import PartitionSettings
 from megabroker.core.placement import SinglePlacement
@@ -23,6 +25,7 @@ from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
 from megabroker.core.transactions import TransactionService, TransactionSettings
 from megabroker.model import Acks, HostPort, Listener, Node, Topic, TopicPartition
+from megabroker.ops.logs import LogThreshold
 from megabroker.protocols.kafka.consumer_metadata import subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.schema.fields import Message
@@ -65,6 +68,10 @@ class ApiCase(SynchronousTestCase):
             now_ms=self.now_ms,
         )
         self.topics.load()
+        self.threshold = LogThreshold()
+        self.broker_configs = BrokerConfigs(self.metadata, 1, self.config, self.threshold)
+        self.broker_configs.load()
+        self.broker_configs.changed = self.follow_configs
         self.groups = GroupService(
             self.clock,
             self.metadata,
@@ -92,12 +99,20 @@ class ApiCase(SynchronousTestCase):
             transactions=self.transactions,
             dedup=None,  # type: ignore[arg-type]
             placement=self.placement,
+            configs=self.broker_configs,
             producer_ids=producer_ids,
             settings=self.config,
             reactor=self.clock,
             admission=None,
             now_ms=self.now_ms,
         )
+
+    def follow_configs(self) -> None:
+        """Put what was changed in force, as the running broker does."""
+        defaults = self.broker_configs.topic_defaults()
+        self.broker.settings = overlaid(self.config, defaults, self.broker_configs.keys())
+        topic_configs = self.broker.settings.topics.topic_configs()
+        self.topics.follow(TopicConfigs({**topic_configs, **defaults}), PartitionSettings())
 
     def now_ms(self) -> int:
         return int(self.clock.seconds() * 1000)

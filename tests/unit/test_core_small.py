@@ -92,6 +92,7 @@ class BrokerTests(SynchronousTestCase):
             transactions=None,
             dedup=None,
             placement=placement,
+            configs=None,
             producer_ids=ids,
             settings=None,
             reactor=clock,

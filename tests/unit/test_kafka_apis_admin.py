@@ -126,7 +126,7 @@ class AlterConfigsTests(AlteringCase):
                 (TOPIC, "a b", {}, INVALID_TOPIC),
                 (TOPIC, "t", {"retention.ms": None}, INVALID_REQUEST),
                 (BROKER, "1", {"num.partitions": "9"}, INVALID_REQUEST),
-                (BROKER, "", {"log.retention.ms": "9"}, INVALID_REQUEST),
+                (BROKER, "", {"log.retention.hours": "9"}, INVALID_REQUEST),
                 (BROKER, "1", {"no.such": "9"}, INVALID_CONFIG),
                 (BROKER, "1", {}, 0),
                 (BROKER, "2", {}, INVALID_REQUEST),

@@ -279,11 +279,11 @@ class ListConfigResourcesTests(ClusterCase):
         return [(row.resource_type, row.resource_name) for row in response.config_resources]
 
     def test_topics_and_brokers(self) -> None:
-        everything = [(2, "t"), (2, "u"), (4, "1")]
+        everything = [(2, "t"), (2, "u"), (4, "1"), (8, "1")]
         self.assertEqual(self.listed(), everything)
         self.assertEqual(self.listed(2), everything[:2])
-        self.assertEqual(self.listed(32, 4, 4), everything[2:])
-        self.assertEqual(self.listed(8, 16, 32), [])
+        self.assertEqual(self.listed(32, 4, 4), everything[2:3])
+        self.assertEqual(self.listed(8, 16, 32), everything[3:])
         self.two_nodes()
         self.assertEqual(self.listed(4), [(4, "1"), (4, "2")])
 

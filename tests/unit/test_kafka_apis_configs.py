@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from megabroker.config.schema import TopicSettings
+from megabroker.core.broker_configs import DYNAMIC_CONFIGS
 from megabroker.core.topic_configs import TOPIC_CONFIGS
 from megabroker.protocols.kafka.schema import describe_configs
 from tests.unit.kafka_apis_harness import ApiCase
 
 UNKNOWN_TOPIC, INVALID_TOPIC, INVALID_REQUEST = 3, 17, 42
-TOPIC, BROKER = 2, 4
+TOPIC, BROKER, LOGGER = 2, 4, 8
 FROM_TOPIC, FROM_FILE, DEFAULT = 1, 4, 5
 
 
@@ -68,7 +69,7 @@ class DescribeConfigsTests(ApiCase):
         )
         self.assertEqual(
             chain("retention.ms"),
-            [("log.retention.ms", "60000", FROM_FILE), ("log.retention.ms", "604800000", DEFAULT)],
+            [("log.retention.ms", "60000", FROM_FILE), ("log.retention.hours", "168", DEFAULT)],
         )
         self.assertEqual(chain("remote.storage.enable"), [])
         self.assertTrue(all(config.documentation for config in configs.values()))
@@ -95,7 +96,7 @@ class DescribeConfigsTests(ApiCase):
                 "offsets.retention.minutes": "10080",
             }.items():
                 self.assertEqual(configs[name].value, value, name)
-                self.assertTrue(configs[name].read_only)
+                self.assertEqual(configs[name].read_only, name not in DYNAMIC_CONFIGS, name)
             self.assertEqual(list(configs), sorted(configs))
             if version >= 1:
                 self.assertEqual(configs["num.partitions"].config_source, FROM_FILE)
@@ -128,7 +129,9 @@ class DescribeConfigsTests(ApiCase):
                 (BROKER, "2", INVALID_REQUEST),
                 (BROKER, "one", INVALID_REQUEST),
                 (BROKER, "01", INVALID_REQUEST),
-                (8, "1", INVALID_REQUEST),
+                (LOGGER, "", INVALID_REQUEST),
+                (LOGGER, "2", INVALID_REQUEST),
+                (16, "1", INVALID_REQUEST),
                 (0, "", INVALID_REQUEST),
                 (-128, "x" * 30_000, INVALID_REQUEST),
             ):

@@ -1,32 +1,34 @@
 """Changes of configurations that Kafka clients ask for: what AlterConfigs and its successor have alike.
 
-Owns the order in which they happen: one request at a time reads what is set on its topics, works out what
+Owns the order in which they happen: one request at a time reads what is set on its resources, works out what
 shall be set and has it stored, so that no change is lost between two of them. Must never say that something
-was changed which was not: this broker's own configuration comes from its file, and every attempt to set a
-part of it is refused by name.
+was changed which was not: what a broker cannot change while it runs is refused by name, with the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 
-from megabroker.core.topic_configs import TopicConfigs
+from megabroker.core.broker_configs import DYNAMIC_CONFIGS
 from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import ITopicService
-from megabroker.model import Topic
-from megabroker.protocols.kafka.configs import broker_entries
+from megabroker.protocols.kafka.broker_table import NO_EQUIVALENT
+from megabroker.protocols.kafka.configs import ROOT, broker_entries, logger_entries
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.topics import absence, first_seen, is_controller, settle
 
-__all__ = ["Entry", "Outcome", "Resource", "alter"]
+__all__ = ["BROKER", "LOGGER", "TOPIC", "Entry", "Outcome", "Resource", "alter"]
 
-_TOPIC: Final = 2
-_BROKER: Final = 4
+TOPIC: Final = 2
+BROKER: Final = 4
+LOGGER: Final = 8
+
 _NAMES_TOLD: Final = 10
 
 _turns: WeakKeyDictionary[ITopicService, DeferredLock] = WeakKeyDictionary()
@@ -45,7 +47,7 @@ class Resource(NamedTuple):
     Attributes:
         entries: in the request's order.
         sets: the names of those that shall have a value afterwards.
-        change: what makes a topic's new configurations of those it has; raises RequestError.
+        change: what makes the new configurations of those that are set; raises RequestError.
     """
 
     kind: int
@@ -80,28 +82,21 @@ async def _alter(context: Context, resources: Sequence[Resource], validate_only:
             if (resource.kind, resource.name) in again:
                 raise RequestError(ErrorCode.INVALID_REQUEST, "the resource is named more than once")
             _check_entries(resource)
-            if resource.kind == _BROKER:
-                _check_broker(context, resource)
-                continue
-            if resource.kind != _TOPIC:
+            plan = _PLANS.get(resource.kind)
+            if plan is None:
                 raise RequestError(
                     ErrorCode.INVALID_REQUEST,
                     f"resources of type {resource.kind} have no configuration here",
                 )
-            topic = context.broker.topics.get(resource.name)
-            if topic is None:
-                outcomes[place] = _no_topic(context, resource.name)
-                continue
-            if not is_controller(context.broker):
-                outcomes[place] = Outcome(KafkaError.NOT_CONTROLLER, "another node takes topic changes")
-                continue
-            configs = _new_configs(context, topic, resource)
+            change = plan(context, resource)
         except BrokerError as error:
             outcomes[place] = _refused(error)
             continue
-        if not validate_only and configs != topic.configs:
+        if isinstance(change, Outcome):
+            outcomes[place] = change
+        elif change is not None and not validate_only:
             places.append(place)
-            changes.append(context.broker.topics.set_configs(topic.name, configs))
+            changes.append(change())
     stored = await settle(changes)
     for place, outcome in zip(places, stored, strict=True):
         if isinstance(outcome, BrokerError):
@@ -119,28 +114,96 @@ def _check_entries(resource: Resource) -> None:
         raise RequestError(ErrorCode.INVALID_REQUEST, f"a value is needed for: {_some(empty)}")
 
 
-def _check_broker(context: Context, resource: Resource) -> None:
-    """Refuse to set anything; what is not set dynamically may be asked to be so no longer."""
+def _plan_topic(context: Context, resource: Resource) -> Plan:
+    topic = context.broker.topics.get(resource.name)
+    if topic is None:
+        return _no_topic(context, resource.name)
+    if not is_controller(context.broker):
+        return Outcome(KafkaError.NOT_CONTROLLER, "another node takes topic changes")
+    configs = resource.change(topic.configs)
+    context.broker.topics.configs.validate(configs)
+    if configs == topic.configs:
+        return None
+    return partial(context.broker.topics.set_configs, topic.name, configs)
+
+
+def _plan_broker(context: Context, resource: Resource) -> Plan:
+    """Refuse what cannot be changed; what is not set dynamically may be asked to be so no longer."""
     me = context.broker.placement.me.id
     if resource.name not in ("", str(me)):
         raise RequestError(ErrorCode.INVALID_REQUEST, f"expected broker {me} or an empty name")
-    if not resource.sets:
-        return
+    fixed = [name for name in resource.sets if name not in DYNAMIC_CONFIGS]
+    if fixed:
+        _refuse_fixed(context, fixed)
+    configs, for_all = context.broker.configs, not resource.name
+    former = configs.dynamic(for_all=for_all)
+    wanted = resource.change(former)
+    configs.validate(wanted)
+    return None if wanted == former else partial(configs.set, wanted, for_all=for_all)
+
+
+def _refuse_fixed(context: Context, names: Sequence[str]) -> NoReturn:
+    without = [name for name in names if name in NO_EQUIVALENT]
+    if without:
+        reasons = "; ".join(f"{name}: {NO_EQUIVALENT[name]}" for name in sorted(without)[:_NAMES_TOLD])
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"there is nothing to change: {reasons}")
     known = {entry.name for entry in broker_entries(context)}
-    unknown = [name for name in resource.sets if name not in known]
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise RequestError(ErrorCode.INVALID_CONFIG, f"no broker configuration: {_some(unknown)}")
     raise RequestError(
         ErrorCode.INVALID_REQUEST,
         "not to be changed while the broker runs, since its configuration file says what they are: "
-        + _some(resource.sets),
+        + _some(names),
     )
 
 
-def _new_configs(context: Context, topic: Topic, resource: Resource) -> dict[str, str]:
-    configs = resource.change(topic.configs)
-    TopicConfigs(context.broker.settings.topics.topic_configs()).validate(configs)
-    return configs
+def _plan_loggers(context: Context, resource: Resource) -> Plan:
+    """Levels of loggers; only the request that changes single entries knows them."""
+    me = context.broker.placement.me.id
+    if resource.name != str(me):
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"expected broker {me}")
+    loggers = context.broker.configs.loggers
+    former = {entry.name: entry.value or "" for entry in logger_entries(context)}
+    unknown = [one.name for one in resource.entries if one.name not in former]
+    if unknown:
+        raise RequestError(ErrorCode.INVALID_CONFIG, f"no logger: {_some(unknown)}")
+    wanted = resource.change({})
+    wrong = [f"{name}={level[:20]}" for name, level in wanted.items() if level not in _LEVELS]
+    if wrong:
+        raise RequestError(
+            ErrorCode.INVALID_CONFIG, f"no level: {_some(wrong)}; expected one of {', '.join(_LEVELS)}"
+        )
+    if ROOT not in wanted and any(one.name == ROOT for one in resource.entries):
+        raise RequestError(ErrorCode.INVALID_REQUEST, "the level of the root logger cannot be taken away")
+
+    def change() -> Deferred[None]:
+        for one in resource.entries:
+            level = wanted.get(one.name)
+            loggers.set(None if level is None else _LEVELS[level], "" if one.name == ROOT else one.name)
+        return succeed(None)
+
+    return change
+
+
+Plan = Outcome | Callable[[], Deferred[Any]] | None
+"""What a resource comes to: an outcome already, a change to be made, or nothing to change."""
+
+_PLANS: Final[Mapping[int, Callable[[Context, Resource], Plan]]] = {
+    TOPIC: _plan_topic,
+    BROKER: _plan_broker,
+    LOGGER: _plan_loggers,
+}
+
+_LEVELS: Final = {
+    "TRACE": "debug",
+    "DEBUG": "debug",
+    "INFO": "info",
+    "WARN": "warn",
+    "ERROR": "error",
+    "FATAL": "critical",
+}
+"""Kafka's words for levels, and ours."""
 
 
 def _no_topic(context: Context, name: str) -> Outcome:

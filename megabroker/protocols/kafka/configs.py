@@ -1,42 +1,58 @@
 """Configurations as Kafka administrators see them: where each value comes from and what stands behind it.
 
-Owns the table of broker configurations that hold here, under Kafka's names, and the sources and synonyms of
-topic configurations. Must never show a value that is not in force: a broker configuration without an
-equivalent here is absent.
+Owns the sources and synonyms of topic and broker configurations. Must never show a value that is not in
+force: a broker configuration without an equivalent here is absent.
 
-A value comes from the topic, from the broker's configuration file where that differs from the default, or
-is the default. Source: Kafka protocol guide and documentation, "DescribeConfigs", "Broker Configs".
+A value comes from the topic, from what is set on this broker or on all of them, from the broker's file where
+that differs from the default, or is the default; the strongest is first. Source: Kafka protocol guide and
+documentation, "DescribeConfigs", "Broker Configs", KIP-226.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import attrs
 
 from megabroker.config.schema import Config
+from megabroker.core.broker_configs import DYNAMIC_CONFIGS
 from megabroker.core.topic_configs import TOPIC_CONFIGS, ConfigType, TopicConfig
 from megabroker.model import Topic
+from megabroker.protocols.kafka.broker_table import BROKER_CONFIGS, Facts
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.settings import KafkaSettings
 
 __all__ = [
+    "ROOT",
     "ConfigEntry",
     "Source",
     "Synonym",
+    "all_brokers_entries",
     "broker_entries",
     "listed",
+    "logger_entries",
     "topic_entries",
 ]
+
+ROOT: Final = "root"
+"""Kafka's name of the logger that stands for all."""
+
+
+_HOURS: Final = ".hours"
+_HOUR_MS: Final = 3_600_000
+_LEVELS: Final = {"debug": "DEBUG", "info": "INFO", "warn": "WARN", "error": "ERROR", "critical": "FATAL"}
 
 
 class Source:
     """Where a value comes from, numbered as on the wire."""
 
     TOPIC: Final = 1
+    BROKER: Final = 2
+    ALL_BROKERS: Final = 3
     BROKER_FILE: Final = 4
     DEFAULT: Final = 5
+    LOGGER: Final = 6
 
 
 class Synonym(NamedTuple):
@@ -79,16 +95,15 @@ def topic_entries(
     Args:
         topic: the topic, if it exists: what is not set on it is then taken from what is in force.
     """
-    defaults = context.broker.settings.topics.topic_configs()
     entries = []
     for row in listed():
-        behind = _synonyms(row, defaults)
+        behind = _topic_chain(context, row)
         value = configs.get(row.name)
         if value is not None:
             chain = (Synonym(row.name, value, Source.TOPIC), *behind)
         else:
             chain = behind
-            value = behind[0].value if behind else row.default
+            value = _in_topics(row, behind[0]) if behind else row.default
             if topic is not None:
                 value = context.broker.topics.config(topic.name, row.name)
         entries.append(
@@ -106,209 +121,111 @@ def topic_entries(
     return entries
 
 
-def _synonyms(row: TopicConfig, defaults: Mapping[str, str]) -> tuple[Synonym, ...]:
+def _topic_chain(context: Context, row: TopicConfig) -> tuple[Synonym, ...]:
     """Return what stands behind a topic configuration at the broker, strongest first."""
     if not row.synonyms:
         return ()
     name = row.synonyms[0]
-    default = Synonym(name, row.default, Source.DEFAULT)
-    value = defaults.get(row.name, row.default)
-    return (default,) if value == row.default else (Synonym(name, value, Source.BROKER_FILE), default)
+    chain = _dynamic(context, name)
+    in_file = context.broker.configs.file.topics.topic_configs().get(row.name, row.default)
+    if in_file != row.default:
+        chain.append(Synonym(name, in_file, Source.BROKER_FILE))
+    chain.append(_default(row))
+    return tuple(chain)
 
 
-class _Facts(NamedTuple):
-    context: Context
-    settings: Config
-    kafka: KafkaSettings
-
-
-class _BrokerConfig(NamedTuple):
-    """A broker configuration: Kafka's name and how to find what it is here, None when it is not set."""
-
-    name: str
-    type: ConfigType
-    read: Callable[[_Facts], Any]
-    doc: str
-
-
-def _advertised(facts: _Facts) -> str:
-    listeners = facts.context.broker.placement.me.listeners
-    return ",".join(
-        f"{one.name.upper()}://{one.address.host}:{one.address.port}"
-        for one in listeners
-        if one.protocol == "kafka"
+def _dynamic(context: Context, name: str) -> list[Synonym]:
+    """Return what is set of a broker configuration, on this broker and on all."""
+    configs = context.broker.configs
+    places = (
+        (Source.BROKER, configs.dynamic(for_all=False).get(name)),
+        (Source.ALL_BROKERS, configs.dynamic(for_all=True).get(name)),
     )
+    return [Synonym(name, value, source) for source, value in places if value is not None]
 
 
-_BOOLEAN, _STRING, _INT, _LONG, _LIST = (
-    ConfigType.BOOLEAN,
-    ConfigType.STRING,
-    ConfigType.INT,
-    ConfigType.LONG,
-    ConfigType.LIST,
-)
-
-_BROKER_CONFIGS: Final = (
-    _BrokerConfig("advertised.listeners", _LIST, _advertised, "Where clients are told to connect."),
-    _BrokerConfig(
-        "auto.create.topics.enable",
-        _BOOLEAN,
-        lambda facts: facts.settings.topics.auto_create,
-        "Whether a topic asked for by a client that allows it is created.",
-    ),
-    _BrokerConfig("broker.id", _INT, lambda facts: facts.settings.node.id, "Number of this broker."),
-    _BrokerConfig("broker.rack", _STRING, lambda facts: facts.settings.node.rack, "Where it stands."),
-    _BrokerConfig(
-        "connections.max.idle.ms",
-        _LONG,
-        lambda facts: facts.settings.limits.idle_seconds * 1000,
-        "How long a connection may be silent before it is closed.",
-    ),
-    _BrokerConfig(
-        "default.replication.factor", _INT, lambda facts: 1, "Replicas of a topic that does not say how many."
-    ),
-    _BrokerConfig("delete.topic.enable", _BOOLEAN, lambda facts: True, "Whether topics can be deleted."),
-    _BrokerConfig(
-        "fetch.max.bytes",
-        _INT,
-        lambda facts: facts.kafka.max_fetch_bytes,
-        "Most bytes of records in one fetch answer.",
-    ),
-    _BrokerConfig(
-        "group.consumer.heartbeat.interval.ms",
-        _INT,
-        lambda facts: facts.settings.groups.consumer_heartbeat_interval_ms,
-        "How often members of the consumer protocol are told to send heartbeats.",
-    ),
-    _BrokerConfig(
-        "group.consumer.session.timeout.ms",
-        _INT,
-        lambda facts: facts.settings.groups.consumer_session_timeout_ms,
-        "How long a member of the consumer protocol may be silent before it is removed.",
-    ),
-    _BrokerConfig(
-        "group.consumer.migration.policy",
-        _STRING,
-        lambda facts: facts.settings.groups.migration_policy,
-        "Whether groups with members may change between the classic and the consumer protocol.",
-    ),
-    _BrokerConfig(
-        "group.coordinator.rebalance.protocols",
-        _LIST,
-        lambda facts: "classic,consumer",
-        "Which kinds of groups are coordinated.",
-    ),
-    _BrokerConfig(
-        "group.initial.rebalance.delay.ms",
-        _INT,
-        lambda facts: facts.settings.groups.initial_rebalance_delay_ms,
-        "How long an empty group waits for more members before its first rebalance.",
-    ),
-    _BrokerConfig(
-        "group.max.session.timeout.ms",
-        _INT,
-        lambda facts: facts.settings.groups.max_session_timeout_ms,
-        "Longest session timeout a member may ask for.",
-    ),
-    _BrokerConfig(
-        "group.max.size",
-        _INT,
-        lambda facts: facts.settings.groups.max_members,
-        "Members of one group at most.",
-    ),
-    _BrokerConfig(
-        "group.min.session.timeout.ms",
-        _INT,
-        lambda facts: facts.settings.groups.min_session_timeout_ms,
-        "Shortest session timeout a member may ask for.",
-    ),
-    _BrokerConfig(
-        "inter.broker.protocol.version",
-        _STRING,
-        lambda facts: "4.0-IV3",
-        "The release of Apache Kafka whose requests are answered; asked for by consoles.",
-    ),
-    _BrokerConfig("log.dir", _STRING, lambda facts: facts.settings.data_dir, "Where everything is kept."),
-    _BrokerConfig("log.dirs", _LIST, lambda facts: facts.settings.data_dir, "Where everything is kept."),
-    _BrokerConfig(
-        "log.retention.check.interval.ms",
-        _LONG,
-        lambda facts: facts.settings.retention_check_interval_ms,
-        "How often segments beyond retention are looked for.",
-    ),
-    _BrokerConfig(
-        "max.connections",
-        _INT,
-        lambda facts: facts.settings.limits.max_connections,
-        "Connections at most, all listeners together.",
-    ),
-    _BrokerConfig(
-        "max.connections.per.ip",
-        _INT,
-        lambda facts: facts.settings.limits.max_connections_per_address,
-        "Connections at most from one peer address.",
-    ),
-    _BrokerConfig("node.id", _INT, lambda facts: facts.settings.node.id, "Number of this broker."),
-    _BrokerConfig(
-        "num.partitions",
-        _INT,
-        lambda facts: facts.settings.topics.default_partitions,
-        "Partitions of a topic created without a number.",
-    ),
-    _BrokerConfig(
-        "offset.metadata.max.bytes",
-        _INT,
-        lambda facts: facts.settings.groups.offset_metadata_max_bytes,
-        "Longest note a member may store with an offset.",
-    ),
-    _BrokerConfig(
-        "offsets.retention.minutes",
-        _INT,
-        lambda facts: facts.settings.groups.offsets_retention_ms // 60_000,
-        "How long the committed offsets of an empty group are kept.",
-    ),
-    _BrokerConfig(
-        "producer.id.expiration.ms",
-        _INT,
-        lambda facts: facts.settings.producers.id_expiration_ms,
-        "How long a partition remembers an idempotent producer that is silent.",
-    ),
-    _BrokerConfig(
-        "socket.request.max.bytes",
-        _INT,
-        lambda facts: facts.settings.limits.max_request_bytes,
-        "Largest request.",
-    ),
-)
+def _default(row: TopicConfig) -> Synonym:
+    """Return the default, under the synonym that has one in Kafka: for some it is the one in hours."""
+    name = row.synonyms[-1]
+    if name.endswith(_HOURS):
+        return Synonym(name, str(int(row.default) // _HOUR_MS), Source.DEFAULT)
+    return Synonym(row.synonyms[0], row.default, Source.DEFAULT)
 
 
-def broker_entries(context: Context) -> Iterable[ConfigEntry]:
-    """Return the configurations of this broker, by name; the default is what the file says if empty."""
+def _in_topics(row: TopicConfig, synonym: Synonym) -> str:
+    """Return a synonym's value in the unit of the topic configuration."""
+    return row.default if synonym.name.endswith(_HOURS) else synonym.value
+
+
+# --- brokers -------------------------------------------------------------------------------------
+
+
+def broker_entries(context: Context) -> list[ConfigEntry]:
+    """Return the configurations of this broker, by name."""
     entries: dict[str, ConfigEntry] = {}
-    defaults = context.broker.settings.topics.topic_configs()
     for row in listed():
-        chain = _synonyms(row, defaults)
-        if chain:
-            entries[chain[0].name] = _broker_entry(row.type, row.doc, chain)
-    facts = _Facts(context, context.broker.settings, context.settings)
-    unset = _Facts(context, Config(), KafkaSettings())
-    for config in _BROKER_CONFIGS:
-        value, default = _text(config.read(facts)), _text(config.read(unset))
-        if value is None:
-            entries[config.name] = ConfigEntry(
-                config.name, None, Source.DEFAULT, int(config.type), config.doc, read_only=True
-            )
-            continue
-        chain = () if default is None else (Synonym(config.name, default, Source.DEFAULT),)
-        if value != default:
-            chain = (Synonym(config.name, value, Source.BROKER_FILE), *chain)
-        entries[config.name] = _broker_entry(config.type, config.doc, chain)
+        chain = _topic_chain(context, row)
+        for name in row.synonyms:
+            own = tuple(one for one in chain if one.name == name)
+            entries[name] = _broker_entry(name, row.type, row.doc, own, chain)
+    configs = context.broker.configs
+    facts = Facts(context, configs.file, context.settings)
+    unset = Facts(context, Config(), KafkaSettings())
+    for config in BROKER_CONFIGS:
+        in_file, default = _text(config.read(facts)), _text(config.read(unset))
+        own = tuple(_dynamic(context, config.name))
+        if in_file is not None and in_file != default:
+            own = (*own, Synonym(config.name, in_file, Source.BROKER_FILE))
+        if default is not None:
+            own = (*own, Synonym(config.name, default, Source.DEFAULT))
+        entries[config.name] = _broker_entry(config.name, config.type, config.doc, own, own)
     return [entries[name] for name in sorted(entries)]
 
 
-def _broker_entry(kind: ConfigType, doc: str, chain: tuple[Synonym, ...]) -> ConfigEntry:
-    first = chain[0]
-    return ConfigEntry(first.name, first.value, first.source, int(kind), doc, read_only=True, synonyms=chain)
+def all_brokers_entries(context: Context) -> list[ConfigEntry]:
+    """Return what is set on all brokers, by name, and nothing else."""
+    entries = []
+    for entry in broker_entries(context):
+        own = tuple(one for one in entry.synonyms if one.source == Source.ALL_BROKERS)
+        if own:
+            entries.append(attrs.evolve(entry, value=own[0].value, source=own[0].source, synonyms=own))
+    return entries
+
+
+def logger_entries(context: Context) -> list[ConfigEntry]:
+    """Return the level of every logger, by Kafka's words; that of all others is ``root``'s."""
+    levels = context.broker.configs.loggers.levels()
+    return [
+        ConfigEntry(
+            name or ROOT,
+            _LEVELS.get(level, level.upper()),
+            Source.LOGGER,
+            int(ConfigType.STRING),
+            "Least important events that are written.",
+            read_only=False,
+        )
+        for name, level in levels.items()
+    ]
+
+
+def _broker_entry(
+    name: str, kind: ConfigType, doc: str, own: tuple[Synonym, ...], chain: tuple[Synonym, ...]
+) -> ConfigEntry:
+    """Return one entry.
+
+    Args:
+        own: where this very name is set.
+        chain: where it or a synonym is; told unless the name is not among them.
+    """
+    return ConfigEntry(
+        name,
+        own[0].value if own else None,
+        own[0].source if own else Source.DEFAULT,
+        int(kind),
+        doc,
+        read_only=name not in DYNAMIC_CONFIGS,
+        synonyms=tuple(chain[chain.index(own[0]) :]) if own else (),
+    )
 
 
 def _text(value: object) -> str | None:

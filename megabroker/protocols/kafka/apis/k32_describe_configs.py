@@ -1,10 +1,9 @@
 """DescribeConfigs (32): how topics and this broker are configured.
 
 **Behaviour.** Topics show every topic configuration of Kafka, brokers those that hold here; what the broker's
-file changes is told as static broker configuration. Nothing of a broker can be changed through Kafka, so
-all of it is read-only. The empty broker name asks for settings of the whole cluster, of which there are none.
-Other resources, and another broker's number, are INVALID_REQUEST. Each resource is answered once; null or no
-keys mean all.
+file changes is told as static broker configuration, and what can only be changed there as read-only. The
+empty broker name asks for what is set on all brokers. Loggers are those of this broker. Other resources, and
+another broker's number, are INVALID_REQUEST. Each resource is answered once; null or no keys mean all.
 
 **Version notes.** 0 tells whether a value is the default, 1 its source and synonyms instead, 3 adds type and
 documentation.
@@ -15,16 +14,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from megabroker.errors import BrokerError, ErrorCode, RequestError
-from megabroker.protocols.kafka.configs import ConfigEntry, Source, broker_entries, topic_entries
+from megabroker.protocols.kafka.altering import BROKER, LOGGER, TOPIC
+from megabroker.protocols.kafka.configs import (
+    ConfigEntry,
+    Source,
+    all_brokers_entries,
+    broker_entries,
+    logger_entries,
+    topic_entries,
+)
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.schema import describe_configs
 from megabroker.protocols.kafka.topics import absence, first_seen
 
 __all__ = ["handle"]
-
-_TOPIC = 2
-_BROKER = 4
 
 _Result = describe_configs.Response.Resource
 _Config = describe_configs.Response.Resource.Config
@@ -54,7 +58,7 @@ def handle(context: Context, request: describe_configs.Request) -> describe_conf
 
 def _entries(context: Context, kind: int, name: str, result: _Result) -> Iterable[ConfigEntry]:
     broker = context.broker
-    if kind == _TOPIC:
+    if kind == TOPIC:
         topic = broker.topics.get(name)
         if topic is not None:
             return topic_entries(context, topic.configs, topic)
@@ -62,14 +66,15 @@ def _entries(context: Context, kind: int, name: str, result: _Result) -> Iterabl
         if result.error_code == KafkaError.INVALID_TOPIC_EXCEPTION:
             result.error_message = "no topic can have this name"
         return []
-    if kind != _BROKER:
+    if kind not in (BROKER, LOGGER):
         raise RequestError(ErrorCode.INVALID_REQUEST, f"resources of type {kind} have no configuration here")
-    if not name:
-        return []
+    if kind == BROKER and not name:
+        return all_brokers_entries(context)
     me = broker.placement.me.id
     if name != str(me):
-        raise RequestError(ErrorCode.INVALID_REQUEST, f"expected broker {me} or an empty name")
-    return broker_entries(context)
+        or_empty = " or an empty name" if kind == BROKER else ""
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"expected broker {me}{or_empty}")
+    return broker_entries(context) if kind == BROKER else logger_entries(context)
 
 
 def _config(entry: ConfigEntry, request: describe_configs.Request) -> _Config:

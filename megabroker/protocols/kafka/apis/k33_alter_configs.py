@@ -1,10 +1,9 @@
-"""AlterConfigs (33): replace everything that is set on topics.
+"""AlterConfigs (33): replace everything that is set on topics or brokers.
 
 **Behaviour.** What a request does not name goes back to its default. A topic that is refused keeps what it
-has, whatever becomes of the others; ``validate_only`` tells what would be refused. A broker's configuration
-comes from its file: setting any of it is INVALID_REQUEST, or INVALID_CONFIG for a name that is none; setting
-nothing succeeds, as nothing is set dynamically. A resource or a name that comes twice, a null value, and
-resources that are neither topics nor brokers are INVALID_REQUEST.
+has, whatever becomes of the others; ``validate_only`` tells what would be refused. What can only be changed
+in a broker's file is INVALID_REQUEST, a name that is none INVALID_CONFIG. A resource or a name that comes
+twice, a null value, and resources that are neither topics nor brokers are INVALID_REQUEST.
 
 **Version notes.** All versions say the same; 2 is flexible. Superseded by IncrementalAlterConfigs.
 """
@@ -13,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from megabroker.protocols.kafka.altering import Resource, alter
+from megabroker.errors import ErrorCode, RequestError
+from megabroker.protocols.kafka.altering import LOGGER, Resource, alter
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.schema import alter_configs
 
@@ -25,7 +25,8 @@ _Row = alter_configs.Response.Resource
 
 async def handle(context: Context, request: alter_configs.Request) -> alter_configs.Response:
     """Answer when all changes are stored or refused."""
-    outcomes = await alter(context, [_resource(one) for one in request.resources], request.validate_only)
+    wanted = [_resource(one) for one in request.resources]
+    outcomes = await alter(context, wanted, request.validate_only)
     return alter_configs.Response(
         responses=[
             _Row(
@@ -41,6 +42,8 @@ async def handle(context: Context, request: alter_configs.Request) -> alter_conf
 
 def _resource(wanted: _Wanted) -> Resource:
     def change(former: Mapping[str, str]) -> dict[str, str]:
+        if wanted.resource_type == LOGGER:
+            raise RequestError(ErrorCode.INVALID_REQUEST, "loggers are changed one by one")
         return {one.name: one.value for one in wanted.configs if one.value is not None}
 
     names = [one.name for one in wanted.configs]

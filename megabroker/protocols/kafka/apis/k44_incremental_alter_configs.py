@@ -1,12 +1,11 @@
-"""IncrementalAlterConfigs (44): change single entries of what is set on topics.
+"""IncrementalAlterConfigs (44): change single entries of what is set on topics, brokers and loggers.
 
 **Behaviour.** An entry is set, deleted (back to its default), or, if it is a list, appended to or subtracted
 from; both begin with the value in force, and appending adds nothing twice. Deleting what is not set succeeds.
-All of a topic's changes happen or none. ``validate_only`` tells what would be refused. A broker's
-configuration comes from its file: changing any of it is INVALID_REQUEST, or INVALID_CONFIG for a name that
-is none; deleting succeeds, as nothing is set dynamically. A resource or a name that comes twice, an unknown
-operation, a null value other than in a deletion, and resources that are neither topics nor brokers are
-INVALID_REQUEST.
+All changes of a resource happen or none. ``validate_only`` tells what would be refused. What can only be
+changed in a broker's file is INVALID_REQUEST, a name that is none INVALID_CONFIG; deleting either succeeds,
+as it is not set. Levels of loggers hold until the broker stops. A resource or a name that comes twice, an
+unknown operation, a null value other than in a deletion, and other resources are INVALID_REQUEST.
 
 **Version notes.** Both versions say the same; 1 is flexible.
 """
@@ -16,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from megabroker.core.topic_configs import TOPIC_CONFIGS, ConfigType, TopicConfigs
+from megabroker.core.broker_configs import DYNAMIC_CONFIGS
+from megabroker.core.topic_configs import TOPIC_CONFIGS, ConfigType
 from megabroker.errors import ErrorCode, RequestError
-from megabroker.protocols.kafka.altering import Resource, alter
+from megabroker.protocols.kafka.altering import BROKER, LOGGER, TOPIC, Resource, alter
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.schema import incremental_alter_configs
 
@@ -37,8 +37,7 @@ async def handle(
     context: Context, request: incremental_alter_configs.Request
 ) -> incremental_alter_configs.Response:
     """Answer when all changes are stored or refused."""
-    defaults = TopicConfigs(context.broker.settings.topics.topic_configs())
-    wanted = [_resource(one, defaults) for one in request.resources]
+    wanted = [_resource(context, one) for one in request.resources]
     outcomes = await alter(context, wanted, request.validate_only)
     return incremental_alter_configs.Response(
         responses=[
@@ -53,36 +52,46 @@ async def handle(
     )
 
 
-def _resource(wanted: _Wanted, defaults: TopicConfigs) -> Resource:
+def _resource(context: Context, wanted: _Wanted) -> Resource:
+    kind = wanted.resource_type
+
     def change(former: Mapping[str, str]) -> dict[str, str]:
         configs = dict(former)
         for one in wanted.configs:
             if one.config_operation == _DELETE:
                 configs.pop(one.name, None)
+            elif one.config_operation == _SET:
+                configs[one.name] = one.value or ""
+            elif one.config_operation not in (_APPEND, _SUBTRACT):
+                raise RequestError(ErrorCode.INVALID_REQUEST, f"there is no operation {one.config_operation}")
             else:
-                configs[one.name] = _value(one, former, defaults)
+                configs[one.name] = _changed_list(one, _list_in_force(context, kind, former, one.name))
         return configs
 
     names = [one.name for one in wanted.configs if one.config_operation != _DELETE]
-    return Resource(wanted.resource_type, wanted.resource_name, wanted.configs, names, change)
+    return Resource(kind, wanted.resource_name, wanted.configs, names, change)
 
 
-def _value(one: _Wanted.Config, former: Mapping[str, str], defaults: TopicConfigs) -> str:
-    value = one.value or ""
-    if one.config_operation == _SET:
-        return value
-    if one.config_operation not in (_APPEND, _SUBTRACT):
-        raise RequestError(ErrorCode.INVALID_REQUEST, f"there is no operation {one.config_operation}")
-    items = _items(defaults.effective(former, one.name))
-    if TOPIC_CONFIGS[one.name].type != ConfigType.LIST:
-        raise RequestError(
-            ErrorCode.INVALID_CONFIG, f"{one.name} is no list: nothing can be appended or subtracted"
-        )
-    given = _items(value)
+def _changed_list(one: _Wanted.Config, items: list[str]) -> str:
+    given = _items(one.value or "")
     if one.config_operation == _APPEND:
         return ",".join(dict.fromkeys((*items, *given)))
     gone = set(given)
     return ",".join(item for item in items if item not in gone)
+
+
+def _list_in_force(context: Context, kind: int, former: Mapping[str, str], name: str) -> list[str]:
+    """Return a list's items to begin with. Raises RequestError when it is no list."""
+    if kind == LOGGER:
+        raise RequestError(ErrorCode.INVALID_REQUEST, "a level is no list: it can be set or deleted")
+    topic_name = name if kind == TOPIC else DYNAMIC_CONFIGS[name].topic
+    configs = context.broker.topics.configs
+    value = former.get(name) if kind == BROKER else configs.effective(former, name)
+    if topic_name not in TOPIC_CONFIGS or TOPIC_CONFIGS[topic_name].type != ConfigType.LIST:
+        raise RequestError(
+            ErrorCode.INVALID_CONFIG, f"{name} is no list: nothing can be appended or subtracted"
+        )
+    return _items(configs.default(topic_name) if value is None else value)
 
 
 def _items(value: str) -> list[str]:

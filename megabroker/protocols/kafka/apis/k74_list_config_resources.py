@@ -1,8 +1,8 @@
 """ListConfigResources (74): which resources have configurations.
 
-**Behaviour.** All topics, and every node, though only its own file can change what a broker says. Loggers,
-groups and subscriptions to client metrics have no configuration here: none of them is listed. No types ask
-for all; a type that does not exist is UNSUPPORTED_VERSION.
+**Behaviour.** All topics, and every node, once as a broker and once for its loggers. Groups and subscriptions
+to client metrics have no configuration here: none of them is listed. No types ask for all; a type that does
+not exist is UNSUPPORTED_VERSION.
 
 **Version notes.** 0 lists client metrics only.
 """
@@ -40,9 +40,10 @@ def handle(context: Context, request: list_config_resources.Request) -> list_con
         rows += [
             _Row(resource_name=topic.name, resource_type=_TOPIC) for topic in context.broker.topics.all()
         ]
-    if _BROKER in wanted:
-        rows += [
-            _Row(resource_name=str(node.id), resource_type=_BROKER)
-            for node in context.broker.placement.nodes()
-        ]
+    rows += [
+        _Row(resource_name=str(node.id), resource_type=kind)
+        for kind in (_BROKER, _BROKER_LOGGER)
+        if kind in wanted
+        for node in context.broker.placement.nodes()
+    ]
     return list_config_resources.Response(config_resources=rows)

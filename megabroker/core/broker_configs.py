@@ -1,0 +1,186 @@
+"""Configurations of brokers that administrators change while they run, and what is in force of them.
+
+Owns the metadata table ``broker_configs``: what is set for all brokers (key ``default``) and for one (key its
+number), each an object of values by Kafka's names. What is set for the one is stronger, then what is set for
+all, then the configuration file, then the default. Names are those Kafka calls dynamic and this broker has
+something for; ``DYNAMIC_CONFIGS`` is the list. Applies nothing itself: whoever runs the broker is told and
+asks what is in force.
+
+Most are the broker's defaults of topic configurations, under the strongest of their synonyms. Source: Kafka
+documentation, "Updating Broker Configs", KIP-226.
+
+Invariant: what is told to be set is stored, and valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from megabroker.core.topic_configs import TOPIC_CONFIGS, ConfigType, whole_number
+from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.interfaces import IBrokerConfigs, ILoggers, IMetadataStore
+from megabroker.model import Change
+
+__all__ = ["BROKER_CONFIGS_TABLE", "DYNAMIC_CONFIGS", "BrokerConfigs", "DynamicConfig"]
+
+BROKER_CONFIGS_TABLE = "broker_configs"
+
+_ALL = "default"
+_MAX_VALUE_CHARS = 32_767
+
+_log = Logger()
+
+
+@attrs.frozen
+class DynamicConfig:
+    """A broker configuration that can be changed while the broker runs.
+
+    Attributes:
+        check: returns what would be right, as a phrase completing "expected ...", or None for a good value.
+        topic: the topic configuration that it is the default of; empty for others.
+        key: dotted path of the key in the broker's file that it stands for; empty where there is none.
+    """
+
+    name: str
+    type: ConfigType
+    check: Callable[[str], str | None]
+    topic: str = ""
+    key: str = ""
+
+
+def _of_topics() -> list[DynamicConfig]:
+    return [
+        DynamicConfig(row.synonyms[0], row.type, row.check, topic=row.name)
+        for row in TOPIC_CONFIGS.values()
+        if row.synonyms
+    ]
+
+
+DYNAMIC_CONFIGS: Final[Mapping[str, DynamicConfig]] = {
+    one.name: one
+    for one in (
+        *_of_topics(),
+        DynamicConfig(
+            "max.connections", ConfigType.INT, whole_number(1, 1_000_000), key="limits.max_connections"
+        ),
+        DynamicConfig(
+            "max.connections.per.ip",
+            ConfigType.INT,
+            whole_number(1, 1_000_000),
+            key="limits.max_connections_per_address",
+        ),
+        DynamicConfig(
+            "producer.id.expiration.ms",
+            ConfigType.INT,
+            whole_number(1, 2**31 - 1),
+            key="producers.id_expiration_ms",
+        ),
+    )
+}
+"""By Kafka's names."""
+
+
+@implementer(IBrokerConfigs)
+class BrokerConfigs:
+    """What is set on brokers.
+
+    Args:
+        node_id: number of this broker.
+        file: what the configuration file says, ``megabroker.config.schema.Config``.
+        loggers: the levels of the log, which are not stored.
+
+    Attributes:
+        changed: called when something else is in force than before; may be assigned later.
+    """
+
+    def __init__(self, metadata: IMetadataStore, node_id: int, file: Any, loggers: ILoggers) -> None:
+        self.file = file
+        self.loggers = loggers
+        self.changed: Callable[[], None] = _nobody
+        self._metadata = metadata
+        self._key = str(node_id)
+        self._set: dict[str, dict[str, str]] = {}
+
+    def load(self) -> None:
+        """Read what is stored. Blocking; call once, first. What is not valid is logged and left alone."""
+        for key, row in self._metadata.rows(BROKER_CONFIGS_TABLE).items():
+            if key not in (_ALL, self._key):
+                continue
+            try:
+                configs = {str(name): str(value) for name, value in row.items()}
+            except AttributeError:
+                _log.error("unreadable broker configurations {key!r}", key=key)
+                continue
+            for name, value in list(configs.items()):
+                try:
+                    _check(name, value)
+                except BrokerError as error:
+                    _log.error("a broker configuration is not followed: {error}", error=str(error))
+                    del configs[name]
+            self._set[key] = configs
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def dynamic(self, *, for_all: bool) -> Mapping[str, str]:
+        """See ``IBrokerConfigs.dynamic``."""
+        return self._set.get(_ALL if for_all else self._key, {})
+
+    def _in_force(self) -> dict[str, str]:
+        return {**self.dynamic(for_all=True), **self.dynamic(for_all=False)}
+
+    def topic_defaults(self) -> dict[str, str]:
+        """Return the topic configurations whose default is set, with their values."""
+        values = self._in_force()
+        return {DYNAMIC_CONFIGS[name].topic: value for name, value in values.items() if _row(name).topic}
+
+    def keys(self) -> dict[str, int]:
+        """Return the values that stand in the place of keys of the file, by dotted path."""
+        return {_row(name).key: int(value) for name, value in self._in_force().items() if _row(name).key}
+
+    # --- changing ---------------------------------------------------------------------------------
+
+    def validate(self, configs: Mapping[str, str]) -> None:
+        """See ``IBrokerConfigs.validate``."""
+        for name, value in configs.items():
+            _check(name, value)
+        lags = [configs.get(f"log.cleaner.{which}.compaction.lag.ms") for which in ("min", "max")]
+        if lags[0] is not None and lags[1] is not None and int(lags[0]) > int(lags[1]):
+            raise RequestError(
+                ErrorCode.INVALID_REQUEST,
+                "log.cleaner.min.compaction.lag.ms: expected at most log.cleaner.max.compaction.lag.ms",
+            )
+
+    def set(self, configs: Mapping[str, str], *, for_all: bool) -> Deferred[None]:
+        """See ``IBrokerConfigs.set``."""
+        return Deferred.fromCoroutine(self._store(dict(configs), _ALL if for_all else self._key))
+
+    async def _store(self, configs: dict[str, str], key: str) -> None:
+        self.validate(configs)
+        await self._metadata.write([Change(BROKER_CONFIGS_TABLE, key, configs or None)])
+        self._set[key] = configs
+        _log.info("broker-configs-changed", broker=key, configs=configs)
+        self.changed()
+
+
+def _row(name: str) -> DynamicConfig:
+    return DYNAMIC_CONFIGS[name]
+
+
+def _check(name: str, value: str) -> None:
+    row = DYNAMIC_CONFIGS.get(name)
+    if row is None:
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"{name[:100]!r} cannot be changed dynamically")
+    too_long = f"at most {_MAX_VALUE_CHARS} characters"
+    expected = row.check(value.strip()) if len(value) <= _MAX_VALUE_CHARS else too_long
+    if expected is not None:
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"{name}: {value[:100]!r}: expected {expected}")
+
+
+def _nobody() -> None:
+    """Nobody follows yet."""
