@@ -71,6 +71,7 @@ class ErrorCode(enum.Enum):
     UNRELEASED_INSTANCE = "unreleased-instance"
     UNSUPPORTED_ASSIGNOR = "unsupported-assignor"
     INVALID_PATTERN = "invalid-pattern"
+    STREAMS_INVALID_TOPOLOGY = "streams-invalid-topology"
     OUT_OF_ORDER_SEQUENCE = "out-of-order-sequence"
     UNKNOWN_PRODUCER = "unknown-producer"
     INVALID_PRODUCER_EPOCH = "invalid-producer-epoch"

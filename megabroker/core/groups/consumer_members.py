@@ -93,7 +93,7 @@ class ConsumerMember:
     classic: ClassicSide | None = None
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> Standing[UUID]:
         """What reconciliation works on."""
         return Standing(self.state, self.epoch, self.assigned, self.revoking)
 
@@ -220,7 +220,7 @@ class ConsumerMembers:
             supported, classics = supported - _names(other_than.classic), classics - 1
         return any(supported[name] == classics for name in names)
 
-    def stand(self, member: ConsumerMember, standing: Standing) -> None:
+    def stand(self, member: ConsumerMember, standing: Standing[UUID]) -> None:
         """Change what a member has and how far it is."""
         self._release(member)
         member.state, member.epoch, member.assigned, member.revoking = standing

@@ -92,6 +92,11 @@ class TopicsView:
         """Return a topic's name, empty when it is gone."""
         return self._names.get(topic_id, "")
 
+    def size(self, name: str) -> int | None:
+        """Return how many partitions a topic has, by its name; None when there is no such topic."""
+        topic = self._by_name.get(name)
+        return None if topic is None else topic.partitions
+
     def partitions(self, topic_id: UUID) -> int:
         """Return how many partitions a topic has, 0 when it is gone."""
         name = self._names.get(topic_id)

@@ -27,6 +27,7 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.UNSUPPORTED_ASSIGNOR: "the assignors of this broker are uniform and range",
     ErrorCode.INVALID_REQUEST: "the request does not fit the member epoch it names",
     ErrorCode.INVALID_PATTERN: "the regular expression is not valid",
+    ErrorCode.STREAMS_INVALID_TOPOLOGY: "the topology contradicts itself",
 }
 
 _REQUEST_CODES = frozenset(
@@ -37,6 +38,7 @@ _REQUEST_CODES = frozenset(
         ErrorCode.UNSUPPORTED_ASSIGNOR,
         ErrorCode.INVALID_REQUEST,
         ErrorCode.INVALID_PATTERN,
+        ErrorCode.STREAMS_INVALID_TOPOLOGY,
     }
 )
 

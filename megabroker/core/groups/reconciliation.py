@@ -15,13 +15,12 @@ may still hold a partition outside its target.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from typing import NamedTuple
-from uuid import UUID
-
-from megabroker.model import TopicAssignment
+from collections.abc import Callable, Hashable, Mapping
+from typing import Generic, NamedTuple, TypeVar
 
 __all__ = ["MemberState", "Standing", "overlaps", "reconciled", "union", "within"]
+
+K = TypeVar("K", bound=Hashable)
 
 
 class MemberState(enum.Enum):
@@ -32,7 +31,7 @@ class MemberState(enum.Enum):
     UNRELEASED = "unreleased-partitions"
 
 
-class Standing(NamedTuple):
+class Standing(NamedTuple, Generic[K]):
     """Where a member stands.
 
     Attributes:
@@ -42,29 +41,31 @@ class Standing(NamedTuple):
 
     state: MemberState
     epoch: int
-    assigned: TopicAssignment
-    revoking: TopicAssignment
+    assigned: Mapping[K, frozenset[int]]
+    revoking: Mapping[K, frozenset[int]]
 
 
 def reconciled(
-    member: Standing,
-    target: TopicAssignment,
+    member: Standing[K],
+    target: Mapping[K, frozenset[int]],
     target_epoch: int,
-    owned: TopicAssignment | None,
-    is_free: Callable[[UUID, int], bool],
-) -> Standing:
+    owned: Mapping[K, frozenset[int]] | None,
+    is_free: Callable[[K, int], bool],
+) -> Standing[K]:
     """Return where a member stands after one more step.
 
     Args:
         owned: what the member says it still has; None when it does not say.
         is_free: whether nobody at all, this member included, has a partition.
+
+    What holds the partitions is a topic, for consumers, or the tasks of a subtopology in one role.
     """
     if member.state is MemberState.STABLE and member.epoch == target_epoch:
         return member
     if member.state is MemberState.UNREVOKED and (owned is None or overlaps(owned, member.revoking)):
         return member
-    keeps: dict[UUID, frozenset[int]] = {}
-    revoking: dict[UUID, frozenset[int]] = {}
+    keeps: dict[K, frozenset[int]] = {}
+    revoking: dict[K, frozenset[int]] = {}
     for topic, indexes in member.assigned.items():
         stays = indexes & target.get(topic, frozenset())
         if stays:
@@ -85,17 +86,17 @@ def reconciled(
     return Standing(state, target_epoch, keeps, {})
 
 
-def overlaps(one: TopicAssignment, other: TopicAssignment) -> bool:
+def overlaps(one: Mapping[K, frozenset[int]], other: Mapping[K, frozenset[int]]) -> bool:
     """Whether two assignments have a partition in common."""
     return any(indexes & one.get(topic, frozenset()) for topic, indexes in other.items())
 
 
-def within(one: TopicAssignment, other: TopicAssignment) -> bool:
+def within(one: Mapping[K, frozenset[int]], other: Mapping[K, frozenset[int]]) -> bool:
     """Whether everything in ``one`` is in ``other``."""
     return all(indexes <= other.get(topic, frozenset()) for topic, indexes in one.items())
 
 
-def union(one: TopicAssignment, other: TopicAssignment) -> dict[UUID, frozenset[int]]:
+def union(one: Mapping[K, frozenset[int]], other: Mapping[K, frozenset[int]]) -> dict[K, frozenset[int]]:
     """Return what is in one of two assignments or in both."""
     both = dict(one)
     for topic, indexes in other.items():
