@@ -46,6 +46,7 @@ from megabroker.model import (
     TransactionDescription,
     TransactionMarker,
 )
+from megabroker.streams import StreamsAnswer, StreamsGroupDescription, StreamsHeartbeat
 
 __all__ = [
     "IBroker",
@@ -465,11 +466,21 @@ class IGroupService(Interface):
         UNSUPPORTED_ASSIGNOR, INVALID_PATTERN, GROUP_FULL and GROUP_NOT_FOUND among them.
         """
 
+    def streams_heartbeat(request: StreamsHeartbeat) -> Deferred[StreamsAnswer]:
+        """Join, stay in or leave a streams group (KIP-1071); fires when that is stored.
+
+        Fails with BrokerError: FENCED_MEMBER_EPOCH, UNKNOWN_MEMBER, STREAMS_INVALID_TOPOLOGY,
+        INVALID_REQUEST, GROUP_FULL and GROUP_NOT_FOUND among them.
+        """
+
     def describe(group_id: str) -> GroupDescription:
         """Describe one classic group."""
 
     def describe_consumers(group_id: str) -> ConsumerGroupDescription:
         """Describe one group of the consumer protocol. Raises BrokerError (GROUP_NOT_FOUND)."""
+
+    def describe_streams(group_id: str) -> StreamsGroupDescription:
+        """Describe one streams group. Raises BrokerError (GROUP_NOT_FOUND)."""
 
     def all() -> Sequence[GroupSummary]:
         """List every group."""

@@ -45,6 +45,7 @@ from megabroker.core.broker_configs import BrokerConfigs
 from megabroker.core.dedup import DeduplicationService, DedupScope, DedupSettings
 from megabroker.core.groups.service import GroupService
 from megabroker.core.groups.settings import GroupSettings
+from megabroker.core.groups.streams import StreamsSettings
 from megabroker.core.partitions import PartitionSettings
 from megabroker.core.placement import SinglePlacement
 from megabroker.core.producer_ids import ProducerIds
@@ -222,7 +223,12 @@ class BrokerService(MultiService):
             _now_ms,
         )
         self.groups = GroupService(
-            reactor, metadata, _group_settings(config), self._partition_exists, topics=self.topics.all
+            reactor,
+            metadata,
+            _group_settings(config),
+            self._partition_exists,
+            topics=self.topics.all,
+            create_topic=self.topics.create,
         )
         self.topics.on_deleted(self.groups.topic_deleted)
         self._producer_ids = ProducerIds(metadata, config.producers.id_block_size)
@@ -488,4 +494,10 @@ def _group_settings(config: Config) -> GroupSettings:
         consumer_session_timeout_ms=groups.consumer_session_timeout_ms,
         offset_metadata_max_chars=groups.offset_metadata_max_bytes,
         offsets_retention_ms=groups.offsets_retention_ms,
+        streams=StreamsSettings(
+            heartbeat_interval_ms=groups.streams_heartbeat_interval_ms,
+            session_timeout_ms=groups.streams_session_timeout_ms,
+            standby_replicas=groups.streams_standby_replicas,
+            group_max_size=groups.max_members,
+        ),
     )

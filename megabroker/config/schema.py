@@ -246,6 +246,25 @@ class GroupSettings:
         maximum=_DAY,
         doc="How long such a member may be silent before it is removed.",
     )
+    streams_heartbeat_interval_ms: int = fields.duration_ms(
+        5 * _SECOND,
+        minimum=10,
+        maximum=_HOUR,
+        doc="How often members of streams groups (KIP-1071) are told to send heartbeats.",
+    )
+    streams_session_timeout_ms: int = fields.duration_ms(
+        45 * _SECOND,
+        minimum=100,
+        maximum=_DAY,
+        doc="How long a member of a streams group may be silent before it is removed.",
+    )
+    streams_standby_replicas: int = fields.integer(
+        0,
+        minimum=0,
+        maximum=100,
+        unit="copies",
+        doc="Copies of the state of each task that members of a streams group keep beside the active one.",
+    )
     offset_metadata_max_bytes: int = fields.size_bytes(
         4 * _KIB, maximum=_MIB, doc="Longest note a member may store with an offset."
     )
@@ -258,6 +277,9 @@ class GroupSettings:
         if self.consumer_heartbeat_interval_ms >= self.consumer_session_timeout_ms:
             expected = "less than groups.consumer_session_timeout_ms"
             yield Fault("consumer_heartbeat_interval_ms", self.consumer_heartbeat_interval_ms, expected)
+        if self.streams_heartbeat_interval_ms >= self.streams_session_timeout_ms:
+            expected = "less than groups.streams_session_timeout_ms"
+            yield Fault("streams_heartbeat_interval_ms", self.streams_heartbeat_interval_ms, expected)
 
 
 @attrs.frozen(kw_only=True)

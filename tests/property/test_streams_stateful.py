@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from megabroker.core.groups.actions import TimerKey, TimerKind
-from megabroker.core.streams.automaton import StreamsGroupAutomaton
-from megabroker.core.streams.members import StreamsMember
-from megabroker.core.streams.rows import topology_from_row, topology_to_row
-from megabroker.core.streams.settings import StreamsSettings
+from megabroker.core.groups.streams.automaton import StreamsGroupAutomaton
+from megabroker.core.groups.streams.members import StreamsMember
+from megabroker.core.groups.streams.rows import topology_from_row, topology_to_row
+from megabroker.core.groups.streams.settings import StreamsSettings
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.streams import (
     InternalTopic,

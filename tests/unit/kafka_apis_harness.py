@@ -72,14 +72,7 @@ class ApiCase(SynchronousTestCase):
         self.broker_configs = BrokerConfigs(self.metadata, 1, self.config, self.threshold)
         self.broker_configs.load()
         self.broker_configs.changed = self.follow_configs
-        self.groups = GroupService(
-            self.clock,
-            self.metadata,
-            GroupSettings(),
-            self.partition_exists,
-            subscribed_topics=subscribed_topics,
-            topics=self.topics.all,
-        )
+        self.groups = self.make_groups()
         self.groups.load()
         producer_ids = ProducerIds(self.metadata)
         producer_ids.load()
@@ -113,6 +106,18 @@ class ApiCase(SynchronousTestCase):
         self.broker.settings = overlaid(self.config, defaults, self.broker_configs.keys())
         topic_configs = self.broker.settings.topics.topic_configs()
         self.topics.follow(TopicConfigs({**topic_configs, **defaults}), PartitionSettings())
+
+    def make_groups(self) -> GroupService:
+        """Make the groups anew over the same store."""
+        return GroupService(
+            self.clock,
+            self.metadata,
+            GroupSettings(),
+            self.partition_exists,
+            subscribed_topics=subscribed_topics,
+            topics=self.topics.all,
+            create_topic=self.topics.create,
+        )
 
     def now_ms(self) -> int:
         return int(self.clock.seconds() * 1000)

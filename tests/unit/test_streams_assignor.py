@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megabroker.core.streams.assignor import Worker, assign
+from megabroker.core.groups.streams.assignor import Worker, assign
 from megabroker.streams import Role, TaskAssignment, TaskSet
 
 TASKS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 8), max_size=3)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from megabroker.core.streams.topology import check_topology, plan
+from megabroker.core.groups.streams.topology import check_topology, plan
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.streams import InternalTopic, StreamsStatus, Subtopology, Topology
 

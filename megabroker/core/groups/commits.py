@@ -120,9 +120,9 @@ class Commits:
 
         An empty group id is allowed here, as Kafka does for clients that commit without a group.
         """
-        consumers = self._directory.consumers
-        if group_id in consumers:
-            consumers.check_commit(group_id, member_id, generation)
+        keeper = self._directory.keeper(group_id)
+        if keeper is not None:
+            keeper.check_commit(group_id, member_id, generation)
             return
         group = self._directory.classic.get(group_id)
         if group is None:
@@ -157,8 +157,9 @@ class Commits:
         return stored.addCallback(lambda _: outcomes)
 
     def _subscribed(self, group_id: str) -> Set[str]:
-        if group_id in self._directory.consumers:
-            return self._directory.consumers.subscribed_topics(group_id)
+        keeper = self._directory.keeper(group_id)
+        if keeper is not None:
+            return keeper.subscribed_topics(group_id)
         group = self._directory.classic.get(group_id)
         if group is None:
             raise refusal(ErrorCode.GROUP_NOT_FOUND)
@@ -169,7 +170,8 @@ class Commits:
 
     def topic_deleted(self, topic: str) -> None:
         """Forget the offsets of a topic."""
-        self._directory.consumers.look_at_topics()
+        for keeper in self._directory.epochal:
+            keeper.look_at_topics()
         gone = self._offsets.of_topic(topic)
         if gone:
             self._offsets.remove(gone, lambda: None).addErrback(_log_failure, "forget a deleted topic")
@@ -188,17 +190,17 @@ class Commits:
             )
             if expired or not self._offsets.has_any(group.group_id):
                 gone[group.group_id] = expired
-        consumers = self._directory.consumers
-        for group_id in consumers.ids():
-            expired = past_retention(
-                self._offsets.get(group_id),
-                consumers.subscribed_topics(group_id),
-                since_ms=consumers.empty_since_ms(group_id),
-                retention_ms=self._settings.offsets_retention_ms,
-                now_ms=now_ms,
-            )
-            if expired or not self._offsets.has_any(group_id):
-                gone[group_id] = expired
+        for keeper in self._directory.epochal:
+            for group_id in keeper.ids():
+                expired = past_retention(
+                    self._offsets.get(group_id),
+                    keeper.subscribed_topics(group_id),
+                    since_ms=keeper.empty_since_ms(group_id),
+                    retention_ms=self._settings.offsets_retention_ms,
+                    now_ms=now_ms,
+                )
+                if expired or not self._offsets.has_any(group_id):
+                    gone[group_id] = expired
         count = sum(map(len, gone.values()))
         if count:
             written = self._offsets.remove(gone, lambda: self._directory.forget_vacant(gone))

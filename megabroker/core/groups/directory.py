@@ -1,11 +1,11 @@
 """Which groups there are, of which protocol each is, and how a group goes from one to the other.
 
-Owns the groups of both protocols and their coming and going. A group without members changes its protocol
-with the first member that speaks the other one; its epoch goes on, and its offsets stay. A group with members
+Owns the groups of all protocols and their coming and going. A group without members changes its protocol
+with the first member that speaks another one; its epoch goes on, and its offsets stay. A group with members
 changes it too, if they are consumers (``conversion``): a classic group when a member of the consumer protocol
 comes, a group of the consumer protocol when the last such member is gone. Must never decide who is a member.
 
-Invariant: no group id is of both protocols; what is stored of a group changes its table in one write.
+Invariant: no group id is of two protocols; what is stored of a group changes its table in one write.
 """
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ from megabroker.core.groups.errors import refusal
 from megabroker.core.groups.mixed_automaton import MixedGroupAutomaton
 from megabroker.core.groups.offsets import CommittedOffsets, OrderedWrites
 from megabroker.core.groups.settings import GroupSettings
+from megabroker.core.groups.streams import StreamsGroups
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import ErrorCode
 from megabroker.interfaces import IConsumerMetadata
 from megabroker.model import Change, ConsumerHeartbeat, ConsumerHeartbeatAnswer, Topic
+from megabroker.streams import StreamsAnswer, StreamsHeartbeat
 
-__all__ = ["GroupDirectory"]
+__all__ = ["CreateTopic", "GroupDirectory"]
+
+CreateTopic = Callable[[str, int, Mapping[str, str]], Deferred[Topic]]
+"""Makes a topic: its name, its partitions, its configuration."""
 
 _log = Logger()
 
@@ -41,11 +46,13 @@ class GroupDirectory:
     Args:
         offsets: what keeps a group without members from being forgotten.
         topics: returns all topics.
+        create_topic: makes the internal topics of streams groups.
         new_member_id: makes a fresh id of a client's or instance's name.
 
     Attributes:
         classic: classic groups by id.
         consumers: groups of the consumer protocol.
+        streams: streams groups.
         metadata: reads and writes what consumers say in classic groups; without it no group with members
             changes its protocol.
     """
@@ -57,6 +64,7 @@ class GroupDirectory:
         offsets: CommittedOffsets,
         settings: GroupSettings,
         topics: Callable[[], Sequence[Topic]],
+        create_topic: CreateTopic,
         new_member_id: Callable[[str], str],
     ) -> None:
         self._timers = timers
@@ -67,6 +75,7 @@ class GroupDirectory:
         self.metadata: IConsumerMetadata | None = None
         self.classic: dict[str, ClassicGroup] = {}
         self.consumers = ConsumerGroups(timers, writes, settings, topics, new_member_id, self._downgrade)
+        self.streams = StreamsGroups(timers, writes, settings.streams, topics, create_topic)
 
     def load(self, rows: Mapping[str, Any]) -> None:
         """Begin with the classic groups the store holds. A row that is none is logged and left alone."""
@@ -81,6 +90,11 @@ class GroupDirectory:
                 continue
             self.classic[group_id] = ClassicGroup(group_id, automaton, since_ms)
 
+    @property
+    def epochal(self) -> tuple[ConsumerGroups, StreamsGroups]:
+        """Those who keep groups whose members have epochs."""
+        return self.consumers, self.streams
+
     # --- coming and going -------------------------------------------------------------------------
 
     def ensure(self, group_id: str) -> ClassicGroup:
@@ -90,6 +104,10 @@ class GroupDirectory:
             automaton = GroupAutomaton(self._settings)
             group = self.classic[group_id] = ClassicGroup(group_id, automaton, self._timers.now_ms())
         return group
+
+    def keeper(self, group_id: str) -> ConsumerGroups | StreamsGroups | None:
+        """Return what keeps a group whose members have epochs; None for a classic group or none at all."""
+        return next((kind for kind in self.epochal if group_id in kind), None)
 
     def forget(self, group: ClassicGroup) -> None:
         """Forget a classic group."""
@@ -105,9 +123,11 @@ class GroupDirectory:
                 if group.automaton.generation:
                     rows.append(Change(GROUPS_TABLE, group_id, None))
                 self.forget(group)
-            elif self.consumers.is_vacant(group_id) and not self._offsets.has_any(group_id):
-                rows += self.consumers.removal(group_id)
-                self.consumers.forget(group_id)
+                continue
+            keeper = self.keeper(group_id)
+            if keeper is not None and keeper.is_vacant(group_id) and not self._offsets.has_any(group_id):
+                rows += keeper.removal(group_id)
+                keeper.forget(group_id)
         if rows:
             self._writes.write(rows, _nothing).addErrback(_log_failure, "forget groups")
 
@@ -121,12 +141,13 @@ class GroupDirectory:
     # --- from one protocol to the other -----------------------------------------------------------
 
     def make_classic(self, group_id: str) -> ClassicGroup:
-        """Return a classic group for a member to join; one of the consumer protocol has to be empty."""
-        if group_id not in self.consumers:
+        """Return a classic group for a member to join; one of another protocol has to be empty."""
+        keeper = self.keeper(group_id)
+        if keeper is None:
             return self.ensure(group_id)
-        epoch = self.consumers.epoch(group_id)
-        rows = self.consumers.removal(group_id)
-        self.consumers.forget(group_id)
+        epoch = keeper.epoch(group_id)
+        rows = keeper.removal(group_id)
+        keeper.forget(group_id)
         group = self.ensure(group_id)
         group.automaton.generation = epoch
         self._writes.write([*rows, group.row()], _nothing).addErrback(
@@ -136,6 +157,10 @@ class GroupDirectory:
 
     def heartbeat(self, request: ConsumerHeartbeat) -> Deferred[ConsumerHeartbeatAnswer]:
         """A member of the consumer protocol joins, lives on or leaves; see ``IGroupService``."""
+        if request.group_id in self.streams:
+            if not self.streams.is_vacant(request.group_id):
+                return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a streams group"))
+            self.make_classic(request.group_id)
         classic = self.classic.get(request.group_id)
         if classic is None:
             return self.consumers.heartbeat(request)
@@ -156,6 +181,22 @@ class GroupDirectory:
 
         return self.consumers.heartbeat(
             request, automaton, [Change(GROUPS_TABLE, request.group_id, None)], begun
+        )
+
+    def streams_heartbeat(self, request: StreamsHeartbeat) -> Deferred[StreamsAnswer]:
+        """A member of a streams group joins, lives on or leaves; see ``IGroupService``."""
+        if self.consumers.is_vacant(request.group_id):
+            self.make_classic(request.group_id)
+        elif request.group_id in self.consumers:
+            return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is one of the consumer protocol"))
+        classic = self.classic.get(request.group_id)
+        if classic is None:
+            return self.streams.heartbeat(request)
+        if not classic.automaton.vacant:
+            return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group has members of the classic protocol"))
+        gone = [Change(GROUPS_TABLE, request.group_id, None)]
+        return self.streams.heartbeat(
+            request, classic.automaton.generation, gone, lambda: self.forget(classic)
         )
 
     def _upgraded(self, classic: ClassicGroup) -> MixedGroupAutomaton | None:

@@ -3,7 +3,7 @@
 Owns the clock side (one timer wheel) and says which part answers: the rules of membership are the automata's,
 which groups there are and of which protocol is ``directory``'s, committed offsets are ``commits``' and
 ``offsets``', what is done and stored for a classic group ``classic_groups``', groups of the consumer protocol
-``consumer_service``'s. Must never decide who is a member.
+``consumer_service``'s, streams groups ``streams``'. Must never decide who is a member.
 
 Classic members may be in a group of the consumer protocol while it is upgraded: what they ask is answered by
 its automaton.
@@ -27,12 +27,13 @@ from megabroker.core.groups.classic_groups import GROUPS_TABLE, ClassicGroup
 from megabroker.core.groups.commits import Commits, Outcomes
 from megabroker.core.groups.consumer_service import CONSUMER_GROUPS_TABLE
 from megabroker.core.groups.conversion import partitions_by_name
-from megabroker.core.groups.directory import GroupDirectory
+from megabroker.core.groups.directory import CreateTopic, GroupDirectory
 from megabroker.core.groups.errors import refusal, stopped
 from megabroker.core.groups.mixed_automaton import CONSUMER
 from megabroker.core.groups.offsets import OFFSETS_TABLE, CommittedOffsets, OrderedWrites
 from megabroker.core.groups.retention import SubscribedTopics
 from megabroker.core.groups.settings import GroupSettings
+from megabroker.core.groups.streams import STREAMS_GROUPS_TABLE
 from megabroker.core.groups.transactional import IUnstableOffsets, TransactionalOffsets
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
@@ -54,6 +55,7 @@ from megabroker.model import (
     TopicAssignment,
     TopicPartition,
 )
+from megabroker.streams import StreamsAnswer, StreamsGroupDescription, StreamsHeartbeat
 
 __all__ = ["GROUPS_TABLE", "GroupService", "new_member_id"]
 
@@ -61,6 +63,10 @@ __all__ = ["GROUPS_TABLE", "GroupService", "new_member_id"]
 def new_member_id(prefix: str) -> str:
     """Return a member id never given out before, beginning with the client's or instance's name."""
     return f"{prefix}-{uuid4()}"
+
+
+def _no_topic(name: str, partitions: int, configs: Mapping[str, str]) -> Deferred[Topic]:
+    return fail(refusal(ErrorCode.INVALID_REQUEST, "internal topics cannot be made here"))
 
 
 @implementer(IGroupService, IUnstableOffsets)
@@ -72,7 +78,8 @@ class GroupService:
         topic_exists: whether a partition's offsets may be committed.
         subscribed_topics: reads a member's subscription; without it the offsets of a group that has
             members cannot be deleted. May be assigned later.
-        topics: returns all topics; without it groups of the consumer protocol see none.
+        topics: returns all topics; without it groups of the consumer protocol and streams groups see none.
+        create_topic: makes the internal topics of streams groups; without it they stay missing.
         new_member_id: makes a fresh id of a client's or instance's name.
 
     Attributes:
@@ -88,6 +95,7 @@ class GroupService:
         *,
         subscribed_topics: SubscribedTopics | None = None,
         topics: Callable[[], Sequence[Topic]] = tuple,
+        create_topic: CreateTopic = _no_topic,
         new_member_id: Callable[[str], str] = new_member_id,
     ) -> None:
         self.settings = settings
@@ -97,7 +105,7 @@ class GroupService:
         self._writes = OrderedWrites(metadata)
         self._offsets = CommittedOffsets(self._writes)
         self._directory = GroupDirectory(
-            self._timers, self._writes, self._offsets, settings, topics, new_member_id
+            self._timers, self._writes, self._offsets, settings, topics, create_topic, new_member_id
         )
         self._commits = Commits(
             self._directory, self._offsets, settings, topic_exists, self._timers.now_ms, subscribed_topics
@@ -132,6 +140,7 @@ class GroupService:
         self._offsets.load(self._metadata.rows(OFFSETS_TABLE))
         self._directory.load(self._metadata.rows(GROUPS_TABLE))
         self._directory.consumers.load(self._metadata.rows(CONSUMER_GROUPS_TABLE))
+        self._directory.streams.load(self._metadata.rows(STREAMS_GROUPS_TABLE))
         for group_id in self._offsets.groups():
             self._committed(group_id)
         self._expire_later()
@@ -161,6 +170,9 @@ class GroupService:
         consumers = self._directory.consumers
         if request.group_id in consumers and not consumers.is_vacant(request.group_id):
             return self._join_consumers(request)
+        streams = self._directory.streams
+        if request.group_id in streams and not streams.is_vacant(request.group_id):
+            return fail(refusal(ErrorCode.INCONSISTENT_PROTOCOL, "the group is a streams group"))
         if request.member_id and request.group_id not in self._directory.classic:
             return fail(refusal(ErrorCode.UNKNOWN_MEMBER))
         ticket: Deferred[JoinedGroup] = Deferred()
@@ -243,11 +255,20 @@ class GroupService:
             return fail(refusal(ErrorCode.INVALID_GROUP))
         return self._directory.heartbeat(request)
 
+    def streams_heartbeat(self, request: StreamsHeartbeat) -> Deferred[StreamsAnswer]:
+        """See ``IGroupService.streams_heartbeat``."""
+        if self._stopped:
+            return fail(stopped())
+        if not request.group_id.strip():
+            return fail(refusal(ErrorCode.INVALID_GROUP))
+        return self._directory.streams_heartbeat(request)
+
     def check_member(self, group_id: str, member_id: str, member_epoch: int) -> None:
         """See ``IGroupService.check_member``; members of classic groups have no epoch to check."""
         self._check_running()
-        if group_id in self._directory.consumers:
-            self._directory.consumers.check_member(group_id, member_id, member_epoch)
+        keeper = self._directory.keeper(group_id)
+        if keeper is not None:
+            keeper.check_member(group_id, member_id, member_epoch)
 
     def _group_of_member(self, group_id: str) -> ClassicGroup | None:
         """Return the classic group; None when it is one of the consumer protocol."""
@@ -283,7 +304,7 @@ class GroupService:
         self._commits.check(group_id, generation, member_id, instance_id, transactional=True)
 
     def _committed(self, group_id: str) -> None:
-        if not self._stopped and group_id not in self._directory.consumers:
+        if not self._stopped and self._directory.keeper(group_id) is None:
             self._directory.ensure(group_id)
 
     def committed(
@@ -334,6 +355,11 @@ class GroupService:
         self._check_running()
         return self._directory.consumers.describe(group_id)
 
+    def describe_streams(self, group_id: str) -> StreamsGroupDescription:
+        """See ``IGroupService.describe_streams``."""
+        self._check_running()
+        return self._directory.streams.describe(group_id)
+
     def all(self) -> Sequence[GroupSummary]:
         """See ``IGroupService.all``."""
         self._check_running()
@@ -341,15 +367,16 @@ class GroupService:
             GroupSummary(group_id, group.automaton.protocol_type, group.automaton.state.value, "classic")
             for group_id, group in self._directory.classic.items()
         ]
-        return sorted([*classic, *self._directory.consumers.summaries()])
+        epochal = [row for keeper in self._directory.epochal for row in keeper.summaries()]
+        return sorted([*classic, *epochal])
 
     def delete(self, group_id: str) -> Deferred[None]:
         """See ``IGroupService.delete``; may also fail with StorageError, and then nothing is deleted."""
         group = self._directory.classic.get(group_id)
         if self._stopped:
             return fail(stopped())
-        if group_id in self._directory.consumers:
-            return self._delete_consumers(group_id)
+        if self._directory.keeper(group_id) is not None:
+            return self._delete_epochal(group_id)
         if group is None:
             return fail(refusal(ErrorCode.GROUP_NOT_FOUND))
         if group.automaton.state is not GroupState.EMPTY:
@@ -363,13 +390,15 @@ class GroupService:
         rows = [Change(GROUPS_TABLE, group_id, None)]
         return self._offsets.remove({group_id: self._offsets.known(group_id)}, applied, rows)
 
-    def _delete_consumers(self, group_id: str) -> Deferred[None]:
-        if not self._directory.consumers.is_vacant(group_id):
+    def _delete_epochal(self, group_id: str) -> Deferred[None]:
+        keeper = self._directory.keeper(group_id)
+        assert keeper is not None
+        if not keeper.is_vacant(group_id):
             return fail(refusal(ErrorCode.GROUP_NOT_EMPTY))
 
         def applied() -> None:
-            if self._directory.consumers.is_vacant(group_id):
-                self._directory.consumers.forget(group_id)
+            if keeper.is_vacant(group_id):
+                keeper.forget(group_id)
 
-        rows = self._directory.consumers.removal(group_id)
+        rows = keeper.removal(group_id)
         return self._offsets.remove({group_id: self._offsets.known(group_id)}, applied, rows)

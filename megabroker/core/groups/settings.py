@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import attrs
 
+from megabroker.core.groups.streams.settings import StreamsSettings
+
 __all__ = ["GroupSettings"]
 
 MINUTES_MS = 60 * 1000
@@ -30,6 +32,7 @@ class GroupSettings:
         offset_metadata_max_chars: longest text kept beside a committed offset.
         offsets_retention_ms: how long offsets outlive the last member, or the last commit of a group
             that never had members.
+        streams: of streams groups.
         offsets_check_interval_ms: how often expired offsets are looked for; 0 is never.
     """
 
@@ -46,3 +49,4 @@ class GroupSettings:
     offset_metadata_max_chars: int = 4096
     offsets_retention_ms: int = 7 * DAYS_MS
     offsets_check_interval_ms: int = 10 * MINUTES_MS
+    streams: StreamsSettings = attrs.field(factory=StreamsSettings)

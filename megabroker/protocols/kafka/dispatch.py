@@ -143,6 +143,8 @@ _ROWS: Final = """
 75  0  0  k75_describe_topic_partitions
 80  0  1  k80_add_raft_voter
 81  0  0  k81_remove_raft_voter
+88  0  0  k88_streams_group_heartbeat
+89  0  0  k89_streams_group_describe
 """
 
 

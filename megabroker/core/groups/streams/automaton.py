@@ -24,10 +24,10 @@ from functools import partial
 from megabroker.core.groups.actions import CancelTimer, SetTimer, TimerKey, TimerKind
 from megabroker.core.groups.errors import refusal
 from megabroker.core.groups.reconciliation import MemberState, reconciled, within
-from megabroker.core.streams.assignor import Worker, assign
-from megabroker.core.streams.members import StreamsMember, StreamsMembers
-from megabroker.core.streams.settings import StreamsSettings
-from megabroker.core.streams.topology import Plan, check_topology, plan
+from megabroker.core.groups.streams.assignor import Worker, assign
+from megabroker.core.groups.streams.members import StreamsMember, StreamsMembers
+from megabroker.core.groups.streams.settings import StreamsSettings
+from megabroker.core.groups.streams.topology import Plan, check_topology, plan
 from megabroker.errors import ErrorCode
 from megabroker.streams import (
     Role,

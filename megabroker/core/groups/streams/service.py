@@ -28,10 +28,10 @@ from megabroker.core.groups.actions import SetTimer, TimerKey
 from megabroker.core.groups.consumer_topics import TopicsView
 from megabroker.core.groups.errors import refusal
 from megabroker.core.groups.offsets import OrderedWrites
-from megabroker.core.streams.automaton import StreamsGroupAutomaton, check_heartbeat
-from megabroker.core.streams.members import StreamsMember
-from megabroker.core.streams.rows import topology_from_row, topology_to_row
-from megabroker.core.streams.settings import StreamsSettings
+from megabroker.core.groups.streams.automaton import StreamsGroupAutomaton, check_heartbeat
+from megabroker.core.groups.streams.members import StreamsMember
+from megabroker.core.groups.streams.rows import topology_from_row, topology_to_row
+from megabroker.core.groups.streams.settings import StreamsSettings
 from megabroker.core.timers import TimerHandle, TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import Change, GroupSummary, Topic
@@ -125,11 +125,19 @@ class StreamsGroups:
 
     # --- membership -------------------------------------------------------------------------------
 
-    def heartbeat(self, request: StreamsHeartbeat, former_epoch: int = 0) -> Deferred[StreamsAnswer]:
+    def heartbeat(
+        self,
+        request: StreamsHeartbeat,
+        former_epoch: int = 0,
+        also: Sequence[Change] = (),
+        created: Callable[[], None] | None = None,
+    ) -> Deferred[StreamsAnswer]:
         """A member joins, lives on or leaves; fires when what it is told is stored.
 
         Args:
             former_epoch: of a group of another kind whose place a new group takes.
+            also: changes to be stored with those of a new group.
+            created: called when the request has made a new group.
         """
         try:
             check_heartbeat(request)
@@ -141,20 +149,22 @@ class StreamsGroups:
                 automaton = StreamsGroupAutomaton(self._settings, self._view.size, former_epoch)
                 group = _Group(request.group_id, automaton, self._timers.now_ms())
             if request.topology is not None:
-                self._look_at_topics()
+                self.look_at_topics()
             answer = group.automaton.heartbeat(request)
         except BrokerError as error:
             return fail(error)
         if is_new:
             self._groups[request.group_id] = group
+            if created is not None:
+                created()
         self._make_internal_topics(group)
         answer = self._with_reasons(answer)
-        stored = self._carry_out(group)
+        stored = self._carry_out(group, also if is_new else ())
         if stored is None:
             return succeed(answer)
         return stored.addCallback(lambda _: answer)
 
-    def _carry_out(self, group: _Group) -> Deferred[None] | None:
+    def _carry_out(self, group: _Group, also: Sequence[Change] = ()) -> Deferred[None] | None:
         """Set the timers, store what has changed; return what fires when that is done, None if it is."""
         self._set_timers(group)
         automaton = group.automaton
@@ -164,7 +174,7 @@ class StreamsGroups:
             return None
         if not automaton.members:
             group.empty_since_ms = self._timers.now_ms()
-        rows = [Change(STREAMS_GROUPS_TABLE, _key(group.group_id), self._head(group))]
+        rows = [*also, Change(STREAMS_GROUPS_TABLE, _key(group.group_id), self._head(group))]
         for member_id in sorted(removed):
             rows.append(Change(STREAMS_GROUPS_TABLE, _key(group.group_id, member_id), None))
         for member_id in sorted(changed):
@@ -213,7 +223,7 @@ class StreamsGroups:
 
     # --- topics -----------------------------------------------------------------------------------
 
-    def _look_at_topics(self) -> None:
+    def look_at_topics(self) -> None:
         """Take note of topics that are new, gone or grown."""
         if self._view.look():
             for group in list(self._groups.values()):
@@ -227,7 +237,7 @@ class StreamsGroups:
 
     def _look(self) -> None:
         self._watch = None
-        self._look_at_topics()
+        self.look_at_topics()
         self._watch_topics()
 
     def _make_internal_topics(self, group: _Group) -> None:
@@ -245,7 +255,7 @@ class StreamsGroups:
         self._creating.discard(topic.name)
         if not isinstance(result, Failure):
             self._refused.pop(topic.name, None)
-            self._look_at_topics()
+            self.look_at_topics()
             return
         error = result.value
         if not isinstance(error, BrokerError):
