@@ -133,6 +133,23 @@ class JoinTests(ConsumerCase):
         settle(members)
         self.assertEqual(self.group().assignor, "uniform")
 
+    def test_many_that_join_together_are_assigned_together(self) -> None:
+        many = self.h.topic("many", 300)
+        members = [Member(self.h, "many") for _ in range(150)]
+        told = [self.h.join("", "many").value for _ in members]
+        group = self.group()
+        self.assertEqual((group.group_epoch, group.assignment_epoch), (150, 101))
+        self.assertEqual((told[-1].member_epoch, told[-1].assignment), (101, {}))
+        self.assertEqual((told[0].heartbeat_interval_ms, told[-1].heartbeat_interval_ms), (5000, 1000))
+        for member, answer in zip(members, told, strict=True):
+            member.hear(answer)
+        self.h.advance(0.2)
+        settle(members, 4)
+        self.assertEqual({len(member.has) for member in members}, {2})
+        self.assertEqual(sorted(index for member in members for _, index in member.has), [*range(300)])
+        self.assertEqual({topic for member in members for topic, _ in member.has}, {many})
+        self.assertEqual(self.group().state, "Stable")
+
     def test_what_is_refused(self) -> None:
         h = self.h
         for outcome, code in (

@@ -25,10 +25,11 @@ class TimerKind(enum.Enum):
     JOIN = "join"
     SYNC = "sync"
     REVOKE = "revoke"
+    REST = "rest"
 
 
 class TimerKey(NamedTuple):
-    """Names one timer of a group; ``member_id`` is empty for JOIN and SYNC of a classic group."""
+    """Names one timer of a group; ``member_id`` is empty for those of the group as a whole."""
 
     kind: TimerKind
     member_id: str = ""

@@ -38,6 +38,12 @@ __all__ = ["Changes", "ConsumerGroupAutomaton", "ConsumerGroupState", "check_hea
 _JOIN_EPOCH = 0
 _LEAVE_EPOCH = -1
 
+_LARGE_GROUP = 100
+"""Members from which on targets are not made anew with every change."""
+
+_SOON_MS = 1000
+"""When a member is to ask again that will hear something new."""
+
 
 class ConsumerGroupState(enum.Enum):
     """The values are Kafka's words."""
@@ -99,6 +105,7 @@ class ConsumerGroupAutomaton:
         self.assignment_epoch = epoch
         self.members = ConsumerMembers()
         self._view = view
+        self._rests = False
         self._sizes: dict[UUID, int] = {}
         self._actions: list[SetTimer | CancelTimer] = []
         self._changed: set[str] = set()
@@ -205,7 +212,7 @@ class ConsumerGroupAutomaton:
             self._sizes = self._present_sizes()
         if not unchanged or self.assignor != assignor_before:
             self._bump()
-        if self.epoch > self.assignment_epoch:
+        if self.epoch > self.assignment_epoch and not self._rests:
             self._aim()
         self._reconcile(member, request.owned)
         self._set_session(member)
@@ -231,7 +238,10 @@ class ConsumerGroupAutomaton:
         return True
 
     def timer_fired(self, key: TimerKey) -> None:
-        """A timer set by an action, and not cancelled since, has run out: the member is removed."""
+        """A timer set by an action, and not cancelled since, has run out: its member, if any, is removed."""
+        if key.kind is TimerKind.REST:
+            self._rests = False
+            return
         member = self.members.get(key.member_id)
         if member is not None and (key.kind is not TimerKind.REVOKE or member.state is MemberState.UNREVOKED):
             self._remove(member)
@@ -413,7 +423,11 @@ class ConsumerGroupAutomaton:
         self._group_changed = True
 
     def _aim(self) -> None:
-        """Make the target of the present group epoch."""
+        """Make the target of the present group epoch.
+
+        It costs time in proportion to the members, and a thousand that join together change the group a
+        thousand times: a large group then rests for a millisecond a member before it makes the next.
+        """
         members = list(self.members)
         wanted = ASSIGNORS[self.assignor](
             [Subscriber(one.member_id, one.instance_id, one.topics, one.target) for one in members],
@@ -426,6 +440,9 @@ class ConsumerGroupAutomaton:
                 self._note(member)
         self.assignment_epoch = self.epoch
         self._group_changed = True
+        if len(members) > _LARGE_GROUP:
+            self._rests = True
+            self._actions.append(SetTimer(TimerKey(TimerKind.REST), len(members)))
 
     def _reconcile(self, member: ConsumerMember, owned: TopicAssignment | None) -> None:
         before = member.standing
@@ -445,10 +462,13 @@ class ConsumerGroupAutomaton:
     # --- small steps ------------------------------------------------------------------------------
 
     def _answer(self, member: ConsumerMember, *, tells: bool) -> ConsumerHeartbeatAnswer:
+        interval_ms = self.settings.consumer_heartbeat_interval_ms
+        if self.epoch > self.assignment_epoch or member.state is MemberState.UNRELEASED:
+            interval_ms = min(interval_ms, _SOON_MS)
         return ConsumerHeartbeatAnswer(
             member.member_id,
             member.epoch,
-            self.settings.consumer_heartbeat_interval_ms,
+            interval_ms,
             member.assigned if tells else None,
         )
 
