@@ -244,20 +244,21 @@ class UpdateFeaturesTests(ClusterCase):
         )
 
         def check(version: int) -> None:
+            for name, level, code in rows:
+                response = self.update(version, ("group.version", 1), (name, level))
+                self.assertEqual(response.error_code, code, (name, level))
+                if code:
+                    self.assertEqual(response.results, [])
             response = self.update(version, *[(name, level) for name, level, _ in rows])
-            if version < 2:
-                self.assertEqual(response.error_code, 0)
-                told = [(row.feature, row.error_code) for row in response.results]
-                self.assertEqual(told, [(name, code) for name, _, code in rows])
-            else:
-                self.assertEqual(response.error_code, UPDATE_FAILED)
-                self.assertIn("level 2 is in force", response.error_message)
-                response = self.update(version, *[(name, level) for name, level, code in rows if not code])
-                self.assertEqual((response.error_code, response.error_message), (0, None))
+            self.assertEqual(response.error_code, UPDATE_FAILED)
+            self.assertIn("level 2 is in force", response.error_message)
+            response = self.update(version, *[(name, level) for name, level, code in rows if not code])
+            self.assertEqual((response.error_code, response.error_message), (0, None))
+            told = [(row.feature, row.error_code) for row in response.results]
+            self.assertEqual(told, [(name, 0) for name, _, code in rows if not code] if version < 2 else [])
             if version:
                 response = self.update(version, ("group.version", 1), kind=0)
-                codes = [response.error_code, *[row.error_code for row in response.results]]
-                self.assertEqual([code for code in codes if code], [INVALID_UPDATE])
+                self.assertEqual((response.error_code, response.results), (INVALID_UPDATE, []))
             self.assertEqual(self.update(version).error_code, 0)
 
         self.at_every_version(57, check)

@@ -66,8 +66,11 @@ class MetadataTests(ApiCase):
         self.ask_for(4, "no", create=False)
         self.assertIsNone(self.topics.get("no"))
         row = self.ask_for(9, "new").topics[0]
+        self.assertEqual((row.error_code, row.name, row.partitions), (UNKNOWN_TOPIC, "new", []))
+        row = self.ask_for(9, "new").topics[0]
         self.assertEqual((row.error_code, len(row.partitions)), (0, 4))
         self.assertEqual([one.leader_id for one in row.partitions], [1] * 4)
+        self.assertEqual(self.ask_for(0, "old").topics[0].error_code, UNKNOWN_TOPIC)
         self.assertEqual(self.ask_for(0, "old").topics[0].error_code, 0)
         self.broker.settings = attrs.evolve(self.config, topics=TopicSettings(auto_create=False))
         self.assertEqual(self.ask_for(9, "off").topics[0].error_code, UNKNOWN_TOPIC)
@@ -78,7 +81,8 @@ class MetadataTests(ApiCase):
         self.turn()
         for one in waiting:
             rows = self.successResultOf(one).topics
-            self.assertEqual([(row.name, row.error_code) for row in rows], [("same", 0)])
+            self.assertEqual([(row.name, row.error_code) for row in rows], [("same", UNKNOWN_TOPIC)])
+        self.assertEqual(self.ask_for(12, "same").topics[0].error_code, 0)
 
     def test_names_that_cannot_be(self) -> None:
         def check(version: int) -> None:
@@ -89,8 +93,9 @@ class MetadataTests(ApiCase):
         self.assertEqual(self.topics.all(), [])
 
     def test_topic_limit_bounds_creation(self) -> None:
-        rows = self.ask_for(12, *(f"t{number}" for number in range(9))).topics
-        self.assertEqual([row.error_code for row in rows], [0] * 6 + [POLICY_VIOLATION] * 3)
+        for code in (UNKNOWN_TOPIC, 0):
+            rows = self.ask_for(12, *(f"t{number}" for number in range(9))).topics
+            self.assertEqual([row.error_code for row in rows], [code] * 6 + [POLICY_VIOLATION] * 3)
 
     def test_by_id(self) -> None:
         topic = self.create("a")

@@ -3,11 +3,11 @@
 **Behaviour.** The levels are those of ApiVersions and belong to the release: what this broker can do is in
 force. Asking for the level that is in force succeeds. A feature or level that is not supported, and an
 unknown type of upgrade, is INVALID_UPDATE_VERSION; a supported level other than the one in force is
-FEATURE_UPDATE_FAILED. Only the controller is asked, other nodes answer NOT_CONTROLLER. As nothing changes,
-``validate_only`` makes no difference.
+FEATURE_UPDATE_FAILED. The first refusal is that of the whole answer, which then has no results per feature;
+so does Apache Kafka 4 answer. Only the controller is asked, other nodes answer NOT_CONTROLLER. As nothing
+changes, ``validate_only`` makes no difference.
 
-**Version notes.** 1 replaces the leave to downgrade by the type of upgrade; 2 has no results per feature, and
-the first refusal is that of the whole answer.
+**Version notes.** 1 replaces the leave to downgrade by the type of upgrade; 2 has no results per feature.
 """
 
 from __future__ import annotations
@@ -45,13 +45,12 @@ def handle(context: Context, request: update_features.Request) -> update_feature
         return response
     levels = _levels(context)
     rows = [_update(context.version, levels, one) for one in request.feature_updates]
-    if context.version < _FIRST_WITHOUT_RESULTS:
-        response.results = rows
-        return response
     refused = next((row for row in rows if row.error_code), None)
     if refused is not None:
         response.error_code = refused.error_code
         response.error_message = refused.error_message
+    elif context.version < _FIRST_WITHOUT_RESULTS:
+        response.results = rows
     return response
 
 
