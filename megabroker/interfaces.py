@@ -102,6 +102,9 @@ class IProducerState(Interface):
     def snapshot() -> Sequence[ProducerSnapshot]:
         """Return the state after the last accepted batch."""
 
+    def first_unstable_offset() -> int:
+        """Return where the earliest undecided transaction begins; beyond every offset if there is none."""
+
 
 class ILog(Interface):
     """One partition's log: record batches v2 in offset order, written behind and read in place.

@@ -288,13 +288,28 @@ class ProducerSnapshot(NamedTuple):
 
 @attrs.frozen
 class LogSettings:
-    """How one partition's log is kept; the units are in the names, -1 means unlimited."""
+    """How one partition's log is kept; the units are in the names, -1 means unlimited.
+
+    Attributes:
+        compact: whether only the newest record of each key is kept.
+        delete_retention_ms: how long its deletion is kept, after it became the newest.
+        min_compaction_lag_ms: how long a record is left alone.
+        max_compaction_lag_ms: after how long it no longer waits for the log to be dirty enough.
+        min_cleanable_dirty_ratio: share of the log, 0 to 1, that is not compacted yet and is worth it.
+        file_delete_delay_ms: how long files of dropped segments are still there.
+    """
 
     segment_bytes: int = 1 << 30
     segment_ms: int = 7 * 24 * 3600 * 1000
     index_interval_bytes: int = 4096
     retention_ms: int = 7 * 24 * 3600 * 1000
     retention_bytes: int = -1
+    compact: bool = False
+    delete_retention_ms: int = 24 * 3600 * 1000
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = 2**63 - 1
+    min_cleanable_dirty_ratio: float = 0.5
+    file_delete_delay_ms: int = 0
 
 
 @attrs.frozen

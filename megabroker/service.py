@@ -66,6 +66,7 @@ from megabroker.net.transport import DirectReactor
 from megabroker.ops.descriptors import spare_descriptors
 from megabroker.ops.logs import LogThreshold
 from megabroker.ops.memory import keep_freed_memory
+from megabroker.storage.cleaner import CleanerSettings
 
 __all__ = ["BrokerService"]
 
@@ -171,7 +172,12 @@ class BrokerService(MultiService):
             from megabroker.storage.memory import MemoryLogStore
             from megabroker.storage.metadata import MemoryMetadataStore
 
-            self._store = MemoryLogStore(partial(reactor.callLater, 0))
+            self._store = MemoryLogStore(
+                partial(reactor.callLater, 0),
+                reactor.seconds,
+                reactor.callFromThread,
+                _cleaner_settings(config),
+            )
             self._metadata = MemoryMetadataStore(reactor)
         else:
             from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
@@ -188,6 +194,7 @@ class BrokerService(MultiService):
                 node_id=config.node.id,
                 max_open_files=spare_descriptors(config.limits.max_connections),
                 call_soon=partial(reactor.callLater, 0),
+                cleaner=_cleaner_settings(config),
             )
             self._metadata = SqliteMetadataStore(config.data_dir / METADATA_FILE, config.durability, reactor)
             self._journal = FileWindowStore(config.data_dir / _DEDUP_DIRECTORY, config.dedup.window_ms)
@@ -388,6 +395,7 @@ class BrokerService(MultiService):
             TopicConfigs({**config.topics.topic_configs(), **defaults}), _partition_settings(config)
         )
         self.topics.limits = _topic_limits(config)
+        self._store.cleaner.settings = _cleaner_settings(config)
         admission = self.broker.admission
         admission.max_connections = config.limits.max_connections
         admission.max_connections_per_address = config.limits.max_connections_per_address
@@ -478,6 +486,16 @@ def _partition_settings(config: Config) -> PartitionSettings:
         durability=config.durability,
         producer_id_expiration_ms=config.producers.id_expiration_ms,
         max_producers=config.producers.max_per_partition,
+    )
+
+
+def _cleaner_settings(config: Config) -> CleanerSettings:
+    cleaner = config.cleaner
+    return CleanerSettings(
+        enabled=cleaner.enabled,
+        interval_ms=cleaner.interval_ms,
+        max_bytes_per_second=cleaner.max_bytes_per_second,
+        dedupe_buffer_bytes=cleaner.dedupe_buffer_bytes,
     )
 
 

@@ -61,8 +61,11 @@ class OutputTooLarge(ProtocolError):
     """Well-formed so far, but it would expand beyond the bound."""
 
 
-def compress(codec: int, data: Buffer) -> bytes:
+def compress(codec: int, data: Buffer, level: int | None = None) -> bytes:
     """Compress in the form Kafka clients read.
+
+    Args:
+        level: as the codec counts; None is its default. Snappy has none.
 
     Raises:
         ValueError: for an unknown codec number, which is a fault of the caller.
@@ -70,17 +73,19 @@ def compress(codec: int, data: Buffer) -> bytes:
     if codec == NONE:
         return bytes(data)
     if codec == GZIP:
-        return zlib.compress(data, wbits=31)
+        return zlib.compress(data, -1 if level is None else level, wbits=31)
     if codec == SNAPPY:
         return _compress_xerial(data)
     if codec == LZ4:
         import lz4.frame
 
         # Kafka's Java reader refuses blocks that depend on each other.
-        packed: bytes = lz4.frame.compress(data, block_linked=False, store_size=False)
+        packed: bytes = lz4.frame.compress(
+            data, compression_level=level or 0, block_linked=False, store_size=False
+        )
         return packed
     if codec == ZSTD:
-        return bytes(_zstd().compress(data))
+        return bytes(_zstd().compress(data, level))
     raise ValueError(f"unknown compression codec {codec}")
 
 

@@ -20,6 +20,7 @@ from megabroker.errors import Fault
 from megabroker.model import Durability, TimestampType
 
 __all__ = [
+    "CleanerSettings",
     "Config",
     "DedupScope",
     "DedupSettings",
@@ -204,6 +205,35 @@ class TopicSettings:
             "max.message.bytes": str(self.max_message_bytes),
             "message.timestamp.type": self.message_timestamp_type.value,
         }
+
+
+@attrs.frozen(kw_only=True)
+class CleanerSettings:
+    """Compaction of topics whose cleanup.policy has compact in it."""
+
+    enabled: bool = fields.flag(True, doc="Whether logs are compacted at all; Kafka's log.cleaner.enable.")
+    interval_ms: int = fields.duration_ms(
+        15 * _SECOND,
+        minimum=10,
+        maximum=_DAY,
+        reloadable=True,
+        doc="How long to wait when no log is dirty enough; Kafka's log.cleaner.backoff.ms.",
+    )
+    max_bytes_per_second: int = fields.size_bytes(
+        fields.UNLIMITED,
+        minimum=64 * _KIB,
+        maximum=_LARGEST_BYTES,
+        unlimited=True,
+        reloadable=True,
+        doc="Bytes read and written together at most; Kafka's log.cleaner.io.max.bytes.per.second.",
+    )
+    dedupe_buffer_bytes: int = fields.size_bytes(
+        128 * _MIB,
+        minimum=_MIB,
+        maximum=_LARGEST_BYTES,
+        reloadable=True,
+        doc="Memory for the keys of one compaction; Kafka's log.cleaner.dedupe.buffer.size.",
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -447,6 +477,7 @@ class Config:
     enable_gzip: bool = fields.flag(False, doc="Whether the body of every cursus request is a gzip stream.")
     dedup: DedupSettings = fields.section(DedupSettings, doc="Repeats that are not stored again.")
     topics: TopicSettings = fields.section(TopicSettings, doc="Bounds and defaults of topics.")
+    cleaner: CleanerSettings = fields.section(CleanerSettings, doc="Compaction of topics with keys.")
     groups: GroupSettings = fields.section(GroupSettings, doc="Consumer groups.")
     producers: ProducerSettings = fields.section(ProducerSettings, doc="Idempotent producers.")
     transactions: TransactionSettings = fields.section(TransactionSettings, doc="Kafka transactions.")

@@ -418,7 +418,11 @@ class TopicConfigs:
         def number(name: str) -> int:
             return int(self._value(configs, name))
 
-        deletes = "delete" in _items(self._value(configs, "cleanup.policy"))
+        policy = _items(self._value(configs, "cleanup.policy"))
+        compacts, deletes = "compact" in policy, "delete" in policy
+        segment_ms = number("segment.ms")
+        if compacts:
+            segment_ms = min(segment_ms, number("max.compaction.lag.ms"))
         return TopicPolicy(
             max_message_bytes=number("max.message.bytes"),
             timestamp_type=TimestampType(self._value(configs, "message.timestamp.type")),
@@ -426,10 +430,16 @@ class TopicConfigs:
             timestamp_after_max_ms=number("message.timestamp.after.max.ms"),
             log=LogSettings(
                 segment_bytes=number("internal.segment.bytes") or number("segment.bytes"),
-                segment_ms=number("segment.ms"),
+                segment_ms=segment_ms,
                 index_interval_bytes=number("index.interval.bytes"),
                 retention_ms=number("retention.ms") if deletes else -1,
                 retention_bytes=max(-1, number("retention.bytes")) if deletes else -1,
+                compact=compacts,
+                delete_retention_ms=number("delete.retention.ms"),
+                min_compaction_lag_ms=number("min.compaction.lag.ms"),
+                max_compaction_lag_ms=number("max.compaction.lag.ms"),
+                min_cleanable_dirty_ratio=float(self._value(configs, "min.cleanable.dirty.ratio")),
+                file_delete_delay_ms=number("file.delete.delay.ms"),
             ),
         )
 

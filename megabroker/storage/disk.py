@@ -193,6 +193,11 @@ class DiskHandler:
         """Run ``work`` in the chores thread, then ``done(result, error)`` in the reactor. Any thread."""
         self._chores.put((work, done))
 
+    def report(self, call: Callable[[], None]) -> None:
+        """Have something called in the reactor. Any thread."""
+        self._done.append(lambda touched: call())
+        self._wake()
+
     def pump(self) -> None:
         """Do all that is queued, here and now; only without threads."""
         while True:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import Lock
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -41,13 +42,24 @@ from megabroker.model import (
 )
 from megabroker.storage import times
 from megabroker.storage.checkpoints import encode_rows, encode_snapshot
+from megabroker.storage.cleaner import Turn
+from megabroker.storage.cleaning import last_of_producers
 from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import storage_error
 from megabroker.storage.index import Index
-from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, Loaded, first_offset
-from megabroker.storage.retention import expired, remove_files
-from megabroker.storage.segment import MAX_RELATIVE_OFFSET, Damage, Segment, file_name
+from megabroker.storage.local_cleaning import LocalCleaning, Snapshot, dirt_of
+from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, Loaded
+from megabroker.storage.retention import ensure_created, expired
+from megabroker.storage.segment import (
+    MAX_RELATIVE_OFFSET,
+    Damage,
+    DamageFound,
+    Segment,
+    file_name,
+    first_offset,
+)
 from megabroker.storage.segments import EMPTY, Segments
+from megabroker.storage.swap import retire, settle
 
 __all__ = ["LocalLog"]
 
@@ -69,6 +81,9 @@ class LocalLog:
         unsynced_parent: the same for the log's own directory in the store's.
         sync_lock: held while syncing, so that nobody reports what another is still syncing.
         sync_failed: set by the disk thread.
+        cleaned_offset: compaction has been here: below, every key is there once.
+        cleaning: held while the log is being cleaned.
+        swapping: those that a cleaned segment has replaced, and that, which has not its proper names yet.
     """
 
     def __init__(
@@ -82,7 +97,9 @@ class LocalLog:
         seconds: Callable[[], float],
         loaded: Loaded,
         start_offset: int,
-        start_changed: Callable[[], None],
+        cleaned_offset: int,
+        points_changed: Callable[[], None],
+        delete_later: Callable[[list[str], int], None],
     ) -> None:
         self.topic_partition = topic_partition
         self.directory = directory
@@ -100,13 +117,17 @@ class LocalLog:
         self.unsynced_parent = False
         self.sync_lock = Lock()
         self.sync_failed = False
+        self.cleaned_offset = cleaned_offset
+        self.cleaning = Lock()
+        self.swapping: tuple[list[Segment], Segment] | None = None
         self.modified = bool(loaded.unsynced)
         self.refusal: StorageError | None = None
         self._broken = False
         self._failures = 0  # writes that failed since the last that did not
         self._disk = disk
         self._seconds = seconds
-        self._start_changed = start_changed
+        self._points_changed = points_changed
+        self._delete_later = delete_later
         self._segments = Segments(
             loaded.segments, loaded.damaged, lambda: self.settings.index_interval_bytes, self._save_damage
         )
@@ -497,7 +518,7 @@ class LocalLog:
         offset = min(offset, self.written_offset)
         if offset > self.start_offset:
             self.start_offset = offset
-            self._start_changed()
+            self._points_changed()
 
     def enforce_retention(self, now_ms: int) -> int:
         settings, segments = self.settings, self._segments
@@ -522,7 +543,7 @@ class LocalLog:
             self.size_bytes -= sum(segment.size for segment in removed)
             if self.start_offset < segments.bases[0]:
                 self.start_offset = segments.bases[0]
-                self._start_changed()
+                self._points_changed()
             self.modified = True
             self._remove(removed)
         return gone
@@ -534,7 +555,116 @@ class LocalLog:
             self.dirty.discard(segment)
         active = self._active
         files = active.open_files.files
-        self._disk.chore(lambda: remove_files(files, self.directory, removed, active))
+
+        def out_of_the_way() -> list[str]:
+            ensure_created(files, self.directory, active)
+            return retire(files, self.directory, removed)
+
+        self._disk.chore(out_of_the_way, self._forget_files)
+
+    def _forget_files(self, paths: list[str] | None, error: StorageError | None) -> None:
+        if paths:
+            self._delete_later(paths, self.settings.file_delete_delay_ms)
+
+    # --- cleaning; see ``local_cleaning`` ---------------------------------------------------------
+
+    def __str__(self) -> str:
+        return str(self.topic_partition)
+
+    @property
+    def going(self) -> bool:
+        """Whether nothing more is to be done to the log's files. Any thread."""
+        return self._broken
+
+    def dirt(self, now_ms: int) -> tuple[bool, float] | None:
+        """Return whether cleaning is overdue and how dirty the log is; None when it can wait. Any thread.
+
+        Raises:
+            OSError: a file could not be read.
+        """
+        settings = self.settings
+        if not settings.compact or self._broken:
+            return None
+        snapshot = self._snapshot(self.durable_offset)
+        if snapshot is None:
+            return None
+        dirt = dirt_of(snapshot, now_ms)
+        if dirt is None or not (dirt.due or dirt.ratio > settings.min_cleanable_dirty_ratio):
+            return None
+        return dirt.due, dirt.ratio
+
+    def clean(self, turn: Turn) -> str | None:
+        """Clean the log; return what was done, None for nothing. Cleaner's thread; see ``Cleanable``."""
+        snapshot = turn.in_reactor(self._begin_cleaning)
+        if snapshot is None:
+            return None
+        cleaning = LocalCleaning(self, snapshot, turn)
+        rules = cleaning.run()
+        if rules is None:
+            return None
+        end = rules.map.end_offset
+        turn.in_reactor(lambda: self._cleaned_to(end))
+        return cleaning.summary(rules)
+
+    def _snapshot(self, end_offset: int) -> Snapshot | None:
+        items = list(self._segments.items)
+        closed = [one for one in items[:-1] if one.next_base is not None and one.next_base <= end_offset]
+        end = closed[-1].next_base if closed else None
+        if end is None or end <= self.cleaned_offset:
+            return None
+        return Snapshot(closed, end, self.start_offset, self.cleaned_offset, self.settings, [], {})
+
+    def _begin_cleaning(self) -> Snapshot | None:
+        """Return what is to be cleaned. Reactor."""
+        if self._broken or not self.settings.compact:
+            return None
+        snapshot = self._snapshot(min(self.durable_offset, self.producers.first_unstable_offset()))
+        if snapshot is None:
+            return None
+        recent: list[AbortedTransaction] = []
+        for segment in self._segments.items[len(snapshot.segments) :]:
+            self._segments.aborted_of(segment).collect(0, snapshot.end_offset, recent)
+        return evolve(snapshot, recent=recent, last_of=last_of_producers(self.producers.snapshot()))
+
+    def create_active(self) -> None:
+        """Make sure that the active segment has a file. Chores thread; raises OSError."""
+        active = self._active
+        ensure_created(active.open_files.files, self.directory, active)
+
+    def replace(self, old: list[Segment], new: Segment) -> bool:
+        """Put a cleaned segment in the place of ``old``; return False if they went meanwhile. Reactor."""
+        if self._broken or not self._segments.replace(old, new):
+            return False
+        for segment in old:
+            segment.open_files.drop(segment)
+            self.dirty.discard(segment)
+        self._segments.keep_few(new)
+        self.size_bytes += new.size - sum(segment.size for segment in old)
+        self.swapping = (old, new)
+        return True
+
+    def retire(self) -> None:
+        """Take the files of replaced segments out of the way. Chores thread; raises OSError."""
+        if self.swapping is not None:
+            paths = retire(self._active.open_files.files, self.directory, self.swapping[0])
+            self._disk.report(lambda: self._forget_files(paths, None))
+
+    def settle(self) -> None:
+        """Give the segment that replaced them its proper names. Reactor; raises OSError."""
+        if self.swapping is not None and not self._broken:
+            new = self.swapping[1]
+            if not new.gone:
+                settle(new.open_files.files, new)
+            self.swapping = None
+
+    def found_damage(self, found: DamageFound) -> None:
+        """Measure, report and remember damage that cleaning has met. Reactor; raises OSError."""
+        if found.segment in self._segments.items:
+            self._segments.take_damage(found)
+
+    def _cleaned_to(self, offset: int) -> None:
+        self.cleaned_offset = offset
+        self._points_changed()
 
     # --- the end --------------------------------------------------------------------------------
 

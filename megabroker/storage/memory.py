@@ -7,8 +7,11 @@ appended meanwhile: written and durable are the same here.
 
 from __future__ import annotations
 
+import threading
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -29,6 +32,9 @@ from megabroker.model import (
     TopicPartition,
     TransactionMarker,
 )
+from megabroker.storage.cleaner import CleanerSettings, CleaningEnded, LogCleaner, Turn
+from megabroker.storage.cleaning import Cleaning, last_of_producers
+from megabroker.storage.segment import DamageFound
 
 __all__ = ["MemoryLog", "MemoryLogStore"]
 
@@ -37,13 +43,47 @@ _log = Logger()
 CallLater = Callable[[Callable[[], None]], object]
 
 
+Batch = tuple[BatchHeader, bytes]
+
+
+class _Snapshot(NamedTuple):
+    """What is to be cleaned: all batches up to a place, and how many had been dropped before them."""
+
+    batches: list[Batch]
+    end_offset: int
+    aborted: list[AbortedTransaction]
+    last_of: dict[int, tuple[int, int]]
+    dropped: int
+
+
 @implementer(ILog)
 class MemoryLog:
-    """See the module. Retention drops whole batches: there are no segments to roll."""
+    """See the module. Retention drops whole batches: there are no segments.
 
-    def __init__(self, settings: LogSettings, listener: ILogListener, call_later: CallLater) -> None:
+    Only for compaction there is something like an active segment: what came since ``segment_bytes`` or
+    ``segment_ms`` last ended one, which is left alone.
+    """
+
+    def __init__(
+        self,
+        settings: LogSettings,
+        listener: ILogListener,
+        call_later: CallLater,
+        producers: IProducerState,
+        seconds: Callable[[], float] = time.time,
+        name: str = "",
+    ) -> None:
         self.settings = settings
         self.listener = listener
+        self.cleaning = threading.Lock()
+        self.cleaned_offset = 0
+        self._producers = producers
+        self._seconds = seconds
+        self._name = name
+        self._active_offset = 0
+        self._active_bytes = 0
+        self._active_born = 0.0
+        self._dropped = 0
         self.start_offset = 0
         self.next_offset = 0
         self.written_offset = 0
@@ -71,6 +111,13 @@ class MemoryLog:
         if append_time_ms is not None:
             header = stamp_append_time(data, header, append_time_ms)
         base = self.next_offset
+        if self._active_bytes and (
+            self._active_bytes + len(data) > self.settings.segment_bytes or self._is_over_age()
+        ):
+            self._roll()
+        if not self._active_bytes:
+            self._active_born = self._seconds()
+        self._active_bytes += len(data)
         stamp(data, base, leader_epoch)
         header = header._replace(base_offset=base, leader_epoch=leader_epoch)
         if not self._epochs or leader_epoch > self._epochs[-1][0]:
@@ -82,6 +129,12 @@ class MemoryLog:
         self.size_bytes += len(data)
         self._schedule()
         return base
+
+    def _is_over_age(self) -> bool:
+        return (self._seconds() - self._active_born) * 1000 >= self.settings.segment_ms >= 0
+
+    def _roll(self) -> None:
+        self._active_offset, self._active_bytes = self.next_offset, 0
 
     def append_marker(
         self,
@@ -186,7 +239,7 @@ class MemoryLog:
 
     def _in_batch(self, header: BatchHeader, data: bytes, timestamp_ms: int) -> TimestampedOffset | None:
         start = max(header.base_offset, self.start_offset)
-        if header.is_log_append_time:
+        if header.is_log_append_time and header.record_count:
             return TimestampedOffset(start, header.max_timestamp, header.leader_epoch)
         try:
             for record in records(data, header, 0, from_offset=start, control=True):
@@ -210,6 +263,8 @@ class MemoryLog:
 
     def enforce_retention(self, now_ms: int) -> int:
         settings = self.settings
+        if self._active_bytes and self._is_over_age():
+            self._roll()
         size = self.size_bytes
         gone = 0
         for header, data in self._batches:
@@ -222,6 +277,7 @@ class MemoryLog:
             size -= len(data)
             gone += 1
             self.start_offset = max(self.start_offset, header.next_offset)
+        self._dropped += gone
         del self._batches[:gone]
         del self._lasts[:gone]
         del self._aborted[: bisect_left(self._aborted, self.start_offset, key=_last_offset)]
@@ -237,6 +293,114 @@ class MemoryLog:
         self._flushes.append((self.next_offset, deferred))
         return deferred
 
+    # --- cleaning -------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return self._name
+
+    @property
+    def going(self) -> bool:
+        """Whether a cleaning must end. Any thread."""
+        return self.refusal is not None
+
+    def dirt(self, now_ms: int) -> tuple[bool, float] | None:
+        """Return whether cleaning is overdue and how dirty the log is; None when it can wait. Any thread."""
+        settings = self.settings
+        end, cleaned = min(self._active_offset, self.written_offset), self.cleaned_offset
+        if not settings.compact or end <= cleaned:
+            return None
+        total = dirty = 0
+        due = False
+        for header, data in list(self._batches):
+            if header.base_offset >= end:
+                break
+            total += len(data)
+            if header.base_offset >= cleaned:
+                dirty += len(data)
+                due = due or 0 < header.max_timestamp < now_ms - settings.max_compaction_lag_ms
+        if not dirty or not (due or dirty / total > settings.min_cleanable_dirty_ratio):
+            return None
+        return due, dirty / total
+
+    def clean(self, turn: Turn) -> str | None:
+        """Clean the log; return what was done, None for nothing. Cleaner's thread; raises CleaningEnded."""
+        snapshot = turn.in_reactor(lambda: self._begin_cleaning(turn.now_ms))
+        if snapshot is None:
+            return None
+        start = self.start_offset
+        rules = Cleaning(
+            start_offset=start,
+            first_dirty_offset=max(self.cleaned_offset, start),
+            end_offset=snapshot.end_offset,
+            now_ms=turn.now_ms,
+            delete_retention_ms=self.settings.delete_retention_ms,
+            aborted=snapshot.aborted,
+            last_of=snapshot.last_of,
+            map=turn.new_map(),
+            breathe=turn.breathe,
+        )
+        self._learn(rules, snapshot)
+        transactions = rules.second_pass()
+        kept: list[Batch] = []
+        for header, data in snapshot.batches:
+            if header.base_offset >= rules.map.end_offset:
+                kept.append((header, data))
+                continue
+            judgement = rules.judge(transactions, header, data, 0)
+            if judgement is None:
+                kept.append((header, data))
+            elif not isinstance(judgement, type):
+                kept.append((read_header(judgement, 0, len(judgement)), bytes(judgement)))
+        turn.in_reactor(lambda: self._replace(snapshot, kept, transactions.kept, rules.map.end_offset))
+        return f"to offset {rules.map.end_offset}, {len(snapshot.batches)} batches before, {len(kept)} after"
+
+    def _learn(self, rules: Cleaning, snapshot: _Snapshot) -> None:
+        rules.map.end_offset = rules.first_dirty_offset
+        transactions = rules.first_pass()
+        for header, data in snapshot.batches:
+            if header.next_offset > rules.first_dirty_offset and not rules.learn(
+                transactions, header, data, 0
+            ):
+                return
+        rules.map.end_offset = rules.end_offset
+
+    def _begin_cleaning(self, now_ms: int) -> _Snapshot | None:
+        end = min(self._active_offset, self.written_offset, self._producers.first_unstable_offset())
+        lag_ms = self.settings.min_compaction_lag_ms
+        stop = 0
+        for header, _ in self._batches:
+            recent = lag_ms > 0 and header.max_timestamp > now_ms - lag_ms
+            if header.next_offset > end or (recent and header.base_offset >= self.cleaned_offset):
+                break
+            stop += 1
+        if not stop:
+            return None
+        end = self._lasts[stop - 1] + 1
+        if end <= self.cleaned_offset:
+            return None
+        aborted = [one for one in self._aborted if one.first_offset < end]
+        last_of = last_of_producers(self._producers.snapshot())
+        return _Snapshot(self._batches[:stop], end, aborted, last_of, self._dropped)
+
+    def _replace(
+        self, snapshot: _Snapshot, kept: list[Batch], aborted: list[AbortedTransaction], cleaned_offset: int
+    ) -> None:
+        if self.refusal is not None:
+            raise CleaningEnded
+        stop = max(0, len(snapshot.batches) - (self._dropped - snapshot.dropped))
+        kept = [batch for batch in kept if batch[0].next_offset > self.start_offset]
+        self.size_bytes += sum(len(data) for _, data in kept)
+        self.size_bytes -= sum(len(data) for _, data in self._batches[:stop])
+        self._batches[:stop] = kept
+        self._lasts[:stop] = [header.last_offset for header, _ in kept]
+        later = [one for one in self._aborted if one.last_offset >= cleaned_offset]
+        earlier = [one for one in aborted if one.last_offset < cleaned_offset]
+        self._aborted = [*earlier, *later]
+        self.cleaned_offset = cleaned_offset
+
+    def found_damage(self, found: DamageFound) -> None:
+        """Never: there is no file that could be damaged."""
+
 
 def _first_offset(aborted: AbortedTransaction) -> int:
     return aborted.first_offset
@@ -246,20 +410,47 @@ def _last_offset(aborted: AbortedTransaction) -> int:
     return aborted.last_offset
 
 
+def _call(call: Callable[[], None]) -> None:
+    call()
+
+
+def _nothing() -> None:
+    pass
+
+
 @implementer(ILogStore)
 class MemoryLogStore:
     """See the module.
 
     Args:
         call_later: runs a function later in the reactor, for example ``partial(reactor.callLater, 0)``.
+        seconds: the time in seconds since the epoch.
+        call_from_thread: ``reactor.callFromThread``; without, logs are cleaned when ``cleaner.run_once`` is
+            called and not otherwise.
     """
 
-    def __init__(self, call_later: CallLater) -> None:
+    def __init__(
+        self,
+        call_later: CallLater,
+        seconds: Callable[[], float] = time.time,
+        call_from_thread: CallLater | None = None,
+        cleaner: CleanerSettings | None = None,
+    ) -> None:
         self._call_later = call_later
+        self._seconds = seconds
+        self.cleaner = LogCleaner(
+            cleaner or CleanerSettings(),
+            lambda: [log for log, _ in list(self._logs.values())],
+            seconds,
+            call_from_thread or _call,
+            _call,
+            None if call_from_thread else _nothing,
+        )
         self._logs: dict[TopicPartition, tuple[MemoryLog, UUID]] = {}
 
     def open(self) -> None:
         """Nothing to take."""
+        self.cleaner.start()
 
     def log(
         self,
@@ -272,7 +463,7 @@ class MemoryLogStore:
         name = TopicPartition(topic.name, partition)
         if name in self._logs:
             raise StorageError(ErrorCode.STORAGE, f"the log of {name} is open already")
-        log = MemoryLog(settings, listener, self._call_later)
+        log = MemoryLog(settings, listener, self._call_later, producers, self._seconds, str(name))
         self._logs[name] = (log, topic.id)
         return log
 
@@ -288,6 +479,7 @@ class MemoryLogStore:
         return succeed(None)
 
     def close(self) -> Deferred[None]:
+        self.cleaner.stop()
         for log, _ in self._logs.values():
             log.refusal = StorageError(ErrorCode.SHUTTING_DOWN, "the log store is closed")
             log.announce()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import attrs
 from twisted.logger import Logger
@@ -44,16 +45,17 @@ from megabroker.storage.segment import (
     DamageFound,
     Segment,
     file_name,
+    first_offset,
 )
+from megabroker.storage.swap import LEFTOVERS, complete
 
-__all__ = ["DAMAGED", "LEADER_EPOCHS", "Loaded", "Loader", "find_damage", "first_offset", "report_damage"]
+__all__ = ["DAMAGED", "LEADER_EPOCHS", "Loaded", "Loader", "find_damage", "report_damage"]
 
 _log = Logger()
 
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 DAMAGED = "damaged-ranges"
 _WINDOW_BYTES = 1 << 22
-_LEFTOVERS = (".deleted", ".tmp", ".cleaned", ".swap")
 
 Visit = Callable[[BatchHeader, Buffer, int, Segment], None]
 
@@ -73,12 +75,6 @@ class Loaded:
     epochs: list[tuple[int, int]] = attrs.field(factory=list)
     damaged: list[Damage] = attrs.field(factory=list)
     unsynced: list[Segment] = attrs.field(factory=list)
-
-
-def first_offset(name: str, suffix: str) -> int | None:
-    """Return the offset in a file's name, or None when it is no such file."""
-    stem = name.removesuffix(suffix)
-    return int(stem) if len(stem) == 20 and stem.isdecimal() and stem.isascii() and stem != name else None
 
 
 def find_damage(segment: Segment, position: int, expected_offset: int) -> tuple[Damage, bool]:
@@ -257,6 +253,7 @@ class Loader:
         if offset > loaded.next_offset:
             if last.index is not None and last.size:
                 last.save_index()
+            last.next_base = offset
             last = Segment(self._open_files, self._directory, offset)
             loaded.segments.append(last)
             loaded.next_offset = offset
@@ -267,8 +264,9 @@ class Loader:
     def _list(self) -> None:
         found: list[tuple[int, int, float]] = []
         with_aborted: set[int] = set()
+        complete(self._open_files, self._directory)
         for name, size, changed in self._files.listdir(self._directory):
-            if name.endswith(_LEFTOVERS):
+            if name.endswith(LEFTOVERS):
                 self._files.unlink(f"{self._directory}/{name}")
             elif (offset := first_offset(name, ".log")) is not None:
                 found.append((offset, size, changed))
@@ -286,6 +284,8 @@ class Loader:
             if base not in with_aborted:
                 segment.aborted = AbortedIndex()
             self.loaded.segments.append(segment)
+        for segment, following in pairwise(self.loaded.segments):
+            segment.next_base = following.base_offset
 
     def _first_epochs(self) -> None:
         """Without the epoch checkpoint, at least take the epoch each segment begins with."""
@@ -442,6 +442,8 @@ class Loader:
                 )
             if segment.size or len(loaded.segments) == 1 or segment is scans[0].segment:
                 return
+            if scans[-2].tail is None and scans[-2].segment.size:
+                return  # the log ends between the two, and the empty one says so: the other may end in a hole
             self._open_files.drop(segment)
             for suffix in (".log", ".index", ".timeindex", ".txnindex"):
                 self._files.unlink(segment.path(suffix))

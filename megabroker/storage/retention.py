@@ -1,7 +1,7 @@
-"""Which segments of a log may go, and how their files go.
+"""Which segments of a log may go.
 
-Owns the rule and the order of the deletion; the log owns the segments. Invariants: the active segment and
-what is not yet durable stay; before any file goes, a file that says where the log now begins is there.
+Owns the rule; the log owns the segments. Invariants: the active segment and what is not yet durable stay;
+before any file goes, a file that says where the log now begins is there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from megabroker.storage.files import Files
 from megabroker.storage.segment import Segment
 from megabroker.storage.segments import Segments
 
-__all__ = ["expired", "remove_files"]
+__all__ = ["ensure_created", "expired"]
 
 
 def expired(
@@ -52,24 +52,12 @@ def expired(
     return gone
 
 
-def remove_files(files: Files, directory: str, removed: list[Segment], active: Segment) -> None:
-    """Delete segments' files. Chores thread.
+def ensure_created(files: Files, directory: str, active: Segment) -> None:
+    """Make the active segment's file, if it is not there. Chores thread.
 
-    The active segment's file is made first: an empty directory would mean that the log begins at 0.
-
-    Raises:
-        OSError: something could not be deleted; opening the log again clears it up.
+    To be called before any other goes: an empty directory would mean that the log begins at 0, and a last
+    segment without an end that the log may end anywhere. Raises OSError.
     """
     if not active.created:
         files.close(files.open(active.path(), create=True))
         files.sync_dir(directory)
-    paths = [
-        path
-        for segment in removed
-        for path in map(segment.path, (".log", ".index", ".timeindex", ".txnindex"))
-        if files.read_size(path) is not None
-    ]
-    for path in paths:
-        files.rename(path, path + ".deleted")
-    for path in paths:
-        files.unlink(path + ".deleted")

@@ -13,6 +13,9 @@ whoever still reads one opens it for himself.
 ``aborted`` are the aborted transactions whose markers are in here; None while they are in the file only.
 ``saved`` says that index files are there; before anything is appended, ``unsave`` removes them, for recovery
 believes a segment's .txnindex, or its absence, when there is an .index.
+``next_base`` is where the segment after it begins, None for the last one: a segment that was cleaned has
+holes, and its last batch may lie behind one.
+``stage`` is what the names of its files end in while the segment is being swapped in (see ``swap``).
 ``damaged`` holds (start, end) of stretches that no longer are batches; walking steps over them and they
 are never cut off, so that they can still be examined.
 """
@@ -27,7 +30,16 @@ from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.files import LogFile, OpenFiles
 from megabroker.storage.index import Index
 
-__all__ = ["HEAD_BYTES", "MAX_RELATIVE_OFFSET", "Damage", "DamageFound", "Hop", "Segment", "file_name"]
+__all__ = [
+    "HEAD_BYTES",
+    "MAX_RELATIVE_OFFSET",
+    "Damage",
+    "DamageFound",
+    "Hop",
+    "Segment",
+    "file_name",
+    "first_offset",
+]
 
 HEAD_BYTES = 61
 MAX_RELATIVE_OFFSET = 0x7FFFFFFF
@@ -39,6 +51,12 @@ _LARGE_WINDOW = 1 << 16
 def file_name(offset: int, suffix: str) -> str:
     """Return Kafka's name of a file that begins at ``offset``."""
     return f"{offset:020d}{suffix}"
+
+
+def first_offset(name: str, suffix: str) -> int | None:
+    """Return the offset in a file's name, or None when it is no such file."""
+    stem = name.removesuffix(suffix)
+    return int(stem) if len(stem) == 20 and stem.isdecimal() and stem.isascii() and stem != name else None
 
 
 class Hop(NamedTuple):
@@ -91,9 +109,11 @@ class Segment:
         "index",
         "max_timestamp",
         "max_timestamp_offset",
+        "next_base",
         "open_files",
         "saved",
         "size",
+        "stage",
         "touched",
         "unindexed",
         "written",
@@ -115,12 +135,14 @@ class Segment:
         self.damaged: list[tuple[int, int]] = []
         self.gone = False
         self.saved = False
+        self.next_base: int | None = None
+        self.stage = ""
         self.file: LogFile | None = None
         self.touched = False
 
     def path(self, suffix: str = ".log") -> str:
         """Return where one of the segment's files is."""
-        return f"{self.directory}/{self.base_offset:020d}{suffix}"
+        return f"{self.directory}/{self.base_offset:020d}{suffix}{self.stage}"
 
     def read(self, position: int, length: int) -> bytes:
         """Read from the file. Raises OSError."""
@@ -190,13 +212,14 @@ class Segment:
     def continues(self, position: int, offset: int, stop: int) -> bool:
         """Whether a batch before ``position`` may leap to end at ``offset``: the next one must bear it out.
 
-        The CRC does not cover base offsets, and a log without compaction has no holes; so a hole is
-        believed only when what follows goes on from there, or is known to be damaged.
+        The CRC does not cover base offsets, and only cleaning leaves holes, which it never does in the last
+        segment; so a hole is believed only when what follows goes on from there: the next batch, else the
+        next segment, or something known to be damaged.
         """
         if self.past_damage(position) != position:
             return True
         if position + HEAD_BYTES > stop:
-            return False
+            return self.next_base is not None and offset <= self.next_base
         base, _, magic, _, _, _ = _HOP.unpack(self.read(position, _HOP.size))
         return bool(magic == 2 and base >= offset)
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from megabroker.codec.batch import scan
 from megabroker.errors import ErrorCode, StorageError
@@ -47,6 +48,8 @@ class Segments:
     ) -> None:
         self.items = items
         self.bases = [segment.base_offset for segment in items]
+        for segment, following in pairwise(items):
+            segment.next_base = following.base_offset
         self.damaged = damaged
         self._interval = interval
         self._changed = changed
@@ -56,6 +59,7 @@ class Segments:
 
     def add(self, segment: Segment) -> None:
         """Add a segment at the end."""
+        self.items[-1].next_base = segment.base_offset
         self.items.append(segment)
         self.bases.append(segment.base_offset)
 
@@ -64,9 +68,22 @@ class Segments:
         gone = self.items[first:stop]
         del self.items[first:stop]
         del self.bases[first:stop]
-        self._ends.clear()
-        self._marks.clear()
+        if self.items:
+            self.items[-1].next_base = None
+        self.forget_marks()
         return gone
+
+    def replace(self, old: Sequence[Segment], new: Segment) -> bool:
+        """Put a segment in the place of neighbouring ones; return False if they are not all there."""
+        first = bisect_left(self.bases, new.base_offset)
+        stop = first + len(old)
+        if self.items[first:stop] != old or stop >= len(self.items):
+            return False
+        new.next_base = self.bases[stop]
+        self.items[first:stop] = [new]
+        self.bases[first:stop] = [new.base_offset]
+        self.forget_marks()
+        return True
 
     def mark_end(self, offset: int, segment: Segment, position: int) -> None:
         """Remember that ``offset`` begins at ``position``, or will."""
@@ -91,7 +108,7 @@ class Segments:
                 try:
                     index = segment.rebuild_index(self._interval())
                 except DamageFound as found:
-                    self._take_damage(found)
+                    self.take_damage(found)
             segment.save_index()
         self.keep_few(segment)
         return index
@@ -170,9 +187,10 @@ class Segments:
                         yield hop
                 return
             except DamageFound as found:
-                self._take_damage(found)
+                self.take_damage(found)
 
-    def _take_damage(self, found: DamageFound) -> None:
+    def take_damage(self, found: DamageFound) -> None:
+        """Measure damage met for the first time, report and remember it. Raises OSError."""
         segment = found.segment
         damage, _ = find_damage(segment, found.position, found.expected_offset)
         segment.damaged.append((damage.position, damage.position + damage.length))

@@ -8,6 +8,7 @@ nothing of what a log holds.
     <data_dir>/meta.properties                    version, cluster.id, node.id
     <data_dir>/recovery-point-offset-checkpoint   per partition: everything below is on the disk
     <data_dir>/log-start-offset-checkpoint        per partition: first readable offset
+    <data_dir>/cleaner-offset-checkpoint          per partition that was compacted: where that ended
     <data_dir>/<topic>-<partition>/               partition.metadata, leader-epoch-checkpoint, damaged-ranges
         <offset>.log .index .timeindex .txnindex .snapshot
     <data_dir>/<topic>-<partition>.<hex>-delete/  on its way out
@@ -17,8 +18,8 @@ Invariants:
 - The clean marker is removed before anything else is done and written after all else is on the disk; it is
   not written when any log is out of order.
 - A line of a checkpoint file is of the log in the directory of that name. The lines hold no topic id, so
-  they would be believed of whatever log has the name: a partition's directory is made only when neither
-  file holds a line of that name, and as long as one does, both are written anew and synced first.
+  they would be believed of whatever log has the name: a partition's directory is made only when no
+  file holds a line of that name, and as long as one does, all are written anew and synced first.
   Deleting removes the directory, then the lines; when that fails, or a crash comes between, making the
   directory again does it.
 """
@@ -47,6 +48,7 @@ from megabroker.storage.checkpoints import (
     encode_partition_metadata,
     encode_snapshot,
 )
+from megabroker.storage.cleaner import CleanerSettings, LogCleaner
 from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import Files, OpenFiles, storage_error
 from megabroker.storage.lock import DirectoryLock
@@ -64,6 +66,7 @@ _CLEAN = ".kafka_cleanshutdown"
 _META = "meta.properties"
 _RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 _START_OFFSETS = "log-start-offset-checkpoint"
+_CLEANED_OFFSETS = "cleaner-offset-checkpoint"
 _PARTITION_METADATA = "partition.metadata"
 _DIRECTORY = re.compile(r"(.+)-(0|[1-9][0-9]{0,9})")
 _MAX_NAME = 255
@@ -73,6 +76,9 @@ class _Clock(Protocol):
     def seconds(self) -> float:
         """Return the time, in seconds since the epoch."""
 
+    def callLater(self, delay: float, call: Callable[[], None]) -> Any:
+        """Call in so many seconds; the result has ``cancel``."""
+
 
 @implementer(ILogStore)
 class LocalLogStore:
@@ -80,6 +86,7 @@ class LocalLogStore:
 
     Args:
         clock: the reactor, for the time.
+        cleaner: how logs with keys are compacted.
         call_from_thread: ``reactor.callFromThread``.
         cluster_id: the cluster this must belong to; None takes what is found.
         new_cluster_id: makes the identity of a directory that has none.
@@ -101,6 +108,7 @@ class LocalLogStore:
         max_open_files: int = 2048,
         call_soon: Callable[[Callable[[], None]], object] | None = None,
         threaded: bool = True,
+        cleaner: CleanerSettings | None = None,
     ) -> None:
         self.data_dir = os.path.abspath(data_dir)
         self.durability = durability
@@ -114,12 +122,22 @@ class LocalLogStore:
         self.disk = DiskHandler(
             self._open_files, durability, call_from_thread, call_soon=call_soon, threaded=threaded
         )
+        self.cleaner = LogCleaner(
+            cleaner or CleanerSettings(),
+            lambda: list(self._logs.values()),
+            clock.seconds,
+            call_from_thread,
+            self.disk.chore,
+            None if threaded else self.disk.pump,
+        )
         self._lock = DirectoryLock(self.data_dir)
         self._logs: dict[TopicPartition, LocalLog] = {}
         self._leaving: set[TopicPartition] = set()
         self._points: dict[TopicPartition, int] = {}
         self._starts: dict[TopicPartition, int] = {}
-        self._saving_starts = False
+        self._cleaned: dict[TopicPartition, int] = {}
+        self._deletions: set[Any] = set()
+        self._saving_soon = False
         self._saving = threading.Lock()
         self._saved: set[TopicPartition] = set()  # whose lines the checkpoint files may hold
         self._state = "new"
@@ -148,6 +166,7 @@ class LocalLogStore:
             raise
         self._state = "open"
         self.disk.start()
+        self.cleaner.start()
 
     def _prepare(self) -> None:
         files = self._files
@@ -162,7 +181,8 @@ class LocalLogStore:
         self._check_meta()
         self._points = decode_offsets(files.read_bytes(self._path(_RECOVERY_POINTS))) or {}
         self._starts = decode_offsets(files.read_bytes(self._path(_START_OFFSETS))) or {}
-        self._saved = {*self._points, *self._starts}
+        self._cleaned = decode_offsets(files.read_bytes(self._path(_CLEANED_OFFSETS))) or {}
+        self._saved = {*self._points, *self._starts, *self._cleaned}
         if self.was_clean:
             files.unlink(marker)
             if self.durability is Durability.FSYNC:
@@ -243,7 +263,9 @@ class LocalLogStore:
             self._clock.seconds,
             loaded,
             start_offset,
-            self._start_changed,
+            self._cleaned_offset(name, loaded.next_offset),
+            self._points_changed,
+            self._delete_later,
         )
         if self.durability is Durability.OS:
             log.dirty.update(loaded.unsynced)
@@ -252,6 +274,18 @@ class LocalLogStore:
         log.unsynced_parent = is_new
         self._logs[name] = log
         return log
+
+    def _cleaned_offset(self, name: TopicPartition, next_offset: int) -> int:
+        offset = self._cleaned.get(name, 0)
+        if offset <= next_offset:
+            return offset
+        _log.warn(
+            "log-cleaned-anew: {log} ends at {end}, was cleaned to {offset}",
+            log=name,
+            end=next_offset,
+            offset=offset,
+        )
+        return 0
 
     def _check_topic_id(self, directory: str, topic: Topic) -> None:
         path = f"{directory}/{_PARTITION_METADATA}"
@@ -300,33 +334,57 @@ class LocalLogStore:
         with self._saving:
             if without is not None and without not in self._saved:
                 return
-            points, starts = self._points.copy(), self._starts.copy()
+            points, starts, cleaned = self._points.copy(), self._starts.copy(), self._cleaned.copy()
             for name, log in self._logs.copy().items():
                 points[name] = log.recovery_point
                 starts[name] = log.start_offset
-            names = {*points, *starts}
+                if log.cleaned_offset:
+                    cleaned[name] = log.cleaned_offset
+                else:
+                    cleaned.pop(name, None)
+            names = {*points, *starts, *cleaned}
             self._saved |= names
             sync = self.durability is Durability.FSYNC or without is not None
             self._files.write_whole(self._path(_START_OFFSETS), encode_offsets(starts), sync=sync)
             self._files.write_whole(self._path(_RECOVERY_POINTS), encode_offsets(points), sync=sync)
+            if cleaned or self._files.read_size(self._path(_CLEANED_OFFSETS)):
+                self._files.write_whole(self._path(_CLEANED_OFFSETS), encode_offsets(cleaned), sync=sync)
             self._saved = names
 
     def _forget(self, name: TopicPartition) -> None:
         """Make sure that no checkpoint tells of a log, which is not there. Raises OSError."""
         self._points.pop(name, None)
         self._starts.pop(name, None)
+        self._cleaned.pop(name, None)
         self._save_checkpoints(without=name)
 
-    def _start_changed(self) -> None:
-        """A log's start moved: write that down soon, once for all that move meanwhile."""
-        if not self._saving_starts:
-            self._saving_starts = True
+    def _points_changed(self) -> None:
+        """A log's start moved, or it was cleaned: write that down soon, once for all that are meanwhile."""
+        if not self._saving_soon:
+            self._saving_soon = True
 
             def save() -> None:
-                self._saving_starts = False
+                self._saving_soon = False
                 self._save_checkpoints()
 
             self.disk.chore(save)
+
+    def _delete_later(self, paths: list[str], delay_ms: int) -> None:
+        """Delete files whose names say that they may go; what a stop leaves, the next start deletes."""
+
+        def unlink() -> None:
+            for path in paths:
+                self._files.unlink(path)
+
+        if not delay_ms:
+            self.disk.chore(unlink)
+        elif self._state == "open":
+            call = self._clock.callLater(delay_ms / 1000, lambda: due())
+            self._deletions.add(call)
+
+            def due() -> None:
+                self._deletions.discard(call)
+                self.disk.chore(unlink)
 
     def delete(self, topic_partition: TopicPartition) -> Deferred[None]:
         gone = StorageError(ErrorCode.STORAGE, f"{topic_partition} has been deleted", retriable=False)
@@ -336,12 +394,16 @@ class LocalLogStore:
         log = self._logs.pop(topic_partition, None)
         self._points.pop(topic_partition, None)
         self._starts.pop(topic_partition, None)
+        self._cleaned.pop(topic_partition, None)
         suffix = f".{uuid4().hex}-delete"
         doomed = self._path(str(topic_partition)[: _MAX_NAME - len(suffix)] + suffix)
         done: Deferred[None] = Deferred()
         self._leaving.add(topic_partition)
 
         def remove() -> None:
+            if log is not None:
+                with log.cleaning:  # which ends when it finds that the log was abandoned
+                    pass
             try:
                 self._files.rename(directory, doomed)
             except FileNotFoundError:
@@ -377,6 +439,9 @@ class LocalLogStore:
         if self._state != "open":
             return succeed(None)
         self._state = "closing"
+        self.cleaner.stop()
+        for call in self._deletions:
+            call.cancel()
         logs = list(self._logs.values())
         flushes = [log.flush() for log in logs]
         closed = StorageError(ErrorCode.SHUTTING_DOWN, "the log store is closed")

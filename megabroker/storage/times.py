@@ -74,7 +74,7 @@ def _in_batch(segment: Segment, hop: Hop, timestamp_ms: int, start_offset: int) 
     data = segment.read(hop.position, hop.size_bytes)
     try:
         header = peek_header(data, 0, len(data))
-        if header.is_log_append_time:
+        if header.is_log_append_time and header.record_count:
             offset = max(header.base_offset, start_offset)
             return TimestampedOffset(offset, header.max_timestamp, header.leader_epoch)
         for record in records(data, header, 0, from_offset=start_offset, control=True):

@@ -98,6 +98,10 @@ class Producers:
     def snapshot(self) -> Sequence[ProducerSnapshot]:
         return list(self.state.values())
 
+    def first_unstable_offset(self) -> int:
+        opened = [one.transaction_first_offset for one in self.state.values()]
+        return min((offset for offset in opened if offset >= 0), default=1 << 62)
+
 
 def content(result: ReadResult) -> bytes:
     """Return a read's bytes, whatever they are in."""

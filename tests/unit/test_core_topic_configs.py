@@ -84,7 +84,11 @@ class TopicConfigsTests(SynchronousTestCase):
                 max_message_bytes=77,
                 timestamp_type=TimestampType.LOG_APPEND_TIME,
                 log=LogSettings(
-                    segment_bytes=1024, index_interval_bytes=9, retention_ms=60_000, retention_bytes=-1
+                    segment_bytes=1024,
+                    index_interval_bytes=9,
+                    retention_ms=60_000,
+                    retention_bytes=-1,
+                    file_delete_delay_ms=60_000,
                 ),
             ),
         )

@@ -261,7 +261,8 @@ class DescriptorTests(StorageCase):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         taken: list[int] = []
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 200), hard))
+            highest = max(map(int, os.listdir("/proc/self/fd")))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, highest + 50), hard))
             while True:
                 try:
                     taken.append(os.open("/dev/null", os.O_RDONLY))
