@@ -92,7 +92,7 @@ class TopicConfigsTests(SynchronousTestCase):
                 ),
             ),
         )
-        self.assertEqual(TopicConfigs().policy({}), TopicPolicy())
+        self.assertEqual(TopicConfigs().policy({}), TopicPolicy(log=LogSettings(file_delete_delay_ms=60_000)))
 
     def test_without_deletion_nothing_expires(self) -> None:
         log = self.configs.policy({"cleanup.policy": "compact", "retention.bytes": "5"}).log
