@@ -238,25 +238,34 @@ class LocalCleaning:
                         new.add(peek_header(judgement, 0, len(judgement)), judgement)
             if not changed:
                 transactions.kept.clear()
-                new.abandon()
+                self._abandon(new)
                 return
             new.finish(transactions.kept)
             transactions.kept = []
             self.written_bytes += new.segment.size
-            self._swap(group, new.segment)
+            is_in_place = self._commit(group, new.segment)
+        except CleaningEnded:
+            if new.segment.stage == CLEANED:
+                self._abandon(new)
+            raise  # else it may be on its way into the log, or come into it at the next opening
         except BaseException:
-            new.abandon()
+            self._abandon(new)
             raise
+        if not is_in_place:
+            self._abandon(new)
+            raise CleaningEnded
+        self._finish_swap()
 
-    def _swap(self, group: list[Segment], new: Segment) -> None:
-        """Have a finished segment replace the ones it was made of."""
+    def _abandon(self, new: _NewSegment) -> None:
+        if not new.abandon():
+            self._log.uncleanable = True
+
+    def _commit(self, group: list[Segment], new: Segment) -> bool:
+        """Have a finished segment replace the ones it was made of; return False if they went meanwhile."""
         log, turn = self._log, self._turn
         turn.in_chores(log.create_active)
         commit(self._files, new)
-        if not turn.in_reactor(lambda: log.replace(group, new)):
-            discard(self._files, new)
-            raise CleaningEnded
-        self._finish_swap()
+        return turn.in_reactor(lambda: log.replace(group, new))
 
     def _finish_swap(self) -> None:
         """Bring a segment that was swapped in to its proper names, now or after an earlier failure."""
@@ -274,7 +283,12 @@ class LocalCleaning:
         """
         turn = self._turn
         files = self._files
-        file = LogFile(files, segment.path(), create=False)
+        try:
+            file = LogFile(files, segment.path(), create=False)
+        except FileNotFoundError:
+            if segment.gone:
+                raise CleaningEnded from None
+            raise
         fd = file.fileno()
         stop = segment.size
         expected = segment.base_offset
@@ -362,10 +376,15 @@ class _NewSegment:
         segment.save_index()
         segment.saved = True
 
-    def abandon(self) -> None:
-        """Remove it, unless it has come to count."""
-        if self.segment.stage == CLEANED:
-            try:
-                discard(self._files, self.segment)
-            except OSError as caught:
-                _log.warn("cleaned-segment-kept: {path}: {error}", path=self.segment.path(), error=caught)
+    def abandon(self) -> bool:
+        """Remove it; return whether it is certain that it will not come to count."""
+        try:
+            discard(self._files, self.segment)
+        except OSError as caught:
+            _log.error(
+                "cleaned-segment-kept: {path}: {error}; not cleaned again until restart",
+                path=self.segment.path(),
+                error=caught,
+            )
+            return False
+        return True

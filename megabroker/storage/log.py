@@ -83,6 +83,7 @@ class LocalLog:
         sync_failed: set by the disk thread.
         cleaned_offset: compaction has been here: below, every key is there once.
         cleaning: held while the log is being cleaned.
+        uncleanable: whether a file is left of a cleaning that would undo what came after it.
         swapping: those that a cleaned segment has replaced, and that, which has not its proper names yet.
     """
 
@@ -119,6 +120,7 @@ class LocalLog:
         self.sync_failed = False
         self.cleaned_offset = cleaned_offset
         self.cleaning = Lock()
+        self.uncleanable = False
         self.swapping: tuple[list[Segment], Segment] | None = None
         self.modified = bool(loaded.unsynced)
         self.refusal: StorageError | None = None
@@ -583,7 +585,7 @@ class LocalLog:
             OSError: a file could not be read.
         """
         settings = self.settings
-        if not settings.compact or self._broken:
+        if not settings.compact or self._broken or self.uncleanable:
             return None
         snapshot = self._snapshot(self.durable_offset)
         if snapshot is None:

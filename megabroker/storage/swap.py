@@ -39,7 +39,7 @@ def commit(files: Files, segment: Segment) -> None:
     """Make a cleaned segment the one that counts; it is whole and synced. Any thread but the reactor's.
 
     Raises:
-        OSError: it may count at the next opening, or not; both are right as long as the old ones are there.
+        OSError: it may count at the next opening, or not: it has to be discarded before the log changes.
     """
     _rename(files, segment, SWAP)
     files.sync_dir(segment.directory)
@@ -70,9 +70,18 @@ def settle(files: Files, segment: Segment) -> None:
 
 
 def discard(files: Files, segment: Segment) -> None:
-    """Remove a segment that does not count yet. Raises OSError."""
-    for suffix in SUFFIXES:
-        files.unlink(segment.path(suffix))
+    """Remove a segment that is not needed, however far it has come on its way.
+
+    Raises:
+        OSError: it may count at the next opening, so that the log must not change any more until then.
+    """
+    stem = f"{segment.directory}/{file_name(segment.base_offset, '')}"
+    counts = files.read_size(f"{stem}.log{SWAP}") is not None
+    for suffix in reversed(SUFFIXES):
+        files.unlink(f"{stem}{suffix}{SWAP}")
+        files.unlink(f"{stem}{suffix}{CLEANED}")
+    if counts:
+        files.sync_dir(segment.directory)
 
 
 def complete(open_files: OpenFiles, directory: str) -> None:
