@@ -45,6 +45,7 @@ class DynamicConfig:
         check: returns what would be right, as a phrase completing "expected ...", or None for a good value.
         topic: the topic configuration that it is the default of; empty for others.
         key: dotted path of the key in the broker's file that it stands for; empty where there is none.
+        read: what a good value is as that key's.
     """
 
     name: str
@@ -52,6 +53,7 @@ class DynamicConfig:
     check: Callable[[str], str | None]
     topic: str = ""
     key: str = ""
+    read: Callable[[str], int] = int
 
 
 def _of_topics() -> list[DynamicConfig]:
@@ -62,10 +64,37 @@ def _of_topics() -> list[DynamicConfig]:
     ]
 
 
+_LEAST_BYTES: Final = 64 << 10
+_UNLIMITED_BYTES: Final = float(1 << 50)
+
+
+def _bytes_per_second(value: str) -> str | None:
+    try:
+        return None if float(value) >= _LEAST_BYTES else f"a number from {_LEAST_BYTES}"
+    except ValueError:
+        return f"a number from {_LEAST_BYTES}"
+
+
 DYNAMIC_CONFIGS: Final[Mapping[str, DynamicConfig]] = {
     one.name: one
     for one in (
         *_of_topics(),
+        DynamicConfig(
+            "log.cleaner.backoff.ms", ConfigType.LONG, whole_number(10, 86_400_000), key="cleaner.interval_ms"
+        ),
+        DynamicConfig(
+            "log.cleaner.dedupe.buffer.size",
+            ConfigType.LONG,
+            whole_number(1 << 20, 1 << 50),
+            key="cleaner.dedupe_buffer_bytes",
+        ),
+        DynamicConfig(
+            "log.cleaner.io.max.bytes.per.second",
+            ConfigType.DOUBLE,
+            _bytes_per_second,
+            key="cleaner.max_bytes_per_second",
+            read=lambda value: int(float(value)) if float(value) < _UNLIMITED_BYTES else -1,
+        ),
         DynamicConfig(
             "max.connections", ConfigType.INT, whole_number(1, 1_000_000), key="limits.max_connections"
         ),
@@ -141,7 +170,8 @@ class BrokerConfigs:
 
     def keys(self) -> dict[str, int]:
         """Return the values that stand in the place of keys of the file, by dotted path."""
-        return {_row(name).key: int(value) for name, value in self._in_force().items() if _row(name).key}
+        values = self._in_force()
+        return {_row(name).key: _row(name).read(value) for name, value in values.items() if _row(name).key}
 
     # --- changing ---------------------------------------------------------------------------------
 

@@ -43,6 +43,10 @@ def _advertised(facts: Facts) -> str:
     )
 
 
+def _bytes_per_second(limit: int) -> str:
+    return "1.7976931348623157E308" if limit < 0 else str(float(limit))
+
+
 _BOOLEAN, _STRING, _INT, _LONG, _LIST = (
     ConfigType.BOOLEAN,
     ConfigType.STRING,
@@ -143,6 +147,31 @@ BROKER_CONFIGS: Final = (
         lambda facts: "4.0-IV3",
         "The release of Apache Kafka whose requests are answered; asked for by consoles.",
     ),
+    BrokerConfig(
+        "log.cleaner.backoff.ms",
+        _LONG,
+        lambda facts: facts.settings.cleaner.interval_ms,
+        "How long the thread that compacts waits when no log is dirty enough.",
+    ),
+    BrokerConfig(
+        "log.cleaner.dedupe.buffer.size",
+        _LONG,
+        lambda facts: facts.settings.cleaner.dedupe_buffer_bytes,
+        "Memory for the keys of one compaction.",
+    ),
+    BrokerConfig(
+        "log.cleaner.enable",
+        _BOOLEAN,
+        lambda facts: facts.settings.cleaner.enabled,
+        "Whether logs are compacted at all.",
+    ),
+    BrokerConfig(
+        "log.cleaner.io.max.bytes.per.second",
+        ConfigType.DOUBLE,
+        lambda facts: _bytes_per_second(facts.settings.cleaner.max_bytes_per_second),
+        "Bytes that compaction reads and writes together at most.",
+    ),
+    BrokerConfig("log.cleaner.threads", _INT, lambda facts: 1, "Threads that compact."),
     BrokerConfig("log.dir", _STRING, lambda facts: facts.settings.data_dir, "Where everything is kept."),
     BrokerConfig("log.dirs", _LIST, lambda facts: facts.settings.data_dir, "Where everything is kept."),
     BrokerConfig(
@@ -214,6 +243,9 @@ NO_EQUIVALENT: Final = {
     "background.threads": "the threads of this broker are not counted by a configuration",
     "listeners": "listeners are bound once, at the start",
     "listener.security.protocol.map": "listeners are bound once, at the start",
+    "log.cleaner.io.buffer.load.factor": "the memory for keys is a bound, and not laid out beforehand",
+    "log.cleaner.io.buffer.size": "compaction reads a megabyte at a time, or a whole batch",
+    "log.cleaner.threads": "one thread compacts, since a second would only wait for it",
     "max.connection.creation.rate": "connections are bounded in number, not in rate",
     "max.connections.per.ip.overrides": "one bound holds for all addresses",
     "metric.reporters": "there are no metrics reporters",
