@@ -37,6 +37,8 @@ from megabroker.model import (
     ProducerIdentity,
     ProducerSnapshot,
     ReadResult,
+    ShareGroupDescription,
+    ShareHeartbeat,
     Subscription,
     SyncedGroup,
     SyncRequest,
@@ -64,6 +66,7 @@ __all__ = [
     "IPlacement",
     "IProducerState",
     "IProtocolPlugin",
+    "IShareService",
     "ITopicService",
     "ITransactionService",
     "IWindowStore",
@@ -421,6 +424,10 @@ class IGroupService(Interface):
         "Reads and writes what consumers say in classic groups; a wire sets it. Without it no group changes "
         "its protocol while it has members."
     )
+    is_share: Callable[[str], bool] = Attribute("Whether a share group has a name, which is then not free.")
+
+    def __contains__(group_id: str) -> bool:
+        """Whether there is such a group, with members or with offsets only."""
 
     subscribed_topics: Callable[[str, bytes], Set[str] | None] | None = Attribute(
         "Reads the topics out of a member's subscription (protocol type, metadata); a wire sets it."
@@ -498,6 +505,54 @@ class IGroupService(Interface):
 
     def topic_deleted(topic: str) -> None:
         """Forget the offsets of a topic."""
+
+
+class IShareService(Interface):
+    """Share groups (KIP-932), for those this node coordinates, and what they have acquired here."""
+
+    configs: Any = Attribute("Configurations of all groups: ``megabroker.core.groups.configs``.")
+    partitions: Any = Attribute("Records in flight: ``megabroker.core.shares.partitions``.")
+    sessions: Any = Attribute("Share sessions: ``megabroker.core.shares.sessions``.")
+
+    def __contains__(group_id: str) -> bool:
+        """Whether there is such a group, with members or with offsets only."""
+
+    def check_name(group_id: str) -> None:
+        """Raise StateError (GROUP_NOT_FOUND) if a group of another kind has this name."""
+
+    def heartbeat(request: ShareHeartbeat) -> Deferred[ConsumerHeartbeatAnswer]:
+        """Join, stay in or leave a share group; fires when that is stored.
+
+        Fails with BrokerError: UNKNOWN_MEMBER, FENCED_MEMBER_EPOCH, GROUP_FULL, GROUP_NOT_FOUND (which a
+        group of another kind is too) among them.
+        """
+
+    def end_session(group_id: str, member_id: str) -> Any | None:
+        """End a member's share session and take back what it has acquired; return the session, if any."""
+
+    def connection_closed(owner: object) -> None:
+        """End the share sessions of a connection and take back what their members have acquired."""
+
+    def describe(group_id: str) -> ShareGroupDescription:
+        """Describe one group. Raises BrokerError (GROUP_NOT_FOUND)."""
+
+    def all() -> Sequence[GroupSummary]:
+        """List every share group."""
+
+    def delete(group_id: str) -> Deferred[None]:
+        """Delete a group without members and all that is known of it.
+
+        Fails with GROUP_NOT_FOUND or GROUP_NOT_EMPTY.
+        """
+
+    def set_offsets(group_id: str, offsets: Mapping[TopicPartition, int]) -> Deferred[None]:
+        """Have a group without members, new perhaps, begin at other offsets; fires when that is stored."""
+
+    def delete_offsets(group_id: str, topics: Iterable[str]) -> Deferred[Mapping[str, ErrorCode | None]]:
+        """Forget how far a group without members is in topics; UNKNOWN_TOPIC where nothing is known."""
+
+    def topic_deleted(topic: str) -> None:
+        """Forget what groups have acquired of a topic."""
 
 
 class ITransactionService(Interface):
@@ -654,6 +709,7 @@ class IBroker(Interface):
     cluster_id: str = Attribute("Identity of the cluster, 22 characters of base64.")
     topics: ITopicService = Attribute("Topics and their partitions.")
     groups: IGroupService = Attribute("Consumer groups.")
+    shares: IShareService = Attribute("Share groups.")
     transactions: ITransactionService = Attribute("Transactions and producer identities.")
     dedup: IDedup = Attribute("The deduplication window.")
     placement: IPlacement = Attribute("Nodes and who leads what.")

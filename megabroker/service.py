@@ -43,12 +43,14 @@ from megabroker.config.schema import Config, Storage
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BrokerConfigs
 from megabroker.core.dedup import DeduplicationService, DedupScope, DedupSettings
+from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.service import GroupService
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.groups.streams import StreamsSettings
 from megabroker.core.partitions import PartitionSettings
 from megabroker.core.placement import SinglePlacement
 from megabroker.core.producer_ids import ProducerIds
+from megabroker.core.shares import ShareService, ShareSettings
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
 from megabroker.core.transactions import TransactionService, TransactionSettings
@@ -238,6 +240,18 @@ class BrokerService(MultiService):
             create_topic=self.topics.create,
         )
         self.topics.on_deleted(self.groups.topic_deleted)
+        self.group_configs = GroupConfigs(metadata, config.group_configs())
+        self.shares = ShareService(
+            reactor,
+            metadata,
+            ShareSettings(max_members=config.shares.max_members, max_sessions=config.shares.max_sessions),
+            self.topics,
+            self.group_configs,
+            self.groups.__contains__,
+        )
+        self.groups.is_share = self.shares.__contains__
+        self.groups.configure(self.group_configs)
+        self.topics.on_deleted(self.shares.topic_deleted)
         self._producer_ids = ProducerIds(metadata, config.producers.id_block_size)
         self.transactions = TransactionService(
             reactor,
@@ -256,6 +270,7 @@ class BrokerService(MultiService):
             cluster_id=self._cluster_id(),
             topics=self.topics,
             groups=self.groups,
+            shares=self.shares,
             transactions=self.transactions,
             dedup=self.dedup,
             placement=self.placement,
@@ -285,7 +300,9 @@ class BrokerService(MultiService):
         self._producer_ids.load()
         self.topics.load()
         self.dedup.load()
+        self.group_configs.load()
         self.groups.load()
+        self.shares.load()
         self.transactions.load()
 
     def _topic_id(self, name: str) -> Any:
@@ -416,6 +433,7 @@ class BrokerService(MultiService):
         self.transactions.stop()
         await _all([factory.drain(_DRAIN_SECONDS) for factory in self._factories])
         self._factories = []
+        self.shares.stop()
         await _all([maybeDeferred(self.topics.stopService)])
         await _all([maybeDeferred(self.dedup.stopService)])
         if self._journal is not None:

@@ -31,6 +31,7 @@ __all__ = [
     "NodeSettings",
     "ProducerSettings",
     "ProtocolSettings",
+    "ShareSettings",
     "Storage",
     "TopicSettings",
     "TransactionSettings",
@@ -313,6 +314,60 @@ class GroupSettings:
 
 
 @attrs.frozen(kw_only=True)
+class ShareSettings:
+    """Share groups (KIP-932)."""
+
+    heartbeat_interval_ms: int = fields.duration_ms(
+        5 * _SECOND,
+        minimum=10,
+        maximum=_HOUR,
+        doc="How often members are told to send heartbeats; Kafka's group.share.heartbeat.interval.ms.",
+    )
+    session_timeout_ms: int = fields.duration_ms(
+        45 * _SECOND,
+        minimum=100,
+        maximum=_DAY,
+        doc="How long a member may be silent before it is removed; Kafka's group.share.session.timeout.ms.",
+    )
+    record_lock_duration_ms: int = fields.duration_ms(
+        30 * _SECOND,
+        minimum=_SECOND,
+        maximum=_HOUR,
+        doc="How long a member may keep a record; Kafka's group.share.record.lock.duration.ms.",
+    )
+    delivery_count_limit: int = fields.integer(
+        5,
+        minimum=2,
+        maximum=25,
+        unit="deliveries",
+        doc="How often a record is delivered at most; Kafka's group.share.delivery.count.limit.",
+    )
+    max_record_locks: int = fields.integer(
+        2000,
+        minimum=100,
+        maximum=10_000,
+        unit="records",
+        doc="Records of one partition a group has in flight at most; group.share.partition.max.record.locks.",
+    )
+    max_members: int = fields.integer(
+        200, minimum=1, maximum=10_000, unit="members", doc="Members of one group; group.share.max.size."
+    )
+    max_sessions: int = fields.integer(
+        2000,
+        minimum=1,
+        maximum=100_000,
+        unit="sessions",
+        doc="Members that fetch at the same time, all groups together; group.share.max.share.sessions.",
+    )
+
+    def faults(self) -> Iterable[Fault]:
+        """Yield what does not go together."""
+        if self.heartbeat_interval_ms >= self.session_timeout_ms:
+            expected = "less than shares.session_timeout_ms"
+            yield Fault("heartbeat_interval_ms", self.heartbeat_interval_ms, expected)
+
+
+@attrs.frozen(kw_only=True)
 class ProducerSettings:
     """Idempotent producers."""
 
@@ -479,6 +534,7 @@ class Config:
     topics: TopicSettings = fields.section(TopicSettings, doc="Bounds and defaults of topics.")
     cleaner: CleanerSettings = fields.section(CleanerSettings, doc="Compaction of topics with keys.")
     groups: GroupSettings = fields.section(GroupSettings, doc="Consumer groups.")
+    shares: ShareSettings = fields.section(ShareSettings, doc="Share groups.")
     producers: ProducerSettings = fields.section(ProducerSettings, doc="Idempotent producers.")
     transactions: TransactionSettings = fields.section(TransactionSettings, doc="Kafka transactions.")
     limits: LimitSettings = fields.section(LimitSettings, doc="What clients may take of the broker.")
@@ -492,3 +548,16 @@ class Config:
     protocols: Mapping[str, Any] = fields.mapping(
         of=ProtocolSettings, doc="Which protocols are served, by the name of their plugin."
     )
+
+    def group_configs(self) -> dict[str, str]:
+        """Return what this file says of every group, by Kafka's names of group configurations."""
+        groups, shares = self.groups, self.shares
+        return {
+            "consumer.heartbeat.interval.ms": str(groups.consumer_heartbeat_interval_ms),
+            "consumer.session.timeout.ms": str(groups.consumer_session_timeout_ms),
+            "share.heartbeat.interval.ms": str(shares.heartbeat_interval_ms),
+            "share.session.timeout.ms": str(shares.session_timeout_ms),
+            "share.record.lock.duration.ms": str(shares.record_lock_duration_ms),
+            "share.delivery.count.limit": str(shares.delivery_count_limit),
+            "share.partition.max.record.locks": str(shares.max_record_locks),
+        }

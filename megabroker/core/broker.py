@@ -15,6 +15,7 @@ from megabroker.interfaces import (
     IDedup,
     IGroupService,
     IPlacement,
+    IShareService,
     ITopicService,
     ITransactionService,
 )
@@ -36,6 +37,7 @@ class Broker:
         cluster_id: str,
         topics: ITopicService,
         groups: IGroupService,
+        shares: IShareService,
         transactions: ITransactionService,
         dedup: IDedup,
         placement: IPlacement,
@@ -49,6 +51,7 @@ class Broker:
         self.cluster_id = cluster_id
         self.topics = topics
         self.groups = groups
+        self.shares = shares
         self.transactions = transactions
         self.dedup = dedup
         self.placement = placement

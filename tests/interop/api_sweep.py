@@ -19,7 +19,7 @@ import attrs
 
 from tests.brokers import BrokerProcess
 from tests.interop.java import TOOLS, Java
-from tests.interop.sweep import cluster, data, groups, security, streams, transactions
+from tests.interop.sweep import cluster, data, groups, security, shares, streams, transactions
 from tests.interop.sweep.exchange import SCENARIOS, Closed, Exchange, Known, Trial
 
 __all__ = ["Result", "reasons", "report", "sweep"]
@@ -27,7 +27,7 @@ __all__ = ["Result", "reasons", "report", "sweep"]
 _COORDINATOR_SECONDS = 20
 _COMPATIBILITY = pathlib.Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
 _ROW = re.compile(r"^\| (\d+) \| (\w+) \| ([\d-]+) \| (.+) \|$")
-_MODULES = (cluster, data, groups, security, streams, transactions)
+_MODULES = (cluster, data, groups, security, shares, streams, transactions)
 
 
 @attrs.frozen

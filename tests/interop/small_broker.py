@@ -82,6 +82,7 @@ class BrokerCase(TestCase):
             cluster_id="A" * 22,
             topics=self.topics,
             groups=None,  # type: ignore[arg-type]
+            shares=None,  # type: ignore[arg-type]
             transactions=None,  # type: ignore[arg-type]
             dedup=self.dedup,
             placement=placement,

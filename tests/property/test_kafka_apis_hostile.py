@@ -13,7 +13,7 @@ from megabroker.protocols.kafka.dispatch import SERVED
 from megabroker.protocols.kafka.schema.fields import Field, Struct
 from tests.unit.kafka_apis_harness import ApiCase
 
-_OTHERS = {0, 1}  # Produce and Fetch answer through the connection itself
+_OTHERS = {0, 1, 78}  # Produce, Fetch and ShareFetch answer through the connection itself
 
 _TEXTS = (
     "t",
@@ -102,6 +102,7 @@ class HostileTests(ApiCase):
             waiting = [one for one in waiting if not self._answered(one)]
         self.clock.advance(3600)
         self.groups.stop()
+        self.shares.stop()
         self.turn()
         for one in waiting:
             self.successResultOf(one)

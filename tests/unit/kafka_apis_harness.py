@@ -18,9 +18,11 @@ from megabroker.config.schema import Config, TopicSettings
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BrokerConfigs
 from megabroker.core.groups import GroupService, GroupSettings
+from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.partitions import PartitionSettings
 from megabroker.core.placement import SinglePlacement
 from megabroker.core.producer_ids import ProducerIds
+from megabroker.core.shares import ShareService, ShareSettings
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
 from megabroker.core.transactions import TransactionService, TransactionSettings
@@ -48,6 +50,7 @@ class ApiCase(SynchronousTestCase):
     topic_settings = TopicSettings()
     limits = TopicLimits()
     transaction_settings = TransactionSettings()
+    share_settings = ShareSettings()
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -74,6 +77,20 @@ class ApiCase(SynchronousTestCase):
         self.broker_configs.changed = self.follow_configs
         self.groups = self.make_groups()
         self.groups.load()
+        self.group_configs = GroupConfigs(self.metadata, self.config.group_configs())
+        self.group_configs.load()
+        self.shares = ShareService(
+            self.clock,
+            self.metadata,
+            self.share_settings,
+            self.topics,
+            self.group_configs,
+            self.groups.__contains__,
+        )
+        self.groups.is_share = self.shares.__contains__
+        self.groups.configure(self.group_configs)
+        self.topics.on_deleted(self.shares.topic_deleted)
+        self.shares.load()
         producer_ids = ProducerIds(self.metadata)
         producer_ids.load()
         self.transactions = TransactionService(
@@ -89,6 +106,7 @@ class ApiCase(SynchronousTestCase):
             cluster_id="C" * 22,
             topics=self.topics,
             groups=self.groups,
+            shares=self.shares,
             transactions=self.transactions,
             dedup=None,  # type: ignore[arg-type]
             placement=self.placement,

@@ -89,6 +89,7 @@ class BrokerTests(SynchronousTestCase):
             cluster_id="x" * 22,
             topics=None,
             groups=None,
+            shares=None,
             transactions=None,
             dedup=None,
             placement=placement,

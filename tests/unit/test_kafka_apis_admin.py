@@ -227,7 +227,7 @@ class IncrementalAlterConfigsTests(AlteringCase):
                 (BROKER, "1", ("num.partitions", DELETE, None), 0),
                 (BROKER, "1", ("no.such", SET, "9"), INVALID_CONFIG),
                 (BROKER, "2", ("num.partitions", DELETE, None), INVALID_REQUEST),
-                (32, "g", ("consumer.session.timeout.ms", SET, "9"), INVALID_REQUEST),
+                (16, "m", ("interval.ms", SET, "9"), INVALID_REQUEST),
             ):
                 self.assertEqual(self.codes(changes((kind, name, [row])), version), [code], row)
             twice = [("retention.ms", SET, "7"), ("retention.ms", DELETE, None)]

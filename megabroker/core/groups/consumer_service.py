@@ -94,6 +94,7 @@ class ConsumerGroups:
         self._timers = timers
         self._writes = writes
         self._settings = settings
+        self._settings_of: Callable[[str], GroupSettings] = lambda group_id: settings
         self._new_member_id = new_member_id
         self._downgrade = downgrade
         self.view = TopicsView(topics)
@@ -126,9 +127,22 @@ class ConsumerGroups:
         for group_id, (epoch, assignment_epoch, empty_since_ms) in heads.items():
             since_ms = now_ms if empty_since_ms is None else empty_since_ms
             automaton = self.begin()
+            automaton.settings = self._settings_of(group_id)
             group = self._groups[group_id] = _Group(group_id, automaton, since_ms)
             automaton.restore(epoch, assignment_epoch, members.get(group_id, []))
             self._set_timers(group)
+
+    def configure(self, settings_of: Callable[[str], GroupSettings]) -> None:
+        """Have groups kept as ``settings_of`` says of each."""
+        self._settings_of = settings_of
+        for group_id in self._groups:
+            self.reconfigure(group_id)
+
+    def reconfigure(self, group_id: str) -> None:
+        """Follow a group's changed configuration; sessions do so from the next heartbeat on."""
+        group = self._groups.get(group_id)
+        if group is not None:
+            group.automaton.settings = self._settings_of(group_id)
 
     # --- membership -------------------------------------------------------------------------------
 
@@ -158,6 +172,7 @@ class ConsumerGroups:
                 if request.member_epoch != 0:
                     raise refusal(ErrorCode.GROUP_NOT_FOUND)
                 group = _Group(request.group_id, begun or self.begin(), self._timers.now_ms())
+                group.automaton.settings = self._settings_of(request.group_id)
             if request.topic_names is not None or request.topic_pattern is not None:
                 self.look_at_topics()
             fresh_id = "" if request.member_id else self._new_member_id(request.client_id)

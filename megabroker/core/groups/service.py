@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from uuid import uuid4
 
+import attrs
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -25,6 +26,7 @@ from zope.interface import implementer
 from megabroker.core.groups.automaton import GroupState
 from megabroker.core.groups.classic_groups import GROUPS_TABLE, ClassicGroup
 from megabroker.core.groups.commits import Commits, Outcomes
+from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.consumer_service import CONSUMER_GROUPS_TABLE
 from megabroker.core.groups.conversion import partitions_by_name
 from megabroker.core.groups.directory import CreateTopic, GroupDirectory
@@ -84,6 +86,7 @@ class GroupService:
 
     Attributes:
         transactional: the part that the transaction coordinator works with.
+        is_share: whether a share group has a name; may be assigned later.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class GroupService:
         new_member_id: Callable[[str], str] = new_member_id,
     ) -> None:
         self.settings = settings
+        self.is_share: Callable[[str], bool] = lambda group_id: False
         self._metadata = metadata
         self._new_member_id = new_member_id
         self._timers = TimerWheel(clock)
@@ -114,6 +118,9 @@ class GroupService:
             self._writes, self._offsets, self._check_transactional, self._commits.judge, self._committed
         )
         self._stopped = False
+
+    def __contains__(self, group_id: str) -> bool:
+        return group_id in self._directory.classic or group_id in self._directory.consumers
 
     @property
     def subscribed_topics(self) -> SubscribedTopics | None:
@@ -132,6 +139,20 @@ class GroupService:
     @consumer_metadata.setter
     def consumer_metadata(self, metadata: IConsumerMetadata | None) -> None:
         self._directory.metadata = metadata
+
+    def configure(self, configs: GroupConfigs) -> None:
+        """Have groups follow their own configurations where they have any; called before ``load``."""
+        consumers = self._directory.consumers
+
+        def settings_of(group_id: str) -> GroupSettings:
+            return attrs.evolve(
+                self.settings,
+                consumer_heartbeat_interval_ms=configs.number(group_id, "consumer.heartbeat.interval.ms"),
+                consumer_session_timeout_ms=configs.number(group_id, "consumer.session.timeout.ms"),
+            )
+
+        consumers.configure(settings_of)
+        configs.on_change(consumers.reconfigure)
 
     # --- life of the service ----------------------------------------------------------------------
 
@@ -194,6 +215,8 @@ class GroupService:
             <= settings.max_session_timeout_ms
         ):
             return refusal(ErrorCode.INVALID_SESSION_TIMEOUT)
+        if self.is_share(request.group_id):
+            return refusal(ErrorCode.INCONSISTENT_PROTOCOL, "the group is a share group")
         return None
 
     def _join_consumers(self, request: JoinRequest) -> Deferred[JoinedGroup]:
@@ -253,6 +276,8 @@ class GroupService:
             return fail(stopped())
         if not request.group_id.strip():
             return fail(refusal(ErrorCode.INVALID_GROUP))
+        if self.is_share(request.group_id):
+            return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group"))
         return self._directory.heartbeat(request)
 
     def streams_heartbeat(self, request: StreamsHeartbeat) -> Deferred[StreamsAnswer]:
@@ -293,6 +318,8 @@ class GroupService:
         """See ``IGroupService.commit``; commits without a commit time get the present."""
         if self._stopped:
             return fail(stopped())
+        if self.is_share(group_id):
+            return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group"))
         return self._commits.commit(group_id, generation, member_id, instance_id, offsets, self._committed)
 
     def _check_transactional(
@@ -301,6 +328,8 @@ class GroupService:
         self._check_running()
         if not group_id:
             raise refusal(ErrorCode.INVALID_GROUP)
+        if self.is_share(group_id):
+            raise refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group")
         self._commits.check(group_id, generation, member_id, instance_id, transactional=True)
 
     def _committed(self, group_id: str) -> None:

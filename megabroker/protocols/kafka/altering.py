@@ -21,6 +21,7 @@ from megabroker.protocols.kafka.broker_table import NO_EQUIVALENT
 from megabroker.protocols.kafka.configs import ROOT, broker_entries, logger_entries
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
+from megabroker.protocols.kafka.group_configs import GROUP, check_group_configs
 from megabroker.protocols.kafka.topics import absence, first_seen, is_controller, settle
 
 __all__ = ["BROKER", "LOGGER", "TOPIC", "Entry", "Outcome", "Resource", "alter"]
@@ -158,6 +159,14 @@ def _refuse_fixed(context: Context, names: Sequence[str]) -> NoReturn:
     )
 
 
+def _plan_group(context: Context, resource: Resource) -> Plan:
+    configs = context.broker.shares.configs
+    former = configs.of(resource.name)
+    wanted = resource.change(former)
+    check_group_configs(context, resource.name, wanted)
+    return None if wanted == former else partial(configs.set, resource.name, wanted)
+
+
 def _plan_loggers(context: Context, resource: Resource) -> Plan:
     """Levels of loggers; only the request that changes single entries knows them."""
     me = context.broker.placement.me.id
@@ -193,6 +202,7 @@ _PLANS: Final[Mapping[int, Callable[[Context, Resource], Plan]]] = {
     TOPIC: _plan_topic,
     BROKER: _plan_broker,
     LOGGER: _plan_loggers,
+    GROUP: _plan_group,
 }
 
 _LEVELS: Final = {

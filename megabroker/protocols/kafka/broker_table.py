@@ -142,6 +142,48 @@ BROKER_CONFIGS: Final = (
         "Shortest session timeout a member may ask for.",
     ),
     BrokerConfig(
+        "group.share.delivery.count.limit",
+        _INT,
+        lambda facts: facts.settings.shares.delivery_count_limit,
+        "How often a record is delivered to a share group at most.",
+    ),
+    BrokerConfig(
+        "group.share.heartbeat.interval.ms",
+        _INT,
+        lambda facts: facts.settings.shares.heartbeat_interval_ms,
+        "How often members of share groups are told to send heartbeats.",
+    ),
+    BrokerConfig(
+        "group.share.max.share.sessions",
+        _INT,
+        lambda facts: facts.settings.shares.max_sessions,
+        "Members of share groups that fetch at the same time.",
+    ),
+    BrokerConfig(
+        "group.share.max.size",
+        _INT,
+        lambda facts: facts.settings.shares.max_members,
+        "Members of one share group at most.",
+    ),
+    BrokerConfig(
+        "group.share.partition.max.record.locks",
+        _INT,
+        lambda facts: facts.settings.shares.max_record_locks,
+        "Records of one partition that a share group has in flight at most.",
+    ),
+    BrokerConfig(
+        "group.share.record.lock.duration.ms",
+        _INT,
+        lambda facts: facts.settings.shares.record_lock_duration_ms,
+        "How long a member of a share group may keep a record.",
+    ),
+    BrokerConfig(
+        "group.share.session.timeout.ms",
+        _INT,
+        lambda facts: facts.settings.shares.session_timeout_ms,
+        "How long a member of a share group may be silent before it is removed.",
+    ),
+    BrokerConfig(
         "inter.broker.protocol.version",
         _STRING,
         lambda facts: "4.0-IV3",

@@ -78,7 +78,7 @@ def _handler(module: str) -> Handler:
     return handle
 
 
-# key, first and last version advertised, module of ``apis``; Produce and Fetch are the connection's own.
+# key, first and last version advertised, module of ``apis``; 0, 1 and 78 are the connection's own.
 _ROWS: Final = """
 0   0 13  k00_produce
 1   4 18  k01_fetch
@@ -141,10 +141,22 @@ _ROWS: Final = """
 72  0  0  k72_push_telemetry
 74  0  1  k74_list_config_resources
 75  0  0  k75_describe_topic_partitions
+76  1  1  k76_share_group_heartbeat
+77  1  1  k77_share_group_describe
+78  1  2  k78_share_fetch
+79  1  2  k79_share_acknowledge
 80  0  1  k80_add_raft_voter
 81  0  0  k81_remove_raft_voter
+83  0  0  k83_initialize_share_group_state
+84  0  0  k84_read_share_group_state
+85  0  1  k85_write_share_group_state
+86  0  0  k86_delete_share_group_state
+87  0  1  k87_read_share_group_state_summary
 88  0  0  k88_streams_group_heartbeat
 89  0  0  k89_streams_group_describe
+90  0  1  k90_describe_share_group_offsets
+91  0  0  k91_alter_share_group_offsets
+92  0  0  k92_delete_share_group_offsets
 """
 
 

@@ -5,12 +5,12 @@
 
     i32 size | i32 correlation id | tagged fields (flexible versions, never ApiVersions) | body
 
-Produce and Fetch are handled by functions of their own with no Deferred and no coroutine
-(``apis.k00_produce``, ``apis.k01_fetch``); everything else goes through the dispatch table. A frame that
-is not the protocol, an unknown API or a version that is not served closes the connection, as Apache Kafka
-does; only ApiVersions and the oldest Produce versions have an answer to that.
+Produce, Fetch and ShareFetch are handled by functions of their own with no coroutine
+(``apis.k00_produce``, ``apis.k01_fetch``, ``apis.k78_share_fetch``); everything else goes through the
+dispatch table. A frame that is not the protocol, an unknown API or a version that is not served closes the
+connection, as Apache Kafka does; only ApiVersions and the oldest Produce versions have an answer to that.
 
-Requests are carried out one after the other, as Apache Kafka does; only Produce and Fetch, whose answers
+Requests are carried out one after the other, as Apache Kafka does; only those three, whose answers
 keep their order but may be long in coming, do not hold up those behind them.
 """
 
@@ -33,7 +33,7 @@ from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
-from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions
+from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions, k78_share_fetch
 from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
@@ -50,6 +50,7 @@ _log = Logger()
 _HEAD = struct.Struct(">hhi")
 _PRODUCE = 0
 _FETCH = 1
+_SHARE_FETCH = 78
 _API_VERSIONS = 18
 
 
@@ -65,7 +66,7 @@ class KafkaConnection(BrokerConnection):
 
     def __init__(self, factory: KafkaFactory) -> None:
         super().__init__(factory)
-        self.fetches: set[k01_fetch.FetchAnswer] = set()
+        self.fetches: set[k01_fetch.FetchAnswer | k78_share_fetch.ShareFetchAnswer] = set()
         self.template: ProduceTemplate | None = None
         self._gate = Gate()
 
@@ -95,6 +96,9 @@ class KafkaConnection(BrokerConnection):
             return k00_produce.receive(self, event, request, version, correlation_id)
         if key == _FETCH:
             k01_fetch.receive(self, request, version, correlation_id, end)
+            return None
+        if key == _SHARE_FETCH:
+            k78_share_fetch.receive(self, request, version, correlation_id, end)
             return None
         context = Context(
             self.broker,
@@ -158,9 +162,10 @@ class KafkaConnection(BrokerConnection):
             fetch.expire()
 
     def connection_closed(self) -> None:
-        """Forget the waits."""
+        """Forget the waits; what members of share groups had acquired over this connection is free again."""
         for fetch in list(self.fetches):
             fetch.cancel()
+        self.broker.shares.connection_closed(self)
 
 
 class KafkaFactory(BrokerFactory):

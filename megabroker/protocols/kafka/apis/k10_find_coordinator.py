@@ -1,9 +1,11 @@
 """FindCoordinator (10): which node a group or a transactional id belongs to.
 
-**Behaviour.** A coordinator without an address on the client's listener is COORDINATOR_NOT_AVAILABLE. Key
-types other than group and transaction are INVALID_REQUEST: there are no share groups.
+**Behaviour.** A coordinator without an address on the client's listener is COORDINATOR_NOT_AVAILABLE. The
+key of a share partition is ``group:topic id:partition``; it belongs where its group does. Another form of it,
+and any other key type, is INVALID_REQUEST.
 
-**Version notes.** 0 asks for groups only. 4 asks for several keys, each answered once.
+**Version notes.** 0 asks for groups only. 4 asks for several keys, each answered once. From 6 on
+share partitions can be asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from megabroker.protocols.kafka.topics import first_seen
 __all__ = ["handle"]
 
 _SEVERAL = 4
-_KEY_TYPES = (0, 1)
+_KNOWS_SHARES = 6
+_SHARE = 2
+_KEY_TYPES = (0, 1, _SHARE)
 
 _Coordinator = find_coordinator.Response.Coordinator
 
@@ -38,10 +42,17 @@ def handle(context: Context, request: find_coordinator.Request) -> find_coordina
 
 def _find(context: Context, key_type: int, key: str) -> _Coordinator:
     row = _Coordinator(key=key, node_id=-1, host="", port=-1, error_message=None)
-    if key_type not in _KEY_TYPES:
+    if key_type not in _KEY_TYPES or (key_type == _SHARE and context.version < _KNOWS_SHARES):
         row.error_code = int(KafkaError.INVALID_REQUEST)
-        row.error_message = "expected key type 0 (group) or 1 (transaction)"
+        row.error_message = "expected key type 0 (group), 1 (transaction) or, from version 6, 2 (share)"
         return row
+    if key_type == _SHARE:
+        group_id, *place = key.rsplit(":", 2)
+        if not group_id or len(place) < 2 or not place[1].isdecimal():
+            row.error_code = int(KafkaError.INVALID_REQUEST)
+            row.error_message = "expected a key of the form group:topic id:partition"
+            return row
+        key = group_id
     node = context.broker.placement.coordinator(key)
     host, port = context.address(node)
     if port < 0:

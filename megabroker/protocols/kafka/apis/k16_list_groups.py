@@ -21,7 +21,7 @@ def handle(context: Context, request: list_groups.Request) -> list_groups.Respon
     states = {word.lower() for word in request.states_filter}
     types = {word.lower() for word in request.types_filter}
     try:
-        groups = context.broker.groups.all()
+        groups = sorted([*context.broker.groups.all(), *context.broker.shares.all()])
     except BrokerError as error:
         return list_groups.Response(error_code=group_error(error))
     return list_groups.Response(

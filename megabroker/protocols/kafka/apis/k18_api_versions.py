@@ -21,10 +21,15 @@ _Key = api_versions.Response.Api
 _Supported = api_versions.Response.SupportedFeature
 _Finalized = api_versions.Response.FinalizedFeature
 
-_FEATURES: Final = (("group.version", 0, 1), ("streams.version", 0, 1), ("transaction.version", 0, 2))
+_FEATURES: Final = (
+    ("group.version", 0, 1),
+    ("share.version", 0, 1),
+    ("streams.version", 0, 1),
+    ("transaction.version", 0, 2),
+)
 """Name, lowest and highest level; the highest is in force.
 
-Level 1 of groups is KIP-848's, of streams KIP-1071's, level 2 of transactions KIP-890's.
+Level 1 of groups is KIP-848's, of shares KIP-932's, of streams KIP-1071's, level 2 of transactions KIP-890's.
 """
 
 _FEATURES_EPOCH: Final = 1

@@ -1,9 +1,9 @@
-"""AlterConfigs (33): replace everything that is set on topics or brokers.
+"""AlterConfigs (33): replace everything that is set on topics, groups or brokers.
 
 **Behaviour.** What a request does not name goes back to its default. A topic that is refused keeps what it
 has, whatever becomes of the others; ``validate_only`` tells what would be refused. What can only be changed
 in a broker's file is INVALID_REQUEST, a name that is none INVALID_CONFIG. A resource or a name that comes
-twice, a null value, and resources that are neither topics nor brokers are INVALID_REQUEST.
+twice, a null value, and resources of other kinds are INVALID_REQUEST.
 
 **Version notes.** All versions say the same; 2 is flexible. Superseded by IncrementalAlterConfigs.
 """

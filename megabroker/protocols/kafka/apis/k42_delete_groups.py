@@ -1,4 +1,4 @@
-"""DeleteGroups (42): delete groups and their offsets.
+"""DeleteGroups (42): delete groups of any kind and their offsets.
 
 **Behaviour.** Only a group without members is deleted, others are NON_EMPTY_GROUP. Each is answered once,
 when its deletion is on disk.
@@ -29,7 +29,10 @@ async def handle(context: Context, request: delete_groups.Request) -> delete_gro
             wanted.append(row)
         except BrokerError as error:
             row.error_code = group_error(error)
-    outcomes = await settle([context.broker.groups.delete(row.group_id) for row in wanted])
+    groups, shares = context.broker.groups, context.broker.shares
+    outcomes = await settle(
+        [(shares if row.group_id in shares else groups).delete(row.group_id) for row in wanted]
+    )
     for row, outcome in zip(wanted, outcomes, strict=True):
         if isinstance(outcome, BrokerError):
             row.error_code = group_error(outcome)

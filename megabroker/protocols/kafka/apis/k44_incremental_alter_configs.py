@@ -1,4 +1,4 @@
-"""IncrementalAlterConfigs (44): change single entries of what is set on topics, brokers and loggers.
+"""IncrementalAlterConfigs (44): change single entries of what is set on topics, groups, brokers and loggers.
 
 **Behaviour.** An entry is set, deleted (back to its default), or, if it is a list, appended to or subtracted
 from; both begin with the value in force, and appending adds nothing twice. Deleting what is not set succeeds.
@@ -20,6 +20,7 @@ from megabroker.core.topic_configs import TOPIC_CONFIGS, ConfigType
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.protocols.kafka.altering import BROKER, LOGGER, TOPIC, Resource, alter
 from megabroker.protocols.kafka.dispatch import Context
+from megabroker.protocols.kafka.group_configs import GROUP
 from megabroker.protocols.kafka.schema import incremental_alter_configs
 
 __all__ = ["handle"]
@@ -84,6 +85,8 @@ def _list_in_force(context: Context, kind: int, former: Mapping[str, str], name:
     """Return a list's items to begin with. Raises RequestError when it is no list."""
     if kind == LOGGER:
         raise RequestError(ErrorCode.INVALID_REQUEST, "a level is no list: it can be set or deleted")
+    if kind == GROUP:
+        raise RequestError(ErrorCode.INVALID_CONFIG, "no configuration of a group is a list")
     topic_name = name if kind == TOPIC else DYNAMIC_CONFIGS[name].topic
     configs = context.broker.topics.configs
     value = former.get(name) if kind == BROKER else configs.effective(former, name)

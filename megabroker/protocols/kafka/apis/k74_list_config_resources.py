@@ -1,8 +1,8 @@
 """ListConfigResources (74): which resources have configurations.
 
-**Behaviour.** All topics, and every node, once as a broker and once for its loggers. Groups and subscriptions
-to client metrics have no configuration here: none of them is listed. No types ask for all; a type that does
-not exist is UNSUPPORTED_VERSION.
+**Behaviour.** All topics, and every node, once as a broker and once for its loggers, and the groups that
+have configurations of their own. Subscriptions to client metrics have none here and are not listed. No types
+ask for all; a type that does not exist is UNSUPPORTED_VERSION.
 
 **Version notes.** 0 lists client metrics only.
 """
@@ -46,4 +46,9 @@ def handle(context: Context, request: list_config_resources.Request) -> list_con
         if kind in wanted
         for node in context.broker.placement.nodes()
     ]
+    if _GROUP in wanted:
+        rows += [
+            _Row(resource_name=group_id, resource_type=_GROUP)
+            for group_id in context.broker.shares.configs.groups()
+        ]
     return list_config_resources.Response(config_resources=rows)

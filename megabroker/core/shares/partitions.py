@@ -1,0 +1,469 @@
+"""All share partitions of a broker: their automata, the time of their locks, and what is stored of them.
+
+Owns the table ``share_partitions`` and the timers of acquired records; which record is where is the
+automaton's to say. Reads no log: who fetches brings what the log holds.
+
+Table ``share_partitions``: key ``["<group>","<topic id, 32 hex digits>",<partition>]`` holds
+``{"state_epoch": int, "leader_epoch": int, "start_offset": int, "batches": [[first, last, state, deliveries],
+...]}``. A row is the whole of what is known of a share partition, neighbours that are alike in one batch; it
+is written at most once a turn.
+
+Invariant: an acknowledgement is answered when the row that has it is stored, so that no record is delivered
+again after that, whatever happens; nothing is handed out before the row that says where the group began.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from megabroker.core.groups.configs import GroupConfigs, duration_ms
+from megabroker.core.groups.offsets import OrderedWrites
+from megabroker.core.shares.share_partition import ShareLimits, SharePartition
+from megabroker.core.timers import TimerHandle, TimerWheel
+from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.interfaces import IPartition, ITopicService
+from megabroker.model import (
+    AcknowledgementBatch,
+    AcquiredRecords,
+    Change,
+    LogSpan,
+    SharePartitionOffset,
+    ShareState,
+    ShareStateBatch,
+)
+
+__all__ = ["SHARE_PARTITIONS_TABLE", "LiveSharePartition", "SharePartitions"]
+
+SHARE_PARTITIONS_TABLE = "share_partitions"
+
+_log = Logger()
+
+Place = tuple[UUID, int]
+
+
+class LiveSharePartition:
+    """One share partition and what goes with it; all but the first three methods are the service's.
+
+    Attributes:
+        stored: what the store holds; None before the first row is stored.
+        dead: whether it was forgotten; whoever still has it asks for it anew.
+    """
+
+    __slots__ = (
+        "_owner",
+        "automaton",
+        "dead",
+        "group_id",
+        "leader_epoch",
+        "place",
+        "state_epoch",
+        "stored",
+        "timer",
+        "timer_ms",
+        "waiting",
+        "watchers",
+    )
+
+    def __init__(
+        self, owner: SharePartitions, group_id: str, place: Place, automaton: SharePartition, state_epoch: int
+    ) -> None:
+        self._owner = owner
+        self.group_id = group_id
+        self.place = place
+        self.automaton = automaton
+        self.state_epoch = state_epoch
+        self.leader_epoch = 0
+        self.stored: ShareState | None = None
+        self.dead = False
+        self.timer: TimerHandle | None = None
+        self.timer_ms = 0
+        self.waiting: list[Deferred[None]] = []
+        self.watchers: dict[object, Callable[[], None]] = {}
+
+    def fetch_offset(self, log_start_offset: int) -> int | None:
+        """Return from where records can be acquired; None when there are none to be had now."""
+        if self.automaton.advance(log_start_offset):
+            self._owner.store_later(self)
+        return None if self.stored is None or self.dead else self.automaton.fetch_offset()
+
+    def acquire(
+        self,
+        member_id: str,
+        from_offset: int,
+        spans: Sequence[LogSpan],
+        max_records: int,
+        batch_size: int,
+        *,
+        strict: bool,
+    ) -> list[AcquiredRecords]:
+        """Acquire records for a member; see ``SharePartition.acquire``."""
+        before = self.automaton.start_offset
+        now_ms = self._owner.now_ms()
+        acquired = self.automaton.acquire(
+            member_id, from_offset, spans, max_records, batch_size, now_ms, strict=strict
+        )
+        if self.automaton.start_offset != before:
+            self._owner.store_later(self)
+        if acquired:
+            self._owner.watch_locks(self, now_ms + self.automaton.limits.record_lock_duration_ms)
+        return acquired
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back whenever there may be more to acquire; return what ends the watch."""
+        key = object()
+        self.watchers[key] = callback
+
+        def cancel() -> None:
+            self.watchers.pop(key, None)
+
+        return cancel
+
+    def wake(self) -> None:
+        """Tell those who watch."""
+        for key in list(self.watchers):
+            callback = self.watchers.get(key)
+            if callback is None:
+                continue
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 - one waiter's fault must not starve the others
+                _log.failure("callback-failed", group=self.group_id)
+
+    def state(self) -> ShareState:
+        """Return what is to be stored."""
+        automaton = self.automaton
+        return ShareState(
+            self.state_epoch,
+            self.leader_epoch,
+            automaton.start_offset,
+            automaton.complete_count,
+            tuple(automaton.to_store()),
+        )
+
+
+class SharePartitions:
+    """All share partitions.
+
+    Args:
+        clock: where writes wait for the end of the turn.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        timers: TimerWheel,
+        writes: OrderedWrites,
+        topics: ITopicService,
+        configs: GroupConfigs,
+    ) -> None:
+        self._clock = clock
+        self._timers = timers
+        self._writes = writes
+        self._topics = topics
+        self._configs = configs
+        self._groups: dict[str, dict[Place, LiveSharePartition]] = {}
+        self._to_store: dict[LiveSharePartition, None] = {}
+
+    def __contains__(self, group_id: str) -> bool:
+        return group_id in self._groups
+
+    def load(self, rows: Mapping[str, Any]) -> None:
+        """Begin from what the store holds. A row that is none is logged and left alone."""
+        gone = []
+        for key, row in rows.items():
+            try:
+                group_id, topic_id, index = json.loads(key)
+                place = UUID(hex=topic_id), int(index)
+                batches = [ShareStateBatch(*map(int, batch)) for batch in row["batches"]]
+                automaton = SharePartition(int(row["start_offset"]), self._limits(group_id), batches)
+                live = LiveSharePartition(self, group_id, place, automaton, int(row["state_epoch"]))
+                live.leader_epoch = int(row["leader_epoch"])
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                _log.error("unreadable share partition {key!r}: {error}", key=key, error=error)
+                continue
+            if self._topics.get_by_id(place[0]) is None:
+                gone.append(Change(SHARE_PARTITIONS_TABLE, key, None))
+                continue
+            live.stored = live.state()
+            self._groups.setdefault(group_id, {})[place] = live
+        if gone:
+            self._writes.write(gone, lambda: None).addErrback(_log_failure)
+
+    def groups(self) -> list[str]:
+        """Return the groups that have any."""
+        return list(self._groups)
+
+    def now_ms(self) -> int:
+        """Return the time that locks are measured with."""
+        return self._timers.now_ms()
+
+    # --- fetching ---------------------------------------------------------------------------------
+
+    def get(self, group_id: str, place: Place) -> LiveSharePartition | None:
+        """Return a share partition that the group has begun to consume."""
+        return self._groups.get(group_id, {}).get(place)
+
+    def attend(self, group_id: str, place: Place, partition: IPartition) -> LiveSharePartition:
+        """Return a share partition, beginning to consume it where the group's configuration says.
+
+        Raises:
+            StorageError: the log could not be searched.
+        """
+        live = self.get(group_id, place)
+        if live is None:
+            automaton = SharePartition(self._first_offset(group_id, partition), self._limits(group_id))
+            live = LiveSharePartition(self, group_id, place, automaton, 0)
+            self._groups.setdefault(group_id, {})[place] = live
+            self.store_later(live)
+        live.leader_epoch = partition.leader_epoch
+        return live
+
+    def _first_offset(self, group_id: str, partition: IPartition) -> int:
+        reset = self._configs.value(group_id, "share.auto.offset.reset")
+        if reset == "earliest":
+            return partition.start_offset
+        back_ms = duration_ms(reset)
+        if back_ms is not None:
+            found = partition.log.offset_for_time(self.now_ms() - back_ms)
+            if found is not None and found.offset < partition.high_watermark:
+                return max(found.offset, partition.start_offset)
+        return partition.high_watermark
+
+    def _limits(self, group_id: str) -> ShareLimits:
+        configs = self._configs
+        return ShareLimits(
+            configs.number(group_id, "share.delivery.count.limit"),
+            configs.number(group_id, "share.partition.max.record.locks"),
+            configs.number(group_id, "share.record.lock.duration.ms"),
+            configs.value(group_id, "share.renew.acknowledge.enable") == "true",
+        )
+
+    def reconfigure(self, group_id: str) -> None:
+        """Follow a group's changed configuration."""
+        lives = self._groups.get(group_id)
+        if lives:
+            limits = self._limits(group_id)
+            for live in list(lives.values()):
+                live.automaton.limits = limits
+                live.wake()
+
+    # --- acknowledging ----------------------------------------------------------------------------
+
+    def acknowledge(
+        self, group_id: str, member_id: str, place: Place, batches: Sequence[AcknowledgementBatch]
+    ) -> Deferred[None]:
+        """Take a member's acknowledgements for one partition, all or none; fires when they are stored.
+
+        Fails with RequestError (UNKNOWN_PARTITION, INVALID_REQUEST), StateError (INVALID_RECORD_STATE) or
+        StorageError.
+        """
+        live = self.get(group_id, place)
+        if live is None:
+            return fail(RequestError(ErrorCode.UNKNOWN_PARTITION, "the group has acquired nothing in it"))
+        try:
+            live.automaton.acknowledge(member_id, batches, self.now_ms())
+        except BrokerError as error:
+            return fail(error)
+        stored = self.store(live)
+        live.wake()
+        return stored
+
+    def release(self, group_id: str, member_id: str) -> None:
+        """Take back all that a member has acquired."""
+        for live in list(self._groups.get(group_id, {}).values()):
+            if live.automaton.release(member_id):
+                self.store_later(live)
+                live.wake()
+
+    def watch_locks(self, live: LiveSharePartition, deadline_ms: int) -> None:
+        """Have locks looked at when the first of them times out, at ``deadline_ms`` or before."""
+        if live.timer is not None:
+            if live.timer_ms <= deadline_ms:
+                return
+            live.timer.cancel()
+        live.timer_ms = deadline_ms
+        live.timer = self._timers.call_at(deadline_ms, lambda: self._locks_expire(live))
+
+    def _locks_expire(self, live: LiveSharePartition) -> None:
+        live.timer = None
+        if live.dead:
+            return
+        expired = live.automaton.expire(self.now_ms())
+        deadline_ms = live.automaton.next_deadline_ms()
+        if deadline_ms is not None:
+            self.watch_locks(live, deadline_ms)
+        if expired:
+            self.store_later(live)
+            live.wake()
+
+    # --- storing ----------------------------------------------------------------------------------
+
+    def store_later(self, live: LiveSharePartition) -> None:
+        """Have a share partition stored; nobody waits for it."""
+        self.store(live).addErrback(_log_failure)
+
+    def store(self, live: LiveSharePartition) -> Deferred[None]:
+        """Have a share partition stored at the end of this turn; fires then. Fails with StorageError."""
+        waiting: Deferred[None] = Deferred()
+        live.waiting.append(waiting)
+        if not self._to_store:
+            self._clock.callLater(0, self.flush)
+        self._to_store[live] = None
+        return waiting
+
+    def flush(self) -> None:
+        """Write what waits to be stored."""
+        lives, self._to_store = self._to_store, {}
+        for live in lives:
+            waiting, live.waiting = live.waiting, []
+            if live.dead:
+                self._end(None, live, waiting)
+                continue
+            state = live.state()
+            change = Change(SHARE_PARTITIONS_TABLE, _key(live.group_id, live.place), _row(state))
+
+            written = self._writes.write([change], partial(self._stored, live, state))
+            written.addBoth(self._end, live, waiting)
+
+    def _stored(self, live: LiveSharePartition, state: ShareState) -> None:
+        is_first = live.stored is None
+        live.stored = state
+        if is_first:
+            live.wake()
+
+    def _end(self, result: Any, live: LiveSharePartition, waiting: Sequence[Deferred[None]]) -> None:
+        failed = isinstance(result, Failure)
+        if failed and live.stored is None and not live.dead:
+            # Not begun at all: who fetches next begins anew.
+            live.dead = True
+            self._groups.get(live.group_id, {}).pop(live.place, None)
+        for one in waiting:
+            if failed:
+                one.errback(result.value)
+            else:
+                one.callback(None)
+
+    # --- administration ---------------------------------------------------------------------------
+
+    def places(self, group_id: str) -> list[Place]:
+        """Return the partitions a group consumes or has consumed."""
+        return list(self._groups.get(group_id, ()))
+
+    def stored_state(self, group_id: str, place: Place) -> ShareState | None:
+        """Return what the store holds of one."""
+        live = self.get(group_id, place)
+        return None if live is None else live.stored
+
+    def offset(self, group_id: str, place: Place) -> SharePartitionOffset:
+        """Say how far a group is, as the store has it."""
+        state = self.stored_state(group_id, place)
+        if state is None:
+            return SharePartitionOffset()
+        topic = self._topics.get_by_id(place[0])
+        try:
+            if topic is None:
+                raise RequestError(ErrorCode.UNKNOWN_TOPIC)
+            end_offset = self._topics.partition(topic.name, place[1]).high_watermark
+        except BrokerError:
+            return SharePartitionOffset(state.start_offset, state.leader_epoch)
+        lag = max(0, end_offset - state.start_offset - state.complete_count)
+        return SharePartitionOffset(state.start_offset, state.leader_epoch, lag)
+
+    def begin_at(
+        self,
+        group_id: str,
+        offsets: Mapping[Place, int],
+        batches: Sequence[ShareStateBatch] = (),
+        state_epoch: int | None = None,
+    ) -> Deferred[None]:
+        """Forget what is known of partitions and begin at other offsets; fires when that is stored."""
+        waiting = []
+        for place, offset in offsets.items():
+            former = self.get(group_id, place)
+            epoch = state_epoch
+            if epoch is None:
+                epoch = 0 if former is None else former.state_epoch + 1
+            automaton = SharePartition(offset, self._limits(group_id), batches)
+            live = LiveSharePartition(self, group_id, place, automaton, epoch)
+            if former is not None:
+                live.leader_epoch = former.leader_epoch
+                self._end_life(former)
+            self._groups.setdefault(group_id, {})[place] = live
+            waiting.append(self.store(live))
+        return _all(waiting)
+
+    def forget(self, group_id: str, places: Iterable[Place], also: Sequence[Change] = ()) -> Deferred[None]:
+        """Forget share partitions and make the changes ``also``; fires when that is stored."""
+        lives = self._groups.get(group_id, {})
+        changes = list(also)
+        for place in list(places):
+            live = lives.pop(place, None)
+            if live is not None:
+                changes.append(Change(SHARE_PARTITIONS_TABLE, _key(group_id, place), None))
+                self._end_life(live)
+        if not lives:
+            self._groups.pop(group_id, None)
+        return self._writes.write(changes, lambda: None) if changes else succeed(None)
+
+    def topic_deleted(self, known: Callable[[UUID], bool]) -> None:
+        """Forget the share partitions of topics that are no longer known."""
+        for group_id, lives in list(self._groups.items()):
+            gone = [place for place in lives if not known(place[0])]
+            if gone:
+                self.forget(group_id, gone).addErrback(_log_failure)
+
+    def _end_life(self, live: LiveSharePartition) -> None:
+        live.dead = True
+        if live.timer is not None:
+            live.timer.cancel()
+        live.wake()
+
+
+def _key(group_id: str, place: Place) -> str:
+    return json.dumps([group_id, place[0].hex, place[1]], separators=(",", ":"))
+
+
+def _row(state: ShareState) -> dict[str, Any]:
+    return {
+        "state_epoch": state.state_epoch,
+        "leader_epoch": state.leader_epoch,
+        "start_offset": state.start_offset,
+        "batches": [list(batch) for batch in state.batches],
+    }
+
+
+def _all(waiting: Sequence[Deferred[None]]) -> Deferred[None]:
+    """Fire when all have; fail with the first failure, after all."""
+    done: Deferred[None] = Deferred()
+    left = len(waiting)
+    failures: list[Failure] = []
+
+    def ended(result: object) -> None:
+        nonlocal left
+        left -= 1
+        if isinstance(result, Failure):
+            failures.append(result)
+        if not left:
+            if failures:
+                done.errback(failures[0])
+            else:
+                done.callback(None)
+
+    if not waiting:
+        return succeed(None)
+    for one in waiting:
+        one.addBoth(ended)
+    return done
+
+
+def _log_failure(failure: Failure) -> None:
+    _log.failure("could not store a share partition", failure=failure)
