@@ -696,7 +696,7 @@ class IBrokerConfigs(Interface):
     def dynamic(*, for_all: bool) -> Mapping[str, str]:
         """Return what is set for all brokers, or for this one."""
 
-    def validate(configs: Mapping[str, str]) -> None:
+    def validate(configs: Mapping[str, str], *, for_all: bool) -> None:
         """Raise RequestError(INVALID_REQUEST) unless all of it can be set."""
 
     def set(configs: Mapping[str, str], *, for_all: bool) -> Deferred[None]:

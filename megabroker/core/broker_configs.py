@@ -2,9 +2,9 @@
 
 Owns the metadata table ``broker_configs``: what is set for all brokers (key ``default``) and for one (key its
 number), each an object of values by Kafka's names. What is set for the one is stronger, then what is set for
-all, then the configuration file, then the default. Names are those Kafka calls dynamic and this broker has
-something for; ``DYNAMIC_CONFIGS`` is the list. Applies nothing itself: whoever runs the broker is told and
-asks what is in force.
+all, then the configuration file, then the default. Names are those Kafka calls dynamic; ``DYNAMIC_CONFIGS``
+is the list. Those this broker has nothing for are kept and told, as Kafka's administration tools expect, and
+not acted on. Applies nothing itself: whoever runs the broker is told and asks what is in force.
 
 Most are the broker's defaults of topic configurations, under the strongest of their synonyms. Source: Kafka
 documentation, "Updating Broker Configs", KIP-226.
@@ -46,6 +46,7 @@ class DynamicConfig:
         topic: the topic configuration that it is the default of; empty for others.
         key: dotted path of the key in the broker's file that it stands for; empty where there is none.
         read: what a good value is as that key's.
+        one_broker: whether it can only be set for one broker, not as the default of all.
     """
 
     name: str
@@ -54,6 +55,12 @@ class DynamicConfig:
     topic: str = ""
     key: str = ""
     read: Callable[[str], int] = int
+    one_broker: bool = False
+
+    @property
+    def is_kept_only(self) -> bool:
+        """Whether this broker has nothing that follows it."""
+        return not self.topic and not self.key
 
 
 def _of_topics() -> list[DynamicConfig]:
@@ -74,6 +81,55 @@ def _bytes_per_second(value: str) -> str | None:
     except ValueError:
         return f"a number from {_LEAST_BYTES}"
 
+
+def _fraction(value: str) -> str | None:
+    try:
+        return None if float(value) >= 0 else "a number of 0 or more"
+    except ValueError:
+        return "a number of 0 or more"
+
+
+def _anything(value: str) -> str | None:
+    return None
+
+
+def _true_or_false(value: str) -> str | None:
+    return None if value.lower() in ("true", "false") else "true or false"
+
+
+_COUNT = whole_number(1, 2**31 - 1)
+_LONG = whole_number(0, 2**63 - 1)
+
+_KEPT: Final = (
+    DynamicConfig("background.threads", ConfigType.INT, _COUNT),
+    DynamicConfig("log.cleaner.io.buffer.load.factor", ConfigType.DOUBLE, _fraction),
+    DynamicConfig("log.cleaner.io.buffer.size", ConfigType.INT, _COUNT),
+    DynamicConfig("log.cleaner.threads", ConfigType.INT, _COUNT),
+    DynamicConfig("max.connection.creation.rate", ConfigType.INT, _COUNT),
+    DynamicConfig("max.connections.per.ip.overrides", ConfigType.STRING, _anything),
+    DynamicConfig("num.io.threads", ConfigType.INT, _COUNT),
+    DynamicConfig("num.network.threads", ConfigType.INT, _COUNT),
+    DynamicConfig("num.recovery.threads.per.data.dir", ConfigType.INT, _COUNT),
+    DynamicConfig("num.replica.fetchers", ConfigType.INT, _COUNT),
+    DynamicConfig("transaction.partition.verification.enable", ConfigType.BOOLEAN, _true_or_false),
+    *(
+        DynamicConfig(name, kind, check, one_broker=True)
+        for name, kind, check in (
+            ("sasl.enabled.mechanisms", ConfigType.LIST, _anything),
+            ("sasl.kerberos.kinit.cmd", ConfigType.STRING, _anything),
+            ("sasl.kerberos.min.time.before.relogin", ConfigType.LONG, _LONG),
+            ("sasl.kerberos.principal.to.local.rules", ConfigType.LIST, _anything),
+            ("sasl.kerberos.service.name", ConfigType.STRING, _anything),
+            ("sasl.kerberos.ticket.renew.jitter", ConfigType.DOUBLE, _fraction),
+            ("sasl.kerberos.ticket.renew.window.factor", ConfigType.DOUBLE, _fraction),
+            ("sasl.login.refresh.buffer.seconds", ConfigType.SHORT, whole_number(0, 3600)),
+            ("sasl.login.refresh.min.period.seconds", ConfigType.SHORT, whole_number(0, 900)),
+            ("sasl.login.refresh.window.factor", ConfigType.DOUBLE, _fraction),
+            ("sasl.login.refresh.window.jitter", ConfigType.DOUBLE, _fraction),
+        )
+    ),
+)
+"""What this broker has nothing for."""
 
 DYNAMIC_CONFIGS: Final[Mapping[str, DynamicConfig]] = {
     one.name: one
@@ -110,6 +166,7 @@ DYNAMIC_CONFIGS: Final[Mapping[str, DynamicConfig]] = {
             whole_number(1, 2**31 - 1),
             key="producers.id_expiration_ms",
         ),
+        *_KEPT,
     )
 }
 """By Kafka's names."""
@@ -175,10 +232,12 @@ class BrokerConfigs:
 
     # --- changing ---------------------------------------------------------------------------------
 
-    def validate(self, configs: Mapping[str, str]) -> None:
+    def validate(self, configs: Mapping[str, str], *, for_all: bool) -> None:
         """See ``IBrokerConfigs.validate``."""
         for name, value in configs.items():
             _check(name, value)
+            if for_all and _row(name).one_broker:
+                raise RequestError(ErrorCode.INVALID_REQUEST, f"{name}: can only be set for one broker")
         lags = [configs.get(f"log.cleaner.{which}.compaction.lag.ms") for which in ("min", "max")]
         if lags[0] is not None and lags[1] is not None and int(lags[0]) > int(lags[1]):
             raise RequestError(
@@ -188,10 +247,11 @@ class BrokerConfigs:
 
     def set(self, configs: Mapping[str, str], *, for_all: bool) -> Deferred[None]:
         """See ``IBrokerConfigs.set``."""
-        return Deferred.fromCoroutine(self._store(dict(configs), _ALL if for_all else self._key))
+        return Deferred.fromCoroutine(self._store(dict(configs), for_all))
 
-    async def _store(self, configs: dict[str, str], key: str) -> None:
-        self.validate(configs)
+    async def _store(self, configs: dict[str, str], for_all: bool) -> None:
+        self.validate(configs, for_all=for_all)
+        key = _ALL if for_all else self._key
         await self._metadata.write([Change(BROKER_CONFIGS_TABLE, key, configs or None)])
         self._set[key] = configs
         _log.info("broker-configs-changed", broker=key, configs=configs)

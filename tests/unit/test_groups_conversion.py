@@ -11,7 +11,7 @@ from megabroker.core.groups.classic_groups import GROUPS_TABLE
 from megabroker.core.groups.consumer_service import CONSUMER_GROUPS_TABLE
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import CommittedOffset, LeavingMember, SyncRequest
-from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata
+from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
 from tests.unit.classic_member import ClassicMember, run, subscription
 from tests.unit.consumer_groups_harness import ConsumerHarness, Member
 from tests.unit.groups_harness import Outcome, tp
@@ -384,6 +384,11 @@ class MetadataTests(SynchronousTestCase):
         whole = subscription(["a", "b"], {("a", 1)})
         for end in range(len(whole)):
             self.assertIsNone(metadata.read_subscription(whole[:end]))
+        without_owned = subscription(["a", "b"], version=0).replace(b"\0\0", b"\0\1", 1)
+        self.assertIsNone(metadata.read_subscription(without_owned))
+        self.assertEqual(subscribed_topics("consumer", without_owned), {"a", "b"})
+        self.assertIsNone(subscribed_topics("consumer", without_owned[:5]))
+        self.assertIsNone(subscribed_topics("connect", whole))
         found = metadata.read_subscription(whole)
         assert found is not None
         self.assertEqual((found.version, found.topics), (1, {"a", "b"}))

@@ -87,7 +87,18 @@ class BrokerConfigsTests(BrokerConfigsCase):
     def test_what_can_be_changed_is_not_read_only_and_the_rest_is(self) -> None:
         for name, config in self.described().items():
             self.assertEqual(config.read_only, name not in DYNAMIC_CONFIGS, name)
-        self.assertLessEqual(set(DYNAMIC_CONFIGS), set(self.described()))
+        told = {name for name, one in DYNAMIC_CONFIGS.items() if not one.is_kept_only}
+        self.assertLessEqual(told, set(self.described()))
+
+    def test_what_nothing_here_follows_is_kept_and_told_only_when_set(self) -> None:
+        name = "sasl.kerberos.min.time.before.relogin"
+        self.assertNotIn(name, self.described())
+        self.set(sasl_kerberos_min_time_before_relogin="58000", num_io_threads="9")
+        self.assertEqual(self.chain(name), [(name, "58000", FROM_BROKER)])
+        self.assertIn("num.io.threads", self.described())
+        self.assertEqual(self.change((name, "1", SET), name="")[0], INVALID_REQUEST)
+        self.assertEqual(self.change((name, None, DELETE)), (0, None))
+        self.assertNotIn(name, self.described())
 
     def test_topics_obey_at_once_unless_they_say_otherwise(self) -> None:
         self.create("t")
@@ -146,7 +157,9 @@ class BrokerConfigsTests(BrokerConfigsCase):
         for name, value, code, why in (
             ("num.partitions", "3", INVALID_REQUEST, "configuration file"),
             ("log.retention.hours", "3", INVALID_REQUEST, "configuration file"),
-            ("num.io.threads", "9", INVALID_REQUEST, "one thread serves all requests"),
+            ("listeners", "PLAINTEXT://:1", INVALID_REQUEST, "bound once"),
+            ("num.io.threads", "0", INVALID_REQUEST, "from 1"),
+            ("sasl.login.refresh.window.jitter", "much", INVALID_REQUEST, "a number"),
             ("made.up", "9", INVALID_CONFIG, "made.up"),
             ("log.retention.ms", "soon", INVALID_REQUEST, "expected a whole number"),
             ("log.segment.bytes", "7", INVALID_REQUEST, "log.segment.bytes"),

@@ -139,7 +139,7 @@ def _plan_broker(context: Context, resource: Resource) -> Plan:
     configs, for_all = context.broker.configs, not resource.name
     former = configs.dynamic(for_all=for_all)
     wanted = resource.change(former)
-    configs.validate(wanted)
+    configs.validate(wanted, for_all=for_all)
     return None if wanted == former else partial(configs.set, wanted, for_all=for_all)
 
 

@@ -282,19 +282,10 @@ BROKER_CONFIGS: Final = (
 """By name, what this broker has something for and topics have no default of."""
 
 NO_EQUIVALENT: Final = {
-    "background.threads": "the threads of this broker are not counted by a configuration",
+    "advertised.listeners": "listeners are bound once, at the start",
     "listeners": "listeners are bound once, at the start",
     "listener.security.protocol.map": "listeners are bound once, at the start",
-    "log.cleaner.io.buffer.load.factor": "the memory for keys is a bound, and not laid out beforehand",
-    "log.cleaner.io.buffer.size": "compaction reads a megabyte at a time, or a whole batch",
-    "log.cleaner.threads": "one thread compacts, since a second would only wait for it",
-    "max.connection.creation.rate": "connections are bounded in number, not in rate",
-    "max.connections.per.ip.overrides": "one bound holds for all addresses",
     "metric.reporters": "there are no metrics reporters",
-    "num.io.threads": "one thread serves all requests",
-    "num.network.threads": "one thread serves all connections",
-    "num.recovery.threads.per.data.dir": "logs are recovered before anything is served",
-    "num.replica.fetchers": "there is one replica",
-    "transaction.partition.verification.enable": "batches of transactions are always verified",
+    "sasl.jaas.config": "no secrets are kept among configurations",
 }
-"""Names that Kafka can change while it runs and this broker has nothing for, with the reason."""
+"""Names that Kafka can change while it runs and that are not even kept here, with the reason."""

@@ -39,6 +39,7 @@ ROOT: Final = "root"
 """Kafka's name of the logger that stands for all."""
 
 
+_KEPT_ONLY: Final = "Kept as it was set; nothing of this broker follows it."
 _HOURS: Final = ".hours"
 _HOUR_MS: Final = 3_600_000
 _LEVELS: Final = {"debug": "DEBUG", "info": "INFO", "warn": "WARN", "error": "ERROR", "critical": "FATAL"}
@@ -179,6 +180,10 @@ def broker_entries(context: Context) -> list[ConfigEntry]:
         if default is not None:
             own = (*own, Synonym(config.name, default, Source.DEFAULT))
         entries[config.name] = _broker_entry(config.name, config.type, config.doc, own, own)
+    for kept in DYNAMIC_CONFIGS.values():
+        own = tuple(_dynamic(context, kept.name))
+        if own and kept.is_kept_only:
+            entries[kept.name] = _broker_entry(kept.name, kept.type, _KEPT_ONLY, own, own)
     return [entries[name] for name in sorted(entries)]
 
 

@@ -22,11 +22,15 @@ CONSUMER = "consumer"
 
 
 def subscribed_topics(protocol_type: str, metadata: bytes) -> Set[str] | None:
-    """Return the topics a member subscribes to, None when that cannot be told."""
+    """Return the topics a member subscribes to, None when that cannot be told.
+
+    Some clients name a version and leave out what it adds; the topics come first in all, and as Kafka does
+    nothing behind them is looked at.
+    """
     if protocol_type != CONSUMER:
         return None
     try:
-        return frozenset(consumer_protocol.read_subscription(metadata).topics)
+        return frozenset(consumer_protocol.read_topics(metadata))
     except ProtocolError:
         return None
 

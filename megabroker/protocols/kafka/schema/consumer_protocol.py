@@ -19,6 +19,7 @@ __all__ = [
     "Subscription",
     "read_assignment",
     "read_subscription",
+    "read_topics",
     "version_of",
     "write_assignment",
 ]
@@ -51,6 +52,12 @@ class Assignment(f.Message, versions="0-3"):
 def read_subscription(data: Buffer) -> Subscription:
     """Read the metadata of a member; raises ProtocolError when it is damaged."""
     return Subscription.decode(data, version_of(data), _VERSION.size)[0]
+
+
+def read_topics(data: Buffer) -> list[str]:
+    """Read only the topics of a member's metadata; raises ProtocolError when they are damaged."""
+    version_of(data)
+    return Subscription.decode(data, 0, _VERSION.size)[0].topics
 
 
 def read_assignment(data: Buffer) -> Assignment:
