@@ -12,6 +12,7 @@ from megabroker.protocols.kafka.schema import (
     delete_groups,
     describe_groups,
     join_group,
+    leave_group,
     list_groups,
     offset_commit,
     offset_delete,
@@ -106,6 +107,17 @@ class HeartbeatTests(ConsumerGroupCase):
         self.assertEqual(self.assigned(both), {self.t.id: [0, 1], other.id: [0]})
         back = self.beat(member_id="m", member_epoch=2, subscribed_topic_regex="")
         self.assertEqual(self.assigned(back), {self.t.id: [0, 1]})
+
+    def test_an_administrator_removes_members(self) -> None:
+        """The classic request to leave takes members of this protocol too, by instance or by id."""
+        Leaver = leave_group.Request.Member
+        self.assertEqual(self.join("m", instance_id="i").member_epoch, 1)
+        self.join("n")
+        leavers = [Leaver(group_instance_id="i"), Leaver(member_id="n"), Leaver(member_id="nobody")]
+        answer = self.ask(leave_group.Request(group_id="g", members=leavers), 5)
+        self.assertEqual([one.error_code for one in answer.members], [0, 0, UNKNOWN_MEMBER])
+        self.assertEqual(self.beat(member_id="n", member_epoch=2).error_code, UNKNOWN_MEMBER)
+        self.assertEqual(self.assigned(self.join("other", instance_id="i")), {self.t.id: [0, 1]})
 
     def test_owned_partitions_confirm_a_revocation(self) -> None:
         self.join()

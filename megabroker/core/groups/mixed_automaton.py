@@ -170,7 +170,7 @@ class MixedGroupAutomaton(ConsumerGroupAutomaton):
         )
 
     def classic_leave(self, leaving: Sequence[LeavingMember]) -> list[BrokerError | None]:
-        """Classic members want out; return one outcome each."""
+        """Members want out by the classic request, which removes members of either kind; one outcome each."""
         outcomes: list[BrokerError | None] = []
         gone = False
         for one in leaving:
@@ -178,26 +178,33 @@ class MixedGroupAutomaton(ConsumerGroupAutomaton):
                 member_id = one.member_id
                 if not member_id and one.instance_id is not None:
                     member_id = self.members.by_instance.get(one.instance_id, "")
-                self._forget(self._classic(member_id, one.instance_id)[0])
+                self._forget(self._known(member_id, one.instance_id))
                 gone = True
                 outcomes.append(None)
             except BrokerError as error:
                 outcomes.append(error)
         if gone:
             self._sizes = self._present_sizes()
-            self._bump()
+            if not self.turns_classic:
+                self._bump()
         return outcomes
 
     # --- small steps ------------------------------------------------------------------------------
 
-    def _classic(self, member_id: str, instance_id: str | None) -> tuple[ConsumerMember, ClassicSide]:
+    def _known(self, member_id: str, instance_id: str | None) -> ConsumerMember:
         member = self.members.get(member_id)
         if instance_id is not None:
             holder = self.members.of_instance(instance_id)
             if holder is not None and holder is not member:
                 raise refusal(ErrorCode.FENCED_INSTANCE)
             member = holder
-        if member is None or member.classic is None:
+        if member is None:
+            raise refusal(ErrorCode.UNKNOWN_MEMBER)
+        return member
+
+    def _classic(self, member_id: str, instance_id: str | None) -> tuple[ConsumerMember, ClassicSide]:
+        member = self._known(member_id, instance_id)
+        if member.classic is None:
             raise refusal(ErrorCode.UNKNOWN_MEMBER)
         return member, member.classic
 
