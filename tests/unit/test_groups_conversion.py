@@ -216,9 +216,17 @@ class MixedTests(ConversionCase):
         self.assertEqual(self.commit(me, epoch, 1).value, {tp("t", 0): None})
         sync = SyncRequest("g", epoch, me, None, "consumer", "other", {})
         self.assertIs(Outcome(service.sync(sync)).error.code, ErrorCode.INCONSISTENT_PROTOCOL)
-        [outcome] = service.leave("g", [LeavingMember(self.new.member_id, None)])
+        [outcome] = service.leave("g", [LeavingMember("x", None)])
         assert outcome is not None
         self.assertIs(outcome.code, ErrorCode.UNKNOWN_MEMBER)
+
+    def test_the_classic_request_removes_the_last_member_of_the_consumer_protocol(self) -> None:
+        member = self.add()
+        self.assertEqual(self.h.service.leave("g", [LeavingMember(self.new.member_id, None)]), [None])
+        self.h.advance(0.5)
+        run([member], 6)
+        self.assertIsNone(member.error)
+        self.assertEqual(self.h.service.describe("g").members[0].member_id, member.member_id)
 
     def test_protocols_that_not_all_classic_members_know_are_refused(self) -> None:
         self.add(protocols=("range", "roundrobin"))
