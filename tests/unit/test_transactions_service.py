@@ -225,6 +225,31 @@ class ImplicitTests(Case):
         self.not_admitted(ErrorCode.STORAGE, me, implicit=True)
         self.admit(me, implicit=True)
 
+    def test_only_who_asked_is_told_why_a_partition_was_not_added(self) -> None:
+        me = self.h.producer()
+        self.h.store.hold = True
+        for index in (0, 1):
+            self.admit(me, index, implicit=True)
+        self.h.clock.advance(0)
+        self.h.store.release(error=disk_error())
+        self.h.store.hold = False
+        self.admit(me, 2, implicit=True)  # another partition has not been refused
+        self.not_admitted(ErrorCode.STORAGE, me, 0, implicit=True)
+        self.not_admitted(ErrorCode.STORAGE, me, 1, implicit=True)
+        self.admit(me, 0, implicit=True)
+
+    def test_why_a_partition_was_not_added_is_not_told_to_a_later_producer(self) -> None:
+        me = self.h.producer()
+        self.h.store.hold = True
+        self.admit(me, implicit=True)
+        self.h.clock.advance(0)
+        self.h.store.release(error=disk_error())
+        self.h.store.hold = False
+        later = self.h.producer()
+        self.admit(later, implicit=True)
+        self.h.clock.advance(0)
+        self.assertIs(self.admit(later, implicit=True), None)
+
     def test_waits_for_the_markers_of_the_one_before(self) -> None:
         me = self.h.producer()
         self.h.add(me)
@@ -245,6 +270,22 @@ class ImplicitTests(Case):
         self.h.partition().error = disk_error()
         me = self.h.end(me, bump=True).value
         self.not_admitted(ErrorCode.CONCURRENT_TRANSACTIONS, me, implicit=True)
+
+    def test_who_waits_for_markers_hears_when_they_begin_to_fail(self) -> None:
+        me = self.h.producer()
+        self.h.add(me)
+        self.h.partition().holding = True
+        me = self.h.end(me, bump=True).value
+        heard: list[int] = []
+        self.admit(me, 1, implicit=True).when_room(lambda: heard.append(1))
+        self.h.partition().release(error=disk_error())
+        self.h.advance(0.05, step=0.01)
+        self.assertEqual(heard, [1])
+        self.not_admitted(ErrorCode.CONCURRENT_TRANSACTIONS, me, 1, implicit=True)
+        self.h.partition().release()
+        self.h.partition().holding = False
+        self.h.advance(1)
+        self.admit(me, 1, implicit=True)
 
     def test_waiters_hear_of_a_stop(self) -> None:
         me = self.h.producer()
