@@ -60,7 +60,7 @@ class ApacheKafka:
         self._heap_mib = heap_mib
         self.port, controller = _free_ports()
         self.properties = {
-            **_defaults(self.port, controller),
+            **_defaults(self.port, controller, (properties or {}).get("node.id", "1")),
             "log.dirs": str(self.directory / "data"),
             **(properties or {}),
         }
@@ -163,11 +163,11 @@ _CLUSTER_ID = "bWVnYWJyb2tlci10ZXN0cw"
 """A fixed one, in Kafka's form: 16 bytes in URL-safe base64 without padding."""
 
 
-def _defaults(port: int, controller: int) -> dict[str, str]:
+def _defaults(port: int, controller: int, node_id: str) -> dict[str, str]:
     return {
         "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "node.id": node_id,
+        "controller.quorum.voters": f"{node_id}@127.0.0.1:{controller}",
         "controller.listener.names": "CONTROLLER",
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
