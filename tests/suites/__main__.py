@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pathlib
 import shutil
 import sys
 import time
@@ -32,19 +33,28 @@ from tests.suites.results import FAILED, Result, Run, Suite, Unavailable, counts
 _SECONDS = 120
 
 
-def run_suite(suite: Suite, broker: str, seconds: float, only: list[str]) -> list[Result]:
+def run_suite(
+    suite: Suite, broker: str, directory: pathlib.Path, seconds: float, only: list[str]
+) -> list[Result]:
     """Run one suite against a fresh broker.
+
+    Args:
+        directory: an empty one, for the broker's files and what the suite writes.
 
     Raises:
         Unavailable, tests.interop.java.Unavailable: the suite or the broker cannot be had here.
     """
-    directory = fetching.CACHE / "runs" / f"{suite.name}-{broker}"
-    shutil.rmtree(directory, ignore_errors=True)
-    output = directory / "suite"
-    output.mkdir(parents=True)
+    (directory / "suite").mkdir()
     (directory / "broker").mkdir()
     with BROKERS[broker](suite, directory / "broker") as running:
-        return suite.run(Run(running.kafka, output, seconds, only))
+        return suite.run(Run(running.kafka, directory / "suite", seconds, only))
+
+
+def _fresh(name: str) -> pathlib.Path:
+    directory = fetching.CACHE / "runs" / name
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
 
 
 def _arguments() -> argparse.Namespace:
@@ -54,7 +64,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="suites; all if none is named")
     parser.add_argument("--broker", choices=sorted(BROKERS), default="megabroker")
-    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="tests with this in their names")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="PART", help="tests with this in their names"
+    )
     parser.add_argument("--seconds", type=float, default=_SECONDS, help="time-out of one test")
     parser.add_argument("--json", action="store_true", help="print all results as JSON")
     parser.add_argument("--list", action="store_true", help="name the suites and end")
@@ -77,7 +89,8 @@ def main() -> int:
         begun = time.monotonic()
         try:
             version = suite.prepare()
-            results = run_suite(suite, arguments.broker, arguments.seconds, arguments.only)
+            directory = _fresh(f"{name}-{arguments.broker}")
+            results = run_suite(suite, arguments.broker, directory, arguments.seconds, arguments.only)
         except (Unavailable, java.Unavailable) as error:
             report[name] = {"unavailable": str(error)}
             print(f"{name}: unavailable: {error}", file=sys.stderr)

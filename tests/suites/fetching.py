@@ -49,7 +49,7 @@ def once(name: str, make: Callable[[pathlib.Path], None]) -> pathlib.Path:
 
 
 def command(
-    words: Sequence[str | pathlib.Path],
+    words: Sequence[object],
     directory: pathlib.Path,
     seconds: float = _FETCH_SECONDS,
     env: Mapping[str, str] | None = None,

@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
-from typing import Any
 
 from tests.suites import fetching
 from tests.suites.junit import read_junit
-from tests.suites.results import Result, Run
+from tests.suites.results import Result, Run, Suite
 
 __all__ = ["KafkaPython"]
 
@@ -50,12 +49,10 @@ class SpawnedService:
 '''
 
 
-class KafkaPython:
+class KafkaPython(Suite):
     """kafka-python's ``test/integration``."""
 
     name = "kafka-python"
-    settings: dict[str, Any] = {}
-    properties: dict[str, str] = {}
 
     def prepare(self) -> str:
         """Unpack the distribution and complete it; make an environment with what its tests need."""

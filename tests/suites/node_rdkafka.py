@@ -6,11 +6,10 @@ import json
 import os
 import pathlib
 import subprocess
-from typing import Any
 
 from tests.interop.conftest import create_topic
 from tests.suites import fetching
-from tests.suites.results import FAILED, PASSED, Result, Run
+from tests.suites.results import FAILED, PASSED, Result, Run, Suite
 
 __all__ = ["NodeRdkafka"]
 
@@ -21,14 +20,14 @@ _REPORTER = pathlib.Path(__file__).with_name("mocha_lines.js")
 _TOPICS = ("test", "test2", "test3", "test4", "test5", "test6")
 
 
-class NodeRdkafka:
+class NodeRdkafka(Suite):
     """node-rdkafka's ``e2e``, run by mocha.
 
     Its authors' set-up makes six topics of one partition beforehand.
     """
 
     name = "node-rdkafka"
-    settings: dict[str, Any] = {"topics": {"default_partitions": 1}}
+    settings = {"topics": {"default_partitions": 1}}
     properties = {"num.partitions": "1"}
 
     def prepare(self) -> str:
@@ -57,13 +56,21 @@ class NodeRdkafka:
             env = {**os.environ, "KAFKA_HOST": run.bootstrap}
             try:
                 subprocess.run(
-                    words, cwd=modules, env=env, stdout=output, stderr=output, timeout=_WHOLE_SECONDS, check=False
+                    words,
+                    cwd=modules,
+                    env=env,
+                    stdout=output,
+                    stderr=output,
+                    timeout=_WHOLE_SECONDS,
+                    check=False,
                 )
             except subprocess.TimeoutExpired:
                 ended = False
         results = _results(report)
         if not ended or not results:
-            results.append(Result("(the whole run)", FAILED, detail=(run.directory / "output.log").read_text()))
+            results.append(
+                Result("(the whole run)", FAILED, detail=(run.directory / "output.log").read_text())
+            )
         return results
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import attrs
 
@@ -54,7 +54,7 @@ class Run:
         return not self.only or any(part in test for part in self.only)
 
 
-class Suite(Protocol):
+class Suite:
     """The tests of one client.
 
     Attributes:
@@ -63,9 +63,9 @@ class Suite(Protocol):
         properties: the same for Apache Kafka, as ``server.properties``.
     """
 
-    name: str
-    settings: Mapping[str, Any]
-    properties: Mapping[str, str]
+    name: ClassVar[str]
+    settings: ClassVar[Mapping[str, Any]] = {}
+    properties: ClassVar[Mapping[str, str]] = {}
 
     def prepare(self) -> str:
         """Bring and build it, unless that was done before; return its version.
@@ -73,9 +73,11 @@ class Suite(Protocol):
         Raises:
             Unavailable: it cannot be had here.
         """
+        raise NotImplementedError
 
     def run(self, run: Run) -> list[Result]:
         """Run it to its end."""
+        raise NotImplementedError
 
 
 def counts(results: Iterable[Result]) -> dict[str, int]:

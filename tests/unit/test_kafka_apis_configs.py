@@ -100,6 +100,7 @@ class DescribeConfigsTests(ApiCase):
             self.assertEqual(list(configs), sorted(configs))
             if version >= 1:
                 self.assertEqual(configs["num.partitions"].config_source, FROM_FILE)
+                self.assertEqual(configs["advertised.listeners"].config_source, FROM_FILE)
                 self.assertEqual(configs["log.retention.ms"].config_source, FROM_FILE)
                 self.assertEqual(configs["message.max.bytes"].config_source, DEFAULT)
 

@@ -26,12 +26,18 @@ class Facts(NamedTuple):
 
 
 class BrokerConfig(NamedTuple):
-    """A broker configuration: Kafka's name and how to find what it is here, None when it is not set."""
+    """A broker configuration: Kafka's name and how to find what it is here, None when it is not set.
+
+    Attributes:
+        has_default: whether it has a value where the file says nothing; where clients connect is always
+            set, as it is in Kafka.
+    """
 
     name: str
     type: ConfigType
     read: Callable[[Facts], Any]
     doc: str
+    has_default: bool = True
 
 
 def _advertised(facts: Facts) -> str:
@@ -56,7 +62,9 @@ _BOOLEAN, _STRING, _INT, _LONG, _LIST = (
 )
 
 BROKER_CONFIGS: Final = (
-    BrokerConfig("advertised.listeners", _LIST, _advertised, "Where clients are told to connect."),
+    BrokerConfig(
+        "advertised.listeners", _LIST, _advertised, "Where clients are told to connect.", has_default=False
+    ),
     BrokerConfig(
         "auto.create.topics.enable",
         _BOOLEAN,

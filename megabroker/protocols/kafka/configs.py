@@ -173,7 +173,8 @@ def broker_entries(context: Context) -> list[ConfigEntry]:
     facts = Facts(context, configs.file, context.settings)
     unset = Facts(context, Config(), KafkaSettings())
     for config in BROKER_CONFIGS:
-        in_file, default = _text(config.read(facts)), _text(config.read(unset))
+        in_file = _text(config.read(facts))
+        default = _text(config.read(unset)) if config.has_default else None
         own = tuple(_dynamic(context, config.name))
         if in_file is not None and in_file != default:
             own = (*own, Synonym(config.name, in_file, Source.BROKER_FILE))
