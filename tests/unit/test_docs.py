@@ -296,7 +296,7 @@ def test_quick_start_runs_and_prints_what_is_shown() -> None:
 
 def test_transactions_and_newer_groups_print_what_is_shown() -> None:
     programs = examples("Exactly once, and the newer groups")
-    assert len(programs) == 2
+    assert len(programs) == 3
     with BrokerProcess() as broker:
         for program, output in programs:
             assert run_python(program, broker) == output
