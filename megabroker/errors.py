@@ -38,6 +38,7 @@ class ErrorCode(enum.Enum):
     INVALID_CONFIG = "invalid-config"
     TOPIC_LIMIT = "topic-limit"
     NOT_LEADER = "not-leader"
+    NOT_ENOUGH_REPLICAS = "not-enough-replicas"
     FENCED_LEADER_EPOCH = "fenced-leader-epoch"
     UNKNOWN_LEADER_EPOCH = "unknown-leader-epoch"
     OFFSET_OUT_OF_RANGE = "offset-out-of-range"

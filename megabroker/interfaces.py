@@ -273,6 +273,7 @@ class IPartition(Interface):
     start_offset: int = Attribute("First readable offset.")
     high_watermark: int = Attribute("Consumers see everything below.")
     last_stable_offset: int = Attribute("read_committed consumers see everything below.")
+    needs_keys: bool = Attribute("Whether the topic is compacted, so that every record needs a key.")
     append_time_ms: int = Attribute("Time given to the last appended batch; -1 under CreateTime.")
     log: ILog = Attribute("The log; for reading by time and for sizes.")
 

@@ -307,6 +307,13 @@ class LogSettings:
         max_compaction_lag_ms: after how long it no longer waits for the log to be dirty enough.
         min_cleanable_dirty_ratio: share of the log, 0 to 1, that is not compacted yet and is worth it.
         file_delete_delay_ms: how long files of dropped segments are still there.
+        segment_jitter_ms: up to how much earlier than after ``segment_ms`` a segment may end, at random.
+        segment_index_bytes: size of an index file at which the segment ends.
+        flush_messages: records written after which the log is synced, whatever the durability.
+        flush_ms: the same in time.
+        codec: number of the codec batches are stored in; None keeps the producer's.
+        codec_level: what the codec is told; None is its default.
+        max_batch_bytes: largest batch stored once it is in that codec.
     """
 
     segment_bytes: int = 1 << 30
@@ -320,6 +327,13 @@ class LogSettings:
     max_compaction_lag_ms: int = 2**63 - 1
     min_cleanable_dirty_ratio: float = 0.5
     file_delete_delay_ms: int = 0
+    segment_jitter_ms: int = 0
+    segment_index_bytes: int = 10 << 20
+    flush_messages: int = 2**63 - 1
+    flush_ms: int = 2**63 - 1
+    codec: int | None = None
+    codec_level: int | None = None
+    max_batch_bytes: int = 2**31 - 1
 
 
 @attrs.frozen

@@ -175,7 +175,7 @@ def validate_produce(data: Buffer) -> BatchHeader:
         or length != size - LENGTH_END
         or count <= 0
         or count - last_delta != 1
-        or (attributes & 0x27 and _is_barred(attributes))
+        or (attributes & 0x2F and _is_barred(attributes))
         or (not attributes & 7 and count * MIN_RECORD_BYTES > size - HEADER_BYTES)
         or (producer_id != -1 and (producer_id < 0 or epoch < 0 or sequence < 0))
         or (attributes & 16 and producer_id < 0)
@@ -208,7 +208,7 @@ def stamp_append_time(data: bytearray | memoryview, header: BatchHeader, now_ms:
 
 
 def _is_barred(attributes: int) -> bool:
-    return bool(attributes & 0x20) or attributes & 7 > 4
+    return bool(attributes & 0x28) or attributes & 7 > 4
 
 
 def _refuse_magic(magic: int) -> NoReturn:
@@ -230,6 +230,8 @@ def _refuse_produce(data: Buffer, header: BatchHeader) -> NoReturn:
         raise CorruptBatch("the CRC does not match")
     if header.is_control:
         raise InvalidBatch("clients must not write control batches")
+    if header.is_log_append_time:
+        raise InvalidBatch("clients must not stamp batches with LogAppendTime", ErrorCode.INVALID_TIMESTAMP)
     if header.compression > 4:
         raise InvalidBatch(
             f"unknown compression codec {header.compression}", ErrorCode.UNSUPPORTED_COMPRESSION

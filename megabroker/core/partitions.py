@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from megabroker.core.producers import ProducerTable
 from megabroker.core.topic_configs import TopicPolicy
-from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
 from megabroker.interfaces import ILog, ILogListener, ILogStore, IPartition
 from megabroker.model import (
     NO_TIMESTAMP,
@@ -187,6 +187,8 @@ class PartitionService:
         self._stamps = policy.timestamp_type is TimestampType.LOG_APPEND_TIME
         if not self._stamps:
             self.append_time_ms = NO_TIMESTAMP
+        self.needs_keys = policy.log.compact
+        self._too_few_replicas = policy.min_insync_replicas > 1
         self._before_ms = policy.timestamp_before_max_ms
         self._after_ms = policy.timestamp_after_max_ms
         self._checks_time = not self._stamps and min(self._before_ms, self._after_ms) < _UNLIMITED
@@ -250,7 +252,8 @@ class PartitionService:
 
         Raises:
             RequestError: MESSAGE_TOO_LARGE, INVALID_RECORD, INVALID_TIMESTAMP, UNKNOWN_TOPIC.
-            StateError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE, INVALID_TXN_STATE, SHUTTING_DOWN.
+            StateError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE, INVALID_TXN_STATE, SHUTTING_DOWN,
+                NOT_ENOUGH_REPLICAS.
             StorageError: the log does not take it.
         """
         if self._refusal is not None:
@@ -259,6 +262,13 @@ class PartitionService:
             raise RequestError(
                 ErrorCode.MESSAGE_TOO_LARGE,
                 f"a batch of {header.size_bytes} bytes; {self.topic.name} takes {self._max_message_bytes}",
+            )
+        if acks == -1 and self._too_few_replicas:
+            raise StateError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"{self.topic.name} has one replica, and min.insync.replicas is "
+                f"{self.policy.min_insync_replicas}",
+                retriable=True,
             )
         if header.attributes & _CONTROL:
             raise RequestError(ErrorCode.INVALID_RECORD, "clients may not write control batches")

@@ -1,8 +1,8 @@
 """Topic configurations: the table of every one Kafka 4 knows, and what they come to for one topic.
 
 Owns names, types, defaults, checks and broker-level synonyms, and turns what is set on a topic into the
-``TopicPolicy`` its partitions follow. Never stores anything. A name outside the table is refused; a name
-inside it is kept and reported even where ``obeyed`` says that nothing follows it yet.
+``TopicPolicy`` its partitions follow. Never stores anything. A name outside the table is refused, and so is a
+value that this broker could only ignore; how each is followed is in docs/compatibility.md.
 
 Source: Kafka documentation, "Topic-Level Configs"; the type numbers are those of DescribeConfigs.
 """
@@ -48,7 +48,6 @@ class TopicConfig:
         check: returns what would be right, as a phrase completing "expected ...", or None for a good value.
         synonyms: Kafka's broker-level keys for the same thing, strongest first.
         doc: one sentence.
-        obeyed: whether this broker acts on it; False means kept and reported only.
         sensitive: never shown; no topic configuration is.
         internal: may be set, for tests, but is not listed.
     """
@@ -59,7 +58,6 @@ class TopicConfig:
     check: Callable[[str], str | None]
     synonyms: tuple[str, ...]
     doc: str
-    obeyed: bool = False
     sensitive: bool = False
     internal: bool = False
 
@@ -72,12 +70,14 @@ class TopicPolicy:
         max_message_bytes: largest batch accepted, as it arrives.
         timestamp_before_max_ms: how far a record may lie in the past; ``2**63 - 1`` is without limit.
         timestamp_after_max_ms: how far it may lie in the future.
+        min_insync_replicas: with more than there are, that is one, nothing is stored that waits for all.
     """
 
     max_message_bytes: int = 1_048_588
     timestamp_type: TimestampType = TimestampType.CREATE_TIME
     timestamp_before_max_ms: int = _LONG_MAX
     timestamp_after_max_ms: int = 3_600_000
+    min_insync_replicas: int = 1
     log: LogSettings = attrs.field(factory=LogSettings)
 
 
@@ -128,6 +128,10 @@ def _no_tiers(value: str) -> str | None:
     return None if value.lower() == "false" else "false: this broker has no remote log storage"
 
 
+def _no_preallocation(value: str) -> str | None:
+    return None if value.lower() == "false" else "false: segment files grow as they are written"
+
+
 def _items(value: str) -> list[str]:
     return [item.strip() for item in value.split(",")] if value else []
 
@@ -145,17 +149,18 @@ def _bool(name: str, synonyms: str, doc: str) -> TopicConfig:
     return TopicConfig(name, ConfigType.BOOLEAN, "false", _boolean, tuple(synonyms.split()), doc)
 
 
-def _int(name: str, default: int, low: int, synonyms: str, doc: str, obeyed: bool = False) -> TopicConfig:
+def _int(name: str, default: int, low: int, synonyms: str, doc: str) -> TopicConfig:
     check = whole_number(low, _INT_MAX)
-    return TopicConfig(name, ConfigType.INT, str(default), check, tuple(synonyms.split()), doc, obeyed)
+    return TopicConfig(name, ConfigType.INT, str(default), check, tuple(synonyms.split()), doc)
 
 
-def _long(name: str, default: int, low: int, synonyms: str, doc: str, obeyed: bool = False) -> TopicConfig:
+def _long(name: str, default: int, low: int, synonyms: str, doc: str) -> TopicConfig:
     check = whole_number(low, _LONG_MAX)
-    return TopicConfig(name, ConfigType.LONG, str(default), check, tuple(synonyms.split()), doc, obeyed)
+    return TopicConfig(name, ConfigType.LONG, str(default), check, tuple(synonyms.split()), doc)
 
 
 _DAY_MS = 86_400_000
+_CODECS = {"uncompressed": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
     config.name: config
@@ -167,7 +172,6 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             _each_of("compact", "delete"),
             ("log.cleanup.policy",),
             "Whether old segments are deleted, compacted by key, both, or neither.",
-            obeyed=True,
         ),
         _level("compression.gzip.level", -1, _gzip_level),
         _level("compression.lz4.level", 9, whole_number(1, 17)),
@@ -212,9 +216,7 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             (),
             "Replicas whose replication is throttled on the follower's side.",
         ),
-        _int(
-            "index.interval.bytes", 4096, 0, "log.index.interval.bytes", "Bytes of log per index entry.", True
-        ),
+        _int("index.interval.bytes", 4096, 0, "log.index.interval.bytes", "Bytes of log per index entry."),
         TopicConfig(
             "leader.replication.throttled.replicas",
             ConfigType.LIST,
@@ -230,7 +232,6 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
                 0,
                 "",
                 "Segment size below what segment.bytes allows; 0 is unset.",
-                True,
             ),
             internal=True,
         ),
@@ -251,14 +252,13 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             "log.cleaner.max.compaction.lag.ms",
             "Longest time without compaction.",
         ),
-        _int("max.message.bytes", 1_048_588, 0, "message.max.bytes", "Largest record batch accepted.", True),
+        _int("max.message.bytes", 1_048_588, 0, "message.max.bytes", "Largest record batch accepted."),
         _long(
             "message.timestamp.after.max.ms",
             3_600_000,
             0,
             "log.message.timestamp.after.max.ms",
             "How far in the future a record's timestamp may lie.",
-            True,
         ),
         _long(
             "message.timestamp.before.max.ms",
@@ -266,7 +266,6 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             0,
             "log.message.timestamp.before.max.ms",
             "How far in the past a record's timestamp may lie.",
-            True,
         ),
         TopicConfig(
             "message.timestamp.type",
@@ -275,7 +274,6 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             _one_of("CreateTime", "LogAppendTime"),
             ("log.message.timestamp.type",),
             "Whether the producer's or the broker's clock stamps records.",
-            obeyed=True,
         ),
         TopicConfig(
             "min.cleanable.dirty.ratio",
@@ -299,11 +297,10 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             "min.insync.replicas",
             "Replicas that must confirm a write with acks=all.",
         ),
-        _bool("preallocate", "log.preallocate", "Whether segment files are allocated at full size."),
-        _long(
-            "remote.copy.lag.bytes", 0, -1, "", "Bytes a segment waits before it is copied to remote storage."
+        attrs.evolve(
+            _bool("preallocate", "log.preallocate", "Whether segment files are allocated at full size."),
+            check=_no_preallocation,
         ),
-        _long("remote.copy.lag.ms", 0, -1, "", "Time a segment waits before it is copied to remote storage."),
         _bool("remote.log.copy.disable", "", "Whether a tiered topic stops copying to remote storage."),
         _bool(
             "remote.log.delete.on.disable", "", "Whether remote data is deleted when tiering is switched off."
@@ -318,7 +315,6 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             -_LONG_MAX,
             "log.retention.bytes",
             "Bytes a partition keeps; below 0 all.",
-            True,
         ),
         _long(
             "retention.ms",
@@ -326,7 +322,6 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             -1,
             "log.retention.ms log.retention.minutes log.retention.hours",
             "How long records are kept; -1 for ever.",
-            True,
         ),
         _int(
             "segment.bytes",
@@ -334,7 +329,6 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             1 << 20,
             "log.segment.bytes",
             "Size at which a segment file is closed.",
-            True,
         ),
         _int(
             "segment.index.bytes", 10 << 20, 4, "log.index.size.max.bytes", "Largest size of an index file."
@@ -352,7 +346,6 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             1,
             "log.roll.ms log.roll.hours",
             "Age at which a segment file is closed.",
-            True,
         ),
         _bool(
             "unclean.leader.election.enable",
@@ -423,11 +416,13 @@ class TopicConfigs:
         segment_ms = number("segment.ms")
         if compacts:
             segment_ms = min(segment_ms, number("max.compaction.lag.ms"))
+        codec, level = self._codec(configs)
         return TopicPolicy(
             max_message_bytes=number("max.message.bytes"),
             timestamp_type=TimestampType(self._value(configs, "message.timestamp.type")),
             timestamp_before_max_ms=number("message.timestamp.before.max.ms"),
             timestamp_after_max_ms=number("message.timestamp.after.max.ms"),
+            min_insync_replicas=number("min.insync.replicas"),
             log=LogSettings(
                 segment_bytes=number("internal.segment.bytes") or number("segment.bytes"),
                 segment_ms=segment_ms,
@@ -440,8 +435,25 @@ class TopicConfigs:
                 max_compaction_lag_ms=number("max.compaction.lag.ms"),
                 min_cleanable_dirty_ratio=float(self._value(configs, "min.cleanable.dirty.ratio")),
                 file_delete_delay_ms=number("file.delete.delay.ms"),
+                segment_jitter_ms=number("segment.jitter.ms"),
+                segment_index_bytes=number("segment.index.bytes"),
+                flush_messages=number("flush.messages"),
+                flush_ms=number("flush.ms"),
+                codec=codec,
+                codec_level=level,
+                max_batch_bytes=number("max.message.bytes"),
             ),
         )
+
+    def _codec(self, configs: Mapping[str, str]) -> tuple[int | None, int | None]:
+        """Return number and level of the codec that batches are stored in, None for the producer's."""
+        name = self._value(configs, "compression.type")
+        if name == "producer":
+            return None, None
+        row = TOPIC_CONFIGS.get(f"compression.{name}.level")
+        if row is None or (level := self._value(configs, row.name)) == row.default:
+            return _CODECS[name], None
+        return _CODECS[name], int(level)
 
     def _value(self, configs: Mapping[str, str | None], name: str) -> str:
         value = configs.get(name)

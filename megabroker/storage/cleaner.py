@@ -167,7 +167,7 @@ class LogCleaner:
     def start(self) -> None:
         """Start the thread, if cleaning is enabled."""
         if self.settings.enabled and self.threaded and self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="megabroker-cleaner", daemon=False)
+            self._thread = threading.Thread(target=self._run, name="megabroker-cleaner", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from random import randrange
 from threading import Lock
 
 from attrs import evolve
@@ -48,6 +49,7 @@ from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import storage_error
 from megabroker.storage.index import Index
 from megabroker.storage.local_cleaning import LocalCleaning, Snapshot, dirt_of
+from megabroker.storage.recompression import in_codec
 from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, Loaded
 from megabroker.storage.retention import ensure_created, expired
 from megabroker.storage.segment import (
@@ -66,6 +68,8 @@ __all__ = ["LocalLog"]
 _log = Logger()
 
 _KEPT_SNAPSHOTS = 2
+_CONTROL = 0x20
+_NEVER_MS = 2**63 - 1
 
 
 @implementer(ILog)
@@ -100,7 +104,7 @@ class LocalLog:
         start_offset: int,
         cleaned_offset: int,
         points_changed: Callable[[], None],
-        delete_later: Callable[[list[str], int], None],
+        later: Callable[[float, Callable[[], None]], None],
     ) -> None:
         self.topic_partition = topic_partition
         self.directory = directory
@@ -129,7 +133,10 @@ class LocalLog:
         self._disk = disk
         self._seconds = seconds
         self._points_changed = points_changed
-        self._delete_later = delete_later
+        self._later = later
+        self._flushing = False
+        self._flush_is_planned = False
+        self._jitter_ms = 0
         self._segments = Segments(
             loaded.segments, loaded.damaged, lambda: self.settings.index_interval_bytes, self._save_damage
         )
@@ -138,6 +145,7 @@ class LocalLog:
         self._epoch = self._epochs[-1][0] if self._epochs else -1
         self._lane = Lane(self, end)
         self._entries = self._lane.entries
+        self._choose_jitter()
         self._announced = (end, end)
         self._flushes: list[tuple[int, Deferred[None]]] = []
 
@@ -152,6 +160,9 @@ class LocalLog:
     ) -> int:
         if self.refusal is not None:
             raise self.refusal
+        settings = self.settings
+        if settings.codec is not None and not header[5] & _CONTROL:
+            header, data = in_codec(settings, header, data)
         if append_time_ms is not None:
             header = stamp_append_time(data, header, append_time_ms)
         base = self.next_offset
@@ -159,12 +170,17 @@ class LocalLog:
         size = len(data)
         segment = self._active
         position = segment.size
-        settings = self.settings
         if position:
             if (
                 position + size > settings.segment_bytes
                 or last - segment.base_offset > MAX_RELATIVE_OFFSET
-                or (self._seconds() - (segment.born or 0.0)) * 1000 >= settings.segment_ms >= 0
+                or (self._seconds() - (segment.born or 0.0)) * 1000
+                >= (settings.segment_ms - self._jitter_ms if settings.segment_ms >= 0 else _NEVER_MS)
+                # Entries are at least an interval apart: before so many bytes the index cannot be full.
+                or (
+                    position * 8 >= settings.segment_index_bytes * settings.index_interval_bytes
+                    and segment.index_bytes() > settings.segment_index_bytes
+                )
             ):
                 segment = self._roll()
                 position = 0
@@ -251,9 +267,15 @@ class LocalLog:
         segment.born = self._seconds()
         self._segments.add(segment)
         self._active = segment
+        self._choose_jitter()
         snapshot = encode_snapshot(self.producers.snapshot(), base)
         self._queue(partial(self._seal, old, base, snapshot))
         return segment
+
+    def _choose_jitter(self) -> None:
+        """Spread the ends of segments that began together."""
+        most = min(self.settings.segment_jitter_ms, self.settings.segment_ms)
+        self._jitter_ms = randrange(most) if most > 0 else 0
 
     def _seal(self, segment: Segment, offset: int, snapshot: bytes, lane: Lane) -> None:
         """All of ``segment`` is written: save its index and the producers' state after it. Disk thread."""
@@ -322,10 +344,28 @@ class LocalLog:
         self._segments.mark_end(offset, segment, position)
         if self._disk.durability is Durability.OS:
             self.durable_offset = offset
+            self._flush_when_due(offset)
         touched[self] = None
+
+    def _flush_when_due(self, offset: int) -> None:
+        """Sync what ``flush.messages`` and ``flush.ms`` ask for; with durability fsync all is anyway."""
+        settings = self.settings
+        if offset - self.recovery_point >= settings.flush_messages:
+            if not self._flushing:
+                self._flushing = True
+                self._queue(_want_sync)
+        elif settings.flush_ms < _NEVER_MS and not self._flush_is_planned:
+            self._flush_is_planned = True
+            self._later(settings.flush_ms / 1000, self._flush_in_time)
+
+    def _flush_in_time(self) -> None:
+        self._flush_is_planned = False
+        if not self._broken and self.recovery_point < self.written_offset:
+            self._queue(_want_sync)
 
     def on_synced(self, offset: int, touched: dict[LocalLog, None]) -> None:
         """Everything below ``offset`` is on the disk."""
+        self._flushing = False
         if self.sync_failed or offset <= self.recovery_point:
             return
         self.recovery_point = offset
@@ -527,7 +567,7 @@ class LocalLog:
         active = self._active
         if self.refusal is None and active.size and settings.segment_ms >= 0:
             age_ms = (self._seconds() - (active.born or 0.0)) * 1000
-            if age_ms >= settings.segment_ms:
+            if age_ms >= settings.segment_ms - self._jitter_ms:
                 self._roll()
         try:
             gone = expired(
@@ -565,8 +605,18 @@ class LocalLog:
         self._disk.chore(out_of_the_way, self._forget_files)
 
     def _forget_files(self, paths: list[str] | None, error: StorageError | None) -> None:
-        if paths:
-            self._delete_later(paths, self.settings.file_delete_delay_ms)
+        """Unlink files that are out of the way, after ``file.delete.delay.ms``; else opening the log does."""
+        files = self._active.open_files.files
+
+        def unlink() -> None:
+            for path in paths or ():
+                files.unlink(path)
+
+        delay_ms = self.settings.file_delete_delay_ms
+        if not delay_ms:
+            self._disk.chore(unlink)
+        elif paths:
+            self._later(delay_ms / 1000, lambda: self._disk.chore(unlink))
 
     # --- cleaning; see ``local_cleaning`` ---------------------------------------------------------
 

@@ -34,6 +34,7 @@ from megabroker.model import (
 )
 from megabroker.storage.cleaner import CleanerSettings, CleaningEnded, LogCleaner, Turn
 from megabroker.storage.cleaning import Cleaning, last_of_producers
+from megabroker.storage.recompression import in_codec
 from megabroker.storage.segment import DamageFound
 
 __all__ = ["MemoryLog", "MemoryLogStore"]
@@ -108,6 +109,8 @@ class MemoryLog:
     ) -> int:
         if self.refusal is not None:
             raise self.refusal
+        if not header.is_control:
+            header, data = in_codec(self.settings, header, data)
         if append_time_ms is not None:
             header = stamp_append_time(data, header, append_time_ms)
         base = self.next_offset

@@ -236,6 +236,11 @@ class Segment:
             self.unindexed = 0
         self.unindexed += size
 
+    def index_bytes(self) -> int:
+        """Return how large the larger one of the loaded index's files would be."""
+        index = self.index
+        return max(8 * len(index.offsets), 12 * len(index.times)) if index is not None else 0
+
     def load_index(self) -> Index | None:
         """Read the index files; None when they are absent or fail their check. Raises OSError."""
         files = self.open_files.files

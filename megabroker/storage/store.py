@@ -136,7 +136,7 @@ class LocalLogStore:
         self._points: dict[TopicPartition, int] = {}
         self._starts: dict[TopicPartition, int] = {}
         self._cleaned: dict[TopicPartition, int] = {}
-        self._deletions: set[Any] = set()
+        self._planned: set[Any] = set()
         self._saving_soon = False
         self._saving = threading.Lock()
         self._saved: set[TopicPartition] = set()  # whose lines the checkpoint files may hold
@@ -265,7 +265,7 @@ class LocalLogStore:
             start_offset,
             self._cleaned_offset(name, loaded.next_offset),
             self._points_changed,
-            self._delete_later,
+            self._call_later,
         )
         if self.durability is Durability.OS:
             log.dirty.update(loaded.unsynced)
@@ -369,22 +369,15 @@ class LocalLogStore:
 
             self.disk.chore(save)
 
-    def _delete_later(self, paths: list[str], delay_ms: int) -> None:
-        """Delete files whose names say that they may go; what a stop leaves, the next start deletes."""
-
-        def unlink() -> None:
-            for path in paths:
-                self._files.unlink(path)
-
-        if not delay_ms:
-            self.disk.chore(unlink)
-        elif self._state == "open":
-            call = self._clock.callLater(delay_ms / 1000, lambda: due())
-            self._deletions.add(call)
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call in so many seconds, unless the store is closed before."""
+        if self._state == "open":
+            planned = self._clock.callLater(seconds, lambda: due())
+            self._planned.add(planned)
 
             def due() -> None:
-                self._deletions.discard(call)
-                self.disk.chore(unlink)
+                self._planned.discard(planned)
+                call()
 
     def delete(self, topic_partition: TopicPartition) -> Deferred[None]:
         gone = StorageError(ErrorCode.STORAGE, f"{topic_partition} has been deleted", retriable=False)
@@ -440,7 +433,7 @@ class LocalLogStore:
             return succeed(None)
         self._state = "closing"
         self.cleaner.stop()
-        for call in self._deletions:
+        for call in self._planned:
             call.cancel()
         logs = list(self._logs.values())
         flushes = [log.flush() for log in logs]

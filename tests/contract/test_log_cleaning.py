@@ -6,7 +6,6 @@ import os
 import pathlib
 import shutil
 import tempfile
-import threading
 import time
 
 import attrs
@@ -469,9 +468,6 @@ class ThreadTests(SynchronousTestCase):
         # Two segments of 256 KiB are read twice, at 1 MiB/s.
         self.assertGreater(time.monotonic() - began, 0.5)
         self.assertLess(self.log.size_bytes, 300_000)
-        self.assertFalse(
-            any(thread.name == "megabroker-cleaner" and thread.daemon for thread in threading.enumerate())
-        )
 
     def test_deleted_meanwhile(self) -> None:
         self.fill(600)

@@ -221,6 +221,54 @@ class LogStoreContract:
         self.assertEqual((second.base_offset, second.leader_epoch, second.max_timestamp), (1, 5, 123456))
         self.assertTrue(second.is_log_append_time)
 
+    def test_in_the_codec_of_the_topic(self) -> None:
+        log = self.log
+        values = [b"x" * 50] * 20
+        for codec in range(5):
+            for source in range(5):
+                log.settings = LogSettings(codec=codec)
+                base = self.append(
+                    *values,
+                    compression=source,
+                    epoch=3,
+                    producer_id=7,
+                    producer_epoch=1,
+                    base_sequence=codec * 100 + source * 20,
+                )
+                self.pump()
+                data = content(log.read(base, 1, 1 << 60))
+                header = read_header(data, 0, len(data))
+                self.assertEqual(
+                    (header.compression, header.record_count, header.producer_id, header.leader_epoch),
+                    (codec, 20, 7, 3),
+                )
+                self.assertTrue(check_crc(data, 0, header))
+                self.assertEqual([one.value for one in read_records(data)], values)
+        self.assertEqual(log.next_offset, 500)
+        self.assertEqual(log.pending_bytes, 0)
+
+    def test_codec_and_append_time(self) -> None:
+        self.log.settings = LogSettings(codec=1, codec_level=9)
+        base = self.append(b"a", b"b", append_time=77)
+        self.mark(5, commit=True, first=-1)
+        self.pump()
+        data = content(self.log.read(base, 1 << 20, 1 << 60))
+        self.assertEqual([one.timestamp_ms for one in read_records(data)], [77, 77])
+        headers = [header for _, header in scan(data, 0, len(data))]
+        self.assertEqual([one.compression for one in headers], [1, 0])
+
+    def test_what_does_not_go_into_the_codec(self) -> None:
+        self.log.settings = LogSettings(codec=0, max_batch_bytes=1000)
+        for data, code in (
+            (batch(bytes(5000), compression=4), ErrorCode.MESSAGE_TOO_LARGE),
+            (batch(b"x" * 50, compression=4)[:-3] + b"abc", ErrorCode.INVALID_RECORD),
+        ):
+            header = read_header(data, 0, len(data))
+            with self.assertRaises(RequestError) as caught:
+                self.log.append(header, data, 0, None)
+            self.assertEqual(caught.exception.code, code)
+        self.assertEqual((self.log.next_offset, self.log.pending_bytes, self.log.size_bytes), (0, 0, 0))
+
     def test_read_in_the_middle_of_a_batch(self) -> None:
         self.append(b"a", b"b", b"c")
         self.append(b"d", b"e")
@@ -558,6 +606,35 @@ class LocalContract(LogStoreContract):
         self.again(clean=False)
         self.assertEqual(self.aborted(0, 11), [*self.TWO, (4, 7, 10, 11)])
 
+    def test_segments_that_began_together_end_apart(self) -> None:
+        ends: set[int] = set()
+        for _ in range(20):
+            self.log.settings = LogSettings(segment_ms=10_000, segment_jitter_ms=8000)
+            self.append(b"x")
+            self.log._choose_jitter()
+            base = self.log._active.base_offset
+            for waited in range(1, 12):
+                self.clock.advance(1)
+                self.log.enforce_retention(0)
+                if self.log._active.base_offset != base:
+                    ends.add(waited)
+                    break
+            self.assertGreater(self.log._active.base_offset, base)
+        self.pump()
+        self.assertLessEqual(max(ends), 10)
+        self.assertGreaterEqual(min(ends), 2)
+        self.assertGreater(len(ends), 2)
+
+    def test_a_full_index_ends_a_segment(self) -> None:
+        self.reopen_other(segment_index_bytes=80, index_interval_bytes=100)
+        for _ in range(100):
+            self.append(bytes(200))
+        self.pump()
+        indexes = [name for name in os.listdir(f"{self.directory}/{TOPIC.name}-0") if name.endswith(".index")]
+        self.assertGreater(len(indexes), 5)
+        for name in indexes:
+            self.assertLessEqual(os.path.getsize(f"{self.directory}/{TOPIC.name}-0/{name}"), 88)
+
 
 class LocalFsyncTests(LocalContract, SynchronousTestCase):
     """Files, with fsync."""
@@ -567,3 +644,22 @@ class LocalOsTests(LocalContract, SynchronousTestCase):
     """Files, without."""
 
     durability = Durability.OS
+
+    def test_synced_after_so_many_records(self) -> None:
+        self.reopen_other(flush_messages=5)
+        for count in range(1, 13):
+            self.append(b"x")
+            self.pump()
+            self.assertEqual(self.log.recovery_point, count // 5 * 5)
+
+    def test_synced_after_so_long(self) -> None:
+        self.reopen_other(flush_ms=1000)
+        self.append(b"x")
+        self.pump()
+        self.clock.advance(0.9)
+        self.append(b"x")
+        self.pump()
+        self.assertEqual(self.log.recovery_point, 0)
+        self.clock.advance(0.2)
+        self.pump()
+        self.assertEqual(self.log.recovery_point, 2)

@@ -307,6 +307,14 @@ class PolicyTests(PartitionTestCase):
         self.assertEqual(self.refused(good._replace(attributes=32)), ErrorCode.INVALID_RECORD)
         self.assertEqual(self.refused(good._replace(attributes=16)), ErrorCode.INVALID_RECORD)
 
+    def test_more_replicas_asked_for_than_there_are(self) -> None:
+        self.partition.configure(TOPIC, TopicPolicy(min_insync_replicas=2))
+        with self.assertRaises(StateError) as caught:
+            self.partition.append(header(), bytearray(), Acks.DURABLE, None)
+        self.assertEqual(caught.exception.code, ErrorCode.NOT_ENOUGH_REPLICAS)
+        self.assertTrue(caught.exception.retriable)
+        self.assertEqual(self.partition.append(header(), bytearray(), Acks.WRITTEN, None), 0)
+
     def test_append_time_and_change(self) -> None:
         self.append(header(timestamp=NOW_MS))
         stamping = TopicPolicy(timestamp_type=TimestampType.LOG_APPEND_TIME, timestamp_after_max_ms=1)

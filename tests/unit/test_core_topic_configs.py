@@ -15,7 +15,7 @@ GOOD = {
     "compression.type": ("producer", "zstd"),
     "leader.replication.throttled.replicas": ("*", "", "0:1,2:3"),
     "min.cleanable.dirty.ratio": ("0", "0.25", "1"),
-    "preallocate": ("true", "FALSE"),
+    "preallocate": ("false", "FALSE"),
     "retention.ms": ("-1", "0", " 5 ", str(2**63 - 1)),
     "segment.bytes": ("1048576", "2147483647"),
 }
@@ -26,8 +26,10 @@ BAD = {
     "compression.type": ("lzma", "", "GZIP"),
     "leader.replication.throttled.replicas": ("0", "a:b", "0:1,"),
     "min.cleanable.dirty.ratio": ("nan", "-0.1", "1.1", "half"),
-    "preallocate": ("yes", "1", ""),
+    "preallocate": ("true", "yes", "1", ""),
     "remote.storage.enable": ("true",),
+    "remote.copy.lag.ms": ("0",),
+    "message.format.version": ("2.0",),
     "retention.ms": ("-2", "1.5", "", "1_000", "٥", "9" * 5000, str(2**63)),
     "segment.bytes": ("1048575", "2147483648"),
     "max.compaction.lag.ms": ("0",),
@@ -89,10 +91,43 @@ class TopicConfigsTests(SynchronousTestCase):
                     retention_ms=60_000,
                     retention_bytes=-1,
                     file_delete_delay_ms=60_000,
+                    max_batch_bytes=77,
                 ),
             ),
         )
-        self.assertEqual(TopicConfigs().policy({}), TopicPolicy(log=LogSettings(file_delete_delay_ms=60_000)))
+        log = LogSettings(file_delete_delay_ms=60_000, max_batch_bytes=1_048_588)
+        self.assertEqual(TopicConfigs().policy({}), TopicPolicy(log=log))
+
+    def test_compaction(self) -> None:
+        log = self.configs.policy(
+            {
+                "cleanup.policy": "delete,compact",
+                "delete.retention.ms": "1",
+                "min.compaction.lag.ms": "2",
+                "max.compaction.lag.ms": "3000",
+                "min.cleanable.dirty.ratio": "0.25",
+                "segment.ms": "4000",
+            }
+        ).log
+        self.assertEqual(
+            (log.compact, log.delete_retention_ms, log.min_compaction_lag_ms, log.max_compaction_lag_ms),
+            (True, 1, 2, 3000),
+        )
+        self.assertEqual((log.min_cleanable_dirty_ratio, log.segment_ms), (0.25, 3000))
+        self.assertEqual(log.retention_ms, 60_000)
+
+    def test_compression(self) -> None:
+        for configs, expected in (
+            ({}, (None, None)),
+            ({"compression.type": "uncompressed"}, (0, None)),
+            ({"compression.type": "gzip", "compression.gzip.level": "7"}, (1, 7)),
+            ({"compression.type": "snappy", "compression.gzip.level": "7"}, (2, None)),
+            ({"compression.type": "lz4"}, (3, None)),
+            ({"compression.type": "lz4", "compression.lz4.level": "12"}, (3, 12)),
+            ({"compression.type": "zstd", "compression.zstd.level": "-5"}, (4, -5)),
+        ):
+            log = self.configs.policy(configs).log
+            self.assertEqual((log.codec, log.codec_level), expected)
 
     def test_without_deletion_nothing_expires(self) -> None:
         log = self.configs.policy({"cleanup.policy": "compact", "retention.bytes": "5"}).log

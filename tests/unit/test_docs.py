@@ -19,6 +19,7 @@ import yaml
 from megabroker.config.load import load
 from megabroker.config.schema import Config
 from megabroker.config.structure import keys
+from megabroker.core.topic_configs import TOPIC_CONFIGS
 from megabroker.plugin import discover
 from megabroker.protocols.kafka.dispatch import SERVED
 from megabroker.protocols.kafka.schema.registry import APIS
@@ -340,3 +341,11 @@ def test_plugins_page_quotes_the_example() -> None:
 
 def _holds(lines: list[str], part: list[str]) -> bool:
     return any(lines[at : at + len(part)] == part for at in range(len(lines)))
+
+
+def test_every_topic_configuration_is_in_the_table() -> None:
+    text = PAGES["compatibility.md"]
+    section = text[text.index("## Topic configurations") :].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert sorted(named) == sorted(name for name, row in TOPIC_CONFIGS.items() if not row.internal)

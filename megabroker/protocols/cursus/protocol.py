@@ -396,6 +396,10 @@ class CursusConnection(BrokerConnection):
         if batch is None:
             try:
                 partition = broker.topics.partition(name, index)
+                if partition.needs_keys:
+                    raise RequestError(
+                        ErrorCode.INVALID_RECORD, f"{name} is compacted and takes no message without a key"
+                    )
             except BrokerError as error:
                 self._reply("PUBLISH", _failure(error, name, Reply.TOPIC_MISSING))
                 return None

@@ -66,6 +66,7 @@ ERRORS: Final[dict[ErrorCode, MegaError]] = {
     ErrorCode.MESSAGE_TOO_LARGE: MegaError.MESSAGE_TOO_LARGE,
     ErrorCode.OFFSET_OUT_OF_RANGE: MegaError.INVALID_OFFSET,
     ErrorCode.STORAGE: MegaError.NETWORK_ERROR,
+    ErrorCode.NOT_ENOUGH_REPLICAS: MegaError.RESOURCE_EXHAUSTED,
     ErrorCode.TOPIC_LIMIT: MegaError.RESOURCE_EXHAUSTED,
     ErrorCode.DISK_FULL: MegaError.RESOURCE_EXHAUSTED,
     ErrorCode.OVERLOADED: MegaError.RESOURCE_EXHAUSTED,
@@ -306,6 +307,10 @@ class MegaConnection(BrokerConnection):
         if batch is None:
             try:
                 partition = self.broker.topics.partition(topic, 0)
+                if partition.needs_keys:
+                    raise RequestError(
+                        ErrorCode.INVALID_RECORD, f"{topic} is compacted and takes no message without a key"
+                    )
             except BrokerError as error:
                 self._latest = None
                 self.answer((_refusal(request.correlation_id, error),))

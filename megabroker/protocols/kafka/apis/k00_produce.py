@@ -5,8 +5,9 @@ appended as the client sent it. With ``acks`` 0 nothing is answered, and an erro
 which is how such a client learns of it. With 1 the answer waits for the file, with -1 for the disk. A
 partition whose queue is full parks the whole request: nothing of it is stored until every one of its
 partitions has room. Batches of a transaction are stored only if the coordinator of the request's
-transactional id says that the transaction takes them (KIP-890); that, too, may park the request. A batch for
-a compacted topic is refused whole, INVALID_RECORD, when a record in it has no key.
+transactional id says that the transaction takes them (KIP-890); that, too, may park the request. A batch is
+refused whole, and told record by record why, when a record in it has no key although its topic is compacted
+(INVALID_RECORD) or a timestamp out of the topic's bounds (INVALID_TIMESTAMP).
 
 **Version notes.** 0 to 2 carry the message sets that record batches replaced; they are advertised, since
 librdkafka decides on compression by the lowest version, and answered with UNSUPPORTED_VERSION. 5 adds the
@@ -29,9 +30,14 @@ from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import Acks, ProducerIdentity, TopicPartition
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
-from megabroker.protocols.kafka.compacted import KeylessRecords, check_keys, is_compacted
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.produce_template import ProduceTemplate
+from megabroker.protocols.kafka.record_rules import (
+    RejectedRecords,
+    check_records,
+    looks_inside,
+    rejected_times,
+)
 from megabroker.protocols.kafka.schema import produce
 from megabroker.protocols.kafka.transactional import admit
 
@@ -130,7 +136,7 @@ def receive(
                 answer.pending -= 1
                 _refuse(row, error)
     one = len(request.topic_data) == 1 and len(rows) == 1 and answer.pending == 2
-    if one and acks is not None and not is_compacted(broker, partition.topic.name):
+    if one and acks is not None and not looks_inside(broker, partition):
         connection.template = ProduceTemplate.of(event, request, version, partition, acks)
     answer.settle()
     return None
@@ -245,10 +251,15 @@ def _append(
         header = validate_produce(records)
     except BatchError as error:
         raise RequestError(error.code, str(error)) from None
-    check_keys(connection.broker, partition, header, records)
-    if connection.owned and isinstance(records, memoryview):
-        return partition.append(header, records, acks, done)
-    return partition.append(header, bytearray(records), acks, done)
+    check_records(connection.broker, partition, header, records)
+    try:
+        if connection.owned and isinstance(records, memoryview):
+            return partition.append(header, records, acks, done)
+        return partition.append(header, bytearray(records), acks, done)
+    except RequestError as error:
+        if error.code is ErrorCode.INVALID_TIMESTAMP:
+            rejected_times(connection.broker, partition, header, records)
+        raise
 
 
 def _store_unanswered(
@@ -270,10 +281,10 @@ def _store_unanswered(
 def _refuse(row: _Partition, error: BrokerError) -> None:
     row.error_code = kafka_error(error)
     row.error_message = error.message
-    if isinstance(error, KeylessRecords):
+    if isinstance(error, RejectedRecords):
         row.record_errors = [
-            _Partition.RecordError(batch_index=place, batch_index_error_message=error.record_message)
-            for place in error.indexes
+            _Partition.RecordError(batch_index=place, batch_index_error_message=message)
+            for place, message in error.errors
         ]
     row.base_offset = -1
     row.log_append_time_ms = -1

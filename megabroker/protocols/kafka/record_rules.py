@@ -1,0 +1,107 @@
+"""Rules that hold for each record of a batch, and how a refusal is told record by record.
+
+Two of them: in a compacted topic a record needs a key, or it could never be replaced nor removed; and with
+CreateTime its timestamp must not lie further from now than ``message.timestamp.before.max.ms`` and
+``message.timestamp.after.max.ms``. Owns these checks. Never changes a batch.
+
+Batches are taken apart for topics that are compacted or bound the past, and for no others: that nothing lies
+in the future is seen from a batch's head, and only a batch that is refused for it is looked into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from megabroker.codec.records import records
+from megabroker.errors import ErrorCode, ProtocolError, RequestError
+from megabroker.interfaces import IBroker, IPartition
+from megabroker.model import NO_TIMESTAMP, BatchHeader, Buffer, TimestampType
+
+__all__ = ["RejectedRecords", "check_records", "looks_inside", "rejected_times"]
+
+_BEFORE: Final = "message.timestamp.before.max.ms"
+_AFTER: Final = "message.timestamp.after.max.ms"
+_TIMESTAMP_TYPE: Final = "message.timestamp.type"
+_UNLIMITED: Final = str(2**63 - 1)
+_MAX_TOLD: Final = 1000
+
+
+class RejectedRecords(RequestError):
+    """Records of a batch break a rule, so that none of it is stored.
+
+    Args:
+        errors: (place in the batch, what is wrong), up to a thousand of them.
+    """
+
+    def __init__(self, code: ErrorCode, errors: Sequence[tuple[int, str]]) -> None:
+        super().__init__(code, "one or more records were rejected")
+        self.errors = errors
+
+
+def looks_inside(broker: IBroker, partition: IPartition) -> bool:
+    """Whether every batch for a partition is taken apart."""
+    return partition.needs_keys or broker.topics.config(partition.topic.name, _BEFORE) != _UNLIMITED
+
+
+def check_records(broker: IBroker, partition: IPartition, header: BatchHeader, batch: Buffer) -> None:
+    """Refuse a batch with records that break a rule of its topic.
+
+    Raises:
+        RejectedRecords: INVALID_TIMESTAMP if a timestamp is among what is wrong, else INVALID_RECORD.
+        RequestError: INVALID_RECORD when the records cannot be read.
+    """
+    if looks_inside(broker, partition):
+        bounds = _bounds(broker, partition.topic.name)
+        _refuse(_broken(partition, header, batch, partition.needs_keys, *bounds))
+
+
+def rejected_times(broker: IBroker, partition: IPartition, header: BatchHeader, batch: Buffer) -> None:
+    """Say which records of a batch, whose head shows that there are some, have times out of bounds.
+
+    Raises:
+        RejectedRecords: INVALID_TIMESTAMP.
+        RequestError: INVALID_RECORD when the records cannot be read.
+    """
+    _refuse(_broken(partition, header, batch, False, *_bounds(broker, partition.topic.name)))
+
+
+def _bounds(broker: IBroker, topic: str) -> tuple[int, int]:
+    config = broker.topics.config
+    if config(topic, _TIMESTAMP_TYPE) == TimestampType.LOG_APPEND_TIME.value:
+        return -(2**63), 2**63
+    now_ms = broker.now_ms()
+    return now_ms - int(config(topic, _BEFORE)), now_ms + int(config(topic, _AFTER))
+
+
+def _broken(
+    partition: IPartition, header: BatchHeader, batch: Buffer, needs_key: bool, earliest: int, latest: int
+) -> list[tuple[ErrorCode, int, str]]:
+    found: list[tuple[ErrorCode, int, str]] = []
+    try:
+        for place, record in enumerate(records(batch, header)):
+            if needs_key and record.key is None:
+                message = (
+                    "a compacted topic takes no record without a key: "
+                    f"{partition.topic.name}-{partition.index}"
+                )
+                code = ErrorCode.INVALID_RECORD
+            elif record.timestamp_ms != NO_TIMESTAMP and not earliest <= record.timestamp_ms <= latest:
+                message = f"timestamp {record.timestamp_ms} is not within {earliest} and {latest}"
+                code = ErrorCode.INVALID_TIMESTAMP
+            else:
+                continue
+            if len(found) < _MAX_TOLD:
+                found.append((code, place, message))
+    except ProtocolError as error:
+        raise RequestError(ErrorCode.INVALID_RECORD, str(error)) from None
+    return found
+
+
+def _refuse(found: Sequence[tuple[ErrorCode, int, str]]) -> None:
+    if found:
+        times = any(code is ErrorCode.INVALID_TIMESTAMP for code, _, _ in found)
+        raise RejectedRecords(
+            ErrorCode.INVALID_TIMESTAMP if times else ErrorCode.INVALID_RECORD,
+            [(place, message) for _, place, message in found],
+        )
