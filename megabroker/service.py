@@ -20,7 +20,7 @@ import base64
 import gc
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -36,7 +36,6 @@ from twisted.logger import Logger
 
 from megabroker import __version__
 from megabroker.config.diff import changes
-from megabroker.config.load import load
 from megabroker.config.overlay import overlaid
 from megabroker.config.protocol import ListenerSettings
 from megabroker.config.schema import Config, Storage
@@ -77,6 +76,7 @@ _log = Logger()
 _CHECKPOINT_SECONDS = 60.0
 _DRAIN_SECONDS = 10.0
 _DEDUP_DIRECTORY = "dedup"
+_KAFKA_METADATA = "__cluster_metadata-0"
 
 
 class BrokerService(MultiService):
@@ -86,7 +86,7 @@ class BrokerService(MultiService):
         config: checked configuration.
         plugins: the installed protocols by name.
         reactor: the reactor to run in.
-        source: the configuration file, for ``reload``.
+        read_again: reads the configuration anew, for ``reload``; raises ConfigError.
         threshold: the log's threshold, which follows ``logging.level``.
 
     Attributes:
@@ -101,7 +101,7 @@ class BrokerService(MultiService):
         config: Config,
         plugins: Mapping[str, IProtocolPlugin],
         reactor: Any,
-        source: str | None = None,
+        read_again: Callable[[], Config] | None = None,
         threshold: LogThreshold | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -110,7 +110,7 @@ class BrokerService(MultiService):
         self.placement = SinglePlacement(Node(id=config.node.id, rack=config.node.rack))
         self._plugins = plugins
         self._reactor = reactor
-        self._source = source
+        self._read_again = read_again
         self._threshold = LogThreshold() if threshold is None else threshold
         self._direct = DirectReactor(reactor)
         self._ports: list[IListeningPort] = []
@@ -194,14 +194,28 @@ class BrokerService(MultiService):
                 cluster_id=None if config.node.cluster_id == "auto" else config.node.cluster_id,
                 new_cluster_id=_new_cluster_id,
                 node_id=config.node.id,
+                more_dirs=[str(path) for path in config.more_data_dirs],
                 max_open_files=spare_descriptors(config.limits.max_connections),
                 call_soon=partial(reactor.callLater, 0),
                 cleaner=_cleaner_settings(config),
             )
             self._metadata = SqliteMetadataStore(config.data_dir / METADATA_FILE, config.durability, reactor)
             self._journal = FileWindowStore(config.data_dir / _DEDUP_DIRECTORY, config.dedup.window_ms)
+            self._refuse_unread_kafka()
         self._store.open()
         self._metadata.open()
+
+    def _refuse_unread_kafka(self) -> None:
+        """Serve nothing out of Kafka's directory as if it were empty."""
+        from megabroker.storage.metadata import METADATA_FILE
+
+        place = self.config.data_dir
+        if (place / _KAFKA_METADATA).exists() and not (place / METADATA_FILE).exists():
+            raise StateError(
+                ErrorCode.INVALID_CONFIG,
+                f"data_dir {place} is a directory of Apache Kafka: expected --kafka-properties with its "
+                "server.properties, or a new data_dir filled by megabroker import-kafka",
+            )
 
     def _assemble(self) -> None:
         config = self.config
@@ -378,10 +392,10 @@ class BrokerService(MultiService):
         A file with a fault changes nothing; a changed key that needs a restart is named and refused, and
         then nothing is applied either.
         """
-        if self._source is None:
+        if self._read_again is None:
             return
         try:
-            fresh = load(self._source, self._plugins)
+            fresh = self._read_again()
         except ConfigError as error:
             _log.error("the configuration is not reloaded: {error}", error=str(error))
             return

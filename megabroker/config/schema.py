@@ -15,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from megabroker.config import fields
+from megabroker.config.kinds import Path
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
 from megabroker.errors import Fault
 from megabroker.model import Durability, TimestampType
@@ -500,6 +501,11 @@ class Config:
     data_dir: pathlib.Path = fields.path(
         "./data",
         doc="Where everything is kept; a relative path counts from the working directory of the process.",
+    )
+    more_data_dirs: tuple[pathlib.Path, ...] = fields.listing(
+        of=Path(),
+        maximum=100,
+        doc="Further directories for partitions, as Kafka's log.dirs; new ones go where the fewest are.",
     )
     storage: Storage = fields.choice(
         Storage.FILE, Storage, doc="Keep messages in files, or in memory only and lose them at the end."

@@ -40,6 +40,10 @@ _log = Logger()
 TOPICS_TABLE = "topics"
 _DELETED = "deleted_topics"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
+_OF_KAFKA = frozenset(
+    {"__cluster_metadata", "__consumer_offsets", "__transaction_state", "__share_group_state"}
+)
+"""What Apache Kafka keeps beside the topics in a directory that was its own; left alone."""
 _OPENED_AT_ONCE = 16
 _RETENTION_SLICE = 32
 
@@ -142,11 +146,12 @@ class TopicService(Service):
                 continue
             if (topic_partition, topic_id) not in leftovers:
                 self.strays.add(topic_partition)
-        if self.strays:
+        unexplained = sorted(one for one in self.strays if one.topic not in _OF_KAFKA)
+        if unexplained:
             _log.warn(
                 "stray-partitions",
-                count=len(self.strays),
-                some=", ".join(str(one) for one in sorted(self.strays)[:10]),
+                count=len(unexplained),
+                some=", ".join(str(one) for one in unexplained[:10]),
             )
 
     def startService(self) -> None:

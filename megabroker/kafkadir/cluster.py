@@ -25,13 +25,22 @@ NO_LEADER: Final = -1
 
 @attrs.define
 class KafkaPartition:
-    """One partition as the controller knew it; nodes by their ids."""
+    """One partition as the controller knew it; nodes by their ids.
+
+    Attributes:
+        eligible: replicas that left the in-sync ones when those became too few, and have everything all the
+            same (KIP-966): the last one to stop is among them.
+    """
 
     replicas: list[int]
     in_sync: list[int]
+    eligible: list[int]
     leader: int
     leader_epoch: int
-    directories: list[bytes]
+
+    def is_complete_on(self, node: int) -> bool:
+        """Whether a node's replica has everything that was acknowledged."""
+        return node in self.in_sync or node in self.eligible or self.replicas == [node]
 
 
 @attrs.define
@@ -100,7 +109,11 @@ class Cluster:
         topic = self.topics.get(UUID(bytes=record.topic_id))
         if topic is not None:
             topic.partitions[record.partition_id] = KafkaPartition(
-                record.replicas, record.isr, record.leader, record.leader_epoch, record.directories
+                record.replicas,
+                record.isr,
+                record.eligible_leader_replicas or [],
+                record.leader,
+                record.leader_epoch,
             )
 
     def _partition_change(self, record: m.PartitionChange) -> None:
@@ -112,8 +125,8 @@ class Cluster:
             partition.replicas = record.replicas
         if record.isr is not None:
             partition.in_sync = record.isr
-        if record.directories is not None:
-            partition.directories = record.directories
+        if record.eligible_leader_replicas is not None:
+            partition.eligible = record.eligible_leader_replicas
         if record.leader != m.NO_CHANGE:
             partition.leader = record.leader
             partition.leader_epoch += 1

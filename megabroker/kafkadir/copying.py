@@ -21,8 +21,8 @@ from megabroker.kafkadir.refusals import refusal
 from megabroker.kafkadir.takeover import Takeover
 from megabroker.model import TopicPartition
 from megabroker.storage.checkpoints import encode_offsets
+from megabroker.storage.directories import UNFINISHED
 from megabroker.storage.metadata import METADATA_FILE, create_with
-from megabroker.storage.store import UNFINISHED
 
 __all__ = ["Progress", "copy_into", "size_bytes"]
 

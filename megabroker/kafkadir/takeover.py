@@ -40,7 +40,8 @@ TRANSACTIONS_TOPIC: Final = "__transaction_state"
 SHARE_TOPIC: Final = "__share_group_state"
 METADATA_TOPIC: Final = "__cluster_metadata"
 INTERNAL_TOPICS: Final = frozenset({GROUPS_TOPIC, TRANSACTIONS_TOPIC, SHARE_TOPIC, METADATA_TOPIC})
-_NO_EXPIRY: Final = -1
+_OF_REPLICATION: Final = frozenset({"min.insync.replicas"})
+"""Dynamic configurations that mean nothing to one node; the controller sets them by itself."""
 
 
 class Kind(enum.Enum):
@@ -208,7 +209,7 @@ def _may_be_taken(
         return False
     if me not in partition.replicas:
         found.find(Kind.INCOMPLETE, f"{where} is no longer of node {me}, but of {_nodes(partition.replicas)}")
-    elif me not in partition.in_sync:
+    elif not partition.is_complete_on(me):
         found.find(
             Kind.INCOMPLETE,
             f"{where} is not in sync on node {me}, only on {_nodes(partition.in_sync)}: it may lack its end",
@@ -319,7 +320,7 @@ def _complete(found: Takeover, cluster: Cluster, directories: KafkaDirectories, 
         if replica is None:
             found.find(Kind.INCOMPLETE, f"partition {which} is in none of the directories")
             continue
-        if me not in partition.in_sync:
+        if not partition.is_complete_on(me):
             found.find(Kind.INCOMPLETE, f"partition {which} is not in sync on node {me}")
         here.append(replica)
     return here
@@ -331,9 +332,10 @@ def _find_left_out(found: Takeover, cluster: Cluster, directories: KafkaDirector
         if count:
             found.find(Kind.LEFT_OUT, f"{count} {kind}: nothing follows them here")
     for (kind_of, name), values in sorted(cluster.configs.items()):
-        if kind_of == BROKER_CONFIGS and values:
+        lost = sorted(values.keys() - _OF_REPLICATION)
+        if kind_of == BROKER_CONFIGS and lost:
             node = f"node {name}" if name else "all nodes"
-            found.find(Kind.LEFT_OUT, f"dynamic configuration of {node}: {', '.join(sorted(values))}")
+            found.find(Kind.LEFT_OUT, f"dynamic configuration of {node}: {', '.join(lost)}")
     if any(segments(replica.path) and _size(replica) for replica in directories.partitions_of(SHARE_TOPIC)):
         found.find(
             Kind.LEFT_OUT, "the state of share groups: they begin anew, at their share.auto.offset.reset"

@@ -36,6 +36,7 @@ __all__ = [
     "SqliteMetadataStore",
     "WorkerThread",
     "create_with",
+    "stored_rows",
 ]
 
 _log = Logger()
@@ -178,6 +179,24 @@ def create_with(path: str | os.PathLike[str], changes: Sequence[Change]) -> None
             os.close(directory)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(ErrorCode.STORAGE, f"cannot make {target}: {error}", retriable=False) from error
+
+
+def stored_rows(path: str | os.PathLike[str], table: str) -> Mapping[str, Any]:
+    """Read a table of a file that no store has open. Blocking.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    try:
+        connection = sqlite3.connect(f"file:{pathlib.Path(path).absolute()}?mode=ro", uri=True)
+        try:
+            found = connection.execute("SELECT key, value FROM rows WHERE tbl = ?", (table,)).fetchall()
+        finally:
+            connection.close()
+        return {key: json.loads(value) for key, value in found}
+    except (sqlite3.Error, ValueError) as error:
+        message = f"cannot read table {table} of {path}: {error}"
+        raise StorageError(ErrorCode.STORAGE, message, retriable=False) from error
 
 
 def _closed_error() -> StorageError:

@@ -1,17 +1,10 @@
-"""All logs of one broker in one data directory, laid out as Kafka lays it out.
+"""All logs of one broker in its data directories, laid out as Kafka lays them out.
 
-Owns the directory: the lock, the clean-shutdown marker, the checkpoints and which partition is where. Knows
-nothing of what a log holds.
+Owns the logs that are open, and when checkpoints and the clean-shutdown marker are written; where things are
+is known to ``directories``. Knows nothing of what a log holds.
 
-    <data_dir>/.lock                              who has it: pid, host, start
-    <data_dir>/.kafka_cleanshutdown               only while no broker runs, after a clean close
-    <data_dir>/meta.properties                    version, cluster.id, node.id
-    <data_dir>/recovery-point-offset-checkpoint   per partition: everything below is on the disk
-    <data_dir>/log-start-offset-checkpoint        per partition: first readable offset
-    <data_dir>/cleaner-offset-checkpoint          per partition that was compacted: where that ended
-    <data_dir>/<topic>-<partition>/               partition.metadata, leader-epoch-checkpoint, damaged-ranges
+    <topic>-<partition>/   partition.metadata, leader-epoch-checkpoint, damaged-ranges
         <offset>.log .index .timeindex .txnindex .snapshot
-    <data_dir>/<topic>-<partition>.<hex>-delete/  on its way out
 
 Invariants:
 
@@ -27,7 +20,6 @@ Invariants:
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -38,37 +30,26 @@ from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from megabroker.errors import ErrorCode, StorageError
+from megabroker.errors import DataDirectoryLocked, ErrorCode, StorageError
 from megabroker.interfaces import ILogListener, ILogStore, IProducerState
 from megabroker.model import Durability, LogSettings, Topic, TopicPartition
 from megabroker.storage.checkpoints import (
-    decode_offsets,
     decode_partition_metadata,
-    encode_offsets,
     encode_partition_metadata,
     encode_snapshot,
 )
 from megabroker.storage.cleaner import CleanerSettings, LogCleaner
+from megabroker.storage.directories import Checkpoints, DataDirectories
 from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import Files, OpenFiles, storage_error
-from megabroker.storage.lock import DirectoryLock
 from megabroker.storage.log import LocalLog
 from megabroker.storage.recovery import Loader
 
-__all__ = ["UNFINISHED", "LocalLogStore"]
+__all__ = ["LocalLogStore"]
 
 _log = Logger()
 
-UNFINISHED = "import-unfinished"
-"""There while another broker's data is copied into the directory."""
-
-_CLEAN = ".kafka_cleanshutdown"
-_META = "meta.properties"
-_RECOVERY_POINTS = "recovery-point-offset-checkpoint"
-_START_OFFSETS = "log-start-offset-checkpoint"
-_CLEANED_OFFSETS = "cleaner-offset-checkpoint"
 _PARTITION_METADATA = "partition.metadata"
-_DIRECTORY = re.compile(r"(.+)-(0|[1-9][0-9]{0,9})")
 _MAX_NAME = 255
 
 
@@ -90,6 +71,7 @@ class LocalLogStore:
         call_from_thread: ``reactor.callFromThread``.
         cluster_id: the cluster this must belong to; None takes what is found.
         new_cluster_id: makes the identity of a directory that has none.
+        more_dirs: further directories in which partitions lie.
         call_soon: calls back at the end of the reactor turn; with it, little is written in place.
         threaded: without, nothing is written until ``disk.pump()``; for tests.
     """
@@ -105,6 +87,7 @@ class LocalLogStore:
         cluster_id: str | None = None,
         node_id: int | None = None,
         new_cluster_id: Callable[[], str] | None = None,
+        more_dirs: Sequence[str] = (),
         max_open_files: int = 2048,
         call_soon: Callable[[Callable[[], None]], object] | None = None,
         threaded: bool = True,
@@ -112,10 +95,6 @@ class LocalLogStore:
     ) -> None:
         self.data_dir = os.path.abspath(data_dir)
         self.durability = durability
-        self.cluster_id = cluster_id
-        self.node_id = node_id
-        self._new_cluster_id = new_cluster_id
-        self.was_clean = False
         self._clock = clock
         self._files = files or Files()
         self._open_files = OpenFiles(self._files, max_open_files)
@@ -130,7 +109,9 @@ class LocalLogStore:
             self.disk.chore,
             None if threaded else self.disk.pump,
         )
-        self._lock = DirectoryLock(self.data_dir)
+        self._directories = DataDirectories(
+            self._files, [data_dir, *more_dirs], cluster_id, node_id, new_cluster_id
+        )
         self._logs: dict[TopicPartition, LocalLog] = {}
         self._leaving: set[TopicPartition] = set()
         self._points: dict[TopicPartition, int] = {}
@@ -144,76 +125,33 @@ class LocalLogStore:
 
     # --- opening --------------------------------------------------------------------------------
 
+    @property
+    def cluster_id(self) -> str | None:
+        """Whose the directories are, known once they are open."""
+        return self._directories.cluster_id
+
+    @property
+    def was_clean(self) -> bool:
+        """Whether the last close was in order."""
+        return self._directories.was_clean
+
     def open(self) -> None:
-        path = self.data_dir
-        try:
-            self._files.mkdir(path)
-            if not os.path.isdir(path):
-                raise StorageError(ErrorCode.STORAGE, f"{path} is not a directory", retriable=False)
-            if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-                raise StorageError(ErrorCode.STORAGE, f"{path} is not writable", retriable=False)
-        except OSError as caught:
-            raise storage_error("cannot use data directory", path, caught) from caught
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.seconds()))
-        self._lock.take(started)
+        directories = self._directories
         try:
-            self._prepare()
+            directories.take(started)
+            known = directories.prepare(sync=self.durability is Durability.FSYNC)
         except OSError as caught:
-            self._lock.release()
-            raise storage_error("cannot use data directory", path, caught) from caught
-        except StorageError:
-            self._lock.release()
+            directories.release()
+            raise storage_error("cannot use data directory", self.data_dir, caught) from caught
+        except (StorageError, DataDirectoryLocked):
+            directories.release()
             raise
+        self._starts, self._points, self._cleaned = known
+        self._saved = {*self._points, *self._starts, *self._cleaned}
         self._state = "open"
         self.disk.start()
         self.cleaner.start()
-
-    def _prepare(self) -> None:
-        files = self._files
-        if files.read_size(self._path(UNFINISHED)) is not None:
-            raise StorageError(
-                ErrorCode.STORAGE,
-                f"{self.data_dir} holds an import that was not finished: run it again",
-                retriable=False,
-            )
-        marker = self._path(_CLEAN)
-        self.was_clean = files.read_size(marker) is not None
-        self._check_meta()
-        self._points = decode_offsets(files.read_bytes(self._path(_RECOVERY_POINTS))) or {}
-        self._starts = decode_offsets(files.read_bytes(self._path(_START_OFFSETS))) or {}
-        self._cleaned = decode_offsets(files.read_bytes(self._path(_CLEANED_OFFSETS))) or {}
-        self._saved = {*self._points, *self._starts, *self._cleaned}
-        if self.was_clean:
-            files.unlink(marker)
-            if self.durability is Durability.FSYNC:
-                files.sync_dir(self.data_dir)
-        for name in files.subdirectories(self.data_dir):
-            if name.endswith("-delete"):
-                files.rmtree(self._path(name))
-
-    def _check_meta(self) -> None:
-        """Refuse a directory of another cluster or node; complete what is missing."""
-        text = (self._files.read_bytes(self._path(_META)) or b"").decode(errors="replace")
-        there = dict(
-            line.strip().split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#"
-        )
-        found = {"version": "1", **there}
-        wanted = {"cluster.id": self.cluster_id, "node.id": self.node_id}
-        for key, value in wanted.items():
-            if value is None:
-                continue
-            if found.setdefault(key, str(value)) != str(value):
-                raise StorageError(
-                    ErrorCode.STORAGE,
-                    f"{self.data_dir} belongs to {key} {found[key]}, not to {value}",
-                    retriable=False,
-                )
-        if "cluster.id" not in found and self._new_cluster_id is not None:
-            found["cluster.id"] = self._new_cluster_id()
-        self.cluster_id = found.get("cluster.id")
-        if found != there:
-            data = "".join(f"{key}={value}\n" for key, value in found.items()).encode()
-            self._files.write_whole(self._path(_META), data, sync=True)
 
     def log(
         self,
@@ -228,7 +166,7 @@ class LocalLogStore:
             raise StorageError(ErrorCode.STORAGE, f"the log store is {self._state}")
         if name in self._logs or name in self._leaving:
             raise StorageError(ErrorCode.STORAGE, f"the log of {name} is open already or being deleted")
-        directory = self._path(str(name))
+        directory = self._directories.place(name)
         try:
             if not os.path.isdir(directory):
                 self._forget(name)
@@ -301,15 +239,9 @@ class LocalLogStore:
             )
 
     def partitions(self) -> Iterable[tuple[TopicPartition, UUID | None]]:
-        try:
-            names = sorted(self._files.subdirectories(self.data_dir))
-        except OSError as caught:
-            raise storage_error("cannot list", self.data_dir, caught) from caught
-        for name in names:
-            match = _DIRECTORY.fullmatch(name)
-            if match is not None:
-                data = self._files.read_bytes(f"{self.data_dir}/{name}/{_PARTITION_METADATA}")
-                yield TopicPartition(match[1], int(match[2])), decode_partition_metadata(data)
+        for name, directory in self._directories.partitions():
+            data = self._files.read_bytes(f"{directory}/{_PARTITION_METADATA}")
+            yield name, decode_partition_metadata(data)
 
     # --- while open -----------------------------------------------------------------------------
 
@@ -345,10 +277,7 @@ class LocalLogStore:
             names = {*points, *starts, *cleaned}
             self._saved |= names
             sync = self.durability is Durability.FSYNC or without is not None
-            self._files.write_whole(self._path(_START_OFFSETS), encode_offsets(starts), sync=sync)
-            self._files.write_whole(self._path(_RECOVERY_POINTS), encode_offsets(points), sync=sync)
-            if cleaned or self._files.read_size(self._path(_CLEANED_OFFSETS)):
-                self._files.write_whole(self._path(_CLEANED_OFFSETS), encode_offsets(cleaned), sync=sync)
+            self._directories.save_checkpoints(Checkpoints(starts, points, cleaned), sync=sync)
             self._saved = names
 
     def _forget(self, name: TopicPartition) -> None:
@@ -383,13 +312,13 @@ class LocalLogStore:
         gone = StorageError(ErrorCode.STORAGE, f"{topic_partition} has been deleted", retriable=False)
         if self._state != "open":
             return fail(StorageError(ErrorCode.STORAGE, f"the log store is {self._state}"))
-        directory = self._path(str(topic_partition))
+        directory = self._directories.place(topic_partition)
         log = self._logs.pop(topic_partition, None)
         self._points.pop(topic_partition, None)
         self._starts.pop(topic_partition, None)
         self._cleaned.pop(topic_partition, None)
         suffix = f".{uuid4().hex}-delete"
-        doomed = self._path(str(topic_partition)[: _MAX_NAME - len(suffix)] + suffix)
+        doomed = f"{os.path.dirname(directory)}/{str(topic_partition)[: _MAX_NAME - len(suffix)]}{suffix}"
         done: Deferred[None] = Deferred()
         self._leaving.add(topic_partition)
 
@@ -413,6 +342,7 @@ class LocalLogStore:
             if error is not None:
                 done.errback(error)
             else:
+                self._directories.forget(topic_partition)
                 done.callback(None)
 
         if log is None:
@@ -459,12 +389,12 @@ class LocalLogStore:
                 log.save_closing(snapshot)
             self._save_checkpoints()
             if not failures:
-                self._files.write_whole(self._path(_CLEAN), b"", sync=self.durability is Durability.FSYNC)
+                self._directories.mark_clean(sync=self.durability is Durability.FSYNC)
 
         def saved(_: None, error: StorageError | None) -> None:
             self.disk.stop()
             self._open_files.close()
-            self._lock.release()
+            self._directories.release()
             self._state = "closed"
             if error is not None:
                 done.errback(error)
@@ -486,6 +416,3 @@ class LocalLogStore:
 
         self.disk.chore(work, finished)
         return done
-
-    def _path(self, name: str) -> str:
-        return f"{self.data_dir}/{name}"

@@ -573,7 +573,7 @@ class LocalContract(LogStoreContract):
         for at in range(50):
             self.append(b"%d" % at, producer_id=4, producer_epoch=1, base_sequence=at, timestamp=at)
         self.pump()
-        self.store._lock.release()
+        self.store._directories.release()
         self.store = self.make_store()
         self.store.open()
         self.assertFalse(self.store.was_clean)
@@ -588,7 +588,7 @@ class LocalContract(LogStoreContract):
         if clean:
             self.result(self.store.close())
         else:
-            self.store._lock.release()
+            self.store._directories.release()
         self.store = self.make_store()
         self.store.open()
         self.reopen_log(segment_bytes=200)

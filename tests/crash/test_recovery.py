@@ -58,7 +58,7 @@ class RecoveryCase(SynchronousTestCase):
 
     def crash(self) -> None:
         """End as kill -9 does."""
-        self.store._lock.release()
+        self.store._directories.release()
         self.store._open_files.close()
 
     def close(self) -> None:

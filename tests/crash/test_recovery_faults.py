@@ -77,7 +77,7 @@ class FaultTests(SynchronousTestCase):
         except StorageError:
             pass
         finally:
-            store._lock.release()
+            store._directories.release()
             store._open_files.close()
         return keeping
 
@@ -98,7 +98,7 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual(log.append(read_header(data, 0, len(data)), data, 1, None), len(found), what)
         store.disk.pump()
         self.assertEqual(log.durable_offset, len(found) + 1, what)
-        store._lock.release()
+        store._directories.release()
 
     def sweep(self, durability: Durability, code: int, first: int) -> None:
         probe = FaultyFiles(real_sync=False)

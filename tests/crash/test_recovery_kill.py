@@ -84,7 +84,7 @@ class KillTests(SynchronousTestCase):
                     self.assertEqual((record.offset, record.value), (offset, b"record %d" % offset))
                     offset += 1
             acknowledged = log.next_offset
-            store._lock.release()
+            store._directories.release()
 
     def test_fsync(self) -> None:
         self.check(Durability.FSYNC)

@@ -86,7 +86,7 @@ class RecreatedCase(SynchronousTestCase):
             threaded=False,
         )
         store.open()
-        self.addCleanup(store._lock.release)
+        self.addCleanup(store._directories.release)
         return store
 
     def open_log(self, store: LocalLogStore, topic: Topic) -> LocalLog:
@@ -102,7 +102,7 @@ class RecreatedCase(SynchronousTestCase):
         return self.listener.progress[-1][1] if self.listener.progress else 0
 
     def crash(self, store: LocalLogStore) -> None:
-        store._lock.release()
+        store._directories.release()
         store._open_files.close()
 
     def old_log(self, durability: Durability) -> None:

@@ -48,7 +48,7 @@ class TransactionRecoveryTests(SynchronousTestCase):
         self.log: Any = self.partition.log
 
     def kill(self) -> None:
-        self.store._lock.release()
+        self.store._directories.release()
         self.store._open_files.close()
 
     def close(self) -> None:

@@ -21,7 +21,18 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
-__all__ = ["CODECS", "CONFIGS", "Contents", "admin_of", "contents_of", "fill", "leave_open"]
+__all__ = [
+    "CODECS",
+    "CONFIGS",
+    "Contents",
+    "admin_of",
+    "contents_of",
+    "create",
+    "fill",
+    "leave_open",
+    "produce",
+    "transact",
+]
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 CONFIGS = {
@@ -71,11 +82,11 @@ def admin_of(bootstrap: str) -> AdminClient:
 def fill(bootstrap: str) -> None:
     """Write everything but what stays open."""
     admin = admin_of(bootstrap)
-    _create(admin, NewTopic("anew", 2, 1))
-    _produce(bootstrap, "anew", 10, "none")
+    create(admin, NewTopic("anew", 2, 1))
+    produce(bootstrap, "anew", 10, "none")
     admin.delete_topics(["anew"])["anew"].result(_SECONDS)
     time.sleep(0.5)
-    _create(
+    create(
         admin,
         NewTopic("anew", 1, 1),
         NewTopic("plain", 3, 1),
@@ -85,12 +96,12 @@ def fill(bootstrap: str) -> None:
         NewTopic("empty", 2, 1),
     )
     for codec in CODECS:
-        _produce(bootstrap, "plain", 60, codec)
-    _produce(bootstrap, "configured", 20, "lz4")
-    _produce(bootstrap, "anew", 5, "none")
+        produce(bootstrap, "plain", 60, codec)
+    produce(bootstrap, "configured", 20, "lz4")
+    produce(bootstrap, "anew", 5, "none")
     for deleted in admin.delete_records([TopicPartition("plain", 2, 15)]).values():
         deleted.result(_SECONDS)
-    _transactions(bootstrap)
+    transact(bootstrap)
     _commit(
         bootstrap, "group", [TopicPartition("plain", 0, 7, metadata="a note"), TopicPartition("plain", 1, 9)]
     )
@@ -134,12 +145,14 @@ def contents_of(bootstrap: str, groups: Iterable[str] = ("group", "transactional
 # --- writing ---------------------------------------------------------------------------------------
 
 
-def _create(admin: AdminClient, *topics: NewTopic) -> None:
+def create(admin: AdminClient, *topics: NewTopic) -> None:
+    """Create topics."""
     for answer in admin.create_topics(list(topics)).values():
         answer.result(_SECONDS)
 
 
-def _produce(bootstrap: str, topic: str, count: int, codec: str) -> None:
+def produce(bootstrap: str, topic: str, count: int, codec: str) -> None:
+    """Write records of all kinds, spread over the topic's partitions."""
     settings = {"bootstrap.servers": bootstrap, "compression.type": codec, "log_level": 0, "linger.ms": 20}
     producer = Producer(settings)
     partitions = len(producer.list_topics(topic, _SECONDS).topics[topic].partitions)
@@ -156,7 +169,8 @@ def _produce(bootstrap: str, topic: str, count: int, codec: str) -> None:
     assert producer.flush(_SECONDS) == 0
 
 
-def _transactions(bootstrap: str) -> None:
+def transact(bootstrap: str) -> None:
+    """Commit, abort and commit a transaction each with records and an offset; the topics are there."""
     for outcome in ("commit", "abort", "commit"):
         producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": outcome, "log_level": 0})
         producer.init_transactions(_SECONDS)
@@ -164,6 +178,7 @@ def _transactions(bootstrap: str) -> None:
         for partition in (0, 1):
             for number in range(3):
                 producer.produce("transactional", f"{outcome} {number}".encode(), partition=partition)
+        assert producer.flush(_SECONDS) == 0  # aborting throws away what was not sent
         consumer = Consumer(
             {"bootstrap.servers": bootstrap, "group.id": "transactional group", "log_level": 0}
         )

@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import attrs
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer
 
+from megabroker.protocols.kafka.schema import produce
 from tests.brokers import BrokerProcess
 from tests.interop.apache_kafka import ApacheKafka
 from tests.interop.conftest import check_log
 from tests.interop.java import Unavailable
 from tests.interop.kafka_contents import Contents, contents_of, fill, leave_open
+from tests.interop.wires import kafka_request, receive
 
 pytestmark = pytest.mark.interop
 
@@ -26,10 +30,31 @@ _SECONDS = 30
 
 @attrs.frozen
 class Killed:
-    """A Kafka that was killed, and what it held."""
+    """A Kafka that was killed, what it held, and a producer that was connected to it."""
 
     kafka: ApacheKafka
     contents: Contents
+    idempotent: Producer
+
+    def copy(self, target: pathlib.Path) -> pathlib.Path:
+        """Copy everything; return the server.properties of the copy."""
+        shutil.copytree(self.kafka.directory, target)
+        properties = target / "server.properties"
+        properties.write_text(properties.read_text().replace(str(self.kafka.directory), str(target)))
+        return properties
+
+
+class InPlace(BrokerProcess):
+    """A broker of ours on the directories of Kafka, started with its server.properties."""
+
+    def __init__(self, properties: pathlib.Path) -> None:
+        super().__init__(directory=properties.parent)
+        self.properties = properties
+
+    def command(self, config_file: pathlib.Path) -> list[str]:  # type: ignore[override]
+        """Return the command line that runs it."""
+        *start, _, _ = BrokerProcess.command(config_file)
+        return [*start, "--kafka-properties", str(self.properties)]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +64,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     properties = {
         "log.dirs": f"{directory / 'data'},{directory / 'more'}",
         "log.cleaner.backoff.ms": "200",
+        "log.index.size.max.bytes": "65536",
         "log.flush.start.offset.checkpoint.interval.ms": "100",
         "log.initial.task.delay.ms": "100",
     }
@@ -48,7 +74,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         pytest.skip(str(missing))
     with kafka:
         fill(kafka.kafka)
-        open_one, _ = leave_open(kafka.kafka)
+        open_one, idempotent = leave_open(kafka.kafka)
         contents = contents_of(kafka.kafka)
         refused = run_import(kafka, directory / "refused")
         assert refused.returncode == 1
@@ -56,7 +82,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         assert not (directory / "refused").exists()
         kafka.kill()
         del open_one
-        yield Killed(kafka, contents)
+        yield Killed(kafka, contents, idempotent)
 
 
 def run_import(kafka: ApacheKafka, target: pathlib.Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -147,9 +173,82 @@ def new_producer_ids(broker: BrokerProcess, count: int) -> list[int]:
         producer.produce("empty", b"x", partition=0)
         assert producer.flush(_SECONDS) == 0
     data = (pathlib.Path(broker.config["data_dir"]) / "empty-0" / "00000000000000000000.log").read_bytes()
-    ids, position = [], 0
-    while position < len(data):
-        ids.append(int.from_bytes(data[position + 43 : position + 51], "big", signed=True))
-        position += 12 + int.from_bytes(data[position + 8 : position + 12], "big")
+    ids = [int.from_bytes(data[at + 43 : at + 51], "big", signed=True) for at, _ in batches(data)]
     assert len(set(ids)) == count
     return ids
+
+
+def test_opened_in_place(killed: Killed, tmp_path: pathlib.Path) -> None:
+    with InPlace(killed.copy(tmp_path / "kafka")) as broker:
+        assert broker.kafka == killed.kafka.kafka
+        check_same(contents_of(broker.kafka), killed.contents)
+        check_repeat_is_recognised(broker)
+        check_producer_goes_on(killed.idempotent, killed.contents.ends["plain", 0])
+        check_fencing(broker.kafka)
+        check_group_goes_on(broker.kafka)
+        broker.kill()
+        broker.start()
+        again = contents_of(broker.kafka)
+        assert again.ids == killed.contents.ids
+        assert len(again.rows["plain", 0]) == len(killed.contents.rows["plain", 0]) + 5
+        assert broker.stop() == 0
+        check_log(broker.log)
+        metadata = broker.directory / "data" / "__cluster_metadata-0"
+        newest = max(metadata.glob("*.log"))
+        newest.write_bytes(newest.read_bytes() + batch_after(newest))
+        with pytest.raises(AssertionError, match=r"Apache Kafka has run on .* since megabroker opened it"):
+            broker.start()
+
+
+def test_kafka_directory_without_its_properties(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "data" / "__cluster_metadata-0").mkdir(parents=True)
+    with pytest.raises(AssertionError, match="is a directory of Apache Kafka: expected --kafka-properties"):
+        BrokerProcess(directory=tmp_path).start()
+
+
+def check_producer_goes_on(producer: Producer, end: int) -> None:
+    """An idempotent producer that was connected to Kafka writes on, after its last offset."""
+    offsets: list[int] = []
+
+    def delivered(error: object, message: Message) -> None:
+        assert error is None
+        offsets.append(message.offset())
+
+    for number in range(5):
+        producer.produce("plain", f"on {number}".encode(), partition=0, on_delivery=delivered)
+    assert producer.flush(_SECONDS) == 0
+    assert offsets == list(range(end, end + 5))
+
+
+def check_repeat_is_recognised(broker: BrokerProcess) -> None:
+    """The last batch of Kafka's idempotent producer, sent again, has the offset it had."""
+    data = (broker.directory / "data" / "plain-0" / "00000000000000000000.log").read_bytes()
+    *_, (position, size) = batches(data)
+    batch = data[position : position + size]
+    assert int.from_bytes(batch[43:51], "big", signed=True) >= 0
+    partition = produce.Request.Topic.Partition(index=0, records=batch)
+    topic = produce.Request.Topic(name="plain", partition_data=[partition])
+    request = produce.Request(acks=-1, timeout_ms=1000, topic_data=[topic]).encode(8)
+    with socket.create_connection(("127.0.0.1", broker.ports["kafka"]), _SECONDS) as connection:
+        connection.sendall(kafka_request(0, 8, request))
+        answer = receive(connection, int.from_bytes(receive(connection, 4), "big"))
+    (row,) = produce.Response.decode(answer, 8, 4)[0].responses[0].partition_responses
+    assert (row.error_code, row.base_offset) == (0, int.from_bytes(batch[:8], "big"))
+
+
+def batches(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (position, size) of each batch."""
+    position = 0
+    while position < len(data):
+        size = 12 + int.from_bytes(data[position + 8 : position + 12], "big")
+        yield position, size
+        position += size
+
+
+def batch_after(file: pathlib.Path) -> bytes:
+    """Return a batch that goes on after the last one of a log: what a Kafka that ran again would leave."""
+    data = file.read_bytes()
+    *_, (position, size) = batches(data)
+    last = data[position : position + size]
+    after = int.from_bytes(last[:8], "big") + int.from_bytes(last[23:27], "big") + 1
+    return after.to_bytes(8, "big") + last[8:]

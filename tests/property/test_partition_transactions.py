@@ -96,7 +96,7 @@ class PartitionMachine(RuleBasedStateMachine):
         self.log = self.partition.log
 
     def die(self) -> None:
-        self.store._lock.release()
+        self.store._directories.release()
         self.store._open_files.close()
 
     # --- what the model knows ---

@@ -87,7 +87,7 @@ class Stack:
 
     def die(self) -> None:
         """What kill -9 leaves: nothing is flushed, only the lock is gone with the process."""
-        self.store._lock.release()
+        self.store._directories.release()
 
     def close(self) -> list[Deferred[Any]]:
         stopping = self.topics.stopService()

@@ -50,7 +50,7 @@ class StorageCase(SynchronousTestCase):
 
     def crash(self) -> None:
         """Forget all that is in memory."""
-        self.store._lock.release()
+        self.store._directories.release()
         self.store._open_files.close()
 
     def append(self, value: bytes) -> int:

@@ -79,7 +79,7 @@ class Life:
 
     def crash(self) -> None:
         written = self.log.written_offset
-        self.store._lock.release()
+        self.store._directories.release()
         self.store._open_files.close()
         self.forget(written)
         self.open()
@@ -140,7 +140,7 @@ class RandomTests(SynchronousTestCase):
                 for _ in range(25):
                     life.dice.choices(steps, (8, 1, 1, 1, 1, 1))[0]()
                     life.check()
-                life.store._lock.release()
+                life.store._directories.release()
             except (AssertionError, StorageError) as error:
                 raise AssertionError(f"seed {seed}: {error}") from error
 

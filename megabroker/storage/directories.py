@@ -1,0 +1,232 @@
+"""The directories of a log store, as Kafka's log.dirs: whose they are and which partition is where.
+
+Owns the locks, the clean-shutdown markers, the checkpoint files and the names of partition directories; the
+first directory is the main one, where new brokers keep everything. Knows nothing of logs.
+
+    <directory>/.lock                              who has it: pid, host, start
+    <directory>/.kafka_cleanshutdown               only while no broker runs, after a clean close
+    <directory>/meta.properties                    version, cluster.id, node.id
+    <directory>/recovery-point-offset-checkpoint   per partition in it: everything below is on the disk
+    <directory>/log-start-offset-checkpoint        per partition in it: first readable offset
+    <directory>/cleaner-offset-checkpoint          per partition in it that was compacted: where that ended
+    <directory>/<topic>-<partition>/               one log
+    <directory>/<topic>-<partition>.<hex>-delete/  on its way out
+
+A partition stays where it is. A new one goes where the fewest are, as with Kafka, the main directory first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from megabroker.errors import ErrorCode, StorageError
+from megabroker.model import TopicPartition
+from megabroker.storage.checkpoints import decode_offsets, encode_offsets
+from megabroker.storage.files import Files, storage_error
+from megabroker.storage.lock import DirectoryLock
+
+__all__ = ["UNFINISHED", "Checkpoints", "DataDirectories"]
+
+UNFINISHED: Final = "import-unfinished"
+"""There while another broker's data is copied into the directory."""
+
+_CLEAN: Final = ".kafka_cleanshutdown"
+_META: Final = "meta.properties"
+_RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
+_START_OFFSETS: Final = "log-start-offset-checkpoint"
+_CLEANED_OFFSETS: Final = "cleaner-offset-checkpoint"
+_NAMES: Final = (_START_OFFSETS, _RECOVERY_POINTS, _CLEANED_OFFSETS)
+_DIRECTORY: Final = re.compile(r"(.+)-(0|[1-9][0-9]{0,9})")
+
+
+class Checkpoints(NamedTuple):
+    """What the checkpoint files say, by partition.
+
+    Attributes:
+        starts: first readable offset.
+        points: everything below is on the disk.
+        cleaned: compaction has come this far.
+    """
+
+    starts: dict[TopicPartition, int]
+    points: dict[TopicPartition, int]
+    cleaned: dict[TopicPartition, int]
+
+class DataDirectories:
+    """See the module.
+
+    Args:
+        paths: the main one first.
+        cluster_id: the cluster they must belong to; None takes what is found.
+        node_id: the same for the node.
+        new_cluster_id: makes the identity of directories that have none.
+
+    Attributes:
+        was_clean: whether all of them were closed in order.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        paths: Sequence[str],
+        cluster_id: str | None,
+        node_id: int | None,
+        new_cluster_id: Callable[[], str] | None,
+    ) -> None:
+        self.paths = [os.path.abspath(path) for path in paths]
+        self.cluster_id = cluster_id
+        self.was_clean = False
+        self._files = files
+        self._node_id = node_id
+        self._new_cluster_id = new_cluster_id
+        self._locks = [DirectoryLock(path) for path in self.paths]
+        self._places: dict[TopicPartition, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    # --- opening --------------------------------------------------------------------------------
+
+    def take(self, started: str) -> None:
+        """Make what is missing and lock all.
+
+        Raises:
+            DataDirectoryLocked: another process has one of them.
+            StorageError: one cannot be used.
+        """
+        for path, lock in zip(self.paths, self._locks, strict=True):
+            try:
+                self._files.mkdir(path)
+                if not os.path.isdir(path):
+                    raise StorageError(ErrorCode.STORAGE, f"{path} is not a directory", retriable=False)
+                if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                    raise StorageError(ErrorCode.STORAGE, f"{path} is not writable", retriable=False)
+            except OSError as caught:
+                raise storage_error("cannot use data directory", path, caught) from caught
+            lock.take(started)
+
+    def release(self) -> None:
+        """Unlock all."""
+        for lock in self._locks:
+            lock.release()
+
+    def prepare(self, *, sync: bool) -> Checkpoints:
+        """Check whose they are, read what they say, and take the clean markers away.
+
+        Raises:
+            OSError: a file cannot be read or written.
+            StorageError: one belongs to somebody else.
+        """
+        files = self._files
+        for path in self.paths:
+            if files.read_size(f"{path}/{UNFINISHED}") is not None:
+                raise StorageError(
+                    ErrorCode.STORAGE,
+                    f"{path} holds an import that was not finished: run it again",
+                    retriable=False,
+                )
+        for path in self.paths:
+            self._check_meta(path)
+        known = Checkpoints({}, {}, {})
+        for path in self.paths:
+            self._list(path)
+            # What a file says of a partition that is in another directory is of an older log of that name.
+            for offsets, name in zip(known, _NAMES, strict=True):
+                found = decode_offsets(files.read_bytes(f"{path}/{name}")) or {}
+                offsets.update({one: at for one, at in found.items() if self._places.get(one, path) == path})
+        markers = [f"{path}/{_CLEAN}" for path in self.paths]
+        self.was_clean = all(files.read_size(marker) is not None for marker in markers)
+        for path, marker in zip(self.paths, markers, strict=True):
+            if files.read_size(marker) is not None:
+                files.unlink(marker)
+                if sync:
+                    files.sync_dir(path)
+        return known
+
+    def _list(self, path: str) -> None:
+        """Take note of the partitions in a directory; remove what was being deleted."""
+        for name in self._files.subdirectories(path):
+            match = _DIRECTORY.fullmatch(name)
+            if name.endswith("-delete"):
+                self._files.rmtree(f"{path}/{name}")
+            elif match is not None:
+                partition = TopicPartition(match[1], int(match[2]))
+                other = self._places.setdefault(partition, path)
+                if other != path:
+                    raise StorageError(
+                        ErrorCode.STORAGE, f"{partition} is both in {other} and in {path}", retriable=False
+                    )
+                self._counts[path] += 1
+
+    def _check_meta(self, path: str) -> None:
+        """Refuse a directory of another cluster or node; complete what is missing."""
+        text = (self._files.read_bytes(f"{path}/{_META}") or b"").decode(errors="replace")
+        there = dict(
+            line.strip().split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#"
+        )
+        found = {"version": "1", **there}
+        wanted = {"cluster.id": self.cluster_id, "node.id": self._node_id}
+        for key, value in wanted.items():
+            if value is None:
+                continue
+            if found.setdefault(key, str(value)) != str(value):
+                raise StorageError(
+                    ErrorCode.STORAGE,
+                    f"{path} belongs to {key} {found[key]}, not to {value}",
+                    retriable=False,
+                )
+        if "cluster.id" not in found and self._new_cluster_id is not None:
+            found["cluster.id"] = self._new_cluster_id()
+        self.cluster_id = found.get("cluster.id")
+        if found != there:
+            data = "".join(f"{key}={value}\n" for key, value in found.items()).encode()
+            self._files.write_whole(f"{path}/{_META}", data, sync=True)
+
+    # --- partitions -----------------------------------------------------------------------------
+
+    def place(self, partition: TopicPartition) -> str:
+        """Return the path of a partition's own directory, choosing one for a new partition."""
+        path = self._places.get(partition)
+        if path is None:
+            path = min(self.paths, key=self._counts.__getitem__)
+            self._places[partition] = path
+            self._counts[path] += 1
+        return f"{path}/{partition}"
+
+    def forget(self, partition: TopicPartition) -> None:
+        """A partition's directory is gone."""
+        path = self._places.pop(partition, None)
+        if path is not None:
+            self._counts[path] -= 1
+
+    def partitions(self) -> Iterator[tuple[TopicPartition, str]]:
+        """Yield every partition directory there is, by name. Raises StorageError."""
+        found: list[tuple[str, str]] = []
+        for path in self.paths:
+            try:
+                found += [(name, path) for name in self._files.subdirectories(path)]
+            except OSError as caught:
+                raise storage_error("cannot list", path, caught) from caught
+        for name, path in sorted(found):
+            match = _DIRECTORY.fullmatch(name)
+            if match is not None:
+                yield TopicPartition(match[1], int(match[2])), f"{path}/{name}"
+
+    # --- checkpoints ----------------------------------------------------------------------------
+
+    def save_checkpoints(self, known: Checkpoints, *, sync: bool) -> None:
+        """Write them, each directory's partitions into its own files. Any thread; raises OSError."""
+        places = self._places.copy()
+        main = self.paths[0]
+        for path in self.paths:
+            for name, offsets in zip(_NAMES, known, strict=True):
+                here = {one: at for one, at in offsets.items() if places.get(one, main) == path}
+                if here or name != _CLEANED_OFFSETS or self._files.read_size(f"{path}/{name}"):
+                    self._files.write_whole(f"{path}/{name}", encode_offsets(here), sync=sync)
+
+    def mark_clean(self, *, sync: bool) -> None:
+        """Say that everything is on the disk. Any thread; raises OSError."""
+        for path in self.paths:
+            self._files.write_whole(f"{path}/{_CLEAN}", b"", sync=sync)
