@@ -27,11 +27,11 @@ from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import IBrokerConfigs, ILoggers, IMetadataStore
 from megabroker.model import Change
 
-__all__ = ["BROKER_CONFIGS_TABLE", "DYNAMIC_CONFIGS", "BrokerConfigs", "DynamicConfig"]
+__all__ = ["ALL_BROKERS", "BROKER_CONFIGS_TABLE", "DYNAMIC_CONFIGS", "BrokerConfigs", "DynamicConfig"]
 
 BROKER_CONFIGS_TABLE = "broker_configs"
 
-_ALL = "default"
+ALL_BROKERS = "default"
 _MAX_VALUE_CHARS = 32_767
 
 _log = Logger()
@@ -196,7 +196,7 @@ class BrokerConfigs:
     def load(self) -> None:
         """Read what is stored. Blocking; call once, first. What is not valid is logged and left alone."""
         for key, row in self._metadata.rows(BROKER_CONFIGS_TABLE).items():
-            if key not in (_ALL, self._key):
+            if key not in (ALL_BROKERS, self._key):
                 continue
             try:
                 configs = {str(name): str(value) for name, value in row.items()}
@@ -215,7 +215,7 @@ class BrokerConfigs:
 
     def dynamic(self, *, for_all: bool) -> Mapping[str, str]:
         """See ``IBrokerConfigs.dynamic``."""
-        return self._set.get(_ALL if for_all else self._key, {})
+        return self._set.get(ALL_BROKERS if for_all else self._key, {})
 
     def _in_force(self) -> dict[str, str]:
         return {**self.dynamic(for_all=True), **self.dynamic(for_all=False)}
@@ -251,7 +251,7 @@ class BrokerConfigs:
 
     async def _store(self, configs: dict[str, str], for_all: bool) -> None:
         self.validate(configs, for_all=for_all)
-        key = _ALL if for_all else self._key
+        key = ALL_BROKERS if for_all else self._key
         await self._metadata.write([Change(BROKER_CONFIGS_TABLE, key, configs or None)])
         self._set[key] = configs
         _log.info("broker-configs-changed", broker=key, configs=configs)

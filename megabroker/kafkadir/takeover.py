@@ -18,6 +18,7 @@ from typing import Any, Final
 import attrs
 
 from megabroker.codec.batch import MAGIC_POS
+from megabroker.core.broker_configs import ALL_BROKERS, BROKER_CONFIGS_TABLE, DYNAMIC_CONFIGS
 from megabroker.core.groups.classic_groups import GROUPS_TABLE
 from megabroker.core.groups.offsets import OFFSETS_TABLE, offset_key
 from megabroker.core.producer_ids import NEXT_PRODUCER_ID, PRODUCER_IDS_TABLE
@@ -78,6 +79,7 @@ class Takeover:
     Attributes:
         metadata_end: where Kafka's metadata log ended when it was read.
         replicas: where the partitions of the topics are; a partial takeover may lack some.
+        broker_configs: what is set dynamically, by whom it is for.
         aborted: transactional ids whose open transaction is aborted.
         coordinator_epoch: what every transaction marker is to carry at least.
     """
@@ -93,6 +95,7 @@ class Takeover:
     aborted: list[str] = attrs.field(factory=list)
     next_producer_id: int = 0
     coordinator_epoch: int = 0
+    broker_configs: dict[str, dict[str, str]] = attrs.field(factory=dict)
     findings: list[Finding] = attrs.field(factory=list)
 
     def refusals(self, *, partial: bool) -> list[Finding]:
@@ -111,6 +114,8 @@ class Takeover:
             yield Change(GROUPS_TABLE, group_id, _group_row(group))
         for transactional_id, transaction in self.transactions.items():
             yield Change(TRANSACTIONS_TABLE, transactional_id, to_row(transaction))
+        for broker, values in self.broker_configs.items():
+            yield Change(BROKER_CONFIGS_TABLE, broker, values)
         yield Change(PRODUCER_IDS_TABLE, NEXT_PRODUCER_ID, self.next_producer_id)
         yield coordinator_epoch_row(self.coordinator_epoch)
 
@@ -144,6 +149,7 @@ def plan(directories: KafkaDirectories, configs: TopicConfigs, now_ms: int) -> T
         if topic.name not in INTERNAL_TOPICS:
             _take_topic(found, topic, cluster, directories, configs)
     _find_strays(found, cluster, directories)
+    _take_broker_configs(found, cluster)
     _take_coordinated(found, cluster, directories, now_ms)
     _find_left_out(found, cluster, directories)
     return found
@@ -274,6 +280,21 @@ def _find_strays(found: Takeover, cluster: Cluster, directories: KafkaDirectorie
         found.find(Kind.LEFT_OUT, f"{path} is being deleted or moved, or stray")
 
 
+def _take_broker_configs(found: Takeover, cluster: Cluster) -> None:
+    """Take over what is set dynamically for this node, and for all, as far as it can be here."""
+    for name, key in (("", ALL_BROKERS), (str(found.node_id), str(found.node_id))):
+        lost = []
+        for config, value in sorted(cluster.configs.get((BROKER_CONFIGS, name), {}).items()):
+            known = DYNAMIC_CONFIGS.get(config)
+            if known is not None and known.check(value.strip()) is None:
+                found.broker_configs.setdefault(key, {})[config] = value.strip()
+            elif config not in _OF_REPLICATION:
+                lost.append(f"{config}={value}")
+        if lost:
+            who = f"node {name}" if name else "all nodes"
+            found.find(Kind.LEFT_OUT, f"dynamic configuration of {who}: {', '.join(lost)}")
+
+
 # --- what the coordinators keep --------------------------------------------------------------------
 
 
@@ -331,11 +352,6 @@ def _find_left_out(found: Takeover, cluster: Cluster, directories: KafkaDirector
         count = cluster.count(kind)
         if count:
             found.find(Kind.LEFT_OUT, f"{count} {kind}: nothing follows them here")
-    for (kind_of, name), values in sorted(cluster.configs.items()):
-        lost = sorted(values.keys() - _OF_REPLICATION)
-        if kind_of == BROKER_CONFIGS and lost:
-            node = f"node {name}" if name else "all nodes"
-            found.find(Kind.LEFT_OUT, f"dynamic configuration of {node}: {', '.join(lost)}")
     if any(segments(replica.path) and _size(replica) for replica in directories.partitions_of(SHARE_TOPIC)):
         found.find(
             Kind.LEFT_OUT, "the state of share groups: they begin anew, at their share.auto.offset.reset"

@@ -280,7 +280,7 @@ class LocalLogCleaningTests(LogCleaningContract, SynchronousTestCase):
         )
 
     def tearDown(self) -> None:
-        self.store._lock.release()
+        self.store._directories.release()
 
     def pump(self) -> None:
         self.store.disk.pump()
@@ -290,7 +290,7 @@ class LocalLogCleaningTests(LogCleaningContract, SynchronousTestCase):
             self.store.close()
             self.pump()
         else:
-            self.store._lock.release()
+            self.store._directories.release()
             self.store._open_files.close()
         self.store = self.make_store()
         self.store.open()

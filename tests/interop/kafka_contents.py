@@ -19,7 +19,14 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+)
 
 __all__ = [
     "CODECS",
@@ -46,6 +53,7 @@ _COMPACTED = {
     "min.cleanable.dirty.ratio": "0.01",
     "min.compaction.lag.ms": "0",
 }
+_SET_ON_TOPIC, _SET_ON_BROKER = 1, 2  # the sources DescribeConfigs tells
 _SECONDS = 30.0
 _COMPACTION_SECONDS = 40.0
 
@@ -63,6 +71,7 @@ class Contents:
         committed: the same for read_committed.
         ends: by partition, the offset the next record gets.
         configs: what is set on each topic.
+        broker: what is set on the broker while it runs.
         groups: committed offsets by group.
     """
 
@@ -71,6 +80,7 @@ class Contents:
     committed: dict[tuple[str, int], list[Row]]
     ends: dict[tuple[str, int], int]
     configs: dict[str, dict[str, str]]
+    broker: dict[str, str]
     groups: dict[str, dict[tuple[str, int], tuple[int, str | None]]]
 
 
@@ -101,6 +111,7 @@ def fill(bootstrap: str) -> None:
     produce(bootstrap, "anew", 5, "none")
     for deleted in admin.delete_records([TopicPartition("plain", 2, 15)]).values():
         deleted.result(_SECONDS)
+    _set_on_broker(admin)
     transact(bootstrap)
     _commit(
         bootstrap, "group", [TopicPartition("plain", 0, 7, metadata="a note"), TopicPartition("plain", 1, 9)]
@@ -137,7 +148,8 @@ def contents_of(bootstrap: str, groups: Iterable[str] = ("group", "transactional
         rows=_read(bootstrap, partitions, "read_uncommitted"),
         committed=_read(bootstrap, partitions, "read_committed"),
         ends={(where.topic, where.partition): one.result(_SECONDS).offset for where, one in ends.items()},
-        configs=_configs(admin, names),
+        configs={name: _configs(admin, ConfigResource.Type.TOPIC, name, _SET_ON_TOPIC) for name in names},
+        broker=_configs(admin, ConfigResource.Type.BROKER, "1", _SET_ON_BROKER),
         groups={group: _offsets(admin, group) for group in groups},
     )
 
@@ -198,6 +210,13 @@ def _commit(bootstrap: str, group: str, offsets: list[TopicPartition]) -> None:
         answer.result(_SECONDS)
 
 
+def _set_on_broker(admin: AdminClient) -> None:
+    change = ConfigEntry("log.retention.ms", "987654321", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.BROKER, "1", incremental_configs=[change])
+    for answer in admin.incremental_alter_configs([resource]).values():
+        answer.result(_SECONDS)
+
+
 def _compact(bootstrap: str) -> None:
     """Write until the cleaner has taken records out."""
     producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
@@ -255,16 +274,9 @@ def _read(
     return found
 
 
-def _configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
-    return {
-        resource.name: {
-            key: entry.value
-            for key, entry in answer.result(_SECONDS).items()
-            if entry.source == 1  # set on the topic
-        }
-        for resource, answer in admin.describe_configs(asked).items()
-    }
+def _configs(admin: AdminClient, kind: ConfigResource.Type, name: str, source: int) -> dict[str, str]:
+    (answer,) = admin.describe_configs([ConfigResource(kind, name)]).values()
+    return {key: entry.value for key, entry in answer.result(_SECONDS).items() if entry.source == source}
 
 
 def _offsets(admin: AdminClient, group: str) -> dict[tuple[str, int], tuple[int, str | None]]:

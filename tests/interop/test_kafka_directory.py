@@ -109,6 +109,7 @@ def check_same(found: Contents, wanted: Contents) -> None:
     """Everything is as Kafka told it; only the open transaction has been aborted."""
     assert found.ids == wanted.ids
     assert found.configs == wanted.configs
+    assert found.broker == wanted.broker == {"log.retention.ms": "987654321"}
     assert found.groups == wanted.groups
     assert found.rows == wanted.rows
     assert found.committed == wanted.committed

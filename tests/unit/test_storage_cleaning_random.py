@@ -151,7 +151,7 @@ class Life:
 
     def crash(self) -> None:
         if self.kind != "memory":
-            self.store._lock.release()
+            self.store._directories.release()
             self.store._open_files.close()
             self.open()
             self.case.assertEqual(self.log.damaged, [])
@@ -250,7 +250,7 @@ class RandomCleaningTests(SynchronousTestCase):
                 raise AssertionError(f"seed {seed}: {error!r}") from error
             cleanings += life.cleanings
             if kind != "memory":
-                life.store._lock.release()
+                life.store._directories.release()
         self.assertGreater(cleanings, 20)
 
     def test_fsync(self) -> None:
