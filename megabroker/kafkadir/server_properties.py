@@ -26,6 +26,7 @@ __all__ = ["ServerProperties", "read_server_properties"]
 
 _MINUTE: Final = 60_000
 _HOUR: Final = 60 * _MINUTE
+_NO_BOUND: Final = float(1 << 50)
 
 
 @attrs.frozen
@@ -68,6 +69,15 @@ def _flag(value: str) -> object:
     return {"true": True, "false": False}.get(value.lower(), value)
 
 
+def _rate(value: str) -> object:
+    """A number of bytes a second, in Kafka a double, without bound by default."""
+    try:
+        rate = float(value)
+    except ValueError:
+        return value
+    return int(rate) if rate < _NO_BOUND else -1
+
+
 def _ms(key: str, default: int | None = None) -> _Followed:
     return _Followed(key, default, 1, _number)
 
@@ -91,6 +101,10 @@ _FOLLOWED: Final[Mapping[str, _Followed]] = {
     "log.retention.ms": _ms("topics.retention_ms"),
     "log.retention.bytes": _count("topics.retention_bytes"),
     "log.retention.check.interval.ms": _ms("retention_check_interval_ms"),
+    "log.cleaner.enable": _Followed("cleaner.enabled", convert=_flag),
+    "log.cleaner.backoff.ms": _ms("cleaner.interval_ms"),
+    "log.cleaner.dedupe.buffer.size": _count("cleaner.dedupe_buffer_bytes"),
+    "log.cleaner.io.max.bytes.per.second": _Followed("cleaner.max_bytes_per_second", convert=_rate),
     "message.max.bytes": _count("topics.max_message_bytes"),
     "log.message.timestamp.type": _Followed("topics.message_timestamp_type"),
     "group.min.session.timeout.ms": _ms("groups.min_session_timeout_ms", 6000),

@@ -56,6 +56,7 @@ class Checkpoints(NamedTuple):
     points: dict[TopicPartition, int]
     cleaned: dict[TopicPartition, int]
 
+
 class DataDirectories:
     """See the module.
 
