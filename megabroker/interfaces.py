@@ -343,6 +343,9 @@ class IPartition(Interface):
     def open_transactions() -> Sequence[ProducerIdentity]:
         """Return the producers whose transactions have begun here and have no marker yet."""
 
+    def remembers(producer_id: int) -> bool:
+        """Whether anything is known of a producer here."""
+
     def describe_producers() -> Sequence[ProducerDescription]:
         """Return every producer this partition remembers."""
 

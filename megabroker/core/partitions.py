@@ -445,6 +445,10 @@ class PartitionService:
         """Return the producers whose transactions have begun here and have no marker yet."""
         return self.producers.open_transactions()
 
+    def remembers(self, producer_id: int) -> bool:
+        """Whether anything is known of a producer here."""
+        return producer_id in self.producers
+
     def describe_producers(self) -> Sequence[ProducerDescription]:
         """Return every producer this partition remembers."""
         return self.producers.describe()

@@ -82,6 +82,9 @@ class ProducerTable:
         self._unstable: int | None = ALL_STABLE
         self.evicted = 0
 
+    def __contains__(self, producer_id: int) -> bool:
+        return producer_id in self._entries
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -11,7 +11,7 @@ from megabroker.protocols.kafka.schema import produce
 from tests.unit.test_kafka_produce import ProduceCase, Request, frame
 
 _VERSION = 12
-STORAGE, TIMED_OUT, NONE = 56, 7, 0
+STORAGE, TIMED_OUT, OUT_OF_ORDER, NONE = 56, 7, 45, 0
 
 
 class CoordinatedCase(ProduceCase):
@@ -92,6 +92,15 @@ class PartitionsThatCannotBeAddedTests(CoordinatedCase):
         self.assertEqual(self.codes(self.send(0) + self.wait()), [STORAGE])
         store.write = write
         self.assertEqual(self.codes(self.send(0) + self.wait()), [NONE])
+
+
+class FirstBatchTests(CoordinatedCase):
+    def test_a_producer_nobody_knows_begins_at_0(self) -> None:
+        self.assertEqual(self.codes(self.send(1) + self.wait()), [OUT_OF_ORDER])
+        self.assertEqual(self.codes(self.send(0) + self.wait()), [NONE])
+        self.assertEqual(self.codes(self.send(1) + self.wait()), [NONE])
+        self.assertIsNotNone(self.connection.template)
+        self.assertEqual(self.ends(), [2, 0])
 
 
 class FailingMarkersTests(CoordinatedCase):

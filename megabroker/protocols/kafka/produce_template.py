@@ -182,6 +182,8 @@ class ProduceTemplate:
         if not partition.has_room(header.record_count, len(batch)):
             return partition
         if header.attributes & _TRANSACTIONAL:
+            if header.base_sequence and not partition.remembers(header.producer_id):
+                return NO_MATCH  # type: ignore[no-any-return]
             try:
                 waiting = admit(
                     connection.broker,

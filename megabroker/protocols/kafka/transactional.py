@@ -7,14 +7,17 @@ once each time a batch is offered: the coordinator may forget a failure that it 
 from __future__ import annotations
 
 from megabroker.errors import BrokerError, ErrorCode, StateError
-from megabroker.interfaces import IBroker
-from megabroker.model import ProducerIdentity, TopicPartition
+from megabroker.interfaces import IBroker, IPartition
+from megabroker.model import BatchHeader, ProducerIdentity, TopicPartition
 from megabroker.net.connection import Room
 
-__all__ = ["admit"]
+__all__ = ["FIRST_IMPLICIT", "admit", "check_beginning"]
 
 _FIRST_ABORTABLE = 11
-_FIRST_IMPLICIT = 12
+FIRST_IMPLICIT = 12
+"""The version of Produce from which on a partition is added by writing to it (KIP-890)."""
+
+_TRANSACTIONAL = 16
 
 
 def admit(
@@ -33,11 +36,33 @@ def admit(
         raise StateError(ErrorCode.INVALID_TXN_STATE, "a transactional batch without a transactional id")
     try:
         return broker.transactions.admit(
-            transactional_id, identity, partition, implicit=version >= _FIRST_IMPLICIT
+            transactional_id, identity, partition, implicit=version >= FIRST_IMPLICIT
         )
     except BrokerError as error:
         code = _as_produce_error(error.code, version)
         raise StateError(code, error.message, retriable=error.retriable) from None
+
+
+def check_beginning(partition: IPartition, header: BatchHeader, version: int) -> None:
+    """Refuse a batch that cannot be the first of its producer here.
+
+    With KIP-890 every transaction has an epoch of its own, in which sequences begin at 0: if nothing is known
+    of the producer, a batch with another is one whose predecessors were refused, and would be taken for the
+    beginning.
+
+    Raises:
+        StateError: OUT_OF_ORDER_SEQUENCE.
+    """
+    if (
+        header.base_sequence
+        and version >= FIRST_IMPLICIT
+        and header.attributes & _TRANSACTIONAL
+        and not partition.remembers(header.producer_id)
+    ):
+        raise StateError(
+            ErrorCode.OUT_OF_ORDER_SEQUENCE,
+            f"producer {header.producer_id} began with sequence {header.base_sequence} instead of 0",
+        )
 
 
 def _as_produce_error(code: ErrorCode, version: int) -> ErrorCode:

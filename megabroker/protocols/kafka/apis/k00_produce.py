@@ -39,7 +39,7 @@ from megabroker.protocols.kafka.record_rules import (
     rejected_times,
 )
 from megabroker.protocols.kafka.schema import produce
-from megabroker.protocols.kafka.transactional import admit
+from megabroker.protocols.kafka.transactional import admit, check_beginning
 
 if TYPE_CHECKING:
     from megabroker.protocols.kafka.protocol import KafkaConnection
@@ -128,7 +128,7 @@ def receive(
                 if id(data) in refused:
                     raise refused[id(data)]
                 row.base_offset = _append(
-                    connection, partition, data.records, acks, partial(answer.stored, row)
+                    connection, partition, version, data.records, acks, partial(answer.stored, row)
                 )
                 row.log_start_offset = partition.start_offset
                 row.log_append_time_ms = partition.append_time_ms
@@ -240,6 +240,7 @@ def _not_yet(
 def _append(
     connection: KafkaConnection,
     partition: IPartition,
+    version: int,
     records: Buffer | None,
     acks: Acks,
     done: partial[None] | None,
@@ -252,6 +253,7 @@ def _append(
     except BatchError as error:
         raise RequestError(error.code, str(error)) from None
     check_records(connection.broker, partition, header, records)
+    check_beginning(partition, header, version)
     try:
         if connection.owned and isinstance(records, memoryview):
             return partition.append(header, records, acks, done)
@@ -271,7 +273,7 @@ def _store_unanswered(
                 partition = _find(connection.broker, topic, data.index, version)
                 if id(data) in refused:
                     raise refused[id(data)]
-                _append(connection, partition, data.records, Acks.NONE, None)
+                _append(connection, partition, version, data.records, Acks.NONE, None)
             except BrokerError as error:
                 raise ProtocolError(
                     f"produce with acks=0 to {topic.name!r} partition {data.index} refused: {error.message}"
