@@ -447,6 +447,15 @@ class AdministrationTests(GroupCase):
 
         self.at_every_version(15, check)
 
+    def test_describe_shows_what_members_read_while_they_join_anew(self) -> None:
+        joined = self.stable()
+        self.begin(self.join_request("g"), 3)
+        (group,) = self.ask(describe_groups.Request(groups=["g"]), 6).groups
+        self.assertEqual((group.group_state, group.protocol_data), ("PreparingRebalance", ""))
+        told = {one.member_id: (one.member_metadata, one.member_assignment) for one in group.members}
+        self.assertEqual(told.pop(joined.member_id), (b"", b"to " + joined.member_id.encode()))
+        self.assertEqual(list(told.values()), [(b"", b"")])
+
     def test_list(self) -> None:
         self.stable("a")
         self.join(9, "b", protocol_type="connect")

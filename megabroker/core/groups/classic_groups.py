@@ -68,7 +68,7 @@ class ClassicGroup:
         )
 
     def description(self) -> GroupDescription:
-        """Describe the group; metadata is shown in a stable group only."""
+        """Describe the group: the assignments in force, and the metadata while the group is stable."""
         automaton = self.automaton
         stable = automaton.state is GroupState.STABLE
         members = tuple(
@@ -78,7 +78,7 @@ class ClassicGroup:
                 member.client_id,
                 member.client_host,
                 member.metadata(automaton.protocol_name) if stable else b"",
-                member.assignment if stable else b"",
+                member.assignment,
             )
             for member in automaton.members
         )

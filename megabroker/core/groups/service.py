@@ -372,7 +372,7 @@ class GroupService:
     # --- administration ---------------------------------------------------------------------------
 
     def describe(self, group_id: str) -> GroupDescription:
-        """See ``IGroupService.describe``; metadata is shown in a stable group only."""
+        """See ``IGroupService.describe``; metadata is shown while the group is stable."""
         self._check_running()
         group = self._directory.classic.get(group_id)
         if group is None:

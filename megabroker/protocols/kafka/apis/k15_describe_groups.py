@@ -1,6 +1,7 @@
 """DescribeGroups (15): state and members of groups.
 
-**Behaviour.** Each group is answered once. Metadata and assignments are shown of a stable group only.
+**Behaviour.** Each group is answered once. Metadata is shown of a stable group only, assignments also while
+its members join anew: they read on until the next are given.
 
 **Version notes.** A group nobody knows is Dead without an error until 5, and GROUP_ID_NOT_FOUND from 6. 3
 adds authorized operations, told when asked for; 4 static members.
