@@ -561,6 +561,9 @@ class Config:
         return {
             "consumer.heartbeat.interval.ms": str(groups.consumer_heartbeat_interval_ms),
             "consumer.session.timeout.ms": str(groups.consumer_session_timeout_ms),
+            "streams.heartbeat.interval.ms": str(groups.streams_heartbeat_interval_ms),
+            "streams.session.timeout.ms": str(groups.streams_session_timeout_ms),
+            "streams.num.standby.replicas": str(groups.streams_standby_replicas),
             "share.heartbeat.interval.ms": str(shares.heartbeat_interval_ms),
             "share.session.timeout.ms": str(shares.session_timeout_ms),
             "share.record.lock.duration.ms": str(shares.record_lock_duration_ms),

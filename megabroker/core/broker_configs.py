@@ -27,7 +27,14 @@ from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import IBrokerConfigs, ILoggers, IMetadataStore
 from megabroker.model import Change
 
-__all__ = ["ALL_BROKERS", "BROKER_CONFIGS_TABLE", "DYNAMIC_CONFIGS", "BrokerConfigs", "DynamicConfig"]
+__all__ = [
+    "ALL_BROKERS",
+    "BROKER_CONFIGS_TABLE",
+    "DYNAMIC_CONFIGS",
+    "THROTTLES",
+    "BrokerConfigs",
+    "DynamicConfig",
+]
 
 BROKER_CONFIGS_TABLE = "broker_configs"
 
@@ -100,7 +107,15 @@ def _true_or_false(value: str) -> str | None:
 _COUNT = whole_number(1, 2**31 - 1)
 _LONG = whole_number(0, 2**63 - 1)
 
+THROTTLES: Final = (
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+)
+"""What administrators set while replicas move; Kafka tells of them only while they are set."""
+
 _KEPT: Final = (
+    *(DynamicConfig(name, ConfigType.LONG, _LONG) for name in THROTTLES),
     DynamicConfig("background.threads", ConfigType.INT, _COUNT),
     DynamicConfig("log.cleaner.io.buffer.load.factor", ConfigType.DOUBLE, _fraction),
     DynamicConfig("log.cleaner.io.buffer.size", ConfigType.INT, _COUNT),

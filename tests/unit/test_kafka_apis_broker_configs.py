@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from megabroker.config.schema import TopicSettings
-from megabroker.core.broker_configs import BROKER_CONFIGS_TABLE, DYNAMIC_CONFIGS, BrokerConfigs
+from megabroker.core.broker_configs import BROKER_CONFIGS_TABLE, DYNAMIC_CONFIGS, THROTTLES, BrokerConfigs
 from megabroker.model import Change
 from megabroker.protocols.kafka.schema import alter_configs, describe_configs, incremental_alter_configs
 from tests.unit.kafka_apis_harness import ApiCase
@@ -49,7 +49,10 @@ class BrokerConfigsCase(ApiCase):
     def described(self, name: str = "1", kind: int = BROKER) -> dict[str, Any]:
         Resource = describe_configs.Request.Resource
         resource = Resource(resource_type=kind, resource_name=name, configuration_keys=None)
-        (row,) = self.ask(describe_configs.Request(resources=[resource], include_synonyms=True), 4).results
+        request = describe_configs.Request(
+            resources=[resource], include_synonyms=True, include_documentation=True
+        )
+        (row,) = self.ask(request, 4).results
         self.assertEqual(row.error_code, 0)
         return {config.name: config for config in row.configs}
 
@@ -87,18 +90,33 @@ class BrokerConfigsTests(BrokerConfigsCase):
     def test_what_can_be_changed_is_not_read_only_and_the_rest_is(self) -> None:
         for name, config in self.described().items():
             self.assertEqual(config.read_only, name not in DYNAMIC_CONFIGS, name)
-        told = {name for name, one in DYNAMIC_CONFIGS.items() if not one.is_kept_only}
+        told = set(DYNAMIC_CONFIGS) - set(THROTTLES)
         self.assertLessEqual(told, set(self.described()))
 
-    def test_what_nothing_here_follows_is_kept_and_told_only_when_set(self) -> None:
+    def test_what_nothing_here_follows_is_kept_and_has_a_value_only_when_set(self) -> None:
         name = "sasl.kerberos.min.time.before.relogin"
-        self.assertNotIn(name, self.described())
+        self.assertIsNone(self.described()[name].value)
         self.set(sasl_kerberos_min_time_before_relogin="58000", num_io_threads="9")
         self.assertEqual(self.chain(name), [(name, "58000", FROM_BROKER)])
-        self.assertIn("num.io.threads", self.described())
+        self.assertEqual(self.described()["num.io.threads"].value, "9")
         self.assertEqual(self.change((name, "1", SET), name="")[0], INVALID_REQUEST)
         self.assertEqual(self.change((name, None, DELETE)), (0, None))
+        self.assertIsNone(self.described()[name].value)
+
+    def test_what_nothing_here_corresponds_to_has_no_value_and_cannot_be_changed(self) -> None:
+        for name, sensitive in (("replica.fetch.min.bytes", False), ("ssl.key.password", True)):
+            config = self.described()[name]
+            self.assertEqual((config.value, config.read_only, config.is_sensitive), (None, True, sensitive))
+            self.assertIn("nothing in this broker", config.documentation)
+            code, message = self.change((name, "1", SET))
+            self.assertEqual(code, INVALID_REQUEST)
+            self.assertIn("nothing in this broker", message)
+
+    def test_throttles_are_told_while_they_are_set(self) -> None:
+        name = "leader.replication.throttled.rate"
         self.assertNotIn(name, self.described())
+        self.set(leader_replication_throttled_rate="1000000")
+        self.assertEqual(self.chain(name), [(name, "1000000", FROM_BROKER)])
 
     def test_topics_obey_at_once_unless_they_say_otherwise(self) -> None:
         self.create("t")

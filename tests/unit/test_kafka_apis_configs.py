@@ -85,7 +85,7 @@ class DescribeConfigsTests(ApiCase):
                 "compression.type": "producer",
                 "group.consumer.heartbeat.interval.ms": "5000",
                 "group.consumer.session.timeout.ms": "45000",
-                "group.coordinator.rebalance.protocols": "classic,consumer",
+                "group.coordinator.rebalance.protocols": "classic,consumer,streams",
                 "inter.broker.protocol.version": "4.0-IV3",
                 "log.cleanup.policy": "delete",
                 "log.dirs": str(self.config.data_dir),

@@ -121,6 +121,21 @@ class HeartbeatTests(StreamsGroupCase):
         answer = self.beat("n", second.member_epoch)
         self.assertEqual([one.partitions for one in answer.active_tasks], [[1 - kept.partitions[0]]])
 
+    def test_the_configuration_of_the_group_is_followed(self) -> None:
+        epoch = self.at_work()
+        self.assertEqual(self.beat("m", epoch).heartbeat_interval_ms, 5000)
+        other = self.join("n")
+        fields = {"active_tasks": [TaskIds(subtopology_id="0", partitions=[0])]}
+        epoch = self.beat("m", epoch, standby_tasks=[], warmup_tasks=[], **fields).member_epoch
+        self.assertEqual(self.beat("n", other.member_epoch).standby_tasks, [])
+        configs = {"streams.heartbeat.interval.ms": "700", "streams.num.standby.replicas": "1"}
+        stored = self.group_configs.set("g", configs)
+        self.turn()
+        self.successResultOf(stored)
+        told = self.beat("n", other.member_epoch)
+        self.assertEqual((told.heartbeat_interval_ms, len(told.standby_tasks)), (700, 1))
+        self.assertEqual(self.beat("m", epoch).heartbeat_interval_ms, 700)
+
     def test_endpoints_are_told_to_who_does_not_know_them(self) -> None:
         epoch = self.at_work(user_endpoint=Endpoint(host="app", port=7000))
         answer = self.beat("m", epoch, endpoint_information_epoch=-1)

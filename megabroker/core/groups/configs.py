@@ -100,7 +100,17 @@ _MINUTE: Final = 60_000
 _HOUR: Final = 60 * _MINUTE
 _INT, _STRING, _BOOLEAN = ConfigType.INT, ConfigType.STRING, ConfigType.BOOLEAN
 
+_LONGEST_ASSIGNMENT_INTERVAL_MS: Final = 15_000
+_ASSIGNED_AT_ONCE: Final = "Kept as it was set; assignments are made at once."
+
+
+def _assignment_interval(kind: str) -> GroupConfig:
+    name = f"{kind}.assignment.interval.ms"
+    return GroupConfig(name, _INT, "0", _ASSIGNED_AT_ONCE, "", 0, _LONGEST_ASSIGNMENT_INTERVAL_MS)
+
+
 _ALL: Final = (
+    *(_assignment_interval(kind) for kind in ("consumer", "share", "streams")),
     GroupConfig(
         "consumer.heartbeat.interval.ms",
         _INT,
@@ -184,6 +194,34 @@ _ALL: Final = (
         100,
         24 * _HOUR,
     ),
+    GroupConfig(
+        "streams.heartbeat.interval.ms",
+        _INT,
+        "5000",
+        "How often members of Kafka Streams' protocol are told to send heartbeats.",
+        "group.streams.heartbeat.interval.ms",
+        10,
+        _HOUR,
+    ),
+    GroupConfig("streams.initial.rebalance.delay.ms", _INT, "0", _ASSIGNED_AT_ONCE),
+    GroupConfig(
+        "streams.num.standby.replicas",
+        _INT,
+        "0",
+        "Standby replicas of each task.",
+        "group.streams.num.standby.replicas",
+        0,
+        100,
+    ),
+    GroupConfig(
+        "streams.session.timeout.ms",
+        _INT,
+        "45000",
+        "How long a member of Kafka Streams' protocol may be silent before it is removed.",
+        "group.streams.session.timeout.ms",
+        100,
+        24 * _HOUR,
+    ),
 )
 
 GROUP_CONFIGS: Final[Mapping[str, GroupConfig]] = MappingProxyType({one.name: one for one in _ALL})
@@ -248,7 +286,7 @@ class GroupConfigs:
             if config is None:
                 raise RequestError(ErrorCode.INVALID_CONFIG, f"no group configuration: {name[:100]}")
             config.check(value)
-        for kind in ("consumer", "share"):
+        for kind in ("consumer", "share", "streams"):
             session, heartbeat = f"{kind}.session.timeout.ms", f"{kind}.heartbeat.interval.ms"
             if {session, heartbeat}.isdisjoint(configs):
                 continue

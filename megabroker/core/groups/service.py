@@ -35,7 +35,7 @@ from megabroker.core.groups.mixed_automaton import CONSUMER
 from megabroker.core.groups.offsets import OFFSETS_TABLE, CommittedOffsets, OrderedWrites
 from megabroker.core.groups.retention import SubscribedTopics
 from megabroker.core.groups.settings import GroupSettings
-from megabroker.core.groups.streams import STREAMS_GROUPS_TABLE
+from megabroker.core.groups.streams import STREAMS_GROUPS_TABLE, StreamsSettings
 from megabroker.core.groups.transactional import IUnstableOffsets, TransactionalOffsets
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
@@ -151,8 +151,18 @@ class GroupService:
                 consumer_session_timeout_ms=configs.number(group_id, "consumer.session.timeout.ms"),
             )
 
+        def streams_settings_of(group_id: str) -> StreamsSettings:
+            return attrs.evolve(
+                self.settings.streams,
+                heartbeat_interval_ms=configs.number(group_id, "streams.heartbeat.interval.ms"),
+                session_timeout_ms=configs.number(group_id, "streams.session.timeout.ms"),
+                standby_replicas=configs.number(group_id, "streams.num.standby.replicas"),
+            )
+
         consumers.configure(settings_of)
         configs.on_change(consumers.reconfigure)
+        self._directory.streams.configure(streams_settings_of)
+        configs.on_change(self._directory.streams.reconfigure)
 
     # --- life of the service ----------------------------------------------------------------------
 

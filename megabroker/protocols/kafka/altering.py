@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, DeferredLock, succeed
 from megabroker.core.broker_configs import DYNAMIC_CONFIGS
 from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import ITopicService
+from megabroker.protocols.kafka.broker_names import NOTHING_HERE, WITHOUT_VALUE
 from megabroker.protocols.kafka.broker_table import NO_EQUIVALENT
 from megabroker.protocols.kafka.configs import ROOT, broker_entries, logger_entries
 from megabroker.protocols.kafka.dispatch import Context
@@ -144,9 +145,11 @@ def _plan_broker(context: Context, resource: Resource) -> Plan:
 
 
 def _refuse_fixed(context: Context, names: Sequence[str]) -> NoReturn:
-    without = [name for name in names if name in NO_EQUIVALENT]
+    without = [name for name in names if name in NO_EQUIVALENT or name in WITHOUT_VALUE]
     if without:
-        reasons = "; ".join(f"{name}: {NO_EQUIVALENT[name]}" for name in sorted(without)[:_NAMES_TOLD])
+        reasons = "; ".join(
+            f"{name}: {NO_EQUIVALENT.get(name, NOTHING_HERE)}" for name in sorted(without)[:_NAMES_TOLD]
+        )
         raise RequestError(ErrorCode.INVALID_REQUEST, f"there is nothing to change: {reasons}")
     known = {entry.name for entry in broker_entries(context)}
     unknown = [name for name in names if name not in known]

@@ -65,6 +65,7 @@ BROKER_CONFIGS: Final = (
     BrokerConfig(
         "advertised.listeners", _LIST, _advertised, "Where clients are told to connect.", has_default=False
     ),
+    BrokerConfig("authorizer.class.name", _STRING, lambda facts: "", "Who decides what is allowed: nobody."),
     BrokerConfig(
         "auto.create.topics.enable",
         _BOOLEAN,
@@ -122,7 +123,7 @@ BROKER_CONFIGS: Final = (
     BrokerConfig(
         "group.coordinator.rebalance.protocols",
         _LIST,
-        lambda facts: "classic,consumer",
+        lambda facts: "classic,consumer,streams",
         "Which kinds of groups are coordinated.",
     ),
     BrokerConfig(
@@ -192,6 +193,30 @@ BROKER_CONFIGS: Final = (
         "How long a member of a share group may be silent before it is removed.",
     ),
     BrokerConfig(
+        "group.streams.heartbeat.interval.ms",
+        _INT,
+        lambda facts: facts.settings.groups.streams_heartbeat_interval_ms,
+        "How often members of Kafka Streams' protocol are told to send heartbeats.",
+    ),
+    BrokerConfig(
+        "group.streams.max.size",
+        _INT,
+        lambda facts: facts.settings.groups.max_members,
+        "Members of one group of Kafka Streams' protocol at most.",
+    ),
+    BrokerConfig(
+        "group.streams.num.standby.replicas",
+        _INT,
+        lambda facts: facts.settings.groups.streams_standby_replicas,
+        "Standby replicas of each task of a Kafka Streams application.",
+    ),
+    BrokerConfig(
+        "group.streams.session.timeout.ms",
+        _INT,
+        lambda facts: facts.settings.groups.streams_session_timeout_ms,
+        "How long a member of Kafka Streams' protocol may be silent before it is removed.",
+    ),
+    BrokerConfig(
         "inter.broker.protocol.version",
         _STRING,
         lambda facts: "4.0-IV3",
@@ -222,7 +247,7 @@ BROKER_CONFIGS: Final = (
         "Bytes that compaction reads and writes together at most.",
     ),
     BrokerConfig("log.cleaner.threads", _INT, lambda facts: 1, "Threads that compact."),
-    BrokerConfig("log.dir", _STRING, lambda facts: facts.settings.data_dir, "Where everything is kept."),
+    BrokerConfig("log.dir", _LIST, lambda facts: facts.settings.data_dir, "Where everything is kept."),
     BrokerConfig("log.dirs", _LIST, lambda facts: facts.settings.data_dir, "Where everything is kept."),
     BrokerConfig(
         "log.retention.check.interval.ms",
@@ -241,6 +266,12 @@ BROKER_CONFIGS: Final = (
         _INT,
         lambda facts: facts.settings.limits.max_connections_per_address,
         "Connections at most from one peer address.",
+    ),
+    BrokerConfig(
+        "max.incremental.fetch.session.cache.slots",
+        _INT,
+        lambda facts: facts.kafka.max_fetch_sessions,
+        "Fetch sessions kept at the same time.",
     ),
     BrokerConfig("node.id", _INT, lambda facts: facts.settings.node.id, "Number of this broker."),
     BrokerConfig(
@@ -269,6 +300,15 @@ BROKER_CONFIGS: Final = (
     ),
     BrokerConfig("process.roles", _LIST, lambda facts: "broker,controller", "What this process does."),
     BrokerConfig(
+        "queued.max.request.bytes",
+        _LONG,
+        lambda facts: facts.settings.limits.in_flight_bytes,
+        "Bytes of requests in memory before no more are read.",
+    ),
+    BrokerConfig(
+        "remote.log.storage.system.enable", _BOOLEAN, lambda facts: False, "Whether logs can be tiered."
+    ),
+    BrokerConfig(
         "socket.request.max.bytes",
         _INT,
         lambda facts: facts.settings.limits.max_request_bytes,
@@ -279,6 +319,12 @@ BROKER_CONFIGS: Final = (
         _INT,
         lambda facts: facts.settings.transactions.max_timeout_ms,
         "Longest time a producer may ask for before its open transaction is aborted.",
+    ),
+    BrokerConfig(
+        "transaction.two.phase.commit.enable",
+        _BOOLEAN,
+        lambda facts: False,
+        "Whether producers may ask for two-phase commit (KIP-939).",
     ),
     BrokerConfig(
         "transactional.id.expiration.ms",

@@ -1,7 +1,7 @@
 """Configurations as Kafka administrators see them: where each value comes from and what stands behind it.
 
 Owns the sources and synonyms of topic and broker configurations. Must never show a value that is not in
-force: a broker configuration without an equivalent here is absent.
+force: a broker configuration that nothing here corresponds to has none.
 
 A value comes from the topic, from what is set on this broker or on all of them, from the broker's file where
 that differs from the default, or is the default; the strongest is first. Source: Kafka protocol guide and
@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 import attrs
 
 from megabroker.config.schema import Config
-from megabroker.core.broker_configs import DYNAMIC_CONFIGS
+from megabroker.core.broker_configs import DYNAMIC_CONFIGS, THROTTLES
 from megabroker.core.topic_configs import TOPIC_CONFIGS, ConfigType, TopicConfig
 from megabroker.model import Topic
+from megabroker.protocols.kafka.broker_names import NOTHING_HERE, WITHOUT_VALUE
 from megabroker.protocols.kafka.broker_table import BROKER_CONFIGS, Facts
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.settings import KafkaSettings
@@ -40,6 +41,8 @@ ROOT: Final = "root"
 
 
 _KEPT_ONLY: Final = "Kept as it was set; nothing of this broker follows it."
+_WITHOUT_VALUE: Final = f"Has no value: {NOTHING_HERE}."
+_IN_LARGER_UNITS: Final = (".hours", ".minutes")
 _HOURS: Final = ".hours"
 _HOUR_MS: Final = 3_600_000
 _LEVELS: Final = {"debug": "DEBUG", "info": "INFO", "warn": "WARN", "error": "ERROR", "critical": "FATAL"}
@@ -168,7 +171,8 @@ def broker_entries(context: Context) -> list[ConfigEntry]:
         chain = _topic_chain(context, row)
         for name in row.synonyms:
             own = tuple(one for one in chain if one.name == name)
-            entries[name] = _broker_entry(name, row.type, row.doc, own, chain)
+            kind = ConfigType.INT if name.endswith(_IN_LARGER_UNITS) else row.type
+            entries[name] = _broker_entry(name, kind, row.doc, own, chain)
     configs = context.broker.configs
     facts = Facts(context, configs.file, context.settings)
     unset = Facts(context, Config(), KafkaSettings())
@@ -181,10 +185,14 @@ def broker_entries(context: Context) -> list[ConfigEntry]:
         if default is not None:
             own = (*own, Synonym(config.name, default, Source.DEFAULT))
         entries[config.name] = _broker_entry(config.name, config.type, config.doc, own, own)
-    for kept in DYNAMIC_CONFIGS.values():
-        own = tuple(_dynamic(context, kept.name))
-        if own and kept.is_kept_only:
-            entries[kept.name] = _broker_entry(kept.name, kept.type, _KEPT_ONLY, own, own)
+    for name, kind in WITHOUT_VALUE.items():
+        own = tuple(_dynamic(context, name))
+        doc = _KEPT_ONLY if name in DYNAMIC_CONFIGS else _WITHOUT_VALUE
+        entries[name] = _broker_entry(name, kind, doc, own, own)
+    for name in THROTTLES:
+        own = tuple(_dynamic(context, name))
+        if own:
+            entries[name] = _broker_entry(name, DYNAMIC_CONFIGS[name].type, _KEPT_ONLY, own, own)
     return [entries[name] for name in sorted(entries)]
 
 
@@ -230,6 +238,7 @@ def _broker_entry(
         int(kind),
         doc,
         read_only=name not in DYNAMIC_CONFIGS,
+        sensitive=kind is ConfigType.PASSWORD,
         synonyms=tuple(chain[chain.index(own[0]) :]) if own else (),
     )
 

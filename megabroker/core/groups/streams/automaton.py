@@ -203,6 +203,12 @@ class StreamsGroupAutomaton:
         self._bump()
         return True
 
+    def reconfigure(self, settings: StreamsSettings) -> None:
+        """Follow other settings; sessions do so from the next heartbeat on."""
+        if settings.standby_replicas != self.settings.standby_replicas and self.members:
+            self._bump()
+        self.settings = settings
+
     def timer_fired(self, key: TimerKey) -> None:
         """A timer set by an action, and not cancelled since, has run out: the member is removed."""
         member = self.members.get(key.member_id)

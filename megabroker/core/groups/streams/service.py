@@ -85,6 +85,7 @@ class StreamsGroups:
         self._timers = timers
         self._writes = writes
         self._settings = settings
+        self._settings_of: Callable[[str], StreamsSettings] = lambda group_id: settings
         self._view = TopicsView(topics)
         self._create_topic = create_topic
         self._creating: set[str] = set()
@@ -117,11 +118,24 @@ class StreamsGroups:
                 _log.error("unreadable streams group {key!r}: {error}", key=key, error=error)
         now_ms = self._timers.now_ms()
         for group_id, (epoch, assignment_epoch, topology, empty_since_ms) in heads.items():
-            automaton = StreamsGroupAutomaton(self._settings, self._view.size)
+            automaton = StreamsGroupAutomaton(self._settings_of(group_id), self._view.size)
             since_ms = now_ms if empty_since_ms is None else empty_since_ms
             group = self._groups[group_id] = _Group(group_id, automaton, since_ms)
             automaton.restore(epoch, assignment_epoch, topology, members.get(group_id, []))
             self._set_timers(group)
+
+    def configure(self, settings_of: Callable[[str], StreamsSettings]) -> None:
+        """Have groups kept as ``settings_of`` says of each."""
+        self._settings_of = settings_of
+        for group_id in self._groups:
+            self.reconfigure(group_id)
+
+    def reconfigure(self, group_id: str) -> None:
+        """Follow a group's changed configuration."""
+        group = self._groups.get(group_id)
+        if group is not None:
+            group.automaton.reconfigure(self._settings_of(group_id))
+            self._carry_out_later(group)
 
     # --- membership -------------------------------------------------------------------------------
 
@@ -146,7 +160,8 @@ class StreamsGroups:
             if group is None:
                 if request.member_epoch != 0:
                     raise refusal(ErrorCode.GROUP_NOT_FOUND)
-                automaton = StreamsGroupAutomaton(self._settings, self._view.size, former_epoch)
+                settings = self._settings_of(request.group_id)
+                automaton = StreamsGroupAutomaton(settings, self._view.size, former_epoch)
                 group = _Group(request.group_id, automaton, self._timers.now_ms())
             if request.topology is not None:
                 self.look_at_topics()
