@@ -33,7 +33,7 @@ from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError, 
 from megabroker.interfaces import ILogStore, IMetadataStore, IPlacement, ITopicService
 from megabroker.model import Change, Topic, TopicPartition
 
-__all__ = ["TOPICS_TABLE", "TopicLimits", "TopicService", "topic_row"]
+__all__ = ["TOPICS_TABLE", "TopicLimits", "TopicService", "is_topic_name", "topic_row"]
 
 _log = Logger()
 
@@ -239,7 +239,7 @@ class TopicService(Service):
 
     def validate(self, name: str, partitions: int, configs: Mapping[str, str | None]) -> None:
         """Raise RequestError or StateError if ``create`` would refuse."""
-        if not _NAME.fullmatch(name) or name in (".", ".."):
+        if not is_topic_name(name):
             raise RequestError(
                 ErrorCode.INVALID_TOPIC,
                 f"topic name {name[:260]!r}: expected 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', "
@@ -489,6 +489,11 @@ class TopicService(Service):
             return result
 
         return lock.run(lambda: ensureDeferred(change())).addBoth(forget)
+
+
+def is_topic_name(name: str) -> bool:
+    """Whether a topic may have this name."""
+    return _NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
 def topic_row(topic: Topic) -> dict[str, Any]:

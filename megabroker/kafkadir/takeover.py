@@ -23,7 +23,7 @@ from megabroker.core.groups.classic_groups import GROUPS_TABLE
 from megabroker.core.groups.offsets import OFFSETS_TABLE, offset_key
 from megabroker.core.producer_ids import NEXT_PRODUCER_ID, PRODUCER_IDS_TABLE
 from megabroker.core.topic_configs import TopicConfigs
-from megabroker.core.topics import TOPICS_TABLE, topic_row
+from megabroker.core.topics import TOPICS_TABLE, is_topic_name, topic_row
 from megabroker.core.transactions.coordinator_epoch import coordinator_epoch_row
 from megabroker.core.transactions.transaction import TRANSACTIONS_TABLE, Transaction, to_row
 from megabroker.errors import RequestError
@@ -41,6 +41,7 @@ TRANSACTIONS_TOPIC: Final = "__transaction_state"
 SHARE_TOPIC: Final = "__share_group_state"
 METADATA_TOPIC: Final = "__cluster_metadata"
 INTERNAL_TOPICS: Final = frozenset({GROUPS_TOPIC, TRANSACTIONS_TOPIC, SHARE_TOPIC, METADATA_TOPIC})
+_LAST_LEADER_EPOCH: Final = 2**31 - 1
 _OF_REPLICATION: Final = frozenset({"min.insync.replicas"})
 """Dynamic configurations that mean nothing to one node; the controller sets them by itself."""
 
@@ -165,10 +166,13 @@ def _take_topic(
     directories: KafkaDirectories,
     configs: TopicConfigs,
 ) -> None:
+    if not is_topic_name(topic.name):
+        found.find(Kind.REFUSED, f"{topic.name[:260]!r} is no name of a topic")
+        return
     count = max(topic.partitions, default=-1) + 1
     if not count or len(topic.partitions) != count:
-        known = sorted(topic.partitions)
-        found.find(Kind.REFUSED, f"topic {topic.name} has partitions {known}, not all from 0 on")
+        known = ", ".join(map(str, sorted(topic.partitions)[:20]))
+        found.find(Kind.REFUSED, f"topic {topic.name} has partitions {known or 'none'}, not all from 0 on")
         return
     epoch = 0
     for number, partition in sorted(topic.partitions.items()):
@@ -185,7 +189,7 @@ def _take_topic(
             topic.id,
             count,
             _valid_configs(found, topic.name, cluster.topic_configs(topic.name), configs),
-            leader_epoch=epoch + 1,
+            leader_epoch=min(epoch + 1, _LAST_LEADER_EPOCH),
         )
     )
 

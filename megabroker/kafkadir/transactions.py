@@ -108,10 +108,15 @@ def _transaction(value: TransactionValue) -> Transaction:
     )
 
 
+def _fenceable(one: Transaction) -> Transaction:
+    """No producer has the last epoch; if a damaged record says so there is no higher one to fence it with."""
+    return attrs.evolve(one, producer_epoch=min(one.producer_epoch, automaton.LAST_EPOCH - 1))
+
+
 def _settle(one: Transaction, exists: Callable[[TopicPartition], bool], now_ms: int) -> Transaction:
     one = attrs.evolve(one, partitions=frozenset(filter(exists, one.partitions)))
     if one.state is TransactionState.ONGOING:
-        return automaton.fence(one, None, now_ms)
+        return automaton.fence(_fenceable(one), None, now_ms)
     if one.state in automaton.PREPARE and not one.partitions:
         return automaton.complete(one, now_ms)
     return one

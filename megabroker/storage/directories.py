@@ -133,6 +133,7 @@ class DataDirectories:
         known = Checkpoints({}, {}, {})
         for path in self.paths:
             self._list(path)
+        for path in self.paths:
             # What a file says of a partition that is in another directory is of an older log of that name.
             for offsets, name in zip(known, _NAMES, strict=True):
                 found = decode_offsets(files.read_bytes(f"{path}/{name}")) or {}

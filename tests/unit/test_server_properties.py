@@ -1,0 +1,126 @@
+"""Kafka's server.properties as a configuration: what is followed, what is not and why, faults by name."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import trustme
+
+from megabroker.errors import ConfigError
+from megabroker.kafkadir import server_properties
+from megabroker.kafkadir.server_properties import ServerProperties, read_server_properties
+from megabroker.model import TimestampType
+from megabroker.plugin import discover
+
+PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "from-kafka.md").read_text(encoding="utf-8")
+
+
+def read(tmp_path: pathlib.Path, text: str) -> ServerProperties:
+    file = tmp_path / "server.properties"
+    file.write_text("process.roles=broker,controller\n" + text)
+    return read_server_properties(str(file), discover(), "/srv")
+
+
+def faults(tmp_path: pathlib.Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_a_whole_file(tmp_path: pathlib.Path) -> None:
+    keys = tmp_path / "a:b.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(keys)
+    found = read(
+        tmp_path,
+        """
+        node.id=7
+        broker.rack=here
+        log.dirs=/a/one, two
+        metadata.log.dir=/m
+        listeners=PLAINTEXT://0.0.0.0:9092,TLS://[::1]:9093,CONTROLLER://:9094
+        advertised.listeners=PLAINTEXT://broker.example.org:19092
+        controller.listener.names=CONTROLLER
+        listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TLS:SSL
+        ssl.keystore.type=PEM
+        ssl.keystore.location=KEYS
+        num.partitions=3
+        auto.create.topics.enable=FALSE
+        log.retention.hours=2
+        log.retention.minutes=5
+        log.retention.bytes=-1
+        log.roll.hours=1
+        log.message.timestamp.type=LogAppendTime
+        max.connections=2147483647
+        connections.max.idle.ms=90000
+        log.cleaner.io.max.bytes.per.second=1.7976931348623157E308
+        num.network.threads=3
+        whatever=1
+        """.replace("KEYS", str(keys)),
+    )
+    config = found.config
+    assert (config.node.id, config.node.rack) == (7, "here")
+    assert (str(config.data_dir), [str(one) for one in config.more_data_dirs]) == ("/a/one", ["/srv/two"])
+    assert [str(one) for one in found.directories] == ["/a/one", "/srv/two", "/m"]
+    plain, tls = config.protocols["kafka"].listeners
+    assert (plain.name, plain.endpoint) == ("PLAINTEXT", "tcp:9092:interface=0.0.0.0")
+    assert (plain.advertised_host, plain.advertised_port) == ("broker.example.org", 19092)
+    quoted = str(keys).replace(":", r"\:")
+    assert tls.endpoint == rf"ssl:9093:privateKey={quoted}:certKey={quoted}:interface=\:\:1"
+    topics = config.topics
+    assert (topics.default_partitions, topics.auto_create) == (3, False)
+    assert (topics.retention_ms, topics.retention_bytes, topics.segment_ms) == (300_000, -1, 3_600_000)
+    assert topics.message_timestamp_type is TimestampType.LOG_APPEND_TIME
+    assert (config.limits.max_connections, config.limits.idle_seconds) == (1_000_000, 90)
+    assert config.cleaner.max_bytes_per_second == -1
+    assert found.followed["log.retention.minutes"] == "topics.retention_ms"
+    assert found.passed_over["num.network.threads"] == "threads, queues and buffers are of another kind here"
+    assert found.passed_over["whatever"] == "it is not known here"
+
+
+def test_kafkas_defaults_where_nothing_is_said(tmp_path: pathlib.Path) -> None:
+    config = read(tmp_path, "").config
+    assert str(config.data_dir) == "/tmp/kafka-logs"
+    (listener,) = config.protocols["kafka"].listeners
+    assert listener.endpoint == "tcp:9092"
+    assert config.topics.default_partitions == 1
+    assert (config.groups.min_session_timeout_ms, config.groups.initial_rebalance_delay_ms) == (6000, 3000)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("process.roles=controller", "process.roles: 'controller': expected broker"),
+        ("num.partitions=many", "num.partitions: 'many': expected an integer"),
+        ("log.segment.bytes=1", "log.segment.bytes: 1: expected"),
+        ("log.dirs=/a,/a", "log.dirs: '/a,/a': expected directories, each once"),
+        ("listeners=PLAINTEXT:9092", "listeners: 'PLAINTEXT:9092': expected NAME://HOST:PORT"),
+        (
+            "listeners=SASL_SSL://:1",
+            "listeners: 'SASL_SSL://:1': expected a listener of PLAINTEXT or SSL",
+        ),
+        ("listeners=SSL://:9092", "ssl.keystore.location: '': expected for SSL://:9092 a PEM file"),
+        ("listeners=C://:1\ncontroller.listener.names=C", "expected a listener that is not the controller's"),
+        ("listeners=A://:1\nlistener.security.protocol.map=A:TLS", "listener.security.protocol.map: 'A:TLS'"),
+        ("authorizer.class.name=x", "authorizer.class.name: 'x': expected none"),
+        ("remote.log.storage.system.enable=true", "remote.log.storage.system.enable: 'true': expected false"),
+        ("connections.max.idle.ms=long", "connections.max.idle.ms: 'long': expected"),
+    ],
+)
+def test_faults_by_name(tmp_path: pathlib.Path, text: str, fault: str) -> None:
+    assert any(fault in one for one in faults(tmp_path, text)), faults(tmp_path, text)
+
+
+def test_every_fault_at_once(tmp_path: pathlib.Path) -> None:
+    found = faults(tmp_path, "num.partitions=x\nlog.retention.ms=y\nauthorizer.class.name=z")
+    assert len(found) == 3
+
+
+def test_no_such_file(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigError, match="a readable file"):
+        read_server_properties(str(tmp_path / "none"), discover(), "/")
+
+
+def test_the_page_names_what_is_followed() -> None:
+    for name in (*server_properties._FOLLOWED, *server_properties._READ_APART):
+        assert f"`{name}`" in PAGE, name
