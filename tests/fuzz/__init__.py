@@ -1,0 +1,1 @@
+"""Every decoder of bytes from outside, fed with real frames that were damaged."""

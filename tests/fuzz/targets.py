@@ -1,0 +1,260 @@
+"""The fuzz targets: each takes any bytes, and raises only when the decoder behind it is at fault.
+
+A target has seeds, which are real: the bytes of Apache Kafka's own client for every message, batches in every
+compression, requests of MEGA and cursus. ``python -m tests.fuzz TARGET`` runs one for as long as one likes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from crc32c import crc32c
+
+from megabroker.codec import batch, compression, records, rewriting
+from megabroker.codec.framing import FrameReader
+from megabroker.errors import ProtocolError
+from megabroker.protocols.cursus import codec as cursus
+from megabroker.protocols.kafka.apis import k00_produce
+from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
+from megabroker.protocols.kafka.schema.headers import read_request_header
+from megabroker.protocols.kafka.schema.registry import APIS, request_header_version
+from megabroker.protocols.mega import codec as mega
+from tests.unit.classic_member import subscription
+from tests.wire.test_kafka_golden_bytes import golden
+
+__all__ = ["TARGETS", "Target", "request_frames"]
+
+_MAX_BYTES = 1 << 16
+_COMPRESSIONS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+@attrs.frozen
+class Target:
+    """Something to be fed.
+
+    Attributes:
+        seeds: what is damaged.
+        feed: takes bytes; whatever it raises is a fault.
+        fixed_bytes: what feeding may allocate whatever the bytes are, beside ``per_byte`` of them.
+    """
+
+    seeds: list[bytes]
+    feed: Callable[[bytes], None]
+    fixed_bytes: int = 64 << 10
+    per_byte: int = 250
+
+
+def refusing(decode: Callable[[bytes], Any]) -> Callable[[bytes], None]:
+    """Return a feed that lets the decoder refuse."""
+
+    def feed(data: bytes) -> None:
+        try:
+            decode(data)
+        except ProtocolError:
+            pass
+
+    return feed
+
+
+# --- Kafka's messages --------------------------------------------------------------------------------
+
+
+def _message(cls: Any, version: int) -> Callable[[bytes], None]:
+    decode = cls.decoder(version)
+
+    def feed(data: bytes) -> None:
+        try:
+            _, end = decode(data, 0, len(data))
+        except ProtocolError:
+            return
+        assert 0 <= end <= len(data)
+
+    return feed
+
+
+def _messages() -> dict[str, Target]:
+    found = {}
+    for api in APIS.values():
+        for way, cls in (("request", api.request), ("response", api.response)):
+            for version in api.versions:
+                seeds = [
+                    golden()[api.name, way, version, sample]
+                    for sample in ("full", "bare")
+                    if (api.name, way, version, sample) in golden()
+                ]
+                if seeds:
+                    found[f"{api.name}-{way}-{version}"] = Target(seeds, _message(cls, version))
+    return found
+
+
+def request_frames() -> list[bytes]:
+    """Return every request of Apache Kafka's client as a frame, its length before it."""
+    frames = []
+    keys = {api.name: api.key for api in APIS.values()}
+    for (name, way, version, _), body in golden().items():
+        if way == "request" and name in keys:
+            key = keys[name]
+            tags = b"\0" if request_header_version(key, version) >= 2 else b""
+            head = struct.pack(">hhih", key, version, 7, 4) + b"fuzz" + tags
+            frames.append(struct.pack(">i", len(head) + len(body)) + head + body)
+    return frames
+
+
+def _old_produce(data: bytes) -> None:
+    k00_produce.refuse_old(data, 2)
+
+
+_METADATA = ConsumerMetadata()
+
+
+def _embedded(data: bytes) -> None:
+    _METADATA.read_subscription(data)
+    _METADATA.read_assignment(data)
+    subscribed_topics("consumer", data)
+
+
+# --- batches -----------------------------------------------------------------------------------------
+
+
+def _batches() -> list[bytes]:
+    inputs = [
+        (b"key", b"value" * 20, (("header", b"x"), ("null", None)), 1_700_000_000_000),
+        (None, None, (), 1_700_000_000_007),
+        (b"", b"", (), 1_700_000_000_003),
+    ]
+    found = [
+        bytes(records.build(inputs, compression=codec, producer_id=5, producer_epoch=1, base_sequence=3))
+        for codec in _COMPRESSIONS.values()
+    ]
+    found.append(
+        bytes(
+            records.build_control(
+                commit=True, producer_id=5, producer_epoch=1, coordinator_epoch=2, timestamp_ms=9
+            )
+        )
+    )
+    return found
+
+
+def _any_batch(data: bytes) -> None:
+    """Everything that looks into batches, with the length and checksum made right so that it gets there."""
+    for whole in (data, _sealed(data)):
+        for attempt in (
+            lambda whole=whole: batch.validate_produce(whole),
+            lambda whole=whole: list(batch.scan(whole, 0, len(whole))),
+            lambda whole=whole: list(batch.read_records(whole, max_bytes=_MAX_BYTES)),
+            lambda whole=whole: batch.find_batch(whole, 0, len(whole), 0),
+            lambda whole=whole: records.read_marker(whole, batch.read_header(whole, 0, len(whole))),
+            lambda whole=whole: list(_skimmed(whole)),
+        ):
+            refusing(lambda _, attempt=attempt: attempt())(b"")
+
+
+def _skimmed(data: bytes) -> Any:
+    header = batch.read_header(data, 0, len(data))
+    return rewriting.skim(rewriting.payload_of(data, header, 0, _MAX_BYTES), header)
+
+
+def _sealed(data: bytes) -> bytes:
+    if len(data) < batch.HEADER_BYTES:
+        return data
+    sealed = bytearray(data)
+    struct.pack_into(">i", sealed, 8, len(sealed) - 12)
+    sealed[16] = 2
+    struct.pack_into(">I", sealed, 17, crc32c(bytes(sealed[21:])))
+    return bytes(sealed)
+
+
+def _decompress(codec: int) -> Callable[[bytes], None]:
+    def decode(data: bytes) -> None:
+        assert len(compression.decompress(codec, data, _MAX_BYTES)) <= _MAX_BYTES
+
+    return refusing(decode)
+
+
+# --- the other wires ---------------------------------------------------------------------------------
+
+
+def _mega_requests() -> list[bytes]:
+    payload = b"a message"
+    requests = []
+    for kind, rest in (
+        (1, struct.pack(">qi", 1_700_000_000_000, len(payload)) + payload),
+        (2, struct.pack(">qi", 1_700_000_000_000, 17)),
+        (3, struct.pack(">q", 1_700_000_000_000)),
+    ):
+        requests.append(struct.pack(">iBi", 7, kind, 6) + b"orders" + rest)
+    return [*requests, b"".join(requests), b"".join(one + bytes(4) for one in requests)]
+
+
+def _mega(dialect: mega.Dialect) -> Callable[[bytes], None]:
+    def feed(data: bytes) -> None:
+        parser = mega.RequestParser(max_payload_bytes=1000, dialect=dialect)
+        for at in range(0, len(data), 7):
+            parser.receive(data[at : at + 7])
+            assert parser.held_bytes <= (1 << 16) + 64
+
+    return feed
+
+
+def _cursus_requests() -> list[bytes]:
+    texts = [b"LIST", b"HELP", b"CREATE news 4", b"DELETE news", b"PUBLISH news hello", b"CONSUME news 0 0"]
+    texts += [b"SUBSCRIBE news readers", b"a message of no command", b"EXIT"]
+    bodies = [struct.pack(">H", 4) + b"news" + text for text in texts]
+    return [struct.pack(">I", len(body)) + body for body in bodies]
+
+
+def _cursus(data: bytes) -> None:
+    reader = FrameReader(1000)
+    reader.feed(data)
+    while (body := reader.next()) is not None:
+        cursus.decode_body(body)
+
+
+def _cursus_body(how: str) -> Callable[[bytes], None]:
+    def decode(data: bytes) -> None:
+        body = cursus.decompress_body(how, data, _MAX_BYTES)
+        assert len(body) <= _MAX_BYTES
+        cursus.decode_body(body)
+
+    return refusing(decode)
+
+
+def _targets() -> dict[str, Target]:
+    targets = _messages()
+    targets["request-header"] = Target(
+        [frame[4:] for frame in request_frames()[::9]],
+        refusing(lambda data: read_request_header(data, 0, len(data))),
+    )
+    old = struct.pack(">hhih4shiih4sii5s", 0, 2, 1, 4, b"fuzz", 1, 1000, 1, 4, b"news", 1, 0, b"bytes")
+    targets["produce-0-to-2"] = Target([old], refusing(_old_produce))
+    targets["consumer-protocol"] = Target(
+        [
+            *(subscription(["a", "b"], {("a", 0), ("a", 1)}, version) for version in (1, 2, 3)),
+            *(_METADATA.write_assignment(version, {"a": frozenset({1, 2})}) for version in (0, 3)),
+        ],
+        _embedded,
+    )
+    targets["batch"] = Target(_batches(), _any_batch, fixed_bytes=2 << 20)
+    for name, codec in _COMPRESSIONS.items():
+        seeds = [compression.compress(codec, content) for content in (b"", b"news" * 50, bytes(range(256)))]
+        targets[f"compression-{name}"] = Target(seeds, _decompress(codec), fixed_bytes=4 << 20)
+    for dialect in mega.Dialect:
+        targets[f"mega-{dialect.value}"] = Target(_mega_requests(), _mega(dialect))
+    targets["cursus"] = Target(_cursus_requests(), refusing(_cursus))
+    for how in cursus.COMPRESSIONS:
+        seeds = [request[4:] for request in _cursus_requests()]
+        if how == "gzip":
+            seeds = [gzip.compress(seed) for seed in seeds]
+        elif how != "none":
+            seeds = [compression.compress(_COMPRESSIONS[how], seed) for seed in seeds]
+        targets[f"cursus-{how}"] = Target(seeds, _cursus_body(how), fixed_bytes=4 << 20)
+    return targets
+
+
+TARGETS = _targets()
+"""By name."""
