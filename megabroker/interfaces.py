@@ -124,6 +124,7 @@ class ILog(Interface):
     pending_bytes: int = Attribute("Bytes accepted and not yet written.")
     size_bytes: int = Attribute("Bytes accepted and not deleted, all segments.")
     settings: LogSettings = Attribute("How the log is kept; assign to change it.")
+    place: str = Attribute("The data directory it is in, as an absolute path; empty if it is in none.")
 
     def append(
         header: BatchHeader, data: bytearray | memoryview, leader_epoch: int, append_time_ms: int | None

@@ -18,6 +18,7 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from random import randrange
@@ -108,6 +109,7 @@ class LocalLog:
     ) -> None:
         self.topic_partition = topic_partition
         self.directory = directory
+        self.place = os.path.dirname(os.path.abspath(directory))
         self.settings = settings
         self.listener = listener
         self.producers = producers

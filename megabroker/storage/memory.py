@@ -75,6 +75,7 @@ class MemoryLog:
         name: str = "",
     ) -> None:
         self.settings = settings
+        self.place = ""
         self.listener = listener
         self.cleaning = threading.Lock()
         self.cleaned_offset = 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from typing import Any
+
+import attrs
 
 from megabroker.protocols.kafka.schema import (
     add_raft_voter,
@@ -186,6 +189,19 @@ class NodeTests(ApiCase):
             for version in versions(34):
                 [row] = self.ask(alter_replica_log_dirs.Request(dirs=asked), version).results
                 self.assertEqual((row.topic_name, row.partitions[0].error_code), (topic, error), path)
+
+    def test_several_log_dirs(self) -> None:
+        self.create("t", 2)
+        self.broker.settings = attrs.evolve(self.config, more_data_dirs=(pathlib.Path("/more"),))
+        self.topics.partition("t", 1).log.place = "/more"
+        main, more = self.ask(describe_log_dirs.Request(topics=None), 5).results
+        self.assertEqual((main.log_dir, more.log_dir), (os.path.abspath(self.config.data_dir), "/more"))
+        for place, index in ((main, 0), (more, 1)):
+            self.assertEqual([row.partition_index for row in place.topics[0].partitions], [index])
+        Dir = alter_replica_log_dirs.Request.Dir
+        asked = [Dir(path="/more", topics=[Dir.Topic(name="t", partitions=[0, 1])])]
+        [row] = self.ask(alter_replica_log_dirs.Request(dirs=asked), 2).results
+        self.assertEqual([one.error_code for one in row.partitions], [UNSUPPORTED_VERSION, 0])
 
     def test_unregister(self) -> None:
         self.assertEqual(self.ask(unregister_broker.Request(broker_id=77), 0).error_code, NO_BROKER)

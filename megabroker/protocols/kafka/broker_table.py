@@ -49,6 +49,10 @@ def _advertised(facts: Facts) -> str:
     )
 
 
+def _directories(facts: Facts) -> str:
+    return ",".join(str(path) for path in (facts.settings.data_dir, *facts.settings.more_data_dirs))
+
+
 def _bytes_per_second(limit: int) -> str:
     return "1.7976931348623157E308" if limit < 0 else str(float(limit))
 
@@ -248,7 +252,7 @@ BROKER_CONFIGS: Final = (
     ),
     BrokerConfig("log.cleaner.threads", _INT, lambda facts: 1, "Threads that compact."),
     BrokerConfig("log.dir", _LIST, lambda facts: facts.settings.data_dir, "Where everything is kept."),
-    BrokerConfig("log.dirs", _LIST, lambda facts: facts.settings.data_dir, "Where everything is kept."),
+    BrokerConfig("log.dirs", _LIST, _directories, "Where partitions are kept."),
     BrokerConfig(
         "log.retention.check.interval.ms",
         _LONG,

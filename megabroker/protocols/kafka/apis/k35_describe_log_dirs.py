@@ -1,8 +1,8 @@
 """DescribeLogDirs (35): the size of partitions on disk.
 
-**Behaviour.** There is one directory, that of the broker's configuration, and it is answered even when it
-has nothing of what was asked for. Null topics ask for all partitions that this node leads; those it does
-not lead, and unknown ones, are left out. Nothing moves between directories, so no partition lags.
+**Behaviour.** The directories are those of the broker's configuration, and each is answered even when it has
+nothing of what was asked for. Null topics ask for all partitions that this node leads; those it does not
+lead, and unknown ones, are left out. Nothing moves between directories, so no partition lags.
 
 **Version notes.** 3 adds an error for the whole answer, 4 the size of the volume; -1 where there is none. 5
 says whether new replicas are kept away; they are not.
@@ -14,11 +14,12 @@ import os
 import shutil
 from collections.abc import Iterable
 
+from megabroker.config.schema import Config
 from megabroker.errors import BrokerError
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.schema import describe_log_dirs
 
-__all__ = ["handle"]
+__all__ = ["data_directories", "handle", "place_of"]
 
 _Dir = describe_log_dirs.Response.LogDir
 _Topic = describe_log_dirs.Response.LogDir.Topic
@@ -35,22 +36,35 @@ def handle(context: Context, request: describe_log_dirs.Request) -> describe_log
     else:
         for one in request.topics:
             wanted[one.topic] = dict.fromkeys((*wanted.get(one.topic, ()), *one.partitions))
-    rows = (_Topic(name=name, partitions=_partitions(context, name, which)) for name, which in wanted.items())
-    place = os.path.abspath(context.broker.settings.data_dir)
-    found = _Dir(log_dir=place, topics=[row for row in rows if row.partitions])
+    found = {place: _Dir(log_dir=place) for place in data_directories(context.broker.settings)}
+    for name, which in wanted.items():
+        for place, rows in _partitions(context, name, which).items():
+            found[place].topics.append(_Topic(name=name, partitions=rows))
     if context.version >= _FIRST_WITH_VOLUME:
-        found.total_bytes, found.usable_bytes = _volume(place)
-    return describe_log_dirs.Response(results=[found])
+        for row in found.values():
+            row.total_bytes, row.usable_bytes = _volume(row.log_dir)
+    return describe_log_dirs.Response(results=list(found.values()))
 
 
-def _partitions(context: Context, topic: str, indexes: Iterable[int]) -> list[_Partition]:
-    rows = []
+def data_directories(settings: Config) -> list[str]:
+    """Return the directories of this node as absolute paths, the main one first."""
+    return [os.path.abspath(path) for path in (settings.data_dir, *settings.more_data_dirs)]
+
+
+def place_of(context: Context, topic: str, index: int) -> tuple[str, int]:
+    """Return where a partition is and how many bytes it has. Raises BrokerError."""
+    log = context.broker.topics.partition(topic, index).log
+    return log.place or data_directories(context.broker.settings)[0], log.size_bytes
+
+
+def _partitions(context: Context, topic: str, indexes: Iterable[int]) -> dict[str, list[_Partition]]:
+    rows: dict[str, list[_Partition]] = {}
     for index in indexes:
         try:
-            partition = context.broker.topics.partition(topic, index)
+            place, size_bytes = place_of(context, topic, index)
         except BrokerError:
             continue
-        rows.append(_Partition(partition_index=index, partition_size=partition.log.size_bytes))
+        rows.setdefault(place, []).append(_Partition(partition_index=index, partition_size=size_bytes))
     return rows
 
 
