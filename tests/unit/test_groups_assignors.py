@@ -49,6 +49,16 @@ def test_uniform_makes_up_for_what_others_cannot_have() -> None:
     assert found == {"x": {A: {0, 1, 2}}, "y": {B: {0, 1, 2}}}
 
 
+def test_uniform_passes_partitions_on_through_others() -> None:
+    """The first and the last have no topic in common, and nobody in between is two apart from either."""
+    a, b = UUID(int=1), UUID(int=2)
+    first = Subscriber("first", None, frozenset({a}), {a: frozenset(range(5))})
+    middle = Subscriber("middle", None, frozenset({a, b}), {b: frozenset(range(4))})
+    last = Subscriber("last", None, frozenset({b}), {b: frozenset({4, 5, 6})})
+    made = assign_uniform([first, middle, last], {a: 5, b: 7})
+    assert [sum(map(len, made[name].values())) for name in ("first", "middle", "last")] == [4, 4, 4]
+
+
 def test_a_target_two_members_claim_is_given_once() -> None:
     found = assign_uniform([member("x", a={0, 1}), member("y", a={1, 2, 7})], TOPICS)
     assert sorted([*found["x"][A], *found["y"][A]]) == [0, 1, 2]

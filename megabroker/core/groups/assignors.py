@@ -14,6 +14,7 @@ subscribes to that topic.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -129,6 +130,11 @@ class _Balance:
 
     def __init__(self, held: dict[str, _Held]) -> None:
         self._held = held
+        self._former = {
+            name: {topic: frozenset(indexes) for topic, indexes in mine.items()}
+            for name, mine in held.items()
+        }
+        self._looks = 0
         self._loads = {name: sum(map(len, mine.values())) for name, mine in held.items()}
 
     def give_up_surplus(self, total: int) -> list[tuple[UUID, int]]:
@@ -169,26 +175,66 @@ class _Balance:
             heapq.heapreplace(heap, (self._loads[name], name))
 
     def even_out(self, names: Mapping[UUID, Sequence[str]]) -> None:
-        """Move partitions from more to less loaded members until no single move makes it more even."""
-        looks = 0
+        """Move partitions from more to less loaded members until nothing makes it more even."""
         for _ in range(_MAX_ROUNDS):
             moved = False
             for topic, those in names.items():
-                while looks < _MAX_LOOKS:
-                    looks += len(those)
+                while self._looks < _MAX_LOOKS:
+                    self._looks += len(those)
                     least = min(those, key=self._loads.__getitem__)
                     most = max(those, key=lambda one: self._loads[one] if self._held[one].get(topic) else -1)
                     if self._loads[most] - self._loads[least] < 2 or not self._held[most].get(topic):
                         break
-                    indexes = self._held[most][topic]
-                    index = max(indexes)
-                    indexes.remove(index)
-                    self._held[least].setdefault(topic, set()).add(index)
-                    self._loads[most] -= 1
-                    self._loads[least] += 1
+                    self._move(topic, most, least)
                     moved = True
             if not moved:
                 break
+        while self._looks < _MAX_LOOKS and self._move_along_a_chain(names):
+            pass
+
+    def _move_along_a_chain(self, names: Mapping[UUID, Sequence[str]]) -> bool:
+        """Move one partition from each member of a chain to the next, so that its ends become more even.
+
+        Who subscribes to what may leave no topic in common to the two, but others in between who pass on as
+        much as they get.
+        """
+        seen: set[str] = set()
+        for start in sorted(self._loads, key=lambda one: -self._loads[one]):
+            if start in seen:
+                continue  # whom it reaches was reached by a more loaded one, in vain
+            seen.add(start)
+            topics: set[UUID] = set()
+            came: dict[str, tuple[str, UUID]] = {}
+            queue = deque([start])
+            while queue:
+                giver = queue.popleft()
+                for topic, indexes in self._held[giver].items():
+                    if not indexes or topic in topics:
+                        continue
+                    topics.add(topic)
+                    self._looks += len(names[topic])
+                    for taker in names[topic]:
+                        if taker in seen:
+                            continue
+                        seen.add(taker)
+                        came[taker] = giver, topic
+                        queue.append(taker)
+                        if self._loads[taker] < self._loads[start] - 1:
+                            while taker != start:
+                                before, passed_on = came[taker]
+                                self._move(passed_on, before, taker)
+                                taker = before
+                            return True
+        return False
+
+    def _move(self, topic: UUID, giver: str, taker: str) -> None:
+        """Move one partition; one that the giver has not had before if there is one."""
+        indexes = self._held[giver][topic]
+        index = max(indexes - self._former[giver].get(topic, frozenset()), default=max(indexes))
+        indexes.remove(index)
+        self._held[taker].setdefault(topic, set()).add(index)
+        self._loads[giver] -= 1
+        self._loads[taker] += 1
 
 
 ASSIGNORS: Final[Mapping[str, Assignor]] = MappingProxyType(
