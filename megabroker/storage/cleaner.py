@@ -30,6 +30,7 @@ _T = TypeVar("_T")
 
 _WORK_SECONDS: Final = 0.0005
 _REST_SECONDS: Final = 0.00025
+_LOGS_AT_ONCE: Final = 64
 _WAIT_SECONDS: Final = 0.05
 _LONGEST_PUT_OFF_SECONDS: Final = 3600.0
 
@@ -191,9 +192,11 @@ class LogCleaner:
         """Clean what needs it, the dirtiest first; return how many logs that were."""
         now_ms = int(self._seconds() * 1000)
         found: list[tuple[bool, float, int, Cleanable]] = []
-        for log in self._logs():
+        for number, log in enumerate(self._logs()):
             if self.stopping:
                 return 0
+            if not number % _LOGS_AT_ONCE:
+                self.pause(_REST_SECONDS)
             kept = self._put_off.get(id(log))
             if kept is not None and kept[2] > self._seconds():
                 continue
@@ -205,7 +208,7 @@ class LogCleaner:
             if dirt is not None:
                 found.append((*dirt, len(found), log))
         found.sort(reverse=True)
-        return sum(self._clean(log, now_ms) for _, _, _, log in found)
+        return sum(self._clean(log) for _, _, _, log in found)
 
     def _run(self) -> None:
         while not self.stopping:
@@ -218,10 +221,10 @@ class LogCleaner:
                 self._wake.wait(self.settings.interval_ms / 1000)
                 self._wake.clear()
 
-    def _clean(self, log: Cleanable, now_ms: int) -> bool:
+    def _clean(self, log: Cleanable) -> bool:
         if self.stopping or log.going:
             return False
-        turn = Turn(self, log, now_ms)
+        turn = Turn(self, log, int(self._seconds() * 1000))
         began = time.monotonic()
         with log.cleaning:
             try:

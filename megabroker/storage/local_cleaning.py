@@ -1,8 +1,8 @@
 """Cleaning one log that is in files: which part, in which groups, into which new segments.
 
 Owns the reading and writing of a cleaning; ``cleaning`` owns its rules, ``swap`` how a new segment comes into
-its place. Runs in the cleaner's thread, on a snapshot that was taken in the reactor; a new segment is handed
-to ``LocalLog.replace`` there. Meanwhile the log goes on as always; a segment that retention takes away ends
+its place. Runs in the cleaner's thread, on a snapshot that was taken in the reactor; a new segment is handed to
+``CleanableLog.replace`` there. Meanwhile the log goes on as always; a segment that retention takes away ends
 the cleaning, without harm.
 
 What may be cleaned ends before the active segment, before what is not on the disk, before the last stable
@@ -30,7 +30,7 @@ from megabroker.storage.segment import HEAD_BYTES, MAX_RELATIVE_OFFSET, DamageFo
 from megabroker.storage.swap import CLEANED, commit, discard
 
 if TYPE_CHECKING:
-    from megabroker.storage.log import LocalLog
+    from megabroker.storage.cleanable_log import CleanableLog
 
 __all__ = ["Dirt", "LocalCleaning", "Snapshot", "dirt_of"]
 
@@ -125,7 +125,7 @@ def _first_timestamp(segment: Segment) -> int:
 class LocalCleaning:
     """One cleaning of one log; ``run`` it once, in the cleaner's thread."""
 
-    def __init__(self, log: LocalLog, snapshot: Snapshot, turn: Turn) -> None:
+    def __init__(self, log: CleanableLog, snapshot: Snapshot, turn: Turn) -> None:
         self._log = log
         self._snapshot = snapshot
         self._turn = turn

@@ -24,7 +24,6 @@ from functools import partial
 from random import randrange
 from threading import Lock
 
-from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -44,25 +43,22 @@ from megabroker.model import (
 )
 from megabroker.storage import times
 from megabroker.storage.checkpoints import encode_rows, encode_snapshot
-from megabroker.storage.cleaner import Turn
-from megabroker.storage.cleaning import last_of_producers
+from megabroker.storage.cleanable_log import CleanableLog
 from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import storage_error
 from megabroker.storage.index import Index
-from megabroker.storage.local_cleaning import LocalCleaning, Snapshot, dirt_of
 from megabroker.storage.recompression import in_codec
 from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, Loaded
 from megabroker.storage.retention import ensure_created, expired
 from megabroker.storage.segment import (
     MAX_RELATIVE_OFFSET,
     Damage,
-    DamageFound,
     Segment,
     file_name,
     first_offset,
 )
 from megabroker.storage.segments import EMPTY, Segments
-from megabroker.storage.swap import retire, settle
+from megabroker.storage.swap import retire
 
 __all__ = ["LocalLog"]
 
@@ -86,10 +82,8 @@ class LocalLog:
         unsynced_parent: the same for the log's own directory in the store's.
         sync_lock: held while syncing, so that nobody reports what another is still syncing.
         sync_failed: set by the disk thread.
-        cleaned_offset: compaction has been here: below, every key is there once.
-        cleaning: held while the log is being cleaned.
-        uncleanable: whether a file is left of a cleaning that would undo what came after it.
-        swapping: those that a cleaned segment has replaced, and that, which has not its proper names yet.
+        segments: all of them; ``active`` is the last.
+        compaction: how the cleaner sees the log.
     """
 
     def __init__(
@@ -124,10 +118,6 @@ class LocalLog:
         self.unsynced_parent = False
         self.sync_lock = Lock()
         self.sync_failed = False
-        self.cleaned_offset = cleaned_offset
-        self.cleaning = Lock()
-        self.uncleanable = False
-        self.swapping: tuple[list[Segment], Segment] | None = None
         self.modified = bool(loaded.unsynced)
         self.refusal: StorageError | None = None
         self._broken = False
@@ -139,15 +129,16 @@ class LocalLog:
         self._flushing = False
         self._flush_is_planned = False
         self._jitter_ms = 0
-        self._segments = Segments(
+        self.segments = Segments(
             loaded.segments, loaded.damaged, lambda: self.settings.index_interval_bytes, self._save_damage
         )
-        self._active = loaded.segments[-1]
+        self.active = loaded.segments[-1]
         self._epochs = loaded.epochs
         self._epoch = self._epochs[-1][0] if self._epochs else -1
         self._lane = Lane(self, end)
         self._entries = self._lane.entries
         self._choose_jitter()
+        self.compaction = CleanableLog(self, disk, cleaned_offset, points_changed)
         self._announced = (end, end)
         self._flushes: list[tuple[int, Deferred[None]]] = []
 
@@ -170,7 +161,7 @@ class LocalLog:
         base = self.next_offset
         last = base + header[6]
         size = len(data)
-        segment = self._active
+        segment = self.active
         position = segment.size
         if position:
             if (
@@ -225,7 +216,7 @@ class LocalLog:
         """
         if first_offset >= 0 and not marker.commit:
             try:
-                self._segments.aborted_of(self._active)
+                self.segments.aborted_of(self.active)
             except OSError as caught:
                 raise storage_error("cannot read", self.directory, caught) from caught
         data = build_control(**marker._asdict(), timestamp_ms=now_ms)
@@ -233,7 +224,7 @@ class LocalLog:
         if first_offset >= 0 and not marker.commit:
             stable = offset + 1 if stable_offset < 0 else stable_offset
             aborted = AbortedTransaction(marker.producer_id, first_offset, offset, stable)
-            self._segments.aborted_of(self._active).add(aborted)
+            self.segments.aborted_of(self.active).add(aborted)
         return offset
 
     def _unsave(self, segment: Segment) -> None:
@@ -263,12 +254,12 @@ class LocalLog:
 
     def _roll(self) -> Segment:
         """Begin a new segment at ``next_offset``."""
-        old, base = self._active, self.next_offset
+        old, base = self.active, self.next_offset
         segment = Segment(old.open_files, self.directory, base)
         segment.index = Index()
         segment.born = self._seconds()
-        self._segments.add(segment)
-        self._active = segment
+        self.segments.add(segment)
+        self.active = segment
         self._choose_jitter()
         snapshot = encode_snapshot(self.producers.snapshot(), base)
         self._queue(partial(self._seal, old, base, snapshot))
@@ -288,16 +279,16 @@ class LocalLog:
                 self._save_snapshot(offset, snapshot)
 
         def saved(_: None, error: StorageError | None) -> None:
-            if error is None and segment in self._segments.items:
+            if error is None and segment in self.segments.items:
                 segment.saved = True
-                if segment is not self._active:
-                    self._segments.keep_few(segment)
+                if segment is not self.active:
+                    self.segments.keep_few(segment)
 
         self._disk.chore(save, saved)
 
     def _save_snapshot(self, offset: int, snapshot: bytes) -> None:
         """Write a producer snapshot and remove old ones. Chores thread."""
-        files = self._active.open_files.files
+        files = self.active.open_files.files
         files.write_whole(f"{self.directory}/{file_name(offset, '.snapshot')}", snapshot)
         found = [first_offset(name, ".snapshot") for name, _, _ in files.listdir(self.directory)]
         offsets = sorted((at for at in found if at is not None), reverse=True)
@@ -315,7 +306,7 @@ class LocalLog:
         self._save(DAMAGED, encode_rows(self.damaged))
 
     def _save(self, name: str, data: bytes) -> None:
-        files = self._active.open_files.files
+        files = self.active.open_files.files
         self._disk.chore(lambda: files.write_whole(f"{self.directory}/{name}", data))
 
     # --- what the disk reports; called in the reactor, then ``announce`` ------------------------
@@ -343,7 +334,7 @@ class LocalLog:
         segment.written = position
         self.written_offset = offset
         self.pending_bytes -= size
-        self._segments.mark_end(offset, segment, position)
+        self.segments.mark_end(offset, segment, position)
         if self._disk.durability is Durability.OS:
             self.durable_offset = offset
             self._flush_when_due(offset)
@@ -426,7 +417,7 @@ class LocalLog:
 
     def _take_back(self, from_offset: int) -> None:
         """Free every offset from ``from_offset`` on."""
-        segments = self._segments
+        segments = self.segments
         first = len(segments.items) - 1
         while first and segments.bases[first] > from_offset:
             first -= 1
@@ -434,7 +425,7 @@ class LocalLog:
             segment.open_files.drop(segment)
             self.dirty.discard(segment)
         segments.forget_marks()
-        self._active = active = segments.items[-1]
+        self.active = active = segments.items[-1]
         segments.keep(active)
         self.next_offset = from_offset
         self.pending_bytes = 0
@@ -465,7 +456,7 @@ class LocalLog:
         active.max_timestamp = index.times[-1] if index.times else -1
         active.max_timestamp_offset = active.base_offset + (index.time_offsets[-1] if index.times else 0)
         last = index.offsets[-1] if index.offsets else 0
-        for hop in self._segments.heads(active, active.base_offset + last):
+        for hop in self.segments.heads(active, active.base_offset + last):
             if hop.max_timestamp > active.max_timestamp:
                 active.max_timestamp = hop.max_timestamp
                 active.max_timestamp_offset = hop.last_offset
@@ -506,21 +497,21 @@ class LocalLog:
         if offset >= limit:
             return EMPTY
         try:
-            return self._segments.read(offset, max_bytes, limit, written)
+            return self.segments.read(offset, max_bytes, limit, written)
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
 
     def offset_for_time(self, timestamp_ms: int) -> TimestampedOffset | None:
         try:
             return times.first_at_or_after(
-                self._segments, timestamp_ms, self.start_offset, self.written_offset
+                self.segments, timestamp_ms, self.start_offset, self.written_offset
             )
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
 
     def latest_timestamp(self) -> TimestampedOffset | None:
         try:
-            return times.latest(self._segments, self.start_offset, self.written_offset)
+            return times.latest(self.segments, self.start_offset, self.written_offset)
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
 
@@ -539,7 +530,7 @@ class LocalLog:
             StorageError: a file could not be read.
         """
         try:
-            found = self._segments.aborted(from_offset, to_offset)
+            found = self.segments.aborted(from_offset, to_offset)
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
         found.sort(key=_first_offset)
@@ -552,7 +543,7 @@ class LocalLog:
             StorageError: a file could not be read.
         """
         try:
-            return self._segments.end_of(result, self.next_offset)
+            return self.segments.end_of(result, self.next_offset)
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
 
@@ -565,8 +556,8 @@ class LocalLog:
             self._points_changed()
 
     def enforce_retention(self, now_ms: int) -> int:
-        settings, segments = self.settings, self._segments
-        active = self._active
+        settings, segments = self.settings, self.segments
+        active = self.active
         if self.refusal is None and active.size and settings.segment_ms >= 0:
             age_ms = (self._seconds() - (active.born or 0.0)) * 1000
             if age_ms >= settings.segment_ms - self._jitter_ms:
@@ -597,18 +588,18 @@ class LocalLog:
         for segment in removed:
             segment.open_files.drop(segment)
             self.dirty.discard(segment)
-        active = self._active
+        active = self.active
         files = active.open_files.files
 
         def out_of_the_way() -> list[str]:
             ensure_created(files, self.directory, active)
             return retire(files, self.directory, removed)
 
-        self._disk.chore(out_of_the_way, self._forget_files)
+        self._disk.chore(out_of_the_way, self.delete_retired)
 
-    def _forget_files(self, paths: list[str] | None, error: StorageError | None) -> None:
+    def delete_retired(self, paths: list[str] | None, error: StorageError | None) -> None:
         """Unlink files that are out of the way, after ``file.delete.delay.ms``; else opening the log does."""
-        files = self._active.open_files.files
+        files = self.active.open_files.files
 
         def unlink() -> None:
             for path in paths or ():
@@ -620,105 +611,10 @@ class LocalLog:
         elif paths:
             self._later(delay_ms / 1000, lambda: self._disk.chore(unlink))
 
-    # --- cleaning; see ``local_cleaning`` ---------------------------------------------------------
-
-    def __str__(self) -> str:
-        return str(self.topic_partition)
-
     @property
     def going(self) -> bool:
         """Whether nothing more is to be done to the log's files. Any thread."""
         return self._broken
-
-    def dirt(self, now_ms: int) -> tuple[bool, float] | None:
-        """Return whether cleaning is overdue and how dirty the log is; None when it can wait. Any thread.
-
-        Raises:
-            OSError: a file could not be read.
-        """
-        settings = self.settings
-        if not settings.compact or self._broken or self.uncleanable:
-            return None
-        snapshot = self._snapshot(self.durable_offset)
-        if snapshot is None:
-            return None
-        dirt = dirt_of(snapshot, now_ms)
-        if dirt is None or not (dirt.due or dirt.ratio > settings.min_cleanable_dirty_ratio):
-            return None
-        return dirt.due, dirt.ratio
-
-    def clean(self, turn: Turn) -> str | None:
-        """Clean the log; return what was done, None for nothing. Cleaner's thread; see ``Cleanable``."""
-        snapshot = turn.in_reactor(self._begin_cleaning)
-        if snapshot is None:
-            return None
-        cleaning = LocalCleaning(self, snapshot, turn)
-        rules = cleaning.run()
-        if rules is None:
-            return None
-        end = rules.map.end_offset
-        turn.in_reactor(lambda: self._cleaned_to(end))
-        return cleaning.summary(rules)
-
-    def _snapshot(self, end_offset: int) -> Snapshot | None:
-        items = list(self._segments.items)
-        closed = [one for one in items[:-1] if one.next_base is not None and one.next_base <= end_offset]
-        end = closed[-1].next_base if closed else None
-        if end is None or end <= self.cleaned_offset:
-            return None
-        return Snapshot(closed, end, self.start_offset, self.cleaned_offset, self.settings, [], {})
-
-    def _begin_cleaning(self) -> Snapshot | None:
-        """Return what is to be cleaned. Reactor."""
-        if self._broken or not self.settings.compact:
-            return None
-        snapshot = self._snapshot(min(self.durable_offset, self.producers.first_unstable_offset()))
-        if snapshot is None:
-            return None
-        recent: list[AbortedTransaction] = []
-        for segment in self._segments.items[len(snapshot.segments) :]:
-            self._segments.aborted_of(segment).collect(0, snapshot.end_offset, recent)
-        return evolve(snapshot, recent=recent, last_of=last_of_producers(self.producers.snapshot()))
-
-    def create_active(self) -> None:
-        """Make sure that the active segment has a file. Chores thread; raises OSError."""
-        active = self._active
-        ensure_created(active.open_files.files, self.directory, active)
-
-    def replace(self, old: list[Segment], new: Segment) -> bool:
-        """Put a cleaned segment in the place of ``old``; return False if they went meanwhile. Reactor."""
-        if self._broken or not self._segments.replace(old, new):
-            return False
-        for segment in old:
-            segment.open_files.drop(segment)
-            self.dirty.discard(segment)
-        self._segments.keep_few(new)
-        self.size_bytes += new.size - sum(segment.size for segment in old)
-        self.swapping = (old, new)
-        return True
-
-    def retire(self) -> None:
-        """Take the files of replaced segments out of the way. Chores thread; raises OSError."""
-        if self.swapping is not None:
-            paths = retire(self._active.open_files.files, self.directory, self.swapping[0])
-            self._disk.report(lambda: self._forget_files(paths, None))
-
-    def settle(self) -> None:
-        """Give the segment that replaced them its proper names. Reactor; raises OSError."""
-        if self.swapping is not None and not self._broken:
-            new = self.swapping[1]
-            if not new.gone:
-                settle(new.open_files.files, new)
-            self.swapping = None
-
-    def found_damage(self, found: DamageFound) -> None:
-        """Measure, report and remember damage that cleaning has met. Reactor; raises OSError."""
-        if found.segment in self._segments.items:
-            self._segments.take_damage(found)
-
-    def _cleaned_to(self, offset: int) -> None:
-        self.cleaned_offset = offset
-        self._points_changed()
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -743,7 +639,7 @@ class LocalLog:
         self.refuse(error)
         self._broken = True
         self._lane.dead = True
-        for segment in self._segments.items:
+        for segment in self.segments.items:
             segment.open_files.drop(segment)
         waiting, self._flushes = self._flushes, []
         for _, deferred in waiting:
@@ -751,7 +647,7 @@ class LocalLog:
 
     def save_closing(self, snapshot: bytes) -> None:
         """Write what lets the next opening believe the sizes. Chores thread, after the last sync."""
-        self._active.save_index()
+        self.active.save_index()
         self._save_snapshot(self.next_offset, snapshot)
 
 

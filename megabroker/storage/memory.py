@@ -7,11 +7,9 @@ appended meanwhile: written and durable are the same here.
 
 from __future__ import annotations
 
-import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -32,10 +30,9 @@ from megabroker.model import (
     TopicPartition,
     TransactionMarker,
 )
-from megabroker.storage.cleaner import CleanerSettings, CleaningEnded, LogCleaner, Turn
-from megabroker.storage.cleaning import Cleaning, last_of_producers
+from megabroker.storage.cleaner import CleanerSettings, LogCleaner
+from megabroker.storage.memory_cleaning import Batch, CleanableMemoryLog
 from megabroker.storage.recompression import in_codec
-from megabroker.storage.segment import DamageFound
 
 __all__ = ["MemoryLog", "MemoryLogStore"]
 
@@ -44,25 +41,18 @@ _log = Logger()
 CallLater = Callable[[Callable[[], None]], object]
 
 
-Batch = tuple[BatchHeader, bytes]
-
-
-class _Snapshot(NamedTuple):
-    """What is to be cleaned: all batches up to a place, and how many had been dropped before them."""
-
-    batches: list[Batch]
-    end_offset: int
-    aborted: list[AbortedTransaction]
-    last_of: dict[int, tuple[int, int]]
-    dropped: int
-
-
 @implementer(ILog)
 class MemoryLog:
     """See the module. Retention drops whole batches: there are no segments.
 
     Only for compaction there is something like an active segment: what came since ``segment_bytes`` or
     ``segment_ms`` last ended one, which is left alone.
+
+    Attributes:
+        active_offset: where that begins.
+        batches: all there are, in order; ``lasts`` are their last offsets.
+        dropped: how many retention has dropped.
+        compaction: how the cleaner sees the log.
     """
 
     def __init__(
@@ -77,15 +67,16 @@ class MemoryLog:
         self.settings = settings
         self.place = ""
         self.listener = listener
-        self.cleaning = threading.Lock()
-        self.cleaned_offset = 0
-        self._producers = producers
+        self.producers = producers
+        self.active_offset = 0
+        self.batches: list[Batch] = []
+        self.lasts: list[int] = []
+        self.aborted_transactions: list[AbortedTransaction] = []
+        self.dropped = 0
+        self.compaction = CleanableMemoryLog(self, name)
         self._seconds = seconds
-        self._name = name
-        self._active_offset = 0
         self._active_bytes = 0
         self._active_born = 0.0
-        self._dropped = 0
         self.start_offset = 0
         self.next_offset = 0
         self.written_offset = 0
@@ -95,9 +86,6 @@ class MemoryLog:
         self.refusal: StorageError | None = None
         self._call_later = call_later
         self._called = False
-        self._lasts: list[int] = []
-        self._batches: list[tuple[BatchHeader, bytes]] = []
-        self._aborted: list[AbortedTransaction] = []
         self._epochs: list[tuple[int, int]] = []
         self._flushes: list[tuple[int, Deferred[None]]] = []
 
@@ -126,8 +114,8 @@ class MemoryLog:
         header = header._replace(base_offset=base, leader_epoch=leader_epoch)
         if not self._epochs or leader_epoch > self._epochs[-1][0]:
             self._epochs.append((leader_epoch, base))
-        self._batches.append((header, bytes(data)))
-        self._lasts.append(header.last_offset)
+        self.batches.append((header, bytes(data)))
+        self.lasts.append(header.last_offset)
         self.next_offset = header.next_offset
         self.pending_bytes += len(data)
         self.size_bytes += len(data)
@@ -138,7 +126,7 @@ class MemoryLog:
         return (self._seconds() - self._active_born) * 1000 >= self.settings.segment_ms >= 0
 
     def _roll(self) -> None:
-        self._active_offset, self._active_bytes = self.next_offset, 0
+        self.active_offset, self._active_bytes = self.next_offset, 0
 
     def append_marker(
         self,
@@ -158,14 +146,18 @@ class MemoryLog:
         offset = self.append(read_header(data, 0, len(data)), data, leader_epoch, None)
         if first_offset >= 0 and not marker.commit:
             stable = offset + 1 if stable_offset < 0 else stable_offset
-            self._aborted.append(AbortedTransaction(marker.producer_id, first_offset, offset, stable))
+            self.aborted_transactions.append(
+                AbortedTransaction(marker.producer_id, first_offset, offset, stable)
+            )
         return offset
 
     def aborted(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
         """Return the aborted transactions with records in a range, by their first offsets."""
         found = []
         if from_offset < to_offset:
-            for one in self._aborted[bisect_left(self._aborted, from_offset, key=_last_offset) :]:
+            for one in self.aborted_transactions[
+                bisect_left(self.aborted_transactions, from_offset, key=_last_offset) :
+            ]:
                 if one.first_offset < to_offset:
                     found.append(one)
                 if one.last_stable_offset >= to_offset:
@@ -212,8 +204,8 @@ class MemoryLog:
             return ReadResult(b"", 0)
         parts: list[bytes] = []
         size = 0
-        for at in range(bisect_left(self._lasts, offset), len(self._batches)):
-            header, data = self._batches[at]
+        for at in range(bisect_left(self.lasts, offset), len(self.batches)):
+            header, data = self.batches[at]
             if header.base_offset >= limit or (parts and size + len(data) > max_bytes):
                 break
             parts.append(data)
@@ -238,8 +230,8 @@ class MemoryLog:
         return best
 
     def _readable(self) -> Iterable[tuple[BatchHeader, bytes]]:
-        stop = bisect_right(self._lasts, self.written_offset - 1)
-        return self._batches[bisect_left(self._lasts, self.start_offset) : stop]
+        stop = bisect_right(self.lasts, self.written_offset - 1)
+        return self.batches[bisect_left(self.lasts, self.start_offset) : stop]
 
     def _in_batch(self, header: BatchHeader, data: bytes, timestamp_ms: int) -> TimestampedOffset | None:
         start = max(header.base_offset, self.start_offset)
@@ -271,7 +263,7 @@ class MemoryLog:
             self._roll()
         size = self.size_bytes
         gone = 0
-        for header, data in self._batches:
+        for header, data in self.batches:
             if header.next_offset > self.written_offset:
                 break
             over = settings.retention_bytes >= 0 and size - len(data) >= settings.retention_bytes
@@ -281,10 +273,12 @@ class MemoryLog:
             size -= len(data)
             gone += 1
             self.start_offset = max(self.start_offset, header.next_offset)
-        self._dropped += gone
-        del self._batches[:gone]
-        del self._lasts[:gone]
-        del self._aborted[: bisect_left(self._aborted, self.start_offset, key=_last_offset)]
+        self.dropped += gone
+        del self.batches[:gone]
+        del self.lasts[:gone]
+        del self.aborted_transactions[
+            : bisect_left(self.aborted_transactions, self.start_offset, key=_last_offset)
+        ]
         self.size_bytes = size
         return gone
 
@@ -296,114 +290,6 @@ class MemoryLog:
         deferred: Deferred[None] = Deferred()
         self._flushes.append((self.next_offset, deferred))
         return deferred
-
-    # --- cleaning -------------------------------------------------------------------------------
-
-    def __str__(self) -> str:
-        return self._name
-
-    @property
-    def going(self) -> bool:
-        """Whether a cleaning must end. Any thread."""
-        return self.refusal is not None
-
-    def dirt(self, now_ms: int) -> tuple[bool, float] | None:
-        """Return whether cleaning is overdue and how dirty the log is; None when it can wait. Any thread."""
-        settings = self.settings
-        end, cleaned = min(self._active_offset, self.written_offset), self.cleaned_offset
-        if not settings.compact or end <= cleaned:
-            return None
-        total = dirty = 0
-        due = False
-        for header, data in list(self._batches):
-            if header.base_offset >= end:
-                break
-            total += len(data)
-            if header.base_offset >= cleaned:
-                dirty += len(data)
-                due = due or 0 < header.max_timestamp < now_ms - settings.max_compaction_lag_ms
-        if not dirty or not (due or dirty / total > settings.min_cleanable_dirty_ratio):
-            return None
-        return due, dirty / total
-
-    def clean(self, turn: Turn) -> str | None:
-        """Clean the log; return what was done, None for nothing. Cleaner's thread; raises CleaningEnded."""
-        snapshot = turn.in_reactor(lambda: self._begin_cleaning(turn.now_ms))
-        if snapshot is None:
-            return None
-        start = self.start_offset
-        rules = Cleaning(
-            start_offset=start,
-            first_dirty_offset=max(self.cleaned_offset, start),
-            end_offset=snapshot.end_offset,
-            now_ms=turn.now_ms,
-            delete_retention_ms=self.settings.delete_retention_ms,
-            aborted=snapshot.aborted,
-            last_of=snapshot.last_of,
-            map=turn.new_map(),
-            breathe=turn.breathe,
-        )
-        self._learn(rules, snapshot)
-        transactions = rules.second_pass()
-        kept: list[Batch] = []
-        for header, data in snapshot.batches:
-            if header.base_offset >= rules.map.end_offset:
-                kept.append((header, data))
-                continue
-            judgement = rules.judge(transactions, header, data, 0)
-            if judgement is None:
-                kept.append((header, data))
-            elif not isinstance(judgement, type):
-                kept.append((read_header(judgement, 0, len(judgement)), bytes(judgement)))
-        turn.in_reactor(lambda: self._replace(snapshot, kept, transactions.kept, rules.map.end_offset))
-        return f"to offset {rules.map.end_offset}, {len(snapshot.batches)} batches before, {len(kept)} after"
-
-    def _learn(self, rules: Cleaning, snapshot: _Snapshot) -> None:
-        rules.map.end_offset = rules.first_dirty_offset
-        transactions = rules.first_pass()
-        for header, data in snapshot.batches:
-            if header.next_offset > rules.first_dirty_offset and not rules.learn(
-                transactions, header, data, 0
-            ):
-                return
-        rules.map.end_offset = rules.end_offset
-
-    def _begin_cleaning(self, now_ms: int) -> _Snapshot | None:
-        end = min(self._active_offset, self.written_offset, self._producers.first_unstable_offset())
-        lag_ms = self.settings.min_compaction_lag_ms
-        stop = 0
-        for header, _ in self._batches:
-            recent = lag_ms > 0 and header.max_timestamp > now_ms - lag_ms
-            if header.next_offset > end or (recent and header.base_offset >= self.cleaned_offset):
-                break
-            stop += 1
-        if not stop:
-            return None
-        end = self._lasts[stop - 1] + 1
-        if end <= self.cleaned_offset:
-            return None
-        aborted = [one for one in self._aborted if one.first_offset < end]
-        last_of = last_of_producers(self._producers.snapshot())
-        return _Snapshot(self._batches[:stop], end, aborted, last_of, self._dropped)
-
-    def _replace(
-        self, snapshot: _Snapshot, kept: list[Batch], aborted: list[AbortedTransaction], cleaned_offset: int
-    ) -> None:
-        if self.refusal is not None:
-            raise CleaningEnded
-        stop = max(0, len(snapshot.batches) - (self._dropped - snapshot.dropped))
-        kept = [batch for batch in kept if batch[0].next_offset > self.start_offset]
-        self.size_bytes += sum(len(data) for _, data in kept)
-        self.size_bytes -= sum(len(data) for _, data in self._batches[:stop])
-        self._batches[:stop] = kept
-        self._lasts[:stop] = [header.last_offset for header, _ in kept]
-        later = [one for one in self._aborted if one.last_offset >= cleaned_offset]
-        earlier = [one for one in aborted if one.last_offset < cleaned_offset]
-        self._aborted = [*earlier, *later]
-        self.cleaned_offset = cleaned_offset
-
-    def found_damage(self, found: DamageFound) -> None:
-        """Never: there is no file that could be damaged."""
 
 
 def _first_offset(aborted: AbortedTransaction) -> int:
@@ -444,7 +330,7 @@ class MemoryLogStore:
         self._seconds = seconds
         self.cleaner = LogCleaner(
             cleaner or CleanerSettings(),
-            lambda: [log for log, _ in list(self._logs.values())],
+            lambda: [log.compaction for log, _ in list(self._logs.values())],
             seconds,
             call_from_thread or _call,
             _call,

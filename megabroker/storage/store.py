@@ -103,7 +103,7 @@ class LocalLogStore:
         )
         self.cleaner = LogCleaner(
             cleaner or CleanerSettings(),
-            lambda: list(self._logs.values()),
+            lambda: [log.compaction for log in list(self._logs.values())],
             clock.seconds,
             call_from_thread,
             self.disk.chore,
@@ -270,8 +270,8 @@ class LocalLogStore:
             for name, log in self._logs.copy().items():
                 points[name] = log.recovery_point
                 starts[name] = log.start_offset
-                if log.cleaned_offset:
-                    cleaned[name] = log.cleaned_offset
+                if log.compaction.cleaned_offset:
+                    cleaned[name] = log.compaction.cleaned_offset
                 else:
                     cleaned.pop(name, None)
             names = {*points, *starts, *cleaned}
@@ -324,7 +324,7 @@ class LocalLogStore:
 
         def remove() -> None:
             if log is not None:
-                with log.cleaning:  # which ends when it finds that the log was abandoned
+                with log.compaction.cleaning:  # which ends when it finds that the log was abandoned
                     pass
             try:
                 self._files.rename(directory, doomed)

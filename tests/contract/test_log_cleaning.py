@@ -131,13 +131,13 @@ class LogCleaningContract:
             self.append((b"k%d" % at, bytes(100)))
         self.roll()
         self.assertEqual(self.clean(), 1)
-        cleaned = self.log.cleaned_offset
+        cleaned = self.log.compaction.cleaned_offset
         for _ in range(3):
             self.append((b"k1", bytes(100)))
         self.roll()
         self.roll()
         self.assertEqual(self.clean(), 0)
-        self.assertEqual(self.log.cleaned_offset, cleaned)
+        self.assertEqual(self.log.compaction.cleaned_offset, cleaned)
         self.log.settings = attrs.evolve(SETTINGS, min_cleanable_dirty_ratio=0.1)
         self.assertEqual(self.clean(), 1)
 
@@ -243,7 +243,7 @@ class LogCleaningContract:
         self.roll()
         log = self.log
         self.store.delete(TopicPartition(TOPIC.name, 0))
-        self.assertTrue(log.going)
+        self.assertTrue(log.compaction.going)
         self.assertEqual(self.clean(), 0)
 
 
@@ -256,10 +256,10 @@ class MemoryLogCleaningTests(LogCleaningContract, SynchronousTestCase):
             self.append((b"k%d" % (at % 3), b"%d" % at))
         self.roll()
         log = self.log
-        snapshot = log._begin_cleaning(self.now_ms)
+        snapshot = log.compaction.begin(self.now_ms)
         log.advance_start(2)
         log.enforce_retention(self.now_ms)
-        log._replace(snapshot, snapshot.batches[3:], [], 6)
+        log.compaction.replace(snapshot, snapshot.batches[3:], [], 6)
         self.assertEqual(list(self.rows()), [3, 4, 5])
         self.assertEqual(log.size_bytes, log.read(2, 1 << 20, 1 << 60).length)
 
@@ -316,12 +316,12 @@ class LocalLogCleaningTests(LogCleaningContract, SynchronousTestCase):
             self.append((b"k%d" % (at % 4), bytes(60)))
         self.roll()
         self.clean()
-        expected, cleaned = self.rows(), self.log.cleaned_offset
+        expected, cleaned = self.rows(), self.log.compaction.cleaned_offset
         for clean in (True, False, True):
             self.reopen(clean=clean)
             self.assertEqual(self.rows(), expected)
             self.assertEqual(self.log.damaged, [])
-            self.assertEqual(self.log.cleaned_offset, cleaned)
+            self.assertEqual(self.log.compaction.cleaned_offset, cleaned)
             self.assertEqual(self.clean(), 0)
         checkpoint = pathlib.Path(self.directory, "cleaner-offset-checkpoint").read_text()
         self.assertEqual(checkpoint, f"0\n1\norders 0 {cleaned}\n")
@@ -332,7 +332,7 @@ class LocalLogCleaningTests(LogCleaningContract, SynchronousTestCase):
         self.roll()
         self.clean()
         self.reopen(clean=True)
-        self.log.cleaned_offset = 0
+        self.log.compaction.cleaned_offset = 0
         self.assertEqual(self.clean(), 1)
         self.assertEqual(list(self.rows()), [1])
 
@@ -407,16 +407,16 @@ class LocalLogCleaningTests(LogCleaningContract, SynchronousTestCase):
             self.append((b"k%d" % (at % 3), bytes(100)))
         self.roll()
         log = self.log
-        create_active = log.create_active
+        create_active = log.compaction.create_active
 
         def expire() -> None:
             create_active()
             log.advance_start(4)
             log.enforce_retention(self.now_ms)
 
-        log.create_active = expire
+        log.compaction.create_active = expire
         self.assertEqual(self.clean(), 0)
-        log.create_active = create_active
+        log.compaction.create_active = create_active
         self.assertEqual(self.files(".cleaned") + self.files(".swap"), [])
         self.assertEqual(self.clean(), 1)
         self.assertEqual(list(self.rows()), [9, 10, 11])
@@ -463,7 +463,7 @@ class ThreadTests(SynchronousTestCase):
     def test_by_itself_and_throttled(self) -> None:
         self.fill(600)
         began = time.monotonic()
-        while self.log.cleaned_offset == 0:
+        while self.log.compaction.cleaned_offset == 0:
             self.turn()
         # Two segments of 256 KiB are read twice, at 1 MiB/s.
         self.assertGreater(time.monotonic() - began, 0.5)

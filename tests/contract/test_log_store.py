@@ -612,14 +612,14 @@ class LocalContract(LogStoreContract):
             self.log.settings = LogSettings(segment_ms=10_000, segment_jitter_ms=8000)
             self.append(b"x")
             self.log._choose_jitter()
-            base = self.log._active.base_offset
+            base = self.log.active.base_offset
             for waited in range(1, 12):
                 self.clock.advance(1)
                 self.log.enforce_retention(0)
-                if self.log._active.base_offset != base:
+                if self.log.active.base_offset != base:
                     ends.add(waited)
                     break
-            self.assertGreater(self.log._active.base_offset, base)
+            self.assertGreater(self.log.active.base_offset, base)
         self.pump()
         self.assertLessEqual(max(ends), 10)
         self.assertGreaterEqual(min(ends), 2)

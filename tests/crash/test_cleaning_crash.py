@@ -106,7 +106,7 @@ class CrashTests(SynchronousTestCase):
         for key, offset in self.newest.items():
             self.assertIn(offset, found, f"{what}: {key!r}")
         if clean:
-            below = [key for offset, (key, _) in found.items() if offset < log.cleaned_offset]
+            below = [key for offset, (key, _) in found.items() if offset < log.compaction.cleaned_offset]
             self.assertEqual(len(below), len(set(below)), what)
 
     def copy(self, name: str) -> str:

@@ -135,9 +135,9 @@ class Life:
         self.outcomes[self.open_transactions.pop(producer)] = commit
 
     def clean(self) -> None:
-        before = self.log.cleaned_offset
+        before = self.log.compaction.cleaned_offset
         self.cleanings += self.store.cleaner.run_once()
-        self.case.assertGreaterEqual(self.log.cleaned_offset, before)
+        self.case.assertGreaterEqual(self.log.compaction.cleaned_offset, before)
 
     def wait(self) -> None:
         self.clock.advance(self.dice.choice((0.5, 3, 10)))
@@ -209,7 +209,7 @@ class Life:
                     (record.key, record.value, record.timestamp_ms, tuple(map(tuple, record.headers))),
                     (stored.key, stored.value, stored.timestamp, stored.headers),
                 )
-                if record.offset < self.log.cleaned_offset:
+                if record.offset < self.log.compaction.cleaned_offset:
                     case.assertNotIn(record.key, seen, f"{record.key} at {record.offset} is there twice")
                     seen.add(record.key)
                     case.assertIsNot(self.outcomes.get(stored.transaction), False, "an aborted record stayed")

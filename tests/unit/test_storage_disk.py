@@ -99,7 +99,7 @@ class WriteFailureTests(StorageCase):
         self.assertEqual(self.listener.failures[0][0], 1)
         self.assertIs(self.listener.failures[0][1].code, ErrorCode.STORAGE)
         self.assertEqual(self.listener.progress[-1], (1, 1))
-        self.assertEqual(os.path.getsize(self.log._active.path()), size)
+        self.assertEqual(os.path.getsize(self.log.active.path()), size)
 
     def test_short_write_goes_on(self) -> None:
         for at in range(5):
@@ -149,7 +149,7 @@ class WriteFailureTests(StorageCase):
                 self.listener.failures.clear()
                 more = [b"%d-%d" % (skip, at) for at in range(end - acknowledged)]
                 self.assertEqual(self.values(), expected + more)
-                self.assertEqual(self.log.size_bytes, sum(item.size for item in self.log._segments.items))
+                self.assertEqual(self.log.size_bytes, sum(item.size for item in self.log.segments.items))
         self.crash()
         expected = self.values()
         self.start()

@@ -61,12 +61,12 @@ class DirtyTests(RaceCase):
         closed = self.store.close()
         self.store.disk.pump()
         self.successResultOf(closed)
-        path = self.log._active.path()
+        path = self.log.active.path()
         self.assertEqual(self.files.synced[path], os.path.getsize(path))
 
     def test_sync_just_before_a_write_that_is_cut_short(self) -> None:
         self.fill(1)
-        size = self.log._active.size
+        size = self.log.active.size
         self.append(b"0")
         self.append(b"0")
         write = self.files.pwritev
@@ -83,7 +83,7 @@ class DirtyTests(RaceCase):
         self.assertEqual(self.log.written_offset, 2)
         self.store.checkpoint()
         self.store.disk.pump()
-        self.assertEqual(self.files.synced[self.log._active.path()], 2 * size)
+        self.assertEqual(self.files.synced[self.log.active.path()], 2 * size)
         self.assertEqual(self.log.recovery_point, 2)
 
     def test_nothing_left_to_take(self) -> None:
@@ -103,11 +103,11 @@ class DirtyTests(RaceCase):
         self.crash()
         self.start(max_open_files=1)
         self.fill(40)
-        first = self.log._segments.items[0]
+        first = self.log.segments.items[0]
         self.assertIsNone(first.file)
 
         def delete(path: str) -> None:
-            for segment in self.log._segments.items:
+            for segment in self.log.segments.items:
                 if segment.path() == path:
                     self.store._open_files.drop(segment)
             os.unlink(path)
@@ -142,16 +142,16 @@ class ReportTests(RaceCase):
         self.assertEqual([offset for offset, _ in self.listener.failures], [self.log.durable_offset])
         self.assertEqual(other.progress[-1], (1, 1))
         self.assertEqual(len(self.log.damaged), 1)
-        self.assertEqual(self.log.size_bytes, sum(item.size for item in self.log._segments.items))
+        self.assertEqual(self.log.size_bytes, sum(item.size for item in self.log.segments.items))
 
     def test_damaged_batch_before_those_taken_back(self) -> None:
         self.log.settings = LogSettings(index_interval_bytes=100)
-        while not self.log._active.index.positions or (
-            self.log._active.unindexed + len(batch(b"lost")) <= 100 + len(batch(b"lost"))
+        while not self.log.active.index.positions or (
+            self.log.active.unindexed + len(batch(b"lost")) <= 100 + len(batch(b"lost"))
         ):
             self.append(b"kept")
         self.store.disk.pump()
-        active = self.log._active
+        active = self.log.active
         position = active.size - len(batch(b"kept"))
 
         def damage() -> None:
@@ -164,7 +164,7 @@ class ReportTests(RaceCase):
     def test_file_cut_short_from_outside(self) -> None:
         self.log.settings = LogSettings()
         self.fill(3)
-        active = self.log._active
+        active = self.log.active
         self.files.before["fdatasync"] = lambda path: os.truncate(path, 100) if "-0/" in path else None
         self.damage_met_while_taking_back(lambda: None)
         self.assertEqual(active.index.positions.tolist(), [])
@@ -176,12 +176,12 @@ class ReactivatedTests(RaceCase):
     def reactivate(self, *, saved_first: bool) -> None:
         self.fill(80)
         disk = self.store.disk
-        full = self.log._active
-        while self.log._active is full:
+        full = self.log.active
+        while self.log.active is full:
             self.append(b"more")
             disk.pump()
-        sealed = self.log._active
-        while self.log._active is sealed:
+        sealed = self.log.active
+        while self.log.active is sealed:
             self.append(b"more")
         self.files.fail("fdatasync", errno.EIO, path=".log")
         disk._turn(disk._take(block=False))
@@ -191,9 +191,9 @@ class ReactivatedTests(RaceCase):
             disk._done.rotate(1)
         disk.pump()
         self.assertEqual(len(self.listener.failures), 1)
-        self.assertIs(self.log._active, sealed)
-        for segment in self.log._segments.items[:-1]:
-            self.log._segments.index_of(segment)
+        self.assertIs(self.log.active, sealed)
+        for segment in self.log.segments.items[:-1]:
+            self.log.segments.index_of(segment)
         self.assertIsNotNone(sealed.index)
 
     def test_before_its_index_is_saved(self) -> None:
