@@ -1,9 +1,9 @@
 """Cleaning one log that is in files: which part, in which groups, into which new segments.
 
 Owns the reading and writing of a cleaning; ``cleaning`` owns its rules, ``swap`` how a new segment comes into
-its place. Runs in the cleaner's thread, on a snapshot that was taken in the reactor; a new segment is handed to
-``CleanableLog.replace`` there. Meanwhile the log goes on as always; a segment that retention takes away ends
-the cleaning, without harm.
+its place. Runs in the cleaner's thread, on a snapshot that was taken in the reactor; a new segment is handed
+to ``CleanableLog.replace`` there. Meanwhile the log goes on as always; a segment that retention takes away
+ends the cleaning, without harm.
 
 What may be cleaned ends before the active segment, before what is not on the disk, before the last stable
 offset and before the first segment with a record younger than ``min.compaction.lag.ms``. A segment with

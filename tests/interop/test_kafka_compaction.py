@@ -7,7 +7,7 @@ from __future__ import annotations
 import pathlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -15,10 +15,11 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from megabroker.client.mega import MessageClient
 from tests.brokers import BrokerProcess
 from tests.interop.conftest import check_log, create_topic
 from tests.interop.java import Java
-from tests.interop.wires import until
+from tests.interop.wires import CursusWire, until
 
 pytestmark = pytest.mark.interop
 
@@ -269,3 +270,20 @@ def test_apache_kafka_reads_the_files(cleaning_broker: BrokerProcess, java_tools
     assert re.search(
         r"deleteHorizonMs: OptionalLong\[\d+\]", java_tools.run(main, "--files", str(logs[0])).stdout
     )
+
+
+def test_messages_without_keys_are_refused_on_every_wire(
+    broker: BrokerProcess, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(config={"cleanup.policy": "compact"})
+    with MessageClient("127.0.0.1", broker.ports["mega"]) as client:
+        assert client.produce(topic, "no key")["error_code"] == "INVALID_REQUEST"
+    with CursusWire(broker.ports["cursus"]) as wire:
+        assert "takes no message without a key" in wire.ask(f"PUBLISH {topic} no key")
+        assert "takes no message without a key" in wire.ask("no key", topic)
+    producer = Producer({"bootstrap.servers": broker.kafka})
+    errors: list[Any] = []
+    producer.produce(topic, b"no key", partition=0, on_delivery=lambda error, _: errors.append(error.code()))
+    producer.flush(10)
+    assert errors == [KafkaError.INVALID_RECORD]
+    assert read_all(broker.kafka, topic) == []
