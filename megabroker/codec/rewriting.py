@@ -32,6 +32,7 @@ from megabroker.model import BatchHeader, Buffer
 
 __all__ = [
     "DELETE_HORIZON",
+    "MAX_TIME",
     "RawRecord",
     "delete_horizon",
     "emptied",
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 DELETE_HORIZON = 0x40
+MAX_TIME = 1 << 62
+"""Times in ms beyond are not believed, and no horizon lies there: differences have to fit 64 bits."""
+
 _CODEC = 0x07
 _LOG_APPEND_TIME = 0x08
 _LOG_APPEND_TIME_TRANSACTIONAL_CONTROL = 0x38
@@ -91,11 +95,13 @@ def skim(payload: bytes, header: BatchHeader) -> Iterator[RawRecord]:
     Raises:
         ProtocolError: while iterating, at the first record that is none.
     """
-    base_offset = header.base_offset
+    base_offset, base_timestamp = header.base_offset, header.base_timestamp
     last_delta = header.last_offset_delta
     size = len(payload)
     previous = -1
     at = 0
+    if not -MAX_TIME <= base_timestamp <= MAX_TIME:
+        raise CorruptBatch("timestamp out of range")
     try:
         for _ in range(header.record_count):
             start = at
@@ -120,6 +126,8 @@ def skim(payload: bytes, header: BatchHeader) -> Iterator[RawRecord]:
                 timestamp_delta = (number >> 1) ^ -(number & 1)
             else:
                 timestamp_delta, at = read_varlong(payload, at, end)
+                if not -MAX_TIME <= base_timestamp + timestamp_delta <= MAX_TIME:
+                    raise CorruptBatch("timestamp out of range")
             offset_pos = at
 
             number = payload[at]
@@ -191,7 +199,7 @@ def rebuilt(
     Args:
         payload: what ``payload_of`` gave.
         kept: at least one, in order.
-        horizon_ms: the delete horizon to set; None leaves it as it is.
+        horizon_ms: the delete horizon to set, at most ``MAX_TIME``; None leaves it as it is.
     """
     attributes = header.attributes
     base_timestamp = header.base_timestamp

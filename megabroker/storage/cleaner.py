@@ -238,7 +238,9 @@ class LogCleaner:
                 except CleaningEnded:
                     pass
                 return False
-            except (OSError, StorageError) as caught:
+            except Exception as caught:  # noqa: BLE001 - one log's fault must not keep the others from it
+                if not isinstance(caught, (OSError, StorageError)):
+                    _log.failure("cleaner-failed: {log}", log=log)
                 if not (self.stopping or log.going):
                     self._failed(log, caught)
                 return False
@@ -254,21 +256,17 @@ class LogCleaner:
         )
         return True
 
-    def _failed(self, log: Cleanable, caught: OSError | StorageError) -> None:
+    def _failed(self, log: Cleanable, caught: Exception) -> None:
         """Leave a log alone for a while, each time for longer."""
         failures = self._put_off[id(log)][1] + 1 if id(log) in self._put_off else 1
         wait = min(self.settings.interval_ms / 1000 * 2**failures, _LONGEST_PUT_OFF_SECONDS)
         self._put_off = {key: row for key, row in self._put_off.items() if not row[0].going}
         self._put_off[id(log)] = (log, failures, self._seconds() + wait)
-        error = (
-            caught
-            if isinstance(caught, StorageError)
-            else storage_error("cannot clean", str(caught.filename or log), caught)
-        )
+        error = storage_error("cannot clean", str(log), caught) if isinstance(caught, OSError) else caught
         _log.error(
             "log-not-cleaned: {log}: {error}; again in {seconds} s",
             log=log,
-            error=error.message,
+            error=str(error),
             seconds=round(wait),
         )
 

@@ -28,7 +28,7 @@ from typing import Any, Final
 import attrs
 
 from megabroker.codec.batch import MAX_DECOMPRESSED_BYTES, read_marker
-from megabroker.codec.rewriting import delete_horizon, emptied, payload_of, rebuilt, skim
+from megabroker.codec.rewriting import MAX_TIME, delete_horizon, emptied, payload_of, rebuilt, skim
 from megabroker.errors import ProtocolError
 from megabroker.model import AbortedTransaction, BatchHeader, Buffer, ProducerSnapshot
 
@@ -243,7 +243,7 @@ class Cleaning:
         if not kept:
             return self._without_records(header, keeps_head)
         if horizon is None and (tombstones or unneeded):
-            return rebuilt(header, payload, kept, self.now_ms + self.delete_retention_ms)
+            return rebuilt(header, payload, kept, min(self.now_ms + self.delete_retention_ms, MAX_TIME))
         return None if all_stay else rebuilt(header, payload, kept)
 
     def _sift(self, walk: Iterable[Any], horizon: int | None) -> tuple[list[Any], bool, bool]:

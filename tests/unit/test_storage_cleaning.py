@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.codec.batch import build, build_control, check_crc, read_header, records, stamp
 from megabroker.codec.compression import NAMES
-from megabroker.codec.rewriting import delete_horizon
+from megabroker.codec.rewriting import MAX_TIME, delete_horizon
 from megabroker.model import AbortedTransaction, BatchHeader, ProducerSnapshot
 from megabroker.storage.cleaning import Cleaning, OffsetMap, last_of_producers
 
@@ -292,6 +292,14 @@ class CleaningTests(SynchronousTestCase):
         self.log.mark(5, commit=True)
         self.log.clean()
         self.assertEqual(self.log.rows(), [(marker + 1, b"a", b"committed")])
+
+    def test_a_retention_without_end(self) -> None:
+        self.log.add((b"a", None), timestamp=-5000)
+        self.log.add((b"b", b"1"))
+        self.log.clean(2**63 - RETENTION)
+        header, data = self.log.batches[0]
+        self.assertEqual(delete_horizon(header), MAX_TIME)
+        self.assertEqual([one.timestamp_ms for one in records(data, header)], [-5000])
 
     def test_keys_longer_than_a_hash(self) -> None:
         offsets = OffsetMap(1 << 20)
