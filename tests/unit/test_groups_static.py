@@ -148,3 +148,17 @@ class StaticMemberTests(SynchronousTestCase):
 
     def test_static_members_are_not_asked_to_come_back_with_an_id(self) -> None:
         self.assertTrue(self.h.join(instance_id="j", require_known_member_id=True).waits)
+
+
+class LastMemberTests(SynchronousTestCase):
+    def test_group_is_empty_when_the_session_of_its_last_member_is_over(self) -> None:
+        """Tools close a static member, wait its session out and delete the group, with 2 ms to spare."""
+        h = Harness()
+        waiting = h.join(instance_id="i", session_timeout_ms=6_000)
+        h.clock.advance(0.012)
+        h.sync(waiting.value, {"i-1": b"one"}, instance_id="i")
+        h.service.heartbeat("g", 1, "i-1", "i")
+        h.advance(5.998)
+        self.assertEqual(h.service.describe("g").state, "Stable")
+        h.advance(0.004)
+        self.assertEqual(h.service.describe("g").state, "Empty")

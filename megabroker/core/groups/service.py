@@ -105,7 +105,7 @@ class GroupService:
         self.is_share: Callable[[str], bool] = lambda group_id: False
         self._metadata = metadata
         self._new_member_id = new_member_id
-        self._timers = TimerWheel(clock)
+        self._timers = TimerWheel(clock, granularity_ms=1)
         self._writes = OrderedWrites(metadata)
         self._offsets = CommittedOffsets(self._writes)
         self._directory = GroupDirectory(
