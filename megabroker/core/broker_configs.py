@@ -6,8 +6,9 @@ all, then the configuration file, then the default. Names are those Kafka calls 
 is the list. Those this broker has nothing for are kept and told, as Kafka's administration tools expect, and
 not acted on. Applies nothing itself: whoever runs the broker is told and asks what is in force.
 
-Most are the broker's defaults of topic configurations, under the strongest of their synonyms. Source: Kafka
-documentation, "Updating Broker Configs", KIP-226.
+Most are the broker's defaults of topic configurations, under the strongest of their synonyms. As in clusters
+that Kafka 4.1 or later formed (KIP-966), min.insync.replicas is set for all from the start and stays set.
+Source: Kafka documentation, "Updating Broker Configs", KIP-226.
 
 Invariant: what is told to be set is stored, and valid.
 """
@@ -39,6 +40,7 @@ __all__ = [
 BROKER_CONFIGS_TABLE = "broker_configs"
 
 ALL_BROKERS = "default"
+_FROM_THE_START: Final[Mapping[str, str]] = {"min.insync.replicas": "1"}
 _MAX_VALUE_CHARS = 32_767
 
 _log = Logger()
@@ -230,7 +232,9 @@ class BrokerConfigs:
 
     def dynamic(self, *, for_all: bool) -> Mapping[str, str]:
         """See ``IBrokerConfigs.dynamic``."""
-        return self._set.get(ALL_BROKERS if for_all else self._key, {})
+        if for_all:
+            return {**_FROM_THE_START, **self._set.get(ALL_BROKERS, {})}
+        return self._set.get(self._key, {})
 
     def _in_force(self) -> dict[str, str]:
         return {**self.dynamic(for_all=True), **self.dynamic(for_all=False)}

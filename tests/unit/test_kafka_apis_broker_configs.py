@@ -83,7 +83,11 @@ class BrokerConfigsTests(BrokerConfigsCase):
         everywhere = self.described("")
         self.assertEqual(
             {name: (one.value, one.config_source) for name, one in everywhere.items()},
-            {"log.retention.ms": ("7000", FROM_ALL), "message.max.bytes": ("2000", FROM_ALL)},
+            {
+                "log.retention.ms": ("7000", FROM_ALL),
+                "message.max.bytes": ("2000", FROM_ALL),
+                "min.insync.replicas": ("1", FROM_ALL),
+            },
         )
         self.assertEqual(self.chain("log.retention.ms", ""), [("log.retention.ms", "7000", FROM_ALL)])
 
@@ -216,7 +220,7 @@ class BrokerConfigsTests(BrokerConfigsCase):
         self.set("1", max_connections="12")
         again = BrokerConfigs(self.metadata, 1, self.config, self.threshold)
         again.load()
-        self.assertEqual(again.topic_defaults(), {"retention.ms": "7000"})
+        self.assertEqual(again.topic_defaults(), {"retention.ms": "7000", "min.insync.replicas": "1"})
         self.assertEqual(again.keys(), {"limits.max_connections": 12})
         other = BrokerConfigs(self.metadata, 2, self.config, self.threshold)
         other.load()
@@ -228,7 +232,24 @@ class BrokerConfigsTests(BrokerConfigsCase):
         self.turn()
         again = BrokerConfigs(self.metadata, 1, self.config, self.threshold)
         again.load()
-        self.assertEqual(again.dynamic(for_all=True), {"max.connections": "5"})
+        self.assertEqual(again.dynamic(for_all=True), {"max.connections": "5", "min.insync.replicas": "1"})
+
+    def test_replicas_in_sync_are_set_for_all_from_the_start(self) -> None:
+        """As in clusters that Kafka 4.1 or later formed; clients' suites count such entries."""
+        self.create("t")
+        told = [("min.insync.replicas", "1", FROM_ALL), ("min.insync.replicas", "1", DEFAULT)]
+        self.assertEqual(self.chain("min.insync.replicas"), told)
+        self.assertEqual(self.chain("min.insync.replicas", "t", TOPIC), told)
+        self.assertEqual(self.change(("min.insync.replicas", None, DELETE), name=""), (0, None))
+        self.assertEqual(self.chain("min.insync.replicas"), told)
+
+    def test_topics_are_told_of_the_synonyms_that_kafka_tells_of(self) -> None:
+        self.create("t")
+        for name in ("segment.ms", "segment.jitter.ms", "flush.ms"):
+            self.assertEqual(self.chain(name, "t", TOPIC), [], name)
+        self.set("", log_roll_ms="7000")
+        told = [("log.roll.ms", "7000", FROM_ALL), ("log.roll.hours", "168", DEFAULT)]
+        self.assertEqual(self.chain("segment.ms", "t", TOPIC), told)
 
     def test_the_file_shows_through_what_is_set(self) -> None:
         self.set(log_retention_ms="5000")

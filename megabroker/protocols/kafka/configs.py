@@ -102,12 +102,14 @@ def topic_entries(
     entries = []
     for row in listed():
         behind = _topic_chain(context, row)
+        if behind and behind[0].name != row.synonyms[0]:
+            behind = ()  # as Apache Kafka has it: a default in hours does not stand alone
         value = configs.get(row.name)
         if value is not None:
             chain = (Synonym(row.name, value, Source.TOPIC), *behind)
         else:
             chain = behind
-            value = _in_topics(row, behind[0]) if behind else row.default
+            value = behind[0].value if behind else row.default
             if topic is not None:
                 value = context.broker.topics.config(topic.name, row.name)
         entries.append(
@@ -149,16 +151,11 @@ def _dynamic(context: Context, name: str) -> list[Synonym]:
 
 
 def _default(row: TopicConfig) -> Synonym:
-    """Return the default, under the synonym that has one in Kafka: for some it is the one in hours."""
+    """Return the default, under the synonym that has one in Kafka, the weakest: for some it counts hours."""
     name = row.synonyms[-1]
     if name.endswith(_HOURS):
         return Synonym(name, str(int(row.default) // _HOUR_MS), Source.DEFAULT)
-    return Synonym(row.synonyms[0], row.default, Source.DEFAULT)
-
-
-def _in_topics(row: TopicConfig, synonym: Synonym) -> str:
-    """Return a synonym's value in the unit of the topic configuration."""
-    return row.default if synonym.name.endswith(_HOURS) else synonym.value
+    return Synonym(name, row.default, Source.DEFAULT)
 
 
 # --- brokers -------------------------------------------------------------------------------------
