@@ -262,10 +262,22 @@ class SessionTests(SynchronousTestCase):
     def test_what_is_fetched(self) -> None:
         session = self.sessions.begin("g", "a", [self.place], "c")
         other = (UUID(int=1), 1)
-        session.update([other, self.place], [])
+        self.sessions.update(session, [other, self.place], [])
         self.assertEqual(list(session.places), [self.place, other])
-        session.update([], [self.place, self.place])
+        self.sessions.update(session, [], [self.place, self.place])
         self.assertEqual(list(session.places), [other])
+
+    def test_no_more_partitions_than_may_be(self) -> None:
+        session = self.sessions.begin("g", "a", [self.place], "c")
+        crowd = [(UUID(int=2), index) for index in range(200_000)]
+        with self.assertRaises(BrokerError) as caught:
+            self.sessions.update(session, crowd, [])
+        self.assertIs(caught.exception.code, ErrorCode.SHARE_SESSION_LIMIT)
+        self.sessions.update(session, crowd[1:], [])
+        with self.assertRaises(BrokerError):
+            self.sessions.begin("g", "b", [self.place], "c")
+        self.sessions.end("g", "a")
+        self.sessions.begin("g", "b", crowd, "c")
 
     def test_no_more_than_there_may_be(self) -> None:
         self.sessions.begin("g", "a", [], "c")

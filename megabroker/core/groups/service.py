@@ -120,7 +120,8 @@ class GroupService:
         self._stopped = False
 
     def __contains__(self, group_id: str) -> bool:
-        return group_id in self._directory.classic or group_id in self._directory.consumers
+        directory = self._directory
+        return group_id in directory.classic or any(group_id in groups for groups in directory.epochal)
 
     @property
     def subscribed_topics(self) -> SubscribedTopics | None:
@@ -296,6 +297,8 @@ class GroupService:
             return fail(stopped())
         if not request.group_id.strip():
             return fail(refusal(ErrorCode.INVALID_GROUP))
+        if self.is_share(request.group_id):
+            return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group"))
         return self._directory.streams_heartbeat(request)
 
     def check_member(self, group_id: str, member_id: str, member_epoch: int) -> None:

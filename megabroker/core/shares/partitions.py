@@ -1,12 +1,9 @@
 """All share partitions of a broker: their automata, the time of their locks, and what is stored of them.
 
-Owns the table ``share_partitions`` and the timers of acquired records; which record is where is the
+Owns the rows of table ``share_partitions`` and the timers of acquired records; which record is where is the
 automaton's to say. Reads no log: who fetches brings what the log holds.
 
-Table ``share_partitions``: key ``["<group>","<topic id, 32 hex digits>",<partition>]`` holds
-``{"state_epoch": int, "leader_epoch": int, "start_offset": int, "batches": [[first, last, state, deliveries],
-...]}``. A row is the whole of what is known of a share partition, neighbours that are alike in one batch; it
-is written at most once a turn.
+A share partition is stored as one row (``live``), at most once a turn however much happens to it.
 
 Invariant: an acknowledgement is answered when the row that has it is stored, so that no record is delivered
 again after that, whatever happens; nothing is handed out before the row that says where the group began.
@@ -14,140 +11,44 @@ again after that, whatever happens; nothing is handed out before the row that sa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from megabroker.core.groups.configs import GroupConfigs, duration_ms
 from megabroker.core.groups.offsets import OrderedWrites
+from megabroker.core.shares.live import (
+    SHARE_PARTITIONS_TABLE,
+    LiveSharePartition,
+    Place,
+    from_row,
+    row,
+    row_key,
+)
 from megabroker.core.shares.share_partition import ShareLimits, SharePartition
-from megabroker.core.timers import TimerHandle, TimerWheel
-from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.core.timers import TimerWheel
+from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
 from megabroker.interfaces import IPartition, ITopicService
 from megabroker.model import (
     AcknowledgementBatch,
-    AcquiredRecords,
     Change,
-    LogSpan,
     SharePartitionOffset,
     ShareState,
     ShareStateBatch,
 )
 
-__all__ = ["SHARE_PARTITIONS_TABLE", "LiveSharePartition", "SharePartitions"]
-
-SHARE_PARTITIONS_TABLE = "share_partitions"
+__all__ = ["SharePartitions"]
 
 _log = Logger()
 
-Place = tuple[UUID, int]
-
-
-class LiveSharePartition:
-    """One share partition and what goes with it; all but the first three methods are the service's.
-
-    Attributes:
-        stored: what the store holds; None before the first row is stored.
-        dead: whether it was forgotten; whoever still has it asks for it anew.
-    """
-
-    __slots__ = (
-        "_owner",
-        "automaton",
-        "dead",
-        "group_id",
-        "leader_epoch",
-        "place",
-        "state_epoch",
-        "stored",
-        "timer",
-        "timer_ms",
-        "waiting",
-        "watchers",
-    )
-
-    def __init__(
-        self, owner: SharePartitions, group_id: str, place: Place, automaton: SharePartition, state_epoch: int
-    ) -> None:
-        self._owner = owner
-        self.group_id = group_id
-        self.place = place
-        self.automaton = automaton
-        self.state_epoch = state_epoch
-        self.leader_epoch = 0
-        self.stored: ShareState | None = None
-        self.dead = False
-        self.timer: TimerHandle | None = None
-        self.timer_ms = 0
-        self.waiting: list[Deferred[None]] = []
-        self.watchers: dict[object, Callable[[], None]] = {}
-
-    def fetch_offset(self, log_start_offset: int) -> int | None:
-        """Return from where records can be acquired; None when there are none to be had now."""
-        if self.automaton.advance(log_start_offset):
-            self._owner.store_later(self)
-        return None if self.stored is None or self.dead else self.automaton.fetch_offset()
-
-    def acquire(
-        self,
-        member_id: str,
-        from_offset: int,
-        spans: Sequence[LogSpan],
-        max_records: int,
-        batch_size: int,
-        *,
-        strict: bool,
-    ) -> list[AcquiredRecords]:
-        """Acquire records for a member; see ``SharePartition.acquire``."""
-        before = self.automaton.start_offset
-        now_ms = self._owner.now_ms()
-        acquired = self.automaton.acquire(
-            member_id, from_offset, spans, max_records, batch_size, now_ms, strict=strict
-        )
-        if self.automaton.start_offset != before:
-            self._owner.store_later(self)
-        if acquired:
-            self._owner.watch_locks(self, now_ms + self.automaton.limits.record_lock_duration_ms)
-        return acquired
-
-    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back whenever there may be more to acquire; return what ends the watch."""
-        key = object()
-        self.watchers[key] = callback
-
-        def cancel() -> None:
-            self.watchers.pop(key, None)
-
-        return cancel
-
-    def wake(self) -> None:
-        """Tell those who watch."""
-        for key in list(self.watchers):
-            callback = self.watchers.get(key)
-            if callback is None:
-                continue
-            try:
-                callback()
-            except Exception:  # noqa: BLE001 - one waiter's fault must not starve the others
-                _log.failure("callback-failed", group=self.group_id)
-
-    def state(self) -> ShareState:
-        """Return what is to be stored."""
-        automaton = self.automaton
-        return ShareState(
-            self.state_epoch,
-            self.leader_epoch,
-            automaton.start_offset,
-            automaton.complete_count,
-            tuple(automaton.to_store()),
-        )
+_MAX_SHARE_PARTITIONS: Final = 100_000
+"""Share partitions of all groups together; about a kilobyte each."""
 
 
 class SharePartitions:
@@ -172,6 +73,7 @@ class SharePartitions:
         self._configs = configs
         self._groups: dict[str, dict[Place, LiveSharePartition]] = {}
         self._to_store: dict[LiveSharePartition, None] = {}
+        self._flush_call: IDelayedCall | None = None
 
     def __contains__(self, group_id: str) -> bool:
         return group_id in self._groups
@@ -179,22 +81,16 @@ class SharePartitions:
     def load(self, rows: Mapping[str, Any]) -> None:
         """Begin from what the store holds. A row that is none is logged and left alone."""
         gone = []
-        for key, row in rows.items():
+        for key, value in rows.items():
             try:
-                group_id, topic_id, index = json.loads(key)
-                place = UUID(hex=topic_id), int(index)
-                batches = [ShareStateBatch(*map(int, batch)) for batch in row["batches"]]
-                automaton = SharePartition(int(row["start_offset"]), self._limits(group_id), batches)
-                live = LiveSharePartition(self, group_id, place, automaton, int(row["state_epoch"]))
-                live.leader_epoch = int(row["leader_epoch"])
+                live = from_row(self, self._limits, key, value)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 _log.error("unreadable share partition {key!r}: {error}", key=key, error=error)
                 continue
-            if self._topics.get_by_id(place[0]) is None:
+            if self._topics.get_by_id(live.place[0]) is None:
                 gone.append(Change(SHARE_PARTITIONS_TABLE, key, None))
-                continue
-            live.stored = live.state()
-            self._groups.setdefault(group_id, {})[place] = live
+            else:
+                self._groups.setdefault(live.group_id, {})[live.place] = live
         if gone:
             self._writes.write(gone, lambda: None).addErrback(_log_failure)
 
@@ -216,10 +112,15 @@ class SharePartitions:
         """Return a share partition, beginning to consume it where the group's configuration says.
 
         Raises:
+            StateError: TOPIC_LIMIT, there are too many.
             StorageError: the log could not be searched.
         """
         live = self.get(group_id, place)
         if live is None:
+            if sum(map(len, self._groups.values())) >= _MAX_SHARE_PARTITIONS:
+                raise StateError(
+                    ErrorCode.TOPIC_LIMIT, f"groups consume {_MAX_SHARE_PARTITIONS} share partitions already"
+                )
             automaton = SharePartition(self._first_offset(group_id, partition), self._limits(group_id))
             live = LiveSharePartition(self, group_id, place, automaton, 0)
             self._groups.setdefault(group_id, {})[place] = live
@@ -315,13 +216,16 @@ class SharePartitions:
         """Have a share partition stored at the end of this turn; fires then. Fails with StorageError."""
         waiting: Deferred[None] = Deferred()
         live.waiting.append(waiting)
-        if not self._to_store:
-            self._clock.callLater(0, self.flush)
+        if self._flush_call is None:
+            self._flush_call = self._clock.callLater(0, self.flush)
         self._to_store[live] = None
         return waiting
 
     def flush(self) -> None:
         """Write what waits to be stored."""
+        if self._flush_call is not None and self._flush_call.active():
+            self._flush_call.cancel()
+        self._flush_call = None
         lives, self._to_store = self._to_store, {}
         for live in lives:
             waiting, live.waiting = live.waiting, []
@@ -329,9 +233,7 @@ class SharePartitions:
                 self._end(None, live, waiting)
                 continue
             state = live.state()
-            change = Change(SHARE_PARTITIONS_TABLE, _key(live.group_id, live.place), _row(state))
-
-            written = self._writes.write([change], partial(self._stored, live, state))
+            written = self._writes.write([row(live, state)], partial(self._stored, live, state))
             written.addBoth(self._end, live, waiting)
 
     def _stored(self, live: LiveSharePartition, state: ShareState) -> None:
@@ -408,7 +310,7 @@ class SharePartitions:
         for place in list(places):
             live = lives.pop(place, None)
             if live is not None:
-                changes.append(Change(SHARE_PARTITIONS_TABLE, _key(group_id, place), None))
+                changes.append(Change(SHARE_PARTITIONS_TABLE, row_key(group_id, place), None))
                 self._end_life(live)
         if not lives:
             self._groups.pop(group_id, None)
@@ -426,19 +328,6 @@ class SharePartitions:
         if live.timer is not None:
             live.timer.cancel()
         live.wake()
-
-
-def _key(group_id: str, place: Place) -> str:
-    return json.dumps([group_id, place[0].hex, place[1]], separators=(",", ":"))
-
-
-def _row(state: ShareState) -> dict[str, Any]:
-    return {
-        "state_epoch": state.state_epoch,
-        "leader_epoch": state.leader_epoch,
-        "start_offset": state.start_offset,
-        "batches": [list(batch) for batch in state.batches],
-    }
 
 
 def _all(waiting: Sequence[Deferred[None]]) -> Deferred[None]:

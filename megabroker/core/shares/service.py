@@ -19,8 +19,9 @@ from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.errors import refusal, stopped
 from megabroker.core.groups.offsets import OrderedWrites
 from megabroker.core.shares.assignor import SIMPLE
+from megabroker.core.shares.live import SHARE_PARTITIONS_TABLE
 from megabroker.core.shares.members_service import SHARE_GROUPS_TABLE, ShareMembers
-from megabroker.core.shares.partitions import SHARE_PARTITIONS_TABLE, SharePartitions
+from megabroker.core.shares.partitions import SharePartitions
 from megabroker.core.shares.sessions import ShareSession, ShareSessions
 from megabroker.core.shares.settings import ShareSettings
 from megabroker.core.timers import TimerWheel

@@ -1,7 +1,7 @@
 """Share sessions: what each member of a share group fetches, and on which connection (KIP-932).
 
-Owns the sessions of one broker, bounded in number. Knows nothing of records; who ends a session releases
-what the member has acquired.
+Owns the sessions of one broker, bounded in number and in partitions, all together. Knows nothing of records;
+who ends a session releases what the member has acquired.
 
 A request names the session's epoch: 0 begins a new session, in the place of one the member had; -1 ends it;
 any other must be the one that comes next, so that a request that is repeated or out of turn is recognised.
@@ -23,6 +23,8 @@ INITIAL_EPOCH: Final = 0
 FINAL_EPOCH: Final = -1
 
 _MAX_EPOCH: Final = (1 << 31) - 1
+_MAX_PLACES: Final = 200_000
+"""Partitions of all sessions together; about 100 bytes each."""
 
 Place = tuple[UUID, int]
 
@@ -38,19 +40,12 @@ class ShareSession:
 
     __slots__ = ("epoch", "group_id", "member_id", "owner", "places")
 
-    def __init__(self, group_id: str, member_id: str, places: Iterable[Place], owner: object) -> None:
+    def __init__(self, group_id: str, member_id: str, owner: object) -> None:
         self.group_id = group_id
         self.member_id = member_id
         self.epoch = 1
-        self.places: dict[Place, None] = dict.fromkeys(places)
+        self.places: dict[Place, None] = {}
         self.owner = owner
-
-    def update(self, added: Iterable[Place], forgotten: Iterable[Place]) -> None:
-        """Change what is fetched; partitions already known stay where they are."""
-        for place in added:
-            self.places.setdefault(place)
-        for place in forgotten:
-            self.places.pop(place, None)
 
 
 class ShareSessions:
@@ -64,6 +59,7 @@ class ShareSessions:
         self.limit = limit
         self._sessions: dict[tuple[str, str], ShareSession] = {}
         self._owned: dict[object, set[ShareSession]] = {}
+        self._place_count = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -72,12 +68,9 @@ class ShareSessions:
         """Begin a session, in the place of a former one. Raises StateError (SHARE_SESSION_LIMIT)."""
         self.end(group_id, member_id)
         if len(self._sessions) >= self.limit:
-            raise StateError(
-                ErrorCode.SHARE_SESSION_LIMIT,
-                f"there are {self.limit} share sessions already",
-                retriable=True,
-            )
-        session = ShareSession(group_id, member_id, places, owner)
+            raise _too_many(f"there are {self.limit} share sessions already")
+        session = ShareSession(group_id, member_id, owner)
+        self.update(session, places, ())
         self._sessions[group_id, member_id] = session
         self._owned.setdefault(owner, set()).add(session)
         return session
@@ -100,10 +93,26 @@ class ShareSessions:
         session.epoch = 1 if epoch == _MAX_EPOCH else epoch + 1
         return session
 
+    def update(self, session: ShareSession, added: Iterable[Place], forgotten: Iterable[Place]) -> None:
+        """Change what a session fetches; partitions already known stay where they are.
+
+        Raises:
+            StateError: SHARE_SESSION_LIMIT, and then nothing is added.
+        """
+        for place in forgotten:
+            if session.places.pop(place, self) is None:
+                self._place_count -= 1
+        fresh = [place for place in dict.fromkeys(added) if place not in session.places]
+        if self._place_count + len(fresh) > _MAX_PLACES:
+            raise _too_many(f"share sessions have {_MAX_PLACES} partitions at most, all together")
+        session.places.update(dict.fromkeys(fresh))
+        self._place_count += len(fresh)
+
     def end(self, group_id: str, member_id: str) -> ShareSession | None:
         """Forget a member's session; return it."""
         session = self._sessions.pop((group_id, member_id), None)
         if session is not None:
+            self._place_count -= len(session.places)
             owned = self._owned[session.owner]
             owned.discard(session)
             if not owned:
@@ -116,3 +125,7 @@ class ShareSessions:
         for session in sessions:
             self.end(session.group_id, session.member_id)
         return sessions
+
+
+def _too_many(sentence: str) -> StateError:
+    return StateError(ErrorCode.SHARE_SESSION_LIMIT, sentence, retriable=True)

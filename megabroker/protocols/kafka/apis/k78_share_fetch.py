@@ -181,7 +181,8 @@ class ShareFetchAnswer(Answer):
         session = sessions.proceed(self._group_id, self._member_id, request.share_session_epoch)
         if request.share_session_epoch == FINAL_EPOCH:
             return None
-        session.update(
+        sessions.update(
+            session,
             named,
             (
                 (UUID(bytes=bytes(topic.topic_id)), index)
