@@ -90,10 +90,17 @@ class Turn:
         self._rested = time.monotonic()
         self._window_began = self._rested
         self._window_bytes = 0
+        self._map: OffsetMap | None = None
 
     def new_map(self) -> OffsetMap:
-        """Return an empty map of the configured size."""
-        return OffsetMap(self._cleaner.settings.dedupe_buffer_bytes)
+        """Return an empty map of the configured size, once."""
+        self._map = OffsetMap(self._cleaner.settings.dedupe_buffer_bytes)
+        return self._map
+
+    def end(self) -> None:
+        """Give back what was used."""
+        if self._map is not None:
+            self._map.free(lambda: self._cleaner.pause(_REST_SECONDS))
 
     def breathe(self) -> None:
         """Rest if it is time to. Raises CleaningEnded."""
@@ -244,6 +251,8 @@ class LogCleaner:
                 if not (self.stopping or log.going):
                     self._failed(log, caught)
                 return False
+            finally:
+                turn.end()
         self._put_off.pop(id(log), None)
         if done is None:
             return False

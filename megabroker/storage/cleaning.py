@@ -35,6 +35,7 @@ from megabroker.model import AbortedTransaction, BatchHeader, Buffer, ProducerSn
 __all__ = ["CleanedTransactions", "Cleaning", "Gone", "OffsetMap", "last_of_producers"]
 
 _HASH_BYTES: Final = 16
+_TABLES: Final = 256
 _ENTRY_BYTES: Final = 192
 """What a key takes in the map at worst, while the table grows: 89 there, 64 for itself, 32 for the offset."""
 _BREATH: Final = 0xFF
@@ -44,7 +45,7 @@ class OffsetMap:
     """The newest offset of each key, within a bound of memory.
 
     Keys of 16 bytes and more are known by a hash of 128 bits that nobody can make collide (BLAKE2b), shorter
-    ones by themselves.
+    ones by themselves. They are in many small tables: while one grows or is freed no other thread runs.
 
     Args:
         max_bytes: memory for the entries; a batch that has begun is mapped whole.
@@ -56,27 +57,37 @@ class OffsetMap:
     def __init__(self, max_bytes: int) -> None:
         self.end_offset = 0
         self._limit = max(1, max_bytes // _ENTRY_BYTES)
-        self._offsets: dict[bytes, int] = {}
+        self._tables: list[dict[bytes, int]] = [{} for _ in range(_TABLES)]
+        self._at_most = 0
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return sum(map(len, self._tables))
 
     @property
     def full(self) -> bool:
         """Whether the next batch has to wait for another cleaning."""
-        return len(self._offsets) >= self._limit
+        if self._at_most >= self._limit:
+            self._at_most = len(self)
+        return self._at_most >= self._limit
 
     def put(self, key: bytes, offset: int) -> None:
         """Note a record; offsets only rise."""
-        self._offsets[_shortened(key)] = offset
+        if len(key) >= _HASH_BYTES:
+            key = blake2b(key, digest_size=_HASH_BYTES).digest()
+        self._tables[hash(key) % _TABLES][key] = offset
+        self._at_most += 1
 
     def newest(self, key: bytes) -> int:
         """Return the offset of the newest record of a key, -1 if there is none."""
-        return self._offsets.get(_shortened(key), -1)
+        if len(key) >= _HASH_BYTES:
+            key = blake2b(key, digest_size=_HASH_BYTES).digest()
+        return self._tables[hash(key) % _TABLES].get(key, -1)
 
-
-def _shortened(key: bytes) -> bytes:
-    return key if len(key) < _HASH_BYTES else blake2b(key, digest_size=_HASH_BYTES).digest()
+    def free(self, rest: Callable[[], None]) -> None:
+        """Forget everything, resting now and then; the map is of no use afterwards."""
+        while self._tables:
+            self._tables.pop()
+            rest()
 
 
 class CleanedTransactions:
