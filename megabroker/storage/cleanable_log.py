@@ -113,9 +113,12 @@ class CleanableLog:
         ensure_created(active.open_files.files, self._log.directory, active)
 
     def replace(self, old: list[Segment], new: Segment) -> bool:
-        """Put a cleaned segment in the place of ``old``; return False if they went meanwhile. Reactor."""
+        """Put a cleaned segment in the place of ``old``; return False if they went meanwhile. Reactor.
+
+        The same if damage was found in one of them, by a reader: it is kept, and not in ``new``.
+        """
         log = self._log
-        if log.going or not log.segments.replace(old, new):
+        if log.going or any(segment.damaged for segment in old) or not log.segments.replace(old, new):
             return False
         for segment in old:
             segment.open_files.drop(segment)

@@ -17,6 +17,7 @@ from megabroker.core.producers import ProducerTable
 from megabroker.model import Durability, FileRange, LogSettings, TopicPartition, TransactionMarker
 from megabroker.storage.cleaner import CleanerSettings
 from megabroker.storage.memory import MemoryLogStore
+from megabroker.storage.segment import DamageFound
 from megabroker.storage.store import LocalLogStore
 from tests.contract.test_log_store import TOPIC, Listener, content
 
@@ -387,6 +388,25 @@ class LocalLogCleaningTests(LogCleaningContract, SynchronousTestCase):
         self.reopen(clean=False)
         self.assertEqual(len(self.log.damaged), 1)
         self.assertEqual(self.clean(), 0)
+
+    def test_damage_that_a_reader_finds_meanwhile(self) -> None:
+        for at in range(8):
+            self.append((b"k%d" % (at % 3), b"%d" % at + bytes(60)))
+        self.roll()
+        victim = self.log.segments.items[0]
+        create_active = self.log.compaction.create_active
+
+        def find() -> None:
+            create_active()
+            self.log.segments.take_damage(DamageFound(victim, 130, 1))
+
+        self.log.compaction.create_active = find
+        self.assertEqual(self.clean(), 0)
+        self.log.compaction.create_active = create_active
+        self.assertIs(self.log.segments.items[0], victim)
+        self.assertEqual(self.files(".swap") + self.files(".cleaned"), [])
+        self.assertEqual(self.clean(), 1)
+        self.assertIs(self.log.segments.items[0], victim)
 
     def test_files_stay_for_the_configured_time(self) -> None:
         self.log.settings = attrs.evolve(SETTINGS, file_delete_delay_ms=5000)
