@@ -174,6 +174,25 @@ def test_a_member_that_vanishes_leaves_its_records(setting: Setting) -> None:
         other.close()
 
 
+def test_no_more_than_asked_for_though_it_is_one_compressed_batch(setting: Setting) -> None:
+    """KIP-1206: with strict limits two consumers divide a single batch."""
+    producer = Producer(
+        {"bootstrap.servers": setting.broker.kafka, "linger.ms": 500, "compression.type": "lz4"}
+    )
+    for number in range(40):
+        producer.produce(setting.topic, b"%d" % number, partition=0)
+    assert producer.flush(20) == 0
+    limits = {"max_poll_records": "10", "share_acquire_mode": "record_limit"}
+    with setting.consumer(**limits) as one, setting.consumer(**limits) as two:
+        found = [one.poll_for(10), two.poll_for(10)]
+        for consumer, records in ((one, found[0]), (two, found[1])):
+            assert consumer.acknowledge("ACCEPT", *records) == []
+            assert consumer.commit() == {0: "-"}
+        found += [one.poll_for(10), two.poll_for(10)]
+    assert [len(records) for records in found] == [10] * 4
+    assert sorted(record.offset for records in found for record in records) == list(range(40))
+
+
 def test_transactions(setting: Setting) -> None:
     """What is aborted is not delivered to a group that reads what is committed."""
     setting.produce("plain")

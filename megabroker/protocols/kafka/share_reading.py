@@ -48,7 +48,9 @@ def batches_of(
     if committed and found.length:
         aborted = partition.aborted_transactions(from_offset, partition.log.end_of(found))
     for position, header in _headers(found):
-        readable = not header.is_control and not (header.is_transactional and _is_aborted(header, aborted))
+        # Compaction leaves batches without records where a producer's last sequence must be kept.
+        empty = header.is_control or not header.record_count
+        readable = not empty and not (header.is_transactional and _is_aborted(header, aborted))
         span = LogSpan(header.base_offset, header.last_offset, readable)
         located.append(LocatedBatch(span, position, header.size_bytes))
         if len(located) == _MAX_BATCHES:
