@@ -241,6 +241,8 @@ class GroupMachine(RuleBasedStateMachine):
         self.generation = automaton.generation
         members = automaton.members
         assert members.awaiting == sum(member.join_ticket is not None for member in members)
+        static = [member for member in members if member.instance_id is not None]
+        assert members.away == sum(member.join_ticket is None for member in static)
         assert bool(members) == bool(members.leader)
         assert not members.leader or members.leader in members
         assert set(members.by_instance.values()) == {

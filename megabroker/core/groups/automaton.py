@@ -149,7 +149,7 @@ class GroupAutomaton:
         if self.state is GroupState.PREPARING:
             if member is not None and member.join_ticket is not None:
                 return True
-            return self.members.awaiting + self.members.static_and_away() < limit
+            return self.members.awaiting + self.members.away < limit
         return member is not None or len(self.members) < limit
 
     def _join_again(self, request: JoinRequest, ticket: Ticket) -> None:

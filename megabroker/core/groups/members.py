@@ -4,8 +4,9 @@ Owns the counts that make a rebalance linear in the number of members: how many 
 answered, how many support each protocol, which member a static instance id means. Decides nothing and
 answers nobody.
 
-Invariant: ``awaiting`` is the number of members with a join ticket, ``supported`` counts each member once
-per protocol name, ``by_instance`` holds exactly the static members, ``leader`` is a member or empty.
+Invariant: ``awaiting`` is the number of members with a join ticket, ``away`` that of static ones without;
+``supported`` counts each member once per protocol name, ``by_instance`` holds exactly the static members,
+``leader`` is a member or empty.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Members:
         self.by_instance: dict[str, str] = {}
         self.supported: Counter[str] = Counter()
         self.awaiting = 0
+        self.away = 0
         self.leader = ""
 
     def __len__(self) -> int:
@@ -81,8 +83,7 @@ class Members:
         if member.instance_id is not None:
             self.by_instance[member.instance_id] = member.member_id
         self.supported.update({name for name, _ in member.protocols})
-        if member.join_ticket is not None:
-            self.awaiting += 1
+        self._count(member, 1)
         self.leader = self.leader or member.member_id
 
     def remove(self, member: Member) -> None:
@@ -91,8 +92,7 @@ class Members:
         if member.instance_id is not None:
             del self.by_instance[member.instance_id]
         self._forget_protocols(member)
-        if member.join_ticket is not None:
-            self.awaiting -= 1
+        self._count(member, -1)
         if self.leader == member.member_id:
             self.leader = next(iter(self._members), "")
 
@@ -118,9 +118,16 @@ class Members:
 
     def set_join_ticket(self, member: Member, ticket: Ticket | None) -> Ticket | None:
         """Set or clear what waits for the rebalance; return what waited before."""
+        self._count(member, -1)
         before, member.join_ticket = member.join_ticket, ticket
-        self.awaiting += (ticket is not None) - (before is not None)
+        self._count(member, 1)
         return before
+
+    def _count(self, member: Member, count: int) -> None:
+        if member.join_ticket is not None:
+            self.awaiting += count
+        elif member.instance_id is not None:
+            self.away += count
 
     def elect_joined_leader(self) -> bool:
         """Make sure that the leader is a member whose join waits; return whether there is one."""
@@ -132,10 +139,6 @@ class Members:
                 self.leader = member.member_id
                 return True
         return False
-
-    def static_and_away(self) -> int:
-        """Return how many static members have no join waiting."""
-        return sum(self._members[member_id].join_ticket is None for member_id in self.by_instance.values())
 
     def supports_any(self, protocols: tuple[tuple[str, bytes], ...]) -> bool:
         """Whether one of ``protocols`` is supported by every member."""
