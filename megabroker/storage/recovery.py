@@ -116,6 +116,7 @@ class _Scan:
         self.expected_offset = expected_offset
         self.damaged: list[Damage] = []
         self.tail: Damage | None = None
+        self.first_timestamp = -1
         self._interval = interval
         self._visit = visit
         self._leap = False
@@ -168,6 +169,8 @@ class _Scan:
             if not check_crc(window, at, header) or not self._follows(header, position + need):
                 return position
             self._leap = False
+            if not position:
+                self.first_timestamp = header.max_timestamp
             segment.note(position, need, header.last_offset, header.max_timestamp, self._interval)
             self._visit(header, window, at, segment)
             self.expected_offset = header.next_offset
@@ -218,13 +221,14 @@ class Loader:
         self._indexed: set[int] = set()
         self._open: dict[int, int] = {}  # producer id -> first offset of its open transaction, rising
         self._least_offset = 0
+        self._names: set[str] = set()
         self.loaded = Loaded([])
 
     def run(self) -> Loaded:
         """Open the log. Raises OSError."""
         loaded = self.loaded
         self._list()
-        rows = decode_rows(self._files.read_bytes(f"{self._directory}/{LEADER_EPOCHS}"), 2)
+        rows = self._rows(LEADER_EPOCHS, 2)
         segments = loaded.segments
         if not segments:
             segments.append(Segment(self._open_files, self._directory, self._start_offset))
@@ -264,8 +268,8 @@ class Loader:
     def _list(self) -> None:
         found: list[tuple[int, int, float]] = []
         with_aborted: set[int] = set()
-        complete(self._open_files, self._directory)
-        for name, size, changed in self._files.listdir(self._directory):
+        for name, size, changed in complete(self._open_files, self._directory):
+            self._names.add(name)
             if name.endswith(LEFTOVERS):
                 self._files.unlink(f"{self._directory}/{name}")
             elif (offset := first_offset(name, ".log")) is not None:
@@ -296,8 +300,13 @@ class Loader:
                 except BatchError:
                     continue
 
+    def _rows(self, name: str, columns: int) -> list[tuple[int, ...]] | None:
+        if name not in self._names:
+            return None
+        return decode_rows(self._files.read_bytes(f"{self._directory}/{name}"), columns)
+
     def _known_damage(self) -> None:
-        rows = decode_rows(self._files.read_bytes(f"{self._directory}/{DAMAGED}"), 5) or []
+        rows = self._rows(DAMAGED, 5) or []
         by_base = {segment.base_offset: segment for segment in self.loaded.segments}
         for row in rows:
             damage = Damage(*row)
@@ -332,8 +341,8 @@ class Loader:
             return False
         try:
             first = next(segment.hops(0), None)
-            if first is not None and segment.born and 0 < first.max_timestamp / 1000 < segment.born:
-                segment.born = first.max_timestamp / 1000
+            if first is not None:
+                _date(segment, first.max_timestamp)
             last_entry = index.positions[-1] if index.positions else 0
             for hop in segment.hops(last_entry):
                 if hop.max_timestamp > segment.max_timestamp:
@@ -395,6 +404,7 @@ class Loader:
             loaded.next_offset = max(loaded.next_offset, segment.base_offset)
             scan = _Scan(segment, self._interval, loaded.next_offset, self._visit)
             scan.run()
+            _date(segment, scan.first_timestamp)
             loaded.next_offset = max(loaded.next_offset, scan.expected_offset)
             scans.append(scan)
         self._cut_torn_tail(scans)
@@ -410,7 +420,8 @@ class Loader:
         if segments[-1].base_offset in self._indexed:
             self._files.unlink(segments[-1].path(".index"))
             self._indexed.discard(segments[-1].base_offset)
-        loaded.unsynced.extend(segment for segment in segments[trusted:] if segment.created)
+        if not self._clean:
+            loaded.unsynced.extend(segment for segment in segments[trusted:] if segment.created)
         if loaded.damaged:
             self._files.write_whole(f"{self._directory}/{DAMAGED}", encode_rows(loaded.damaged), sync=True)
 
@@ -485,6 +496,12 @@ class Loader:
 def _open_transactions(state: Iterable[ProducerSnapshot]) -> dict[int, int]:
     rows = [(one.transaction_first_offset, one.producer_id) for one in state]
     return {producer_id: offset for offset, producer_id in sorted(rows) if offset >= 0}
+
+
+def _date(segment: Segment, first_timestamp: int) -> None:
+    """A segment was begun at its first batch's time, if that can be, else when its file was last changed."""
+    if segment.born and 0 < first_timestamp / 1000 < segment.born:
+        segment.born = first_timestamp / 1000
 
 
 def report_damage(segment: Segment, damage: Damage) -> None:

@@ -168,9 +168,10 @@ class LocalLogStore:
             raise StorageError(ErrorCode.STORAGE, f"the log of {name} is open already or being deleted")
         directory = self._directories.place(name)
         try:
-            if not os.path.isdir(directory):
+            is_new = not os.path.isdir(directory)
+            if is_new:
                 self._forget(name)
-            is_new = self._files.mkdir(directory)
+                self._files.mkdir(directory)
             self._check_topic_id(directory, topic)
             recovery_point = self._points.get(name, 0)
             start_offset = self._starts.get(name, 0)

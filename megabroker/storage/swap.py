@@ -84,16 +84,23 @@ def discard(files: Files, segment: Segment) -> None:
         files.sync_dir(segment.directory)
 
 
-def complete(open_files: OpenFiles, directory: str) -> None:
+def complete(open_files: OpenFiles, directory: str) -> list[tuple[str, int, float]]:
     """Finish what a crash has cut short; afterwards every file whose name ends so is a leftover.
+
+    Returns:
+        The files there are then, as ``Files.listdir`` tells them.
 
     Raises:
         OSError: it cannot be finished now.
     """
     files = open_files.files
-    names = {name: size for name, size, _ in files.listdir(directory)}
+    found = files.listdir(directory)
     ends = f".log{SWAP}"
-    for name in sorted(name for name in names if name.endswith(ends)):
+    swapped = sorted(name for name, _, _ in found if name.endswith(ends))
+    if not swapped:
+        return found
+    names = {name: size for name, size, _ in found}
+    for name in swapped:
         base = first_offset(name, ends)
         if base is None:
             continue
@@ -117,6 +124,7 @@ def complete(open_files: OpenFiles, directory: str) -> None:
             base=base,
             end=end,
         )
+    return files.listdir(directory)
 
 
 _INFINITE: Final = 2**63 - 1
