@@ -253,6 +253,7 @@ class GroupConfigsTests(SynchronousTestCase):
             ("P1D", 86_400_000),
             ("P1DT2H3M4.5S", 93_784_500),
             ("PT0.0005S", 0),
+            ("pt1m", 60_000),
             ("P", None),
             ("PT", None),
             ("P1DT", None),
@@ -262,6 +263,13 @@ class GroupConfigsTests(SynchronousTestCase):
         ):
             self.assertEqual(duration_ms(f"by_duration:{text}"), expected, text)
         self.assertIsNone(duration_ms("PT1H"))
+
+    def test_words_for_true(self) -> None:
+        configs = GroupConfigs(FakeMetadata())
+        for word, plain in (("TRUE", "true"), (" false ", "false")):
+            self.successResultOf(configs.set("g", {"share.renew.acknowledge.enable": word}))
+            self.assertEqual(configs.value("g", "share.renew.acknowledge.enable"), plain)
+        self.failureResultOf(configs.set("g", {"share.renew.acknowledge.enable": "yes"}), BrokerError)
 
     def test_kept_over_a_restart_even_if_the_broker_has_changed(self) -> None:
         metadata = FakeMetadata()

@@ -79,7 +79,7 @@ class GroupConfig:
             ):
                 return ""
             return f"a number from {self.lowest} to {self.highest}"
-        if self.words and value not in self.words:
+        if self.words and _plain(self, value) not in self.words:
             return " or ".join(self.words)
         if self.name == _RESET and value not in ("latest", "earliest") and duration_ms(value) is None:
             return "earliest, latest or by_duration: with an ISO 8601 duration such as PT1H"
@@ -88,12 +88,17 @@ class GroupConfig:
 
 def duration_ms(value: str) -> int | None:
     """Return the milliseconds of ``by_duration:<ISO 8601>``, None when it is none."""
-    found = _DURATION.fullmatch(value.removeprefix(_BY_DURATION))
+    found = _DURATION.fullmatch(value.removeprefix(_BY_DURATION).upper())
     if found is None or not value.startswith(_BY_DURATION):
         return None
     days, hours, minutes, seconds, fraction = found.groups()
     whole = (int(days or 0) * 24 + int(hours or 0)) * 60 + int(minutes or 0)
     return (whole * 60 + int(seconds or 0)) * 1000 + int(((fraction or "") + "000")[:3])
+
+
+def _plain(config: GroupConfig, value: str) -> str:
+    """Return a value as it is compared: Kafka takes "TRUE" and " true" too."""
+    return value.strip().lower() if config.type is ConfigType.BOOLEAN else value
 
 
 _MINUTE: Final = 60_000
@@ -269,7 +274,7 @@ class GroupConfigs:
     def value(self, group_id: str, name: str) -> str:
         """Return what is in force."""
         found = self.of(group_id).get(name)
-        return self.default(name) if found is None else found
+        return self.default(name) if found is None else _plain(GROUP_CONFIGS[name], found)
 
     def number(self, group_id: str, name: str) -> int:
         """Return a number that is in force."""
