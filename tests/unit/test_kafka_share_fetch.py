@@ -381,6 +381,17 @@ class SessionTests(ShareCase):
         answer = self.member.fetch(indexes=(7,), epoch=0)
         self.assertEqual(answer.responses[0].partitions[0].error_code, 3)
 
+    def test_who_begins_anew_elsewhere_gets_nothing_here(self) -> None:
+        self.member.send(max_wait_ms=60_000)
+        self.assertIsNone(self.member.received())
+        former, self.member.connection = self.member.connection, self.connect()
+        self.assertEqual(self.error(epoch=0), 0)
+        self.produce(b"0")
+        self.assertEqual(self.received(78, 2, former).responses, [])
+        self.assertEqual(self.member.acquire(epoch=1), [(0, 0, 1)])
+        former.connectionLost(None)
+        self.assertEqual(self.member.acknowledge((0, 0, ACCEPT), epoch=2), 0)
+
     def test_no_more_sessions_than_may_be(self) -> None:
         self.service.shares.sessions.limit = 1
         self.assertEqual(self.error(epoch=0), 0)

@@ -36,9 +36,10 @@ class ShareSession:
         epoch: of the next request.
         places: the partitions fetched, in the order they were named.
         owner: the connection.
+        ended: whether it is over, or another has taken its place.
     """
 
-    __slots__ = ("epoch", "group_id", "member_id", "owner", "places")
+    __slots__ = ("ended", "epoch", "group_id", "member_id", "owner", "places")
 
     def __init__(self, group_id: str, member_id: str, owner: object) -> None:
         self.group_id = group_id
@@ -46,6 +47,7 @@ class ShareSession:
         self.epoch = 1
         self.places: dict[Place, None] = {}
         self.owner = owner
+        self.ended = False
 
 
 class ShareSessions:
@@ -112,6 +114,7 @@ class ShareSessions:
         """Forget a member's session; return it."""
         session = self._sessions.pop((group_id, member_id), None)
         if session is not None:
+            session.ended = True
             self._place_count -= len(session.places)
             owned = self._owned[session.owner]
             owned.discard(session)

@@ -88,6 +88,7 @@ class ShareFetchAnswer(Answer):
         "_refusal",
         "_request",
         "_rows",
+        "_session",
         "_timer",
         "_version",
     )
@@ -107,6 +108,7 @@ class ShareFetchAnswer(Answer):
         self._version = version
         self._correlation_id = correlation_id
         self._group_id = self._member_id = ""
+        self._session: ShareSession | None = None
         self._places: list[Place] = []
         self._refusal: BrokerError | None = None
         self._acknowledged: dict[Place, Outcome] | None = None
@@ -123,7 +125,7 @@ class ShareFetchAnswer(Answer):
         try:
             self._group_id, self._member_id = check_names(request.group_id, request.member_id)
             self._check()
-            session = self._session()
+            session = self._session = self._take_session()
         except BrokerError as error:
             self._refusal = error
             if error.code is ErrorCode.SHARE_SESSION_LIMIT:
@@ -159,7 +161,7 @@ class ShareFetchAnswer(Answer):
         if self._group_id not in self.connection.broker.shares:
             raise RequestError(ErrorCode.GROUP_NOT_FOUND, "there is no such share group")
 
-    def _session(self) -> ShareSession | None:
+    def _take_session(self) -> ShareSession | None:
         """Return the session whose partitions are to be fetched, None when it ends. Raises StateError."""
         request = self._request
         sessions: ShareSessions = self.connection.broker.shares.sessions
@@ -254,6 +256,10 @@ class ShareFetchAnswer(Answer):
     def _acquire(self, *, is_last: bool) -> bool:
         """Acquire what can be had; return whether that makes an answer."""
         rows: dict[Place, _Row] = {}
+        if self._session is not None and self._session.ended:
+            # The member has begun anew, perhaps on another connection, and waits for nothing here.
+            self._acquired(rows)
+            return True
         ready = self._ready(rows)
         size = sum(one.found.length for one in ready)
         if not (is_last or rows or size >= max(self._request.min_bytes, 1)):
