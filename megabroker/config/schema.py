@@ -139,41 +139,48 @@ class TopicSettings:
         _GIB,
         minimum=_KIB,
         maximum=_MAX_I32,
+        reloadable=True,
         doc="Size at which a new segment file is begun; Kafka's segment.bytes.",
     )
     segment_ms: int = fields.duration_ms(
         7 * _DAY,
         minimum=1,
         maximum=_LONGEST_MS,
+        reloadable=True,
         doc="Age at which a new segment file is begun; Kafka's segment.ms.",
     )
     index_interval_bytes: int = fields.size_bytes(
         4 * _KIB,
         minimum=1,
         maximum=_MAX_I32,
+        reloadable=True,
         doc="Bytes of log per index entry; Kafka's index.interval.bytes.",
     )
     retention_ms: int = fields.duration_ms(
         7 * _DAY,
         maximum=_LONGEST_MS,
         unlimited=True,
+        reloadable=True,
         doc="Age at which segments are deleted; Kafka's retention.ms.",
     )
     retention_bytes: int = fields.size_bytes(
         fields.UNLIMITED,
         maximum=_LARGEST_BYTES,
         unlimited=True,
+        reloadable=True,
         doc="Size of a partition beyond which its oldest segments are deleted; Kafka's retention.bytes.",
     )
     max_message_bytes: int = fields.size_bytes(
         1_048_588,
         minimum=61,
         maximum=_MAX_I32,
+        reloadable=True,
         doc="Largest record batch taken, compressed as it arrives; Kafka's max.message.bytes.",
     )
     message_timestamp_type: TimestampType = fields.choice(
         TimestampType.CREATE_TIME,
         TimestampType,
+        reloadable=True,
         doc="Whose clock stamps records, the producer's or the broker's; Kafka's message.timestamp.type.",
     )
 
@@ -376,6 +383,7 @@ class ProducerSettings:
         _DAY,
         minimum=_SECOND,
         maximum=_LONGEST_MS,
+        reloadable=True,
         doc="How long a partition remembers an idempotent producer that is silent.",
     )
     id_block_size: int = fields.integer(
@@ -435,6 +443,7 @@ class LimitSettings:
         minimum=1,
         maximum=1_000_000,
         unit="connections",
+        reloadable=True,
         doc="Connections at most, all listeners together; further ones are closed at once.",
     )
     max_connections_per_address: int = fields.integer(
@@ -442,6 +451,7 @@ class LimitSettings:
         minimum=1,
         maximum=1_000_000,
         unit="connections",
+        reloadable=True,
         doc="Connections at most from one peer address.",
     )
     max_request_bytes: int = fields.size_bytes(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import (
     AdminClient,
@@ -100,9 +101,15 @@ def test_reading_the_file_again_keeps_what_was_set(own_broker: BrokerProcess) ->
     admin = AdminClient({"bootstrap.servers": own_broker.kafka})
     change(admin, "1", log_retention_ms="70000000")
     assert own_broker.process is not None
+    own_broker.config["topics"]["retention_ms"] = "2d"
+    (own_broker.directory / "broker.yaml").write_text(yaml.safe_dump(own_broker.config))
     own_broker.process.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + _SECONDS
     while "configuration reloaded" not in own_broker.log:
         assert time.monotonic() < deadline, own_broker.log[-2000:]
         time.sleep(0.02)
     assert described(admin, ResourceType.BROKER, "1")["log.retention.ms"].value == "70000000"
+    change(admin, "1", log_retention_ms=None)
+    assert described(admin, ResourceType.BROKER, "1")["log.retention.ms"].value == str(2 * 86_400_000)
+    topic = create_topic(own_broker.kafka, "t", 1)
+    assert described(admin, ResourceType.TOPIC, topic)["retention.ms"].value == str(2 * 86_400_000)
