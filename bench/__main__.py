@@ -1,0 +1,83 @@
+"""Measures this broker beside others: the same client, the same data, the same durability, round by round.
+
+    python -m bench                      everything, three rounds
+    python -m bench one-pipelined fetch-cached --peers megabroker,limit --rounds 5
+    python -m bench --list
+
+Every round starts each peer anew, one after the other, so that what else the machine does falls on all alike;
+compare ratios of one run, not figures of two. ``bench/README.md`` says what is measured and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+from bench.native import Missing
+from bench.peers import PEERS
+from bench.report import Row, as_json, plot, table
+from bench.workloads import WORKLOADS, Sample, Workload
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    wanted = _arguments()
+    if wanted.list:
+        for one in WORKLOADS.values():
+            print(f"{one.name:25} {one.doc} [{', '.join(one.peers)}; durability {one.durability}]")
+        return
+    workloads = [WORKLOADS[name] for name in wanted.workloads or WORKLOADS]
+    missing: dict[str, str] = {}
+    rows = []
+    for workload in workloads:
+        peers = [peer for peer in workload.peers if peer in wanted.peers.split(",")]
+        rows += _measured(workload, peers, wanted.rounds, wanted.share, missing)
+    print(table(rows, missing))
+    if wanted.json is not None:
+        wanted.json.write_text(as_json(rows, missing))
+    if wanted.plot is not None:
+        plot(rows, wanted.plot)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="by default all; see --list")
+    parser.add_argument("--list", action="store_true", help="name the workloads and end")
+    parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {','.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of requests")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="a PNG; needs matplotlib")
+    wanted = parser.parse_args()
+    for name in wanted.workloads:
+        if name not in WORKLOADS:
+            parser.error(f"{name!r}: expected one of {', '.join(WORKLOADS)}")
+    for name in wanted.peers.split(","):
+        if name not in PEERS:
+            parser.error(f"{name!r}: expected one of {', '.join(PEERS)}")
+    return wanted
+
+
+def _measured(
+    workload: Workload, peers: list[str], rounds: int, share: float, missing: dict[str, str]
+) -> list[Row]:
+    """Measure all peers in turn, round by round."""
+    samples: dict[str, list[Sample]] = {peer: [] for peer in peers}
+    for number in range(rounds):
+        for peer in peers:
+            if peer in missing:
+                continue
+            print(f"{workload.name}: {peer}, round {number + 1} of {rounds}", file=sys.stderr)
+            try:
+                with workload.peer(peer) as started:
+                    samples[peer].append(workload.run(started, share))
+            except Missing as reason:
+                missing[peer] = str(reason)
+    return [Row(workload, peer, found) for peer, found in samples.items() if found]
+
+
+if __name__ == "__main__":
+    main()

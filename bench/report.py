@@ -1,0 +1,123 @@
+"""Medians of what was measured, as a table, as JSON, and as a picture."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from bench.workloads import Sample, Workload
+
+__all__ = ["Row", "as_json", "plot", "table"]
+
+_LINE = (
+    "{:25} {:11} {:9,.0f} {:4.0f}% {:10,.0f} {:7,.0f} {:6.2f} {:6.2f} {:5.0f} {:8.3f} {:8.3f} {:8.3f} {:>6}"
+)
+_HEAD = (
+    f"{'workload':25} {'peer':11} {'ops/s':>9} {'spread':>5} {'ops/cpu s':>9} {'MB/s':>7} {'cpu s':>6} "
+    f"{'client':>6} {'MiB':>5} {'p50 ms':>8} {'p99 ms':>8} {'99.9 ms':>8} {'ratio':>6}"
+)
+
+
+@attrs.frozen
+class Row:
+    """All rounds of one peer in one workload."""
+
+    workload: Workload
+    peer: str
+    samples: Sequence[Sample]
+
+    def median(self, of: Callable[[Sample], float]) -> float:
+        """Return the median of one figure."""
+        return statistics.median(of(sample) for sample in self.samples)
+
+    @property
+    def figure(self) -> float:
+        """What is compared; more is better."""
+        if self.workload.measure == "cpu":
+            return self.median(lambda sample: sample.per_cpu_second)
+        if self.workload.measure == "time":
+            return self.median(lambda sample: sample.per_second)
+        return 1 / max(self.median(lambda sample: sample.p99_ms), 0.001)
+
+    @property
+    def spread(self) -> float:
+        """How far the rounds lie apart, as a share of their median."""
+        values = [sample.per_second for sample in self.samples]
+        return (max(values) - min(values)) / statistics.median(values)
+
+
+def table(rows: Sequence[Row], missing: Mapping[str, str]) -> str:
+    """Return one line a peer and workload; the ratio is this broker's figure to the peer's."""
+    lines = [_HEAD]
+    for row in rows:
+        ours = next((one for one in rows if one.workload is row.workload and one.peer == "megabroker"), None)
+        ratio = "" if ours is None or ours is row else f"{ours.figure / row.figure:.2f}"
+        figures = (
+            row.median(lambda s: s.per_second),
+            row.spread * 100,
+            row.median(lambda s: s.per_cpu_second),
+            row.median(lambda s: s.megabytes / s.seconds),
+            row.median(lambda s: s.broker_cpu),
+            row.median(lambda s: s.client_cpu),
+            row.median(lambda s: s.peak_mib),
+            row.median(lambda s: s.p50_ms),
+            row.median(lambda s: s.p99_ms),
+            row.median(lambda s: s.p999_ms),
+        )
+        lines.append(_LINE.format(row.workload.name, row.peer, *figures, ratio))
+    lines += [f"missing: {peer}: {reason}" for peer, reason in missing.items()]
+    return "\n".join(lines)
+
+
+def as_json(rows: Iterable[Row], missing: Mapping[str, str]) -> str:
+    """Return everything measured."""
+    measured: list[dict[str, Any]] = [
+        {
+            "workload": row.workload.name,
+            "about": row.workload.doc,
+            "durability": row.workload.durability,
+            "compared_by": row.workload.measure,
+            "peer": row.peer,
+            "figure": row.figure,
+            "samples": [attrs.asdict(sample) for sample in row.samples],
+        }
+        for row in rows
+    ]
+    return json.dumps({"measured": measured, "missing": dict(missing)}, indent=1)
+
+
+def plot(rows: Sequence[Row], path: pathlib.Path) -> None:
+    """Draw each peer's figure as a share of this broker's.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(row.workload.name for row in rows))
+    peers = list(dict.fromkeys(row.peer for row in rows))
+    figure, axes = pyplot.subplots(figsize=(10, 1 + 0.6 * len(names)))
+    height = 0.8 / len(peers)
+    for place, peer in enumerate(peers):
+        found = {row.workload.name: row for row in rows if row.peer == peer}
+        ours = {row.workload.name: row.figure for row in rows if row.peer == "megabroker"}
+        shown = [name for name in names if name in found and name in ours]
+        axes.barh(
+            [names.index(name) + place * height for name in shown],
+            [found[name].figure / ours[name] for name in shown],
+            height,
+            label=peer,
+        )
+    axes.set_yticks([at + 0.4 for at in range(len(names))], names)
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.5)
+    axes.set_xlabel("times megabroker; more is better")
+    axes.invert_yaxis()
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
