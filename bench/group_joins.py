@@ -17,8 +17,9 @@ import struct
 import time
 from typing import Any
 
+from bench.processes import cpu_seconds
 from bench.transactions import create
-from bench.wire import Wire, cpu_seconds, framed
+from bench.wire import Wire, framed
 from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata
 from megabroker.protocols.kafka.schema import (
     consumer_group_heartbeat,

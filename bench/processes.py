@@ -7,13 +7,14 @@ import pathlib
 
 __all__ = ["cpu_seconds", "peak_mib", "resident_mib"]
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process so far, all threads, user and system."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """Return the time a process has spent on processors, in all threads it has now."""
+    total_ns = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as times:
+            total_ns += int(times.read().split()[0])
+    return total_ns / 1e9
 
 
 def peak_mib(pid: int) -> float:

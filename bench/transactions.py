@@ -16,7 +16,8 @@ import statistics
 import sys
 from collections.abc import Iterator
 
-from bench.wire import Wire, cpu_seconds, framed
+from bench.processes import cpu_seconds
+from bench.wire import Wire, framed
 from megabroker.codec.records import build
 from megabroker.protocols.kafka.schema import (
     add_partitions_to_txn,

@@ -5,7 +5,6 @@ It does as little as it can, so that what is measured is the broker.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from typing import Any
@@ -15,7 +14,7 @@ from megabroker.protocols.kafka.schema.registry import (
     response_header_version,
 )
 
-__all__ = ["Wire", "cpu_seconds", "framed"]
+__all__ = ["Wire", "framed"]
 
 _HEAD = struct.Struct(">hhih")
 _SIZE = struct.Struct(">i")
@@ -28,15 +27,6 @@ def framed(request: Any, version: int, correlation_id: int) -> bytes:
     tags = b"\0" if request_header_version(key, version) >= 2 else b""
     body = _HEAD.pack(key, version, correlation_id, len(_CLIENT)) + _CLIENT + tags + request.encode(version)
     return _SIZE.pack(len(body)) + body
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the time a process has spent on processors, in all threads it has now."""
-    total_ns = 0
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as times:
-            total_ns += int(times.read().split()[0])
-    return total_ns / 1e9
 
 
 class Wire:

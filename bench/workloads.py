@@ -15,7 +15,7 @@ import attrs
 from bench.native import Loaded, run_load
 from bench.peers import Kafka, Limit, Megabroker, Nats, Peer, Redis
 from bench.processes import cpu_seconds, peak_mib
-from bench.wires import (
+from bench.requests import (
     NATS_GREETING,
     create_topic,
     fetch_request,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import time
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench.wire import framed
 from megabroker.codec.records import build
 from megabroker.protocols.kafka.schema import fetch, produce
 
@@ -67,8 +67,7 @@ def produce_request(topic: str, partition: int, batch: bytes, acks: int) -> byte
     topics = produce.Request.Topic(
         name=topic, partition_data=[produce.Request.Topic.Partition(index=partition, records=batch)]
     )
-    body = produce.Request(acks=acks, timeout_ms=30_000, topic_data=[topics]).encode(_PRODUCE_VERSION)
-    return _request(0, _PRODUCE_VERSION, b"\0" + body)
+    return framed(produce.Request(acks=acks, timeout_ms=30_000, topic_data=[topics]), _PRODUCE_VERSION, 1)
 
 
 def fetch_request(topic: str, partition: int, offset: int, max_bytes: int) -> bytes:
@@ -76,18 +75,13 @@ def fetch_request(topic: str, partition: int, offset: int, max_bytes: int) -> by
     wanted = fetch.Request.Topic.Partition(
         partition=partition, fetch_offset=offset, partition_max_bytes=max_bytes
     )
-    body = fetch.Request(
+    request = fetch.Request(
         max_wait_ms=100,
         min_bytes=1,
         max_bytes=max_bytes,
         topics=[fetch.Request.Topic(topic=topic, partitions=[wanted])],
-    ).encode(_FETCH_VERSION)
-    return _request(1, _FETCH_VERSION, body)
-
-
-def _request(key: int, version: int, body: bytes) -> bytes:
-    data = struct.pack(">hhih5s", key, version, 1, 5, b"bench") + body
-    return struct.pack(">i", len(data)) + data
+    )
+    return framed(request, _FETCH_VERSION, 1)
 
 
 def kafka_count(bootstrap: str, topic: str, partitions: int) -> int:
