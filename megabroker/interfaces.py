@@ -53,6 +53,7 @@ from megabroker.streams import StreamsAnswer, StreamsGroupDescription, StreamsHe
 __all__ = [
     "IBroker",
     "IBrokerConfigs",
+    "IClientMetrics",
     "IConsumerMetadata",
     "IDedup",
     "IGroupService",
@@ -708,6 +709,22 @@ class IBrokerConfigs(Interface):
         """Replace what is set; fires when it is stored and in force. Fails with BrokerError."""
 
 
+class IClientMetrics(Interface):
+    """Subscriptions to the metrics of clients (KIP-714), by name; each has values by Kafka's names."""
+
+    def names() -> Sequence[str]:
+        """Return the names of all subscriptions, sorted."""
+
+    def of(name: str) -> Mapping[str, str]:
+        """Return what is set; nothing if there is no such subscription."""
+
+    def validate(configs: Mapping[str, str]) -> None:
+        """Raise RequestError (INVALID_REQUEST, INVALID_CONFIG) unless all of it can be set."""
+
+    def set(name: str, configs: Mapping[str, str]) -> Deferred[None]:
+        """Replace what is set, or remove it with nothing; fires when stored. Fails with BrokerError."""
+
+
 class IBroker(Interface):
     """What a protocol gets: the whole core, knowing no wire."""
 
@@ -719,6 +736,7 @@ class IBroker(Interface):
     dedup: IDedup = Attribute("The deduplication window.")
     placement: IPlacement = Attribute("Nodes and who leads what.")
     configs: IBrokerConfigs = Attribute("Configurations that administrators change.")
+    client_metrics: IClientMetrics = Attribute("What administrators want to know of clients.")
     settings: Any = Attribute(
         "The broker's configuration as it is in force, ``megabroker.config.schema.Config``."
     )

@@ -41,6 +41,7 @@ from megabroker.config.protocol import ListenerSettings
 from megabroker.config.schema import Config, Storage
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BrokerConfigs
+from megabroker.core.client_metrics import ClientMetrics
 from megabroker.core.dedup import DeduplicationService, DedupScope, DedupSettings
 from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.service import GroupService
@@ -226,6 +227,7 @@ class BrokerService(MultiService):
         reactor = self._reactor
         store: ILogStore = self._store
         metadata: IMetadataStore = self._metadata
+        self._client_metrics = ClientMetrics(metadata)
         self._configs = BrokerConfigs(metadata, config.node.id, config, self._threshold)
         self.topics = TopicService(
             store=store,
@@ -293,6 +295,7 @@ class BrokerService(MultiService):
             dedup=self.dedup,
             placement=self.placement,
             configs=self._configs,
+            client_metrics=self._client_metrics,
             producer_ids=self._producer_ids,
             settings=config,
             reactor=reactor,
@@ -312,6 +315,7 @@ class BrokerService(MultiService):
         return known or _new_cluster_id()
 
     def _load(self) -> None:
+        self._client_metrics.load()
         self._configs.load()
         self._configs.changed = self._apply
         self._apply()

@@ -12,6 +12,7 @@ from megabroker.core.producer_ids import ProducerIds
 from megabroker.interfaces import (
     IBroker,
     IBrokerConfigs,
+    IClientMetrics,
     IDedup,
     IGroupService,
     IPlacement,
@@ -42,6 +43,7 @@ class Broker:
         dedup: IDedup,
         placement: IPlacement,
         configs: IBrokerConfigs,
+        client_metrics: IClientMetrics,
         producer_ids: ProducerIds,
         settings: Any,
         reactor: Any,
@@ -56,6 +58,7 @@ class Broker:
         self.dedup = dedup
         self.placement = placement
         self.configs = configs
+        self.client_metrics = client_metrics
         self.settings = settings
         self.reactor = reactor
         self.admission = admission

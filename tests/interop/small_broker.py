@@ -87,6 +87,7 @@ class BrokerCase(TestCase):
             dedup=self.dedup,
             placement=placement,
             configs=None,  # type: ignore[arg-type]
+            client_metrics=None,  # type: ignore[arg-type]
             producer_ids=ProducerIds(metadata),
             settings=self.config,
             reactor=reactor,

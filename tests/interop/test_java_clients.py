@@ -43,6 +43,7 @@ _ADMIN = (
     "log_dirs",
     "replicas",
     "cluster",
+    "client_metrics",
     "nobody",
 )
 

@@ -272,6 +272,9 @@ def test_replicas(
     by_plan = ("--reassignment-json-file", str(plan))
     assert "Successfully started" in box.good("kafka-reassign-partitions", *by_plan, "--execute")
     assert "is completed" in box.good("kafka-reassign-partitions", *by_plan, "--verify")
+    throttled = (*by_plan, "--execute", "--throttle", "1000000")
+    assert "Successfully started" in box.good("kafka-reassign-partitions", *throttled)
+    assert "is completed" in box.good("kafka-reassign-partitions", *by_plan, "--verify")
     assert "No partition reassignments found" in box.good("kafka-reassign-partitions", "--list")
 
 
@@ -289,6 +292,18 @@ def test_security(box: ToolBox, broker: BrokerProcess, new_topic: Callable[..., 
     assert (quota.exit, "UnsupportedVersionException" in quota.text) == (1, True)
     password = box.run("kafka-configs", *alter, "SCRAM-SHA-256=[password=secret]")
     assert (password.exit, "UnsupportedSaslMechanismException" in password.text) == (1, True)
+
+
+def test_client_metrics(box: ToolBox, broker: BrokerProcess, unique: Callable[[str], str]) -> None:
+    name = unique("metrics")
+    asked = ("--metrics", "org.apache.kafka.producer.", "--interval", "10000", "--match", "client_id=a.*")
+    box.good("kafka-client-metrics", "--alter", "--name", name, *asked)
+    assert name in box.good("kafka-client-metrics", "--list").split()
+    described = box.good("kafka-client-metrics", "--describe", "--name", name)
+    for setting in ("interval.ms=10000", "match=client_id=a.*", "metrics=org.apache.kafka.producer."):
+        assert setting in described
+    box.good("kafka-client-metrics", "--delete", "--name", name)
+    assert name not in box.good("kafka-client-metrics", "--list").split()
 
 
 def test_performance(box: ToolBox, broker: BrokerProcess, new_topic: Callable[..., str]) -> None:

@@ -17,6 +17,7 @@ from megabroker.config.overlay import overlaid
 from megabroker.config.schema import Config, TopicSettings
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BrokerConfigs
+from megabroker.core.client_metrics import ClientMetrics
 from megabroker.core.groups import GroupService, GroupSettings
 from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.partitions import PartitionSettings
@@ -111,6 +112,7 @@ class ApiCase(SynchronousTestCase):
             dedup=None,  # type: ignore[arg-type]
             placement=self.placement,
             configs=self.broker_configs,
+            client_metrics=ClientMetrics(self.metadata),
             producer_ids=producer_ids,
             settings=self.config,
             reactor=self.clock,

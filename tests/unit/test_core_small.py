@@ -94,6 +94,7 @@ class BrokerTests(SynchronousTestCase):
             dedup=None,
             placement=placement,
             configs=None,
+            client_metrics=None,
             producer_ids=ids,
             settings=None,
             reactor=clock,

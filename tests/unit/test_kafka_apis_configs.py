@@ -132,7 +132,7 @@ class DescribeConfigsTests(ApiCase):
                 (BROKER, "01", INVALID_REQUEST),
                 (LOGGER, "", INVALID_REQUEST),
                 (LOGGER, "2", INVALID_REQUEST),
-                (16, "1", INVALID_REQUEST),
+                (16, "", INVALID_REQUEST),
                 (0, "", INVALID_REQUEST),
                 (-128, "x" * 30_000, INVALID_REQUEST),
             ):

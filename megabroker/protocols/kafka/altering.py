@@ -23,6 +23,7 @@ from megabroker.protocols.kafka.configs import ROOT, broker_entries, logger_entr
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.group_configs import GROUP, check_group_configs
+from megabroker.protocols.kafka.metrics_configs import METRICS, check_metrics_name
 from megabroker.protocols.kafka.topics import absence, first_seen, is_controller, settle
 
 __all__ = ["BROKER", "LOGGER", "TOPIC", "Entry", "Outcome", "Resource", "alter"]
@@ -198,6 +199,15 @@ def _plan_loggers(context: Context, resource: Resource) -> Plan:
     return change
 
 
+def _plan_metrics(context: Context, resource: Resource) -> Plan:
+    check_metrics_name(resource.name)
+    subscriptions = context.broker.client_metrics
+    former = subscriptions.of(resource.name)
+    wanted = resource.change(former)
+    subscriptions.validate(wanted)
+    return None if wanted == former else partial(subscriptions.set, resource.name, wanted)
+
+
 Plan = Outcome | Callable[[], Deferred[Any]] | None
 """What a resource comes to: an outcome already, a change to be made, or nothing to change."""
 
@@ -205,6 +215,7 @@ _PLANS: Final[Mapping[int, Callable[[Context, Resource], Plan]]] = {
     TOPIC: _plan_topic,
     BROKER: _plan_broker,
     LOGGER: _plan_loggers,
+    METRICS: _plan_metrics,
     GROUP: _plan_group,
 }
 

@@ -112,6 +112,7 @@ public final class AdminScenarios {
         all.put("log_dirs", AdminScenarios::logDirs);
         all.put("replicas", AdminScenarios::replicas);
         all.put("cluster", AdminScenarios::cluster);
+        all.put("client_metrics", AdminScenarios::clientMetrics);
         all.put("nobody", AdminScenarios::nobody);
         Scenarios.run(args[0], all);
     }
@@ -363,6 +364,17 @@ public final class AdminScenarios {
             UnsupportedVersionException.class);
         Scenarios.fails(admin.removeRaftVoter(4711, Uuid.randomUuid()).all(), UnsupportedVersionException.class);
         Scenarios.check(admin.metrics().size() > 0, "no metrics");
+    }
+
+    private static void clientMetrics() throws Exception {
+        ConfigResource metrics = new ConfigResource(ConfigResource.Type.CLIENT_METRICS, Scenarios.unique("metrics"));
+        alter(metrics, AlterConfigOp.OpType.SET, "interval.ms", "5000");
+        Scenarios.equal(describe(metrics).get("interval.ms").value(), "5000");
+        Scenarios.equal(describe(metrics).get("interval.ms").source(), ConfigEntry.ConfigSource.DYNAMIC_CLIENT_METRICS_CONFIG);
+        Scenarios.check(admin.listConfigResources(Set.of(ConfigResource.Type.CLIENT_METRICS),
+            new org.apache.kafka.clients.admin.ListConfigResourcesOptions()).all().get().contains(metrics), "not listed");
+        alter(metrics, AlterConfigOp.OpType.DELETE, "interval.ms", null);
+        Scenarios.check(describe(metrics).get("interval.ms").isDefault(), describe(metrics));
     }
 
     /** There are no users, rules, tokens and quotas, and whoever asks is told so. */

@@ -1,13 +1,14 @@
 """DescribeConfigs (32): how topics, groups and this broker are configured.
 
-**Behaviour.** Topics show every topic configuration of Kafka, brokers those that hold here; what the broker's
-file changes is told as static broker configuration, and what can only be changed there as read-only. The
-empty broker name asks for what is set on all brokers. Loggers are those of this broker. Groups show their
-own configurations, whether they exist or not. Other resources, and another broker's number, are
-INVALID_REQUEST. Each resource is answered once; null or no keys mean all.
+**Behaviour.** Topics show every topic configuration of Kafka, brokers those that hold here; what the
+broker's file changes is told as static broker configuration, and what can only be changed there as
+read-only. The empty broker name asks for what is set on all brokers. Loggers are those of this broker.
+Groups show their own configurations, whether they exist or not, and so do subscriptions to client metrics.
+Other resources, and another broker's number, are INVALID_REQUEST. Each resource is answered once; null or
+no keys mean all.
 
-**Version notes.** 0 tells whether a value is the default, 1 its source and synonyms instead, 3 adds type and
-documentation.
+**Version notes.** 0 tells whether a value is the default, 1 its source and synonyms instead, 3 adds type
+and documentation.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from megabroker.protocols.kafka.configs import (
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.group_configs import GROUP, group_entries
+from megabroker.protocols.kafka.metrics_configs import METRICS, metrics_entries
 from megabroker.protocols.kafka.schema import describe_configs
 from megabroker.protocols.kafka.topics import absence, first_seen
 
@@ -70,6 +72,8 @@ def _entries(context: Context, kind: int, name: str, result: _Result) -> Iterabl
         return []
     if kind == GROUP:
         return group_entries(context, name)
+    if kind == METRICS:
+        return metrics_entries(context, name)
     if kind not in (BROKER, LOGGER):
         raise RequestError(ErrorCode.INVALID_REQUEST, f"resources of type {kind} have no configuration here")
     if kind == BROKER and not name:

@@ -21,6 +21,7 @@ from megabroker.errors import ErrorCode, RequestError
 from megabroker.protocols.kafka.altering import BROKER, LOGGER, TOPIC, Resource, alter
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.group_configs import GROUP
+from megabroker.protocols.kafka.metrics_configs import METRICS
 from megabroker.protocols.kafka.schema import incremental_alter_configs
 
 __all__ = ["handle"]
@@ -87,6 +88,8 @@ def _list_in_force(context: Context, kind: int, former: Mapping[str, str], name:
         raise RequestError(ErrorCode.INVALID_REQUEST, "a level is no list: it can be set or deleted")
     if kind == GROUP:
         raise RequestError(ErrorCode.INVALID_CONFIG, "no configuration of a group is a list")
+    if kind == METRICS:
+        raise RequestError(ErrorCode.INVALID_CONFIG, "what is set of client metrics is set as a whole")
     topic_name = name if kind == TOPIC else DYNAMIC_CONFIGS[name].topic
     configs = context.broker.topics.configs
     value = former.get(name) if kind == BROKER else configs.effective(former, name)

@@ -1,7 +1,7 @@
 """GetTelemetrySubscriptions (71): which metrics a client shall push (KIP-714).
 
-**Behaviour.** None: nobody here wants them, so the subscription is empty, and the client asks again after the
-interval. A client without an id is given one.
+**Behaviour.** None: nobody here receives them, whatever administrators have subscribed to, so the
+subscription is empty, and the client asks again after the interval. A client without an id is given one.
 
 **Version notes.** There is one version.
 """

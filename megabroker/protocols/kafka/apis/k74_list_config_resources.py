@@ -1,8 +1,8 @@
 """ListConfigResources (74): which resources have configurations.
 
-**Behaviour.** All topics, and every node, once as a broker and once for its loggers, and the groups that
-have configurations of their own. Subscriptions to client metrics have none here and are not listed. No types
-ask for all; a type that does not exist is UNSUPPORTED_VERSION.
+**Behaviour.** All topics, every node, once as a broker and once for its loggers, subscriptions to client
+metrics, and the groups that have configurations of their own. No types ask for all; a type that does not
+exist is UNSUPPORTED_VERSION.
 
 **Version notes.** 0 lists client metrics only.
 """
@@ -31,7 +31,7 @@ _Row = list_config_resources.Response.ConfigResource
 def handle(context: Context, request: list_config_resources.Request) -> list_config_resources.Response:
     """Answer at once."""
     if context.version < _FIRST_WITH_TYPES:
-        return list_config_resources.Response()
+        return list_config_resources.Response(config_resources=_subscriptions(context))
     wanted = set(request.resource_types) or _TYPES
     if not wanted <= _TYPES:
         return list_config_resources.Response(error_code=int(KafkaError.UNSUPPORTED_VERSION))
@@ -46,9 +46,16 @@ def handle(context: Context, request: list_config_resources.Request) -> list_con
         if kind in wanted
         for node in context.broker.placement.nodes()
     ]
+    if _CLIENT_METRICS in wanted:
+        rows += _subscriptions(context)
     if _GROUP in wanted:
         rows += [
             _Row(resource_name=group_id, resource_type=_GROUP)
             for group_id in context.broker.shares.configs.groups()
         ]
     return list_config_resources.Response(config_resources=rows)
+
+
+def _subscriptions(context: Context) -> list[_Row]:
+    names = context.broker.client_metrics.names()
+    return [_Row(resource_name=name, resource_type=_CLIENT_METRICS) for name in names]
