@@ -142,6 +142,7 @@ class BrokerService(MultiService):
             self._load()
             self._listen()
             super().startService()  # type: ignore[no-untyped-call]
+            gc.freeze()
         except BaseException:
             self._undo()
             raise
@@ -150,7 +151,6 @@ class BrokerService(MultiService):
         self._checkpoints = LoopingCall(self._checkpoint)
         self._checkpoints.clock = self._reactor
         self._checkpoints.start(_CHECKPOINT_SECONDS, now=False)
-        gc.freeze()
         # Only the running reactor serves, and only it has twistd's signal handlers.
         self._reactor.callWhenRunning(self._say_ready, round((time.monotonic() - began) * 1000))
 

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from random import randrange
 from threading import Lock
+from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -79,6 +80,7 @@ class LocalLog:
         dirty: segments written and not synced; the disk thread adds before each write and again after it,
             the reactor discards those that are gone, whoever syncs takes.
         unsynced_names: whether files were made since the directory was synced.
+        topic_id: what partition.metadata says.
         unsynced_parent: the same for the log's own directory in the store's.
         sync_lock: held while syncing, so that nobody reports what another is still syncing.
         sync_failed: set by the disk thread.
@@ -116,6 +118,7 @@ class LocalLog:
         self.dirty: set[Segment] = set()
         self.unsynced_names = False
         self.unsynced_parent = False
+        self.topic_id: UUID | None = None
         self.sync_lock = Lock()
         self.sync_failed = False
         self.modified = bool(loaded.unsynced)

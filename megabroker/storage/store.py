@@ -210,6 +210,7 @@ class LocalLogStore:
             log.dirty.update(loaded.unsynced)
             if loaded.unsynced:
                 log.recovery_point = min(log.recovery_point, recovery_point)
+        log.topic_id = topic.id
         log.unsynced_parent = is_new
         self._logs[name] = log
         return log
@@ -241,6 +242,10 @@ class LocalLogStore:
 
     def partitions(self) -> Iterable[tuple[TopicPartition, UUID | None]]:
         for name, directory in self._directories.partitions():
+            log = self._logs.get(name)
+            if log is not None:
+                yield name, log.topic_id
+                continue
             data = self._files.read_bytes(f"{directory}/{_PARTITION_METADATA}")
             yield name, decode_partition_metadata(data)
 
