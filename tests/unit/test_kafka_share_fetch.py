@@ -368,6 +368,10 @@ class SessionTests(ShareCase):
         self.produce(b"1")
         self.assertEqual(self.member.acquire(indexes=(), forgotten_topics_data=[forgotten]), [])
         self.assertEqual(self.member.acquire(), [(1, 1, 1)])
+        # Acknowledged and given up by one request.
+        self.produce(b"2")
+        self.assertEqual(self.member.acquire((1, 1, ACCEPT), forgotten_topics_data=[forgotten]), [])
+        self.assertEqual(self.member.acquire(indexes=()), [])
 
     def test_names(self) -> None:
         for name, group, code in (("", "g", 42), ("x" * 37, "g", 42), ("a", "", 42), ("a", "none", 69)):

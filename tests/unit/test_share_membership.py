@@ -266,6 +266,8 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(list(session.places), [self.place, other])
         self.sessions.update(session, [], [self.place, self.place])
         self.assertEqual(list(session.places), [other])
+        self.sessions.update(session, [other, self.place], [self.place, other])
+        self.assertEqual(list(session.places), [])
 
     def test_no_more_partitions_than_may_be(self) -> None:
         session = self.sessions.begin("g", "a", [self.place], "c")

@@ -98,13 +98,16 @@ class ShareSessions:
     def update(self, session: ShareSession, added: Iterable[Place], forgotten: Iterable[Place]) -> None:
         """Change what a session fetches; partitions already known stay where they are.
 
+        One that is in both is forgotten: a client that gives it up may name it for its acknowledgements.
+
         Raises:
             StateError: SHARE_SESSION_LIMIT, and then nothing is added.
         """
-        for place in forgotten:
+        gone = set(forgotten)
+        for place in gone:
             if session.places.pop(place, self) is None:
                 self._place_count -= 1
-        fresh = [place for place in dict.fromkeys(added) if place not in session.places]
+        fresh = [place for place in dict.fromkeys(added) if place not in session.places and place not in gone]
         if self._place_count + len(fresh) > _MAX_PLACES:
             raise _too_many(f"share sessions have {_MAX_PLACES} partitions at most, all together")
         session.places.update(dict.fromkeys(fresh))
