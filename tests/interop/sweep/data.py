@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.interop.sweep.exchange import Trial, api
+
+_TRIES = 100
+_AGAIN_SECONDS = 0.02
+"""Apache Kafka needs a moment before a new topic can be used."""
 
 _LATEST, _EARLIEST, _GREATEST, _EARLIEST_LOCAL, _LATEST_TIERED, _PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
 
@@ -101,6 +107,14 @@ def make_topic(trial: Trial, partitions: int = 1) -> tuple[str, str]:
     topic = {"name": name, "numPartitions": partitions, "replicationFactor": 1}
     answer = trial.prepare(19, 7, topics=[topic], timeoutMs=10_000)
     assert answer["topics"][0]["errorCode"] == 0
+    for _ in range(_TRIES):
+        [found] = trial.prepare(3, 12, topics=[{"name": name}])["topics"]
+        if (
+            all(one["leaderId"] >= 0 for one in found["partitions"])
+            and len(found["partitions"]) == partitions
+        ):
+            break
+        time.sleep(_AGAIN_SECONDS)
     return name, answer["topics"][0]["topicId"]
 
 
@@ -134,11 +148,12 @@ def fill(trial: Trial, name: str, topic_id: str, index: int, values: list[str], 
     """Write one batch of records to a partition; try again while it is being made."""
     partition = {"index": index, "records": {"values": values, "key": key}}
     topic = {"topicId": topic_id, "partitionData": [partition]}
-    for _ in range(50):
+    for _ in range(_TRIES):
         answer = trial.prepare(0, 13, acks=-1, timeoutMs=10_000, topicData=[topic])
         error = answer["responses"][0]["partitionResponses"][0]["errorCode"]
         if error not in (3, 5, 6, 100):
             break
+        time.sleep(_AGAIN_SECONDS)
     assert error == 0, name
 
 
