@@ -18,17 +18,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-__all__ = ["CLIENTS", "KAFKA_VERSION", "STREAMS", "TOOLS", "Java", "Unavailable"]
+__all__ = ["CLIENTS", "KAFKA_VERSION", "LOGGING", "STREAMS", "TOOLS", "Java", "Unavailable"]
 
 KAFKA_VERSION = "4.3.1"
-_LOGGING = "org.slf4j:slf4j-simple:1.7.36"
-CLIENTS = (f"org.apache.kafka:kafka-clients:{KAFKA_VERSION}", _LOGGING)
+LOGGING = "org.slf4j:slf4j-simple:1.7.36"
+CLIENTS = (f"org.apache.kafka:kafka-clients:{KAFKA_VERSION}", LOGGING)
 TOOLS = (
     f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
     f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
-    _LOGGING,
+    LOGGING,
 )
-STREAMS = (f"org.apache.kafka:kafka-streams:{KAFKA_VERSION}", _LOGGING)
+STREAMS = (f"org.apache.kafka:kafka-streams:{KAFKA_VERSION}", LOGGING)
 
 _SOURCES = pathlib.Path(__file__).with_name("java")
 _CACHE = pathlib.Path(__file__).resolve().parents[2] / ".cache" / "java"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.brokers import BrokerProcess
 from tests.interop.conftest import check_log, java_or_skip
-from tests.interop.java import TOOLS
+from tests.interop.java import LOGGING, TOOLS
 
 _SECONDS = 150
 _DATA = (
@@ -87,6 +87,22 @@ def test_clients(data: dict[str, str], scenario: str) -> None:
 @pytest.mark.parametrize("scenario", _ADMIN)
 def test_administrators(administration: dict[str, str], scenario: str) -> None:
     assert administration.get(scenario, "did not run") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("version", "codecs"),
+    [
+        ("0.11.0.3", "none,gzip,snappy,lz4"),
+        ("2.1.1", "none,gzip,snappy,lz4,zstd"),
+        ("3.9.1", "none,gzip,snappy,lz4,zstd"),
+    ],
+)
+def test_older_clients(quick_broker: BrokerProcess, version: str, codecs: str) -> None:
+    """Their requests have the lowest versions that are served; 2.1 is the oldest that Kafka 4 serves."""
+    java = java_or_skip((f"org.apache.kafka:kafka-clients:{version}", LOGGING), "OlderClients")
+    done = java.run("OlderClients", quick_broker.kafka, codecs, seconds=_SECONDS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "two members"
 
 
 def test_no_scenario_is_left_out(data: dict[str, str], administration: dict[str, str]) -> None:
