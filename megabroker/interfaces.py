@@ -37,6 +37,8 @@ from megabroker.model import (
     ProducerIdentity,
     ProducerSnapshot,
     ReadResult,
+    ScramChange,
+    ScramCredential,
     ShareGroupDescription,
     ShareHeartbeat,
     Subscription,
@@ -55,6 +57,7 @@ __all__ = [
     "IBrokerConfigs",
     "IClientMetrics",
     "IConsumerMetadata",
+    "ICredentials",
     "IDedup",
     "IGroupService",
     "ILog",
@@ -725,6 +728,19 @@ class IClientMetrics(Interface):
         """Replace what is set, or remove it with nothing; fires when stored. Fails with BrokerError."""
 
 
+class ICredentials(Interface):
+    """What checks the passwords of users."""
+
+    def users() -> Sequence[str]:
+        """Return everyone who has a credential, sorted."""
+
+    def of(user: str) -> Mapping[str, ScramCredential]:
+        """Return a user's credentials by mechanism, the SASL name of it; nothing for nobody."""
+
+    def change(changes: Sequence[ScramChange]) -> Deferred[None]:
+        """Make all of the changes or none; fires when they are stored. Fails with BrokerError."""
+
+
 class IBroker(Interface):
     """What a protocol gets: the whole core, knowing no wire."""
 
@@ -737,6 +753,7 @@ class IBroker(Interface):
     placement: IPlacement = Attribute("Nodes and who leads what.")
     configs: IBrokerConfigs = Attribute("Configurations that administrators change.")
     client_metrics: IClientMetrics = Attribute("What administrators want to know of clients.")
+    credentials: ICredentials = Attribute("What checks the passwords of users.")
     settings: Any = Attribute(
         "The broker's configuration as it is in force, ``megabroker.config.schema.Config``."
     )

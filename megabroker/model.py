@@ -54,6 +54,8 @@ __all__ = [
     "ProducerSnapshot",
     "ReadResult",
     "Record",
+    "ScramChange",
+    "ScramCredential",
     "ShareGroupDescription",
     "ShareHeartbeat",
     "ShareMemberDescription",
@@ -659,6 +661,23 @@ class AcknowledgementBatch(NamedTuple):
     first_offset: int
     last_offset: int
     types: Sequence[int]
+
+
+class ScramCredential(NamedTuple):
+    """What checks a user's password by SCRAM (RFC 5802), without being it."""
+
+    iterations: int
+    salt: bytes
+    stored_key: bytes
+    server_key: bytes
+
+
+class ScramChange(NamedTuple):
+    """A credential to keep for a user, or with None the one to forget; mechanisms by their SASL names."""
+
+    user: str
+    mechanism: str
+    credential: ScramCredential | None
 
 
 class ShareStateBatch(NamedTuple):

@@ -42,6 +42,7 @@ from megabroker.config.schema import Config, Storage
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BrokerConfigs
 from megabroker.core.client_metrics import ClientMetrics
+from megabroker.core.credentials import Credentials
 from megabroker.core.dedup import DeduplicationService, DedupScope, DedupSettings
 from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.service import GroupService
@@ -228,6 +229,7 @@ class BrokerService(MultiService):
         store: ILogStore = self._store
         metadata: IMetadataStore = self._metadata
         self._client_metrics = ClientMetrics(metadata)
+        self._credentials = Credentials(metadata)
         self._configs = BrokerConfigs(metadata, config.node.id, config, self._threshold)
         self.topics = TopicService(
             store=store,
@@ -296,6 +298,7 @@ class BrokerService(MultiService):
             placement=self.placement,
             configs=self._configs,
             client_metrics=self._client_metrics,
+            credentials=self._credentials,
             producer_ids=self._producer_ids,
             settings=config,
             reactor=reactor,
@@ -316,6 +319,7 @@ class BrokerService(MultiService):
 
     def _load(self) -> None:
         self._client_metrics.load()
+        self._credentials.load()
         self._configs.load()
         self._configs.changed = self._apply
         self._apply()

@@ -13,6 +13,7 @@ from megabroker.interfaces import (
     IBroker,
     IBrokerConfigs,
     IClientMetrics,
+    ICredentials,
     IDedup,
     IGroupService,
     IPlacement,
@@ -44,6 +45,7 @@ class Broker:
         placement: IPlacement,
         configs: IBrokerConfigs,
         client_metrics: IClientMetrics,
+        credentials: ICredentials,
         producer_ids: ProducerIds,
         settings: Any,
         reactor: Any,
@@ -59,6 +61,7 @@ class Broker:
         self.placement = placement
         self.configs = configs
         self.client_metrics = client_metrics
+        self.credentials = credentials
         self.settings = settings
         self.reactor = reactor
         self.admission = admission

@@ -88,6 +88,7 @@ class BrokerCase(TestCase):
             placement=placement,
             configs=None,  # type: ignore[arg-type]
             client_metrics=None,  # type: ignore[arg-type]
+            credentials=None,  # type: ignore[arg-type]
             producer_ids=ProducerIds(metadata),
             settings=self.config,
             reactor=reactor,

@@ -18,6 +18,7 @@ from megabroker.config.schema import Config, TopicSettings
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BrokerConfigs
 from megabroker.core.client_metrics import ClientMetrics
+from megabroker.core.credentials import Credentials
 from megabroker.core.groups import GroupService, GroupSettings
 from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.partitions import PartitionSettings
@@ -113,6 +114,7 @@ class ApiCase(SynchronousTestCase):
             placement=self.placement,
             configs=self.broker_configs,
             client_metrics=ClientMetrics(self.metadata),
+            credentials=Credentials(self.metadata),
             producer_ids=producer_ids,
             settings=self.config,
             reactor=self.clock,

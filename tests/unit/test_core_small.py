@@ -95,6 +95,7 @@ class BrokerTests(SynchronousTestCase):
             placement=placement,
             configs=None,
             client_metrics=None,
+            credentials=None,
             producer_ids=ids,
             settings=None,
             reactor=clock,

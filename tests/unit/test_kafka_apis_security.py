@@ -1,13 +1,18 @@
-"""Requests about users, rules, quotas and voters, of which there are none: each error says so."""
+"""Requests about users, and about rules, quotas and voters, of which there are none: each error says so."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import os
 import pathlib
 from typing import Any
 
 import attrs
 
+from megabroker.core.credentials import SCRAM_TABLE, Credentials
+from megabroker.model import Change
 from megabroker.protocols.kafka.schema import (
     add_raft_voter,
     alter_client_quotas,
@@ -29,6 +34,7 @@ from megabroker.protocols.kafka.schema import (
     sasl_handshake,
     unregister_broker,
 )
+from megabroker.protocols.kafka.scram import MECHANISMS, credential
 from tests.unit.kafka_apis_harness import ApiCase, versions
 
 UNSUPPORTED_SASL, ILLEGAL_SASL, UNSUPPORTED_VERSION, INVALID_REQUEST = 33, 34, 35, 42
@@ -83,34 +89,106 @@ class NobodyTests(ApiCase):
 
 
 class ScramTests(ApiCase):
-    def test_describe(self) -> None:
+    def alter(self, deletions: Any = (), upsertions: Any = ()) -> dict[str, int]:
+        Request = alter_user_scram_credentials.Request
+        request = Request(
+            deletions=[Request.Deletion(name=name, mechanism=kind) for name, kind in deletions],
+            upsertions=[
+                Request.Upsertion(
+                    name=name, mechanism=kind, iterations=count, salt=b"salt", salted_password=b"p" * 32
+                )
+                for name, kind, count in upsertions
+            ],
+        )
+        waiting = self.begin(request, 0)
+        self.turn()
+        rows = self.successResultOf(waiting).results
+        self.assertEqual(len({row.user for row in rows}), len(rows))
+        for row in rows:
+            self.assertEqual(bool(row.error_message), bool(row.error_code))
+        return {row.user: row.error_code for row in rows}
+
+    def described(self, *names: str) -> list[tuple[str, int, list[tuple[int, int]]]]:
+        Request = describe_user_scram_credentials.Request
+        answer = self.ask(Request(users=[Request.User(name=name) for name in names]), 0)
+        self.assertEqual(answer.error_code, 0)
+        return [
+            (row.user, row.error_code, [(one.mechanism, one.iterations) for one in row.credential_infos])
+            for row in answer.results
+        ]
+
+    def test_nobody(self) -> None:
         Request = describe_user_scram_credentials.Request
         for nobody in (None, []):
             answer = self.ask(Request(users=nobody), 0)
             self.assertEqual((answer.error_code, answer.results), (0, []))
-        users = [Request.User(name=name) for name in ("a", "b", "b")]
-        rows = self.ask(Request(users=users), 0).results
-        self.assertEqual([(row.user, row.error_code) for row in rows], [("a", NOT_FOUND), ("b", DUPLICATE)])
+        self.assertEqual(self.described("a", "b", "b"), [("a", NOT_FOUND, []), ("b", DUPLICATE, [])])
 
-    def test_alter(self) -> None:
-        Request = alter_user_scram_credentials.Request
-        deletions = [
-            Request.Deletion(name=name, mechanism=mechanism)
-            for name, mechanism in (("gone", 1), ("odd", 9), ("", 1), ("twice", 2), ("twice", 2))
-        ]
-        upsertions = [Request.Upsertion(name="new", mechanism=1, iterations=4096)]
-        rows = self.ask(Request(deletions=deletions, upsertions=upsertions), 0).results
+    def test_kept_told_changed_and_removed(self) -> None:
+        self.assertEqual(self.alter(upsertions=[("b", 1, 4096), ("a", 2, 16384)]), {"a": 0, "b": 0})
+        self.assertEqual(self.alter(upsertions=[("b", 2, 5000)]), {"b": 0})
+        expected = [("a", 0, [(2, 16384)]), ("b", 0, [(1, 4096), (2, 5000)])]
+        self.assertEqual(self.described(), expected)
+        self.assertEqual(self.described("b"), expected[1:])
+        again = Credentials(self.metadata)
+        again.load()
+        self.assertEqual(again.of("b"), self.broker.credentials.of("b"))
+        self.assertEqual(again.users(), ["a", "b"])
+        self.assertEqual(self.alter([("a", 2)], [("b", 1, 8192)]), {"a": 0, "b": 0})
+        self.assertEqual(self.described(), [("b", 0, [(1, 8192), (2, 5000)])])
+
+    def test_what_is_kept_checks_a_password_and_is_none(self) -> None:
+        """The example of RFC 7677, 3: user "user", password "pencil"."""
+        salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+        salted = hashlib.pbkdf2_hmac("sha256", b"pencil", salt, 4096)
+        kept = credential(MECHANISMS[1], 4096, salt, salted)
+        first = "n=user,r=rOprNGfwEbeRWgbNEkqO,"
+        nonce = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+        said = f"{first}{nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,{nonce}".encode()
+        proof = base64.b64decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
+        signature = hmac.digest(kept.stored_key, said, "sha256")
+        client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
+        self.assertEqual(hashlib.sha256(client_key).digest(), kept.stored_key)
+        verifier = base64.b64decode("6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
+        self.assertEqual(hmac.digest(kept.server_key, said, "sha256"), verifier)
+        self.assertNotIn(salted, kept)
+
+    def test_refusals(self) -> None:
+        self.alter(upsertions=[("there", 1, 4096), ("twice", 1, 4096)])
+        deletions = [("gone", 1), ("there", 2), ("odd", 9), ("", 1), ("twice", 1)]
+        upsertions = [("twice", 1, 4096), ("few", 1, 4095), ("many", 2, 16385), ("new", 1, 4096)]
         self.assertEqual(
-            {row.user: row.error_code for row in rows},
+            self.alter(deletions, upsertions),
             {
                 "gone": NOT_FOUND,
+                "there": NOT_FOUND,
                 "odd": UNSUPPORTED_SASL,
                 "": UNACCEPTABLE,
                 "twice": DUPLICATE,
-                "new": UNSUPPORTED_SASL,
+                "few": UNACCEPTABLE,
+                "many": UNACCEPTABLE,
+                "new": 0,
             },
         )
-        self.assertEqual(len(rows), 5)
+        self.assertEqual([user for user, _, _ in self.described()], ["new", "there", "twice"])
+
+    def test_secrets_of_no_length_or_too_long(self) -> None:
+        Request = alter_user_scram_credentials.Request
+        for salt, salted in ((b"", b"x"), (b"x", b""), (b"x" * 1025, b"x"), (b"x", b"x" * 1025)):
+            one = Request.Upsertion(name="u", mechanism=1, iterations=4096, salt=salt, salted_password=salted)
+            (row,) = self.ask(Request(upsertions=[one]), 0).results
+            self.assertEqual(row.error_code, UNACCEPTABLE)
+
+    def test_a_row_that_is_none_is_left_alone(self) -> None:
+        self.alter(upsertions=[("good", 1, 4096)])
+        bad = [Change(SCRAM_TABLE, "no json", {}), Change(SCRAM_TABLE, '["u","SCRAM-SHA-256"]', {"salt": 1})]
+        written = self.metadata.write(bad)
+        self.turn()
+        self.successResultOf(written)
+        again = Credentials(self.metadata)
+        again.load()
+        self.assertEqual(again.users(), ["good"])
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
 
 
 class QuotaTests(ApiCase):

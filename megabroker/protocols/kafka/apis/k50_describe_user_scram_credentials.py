@@ -1,7 +1,7 @@
 """DescribeUserScramCredentials (50): who has a password, and of which kind.
 
-**Behaviour.** There are no users. Null, or none, asks for all and gets an empty list; one asked for by name
-is RESOURCE_NOT_FOUND, and asked for twice DUPLICATE_RESOURCE.
+**Behaviour.** Null, or none, asks for all users; one asked for by name who has none is RESOURCE_NOT_FOUND,
+and asked for twice DUPLICATE_RESOURCE. Mechanisms and iterations are told, never what checks a password.
 
 **Version notes.** There is one version.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import describe_user_scram_credentials
+from megabroker.protocols.kafka.scram import MECHANISMS
 from megabroker.protocols.kafka.topics import first_seen
 
 __all__ = ["handle"]
@@ -22,14 +23,27 @@ def handle(
     context: Context, request: describe_user_scram_credentials.Request
 ) -> describe_user_scram_credentials.Response:
     """Answer at once."""
-    names, again = first_seen(one.name for one in request.users or ())
+    asked = [one.name for one in request.users or ()] or context.broker.credentials.users()
+    names, again = first_seen(asked)
     return describe_user_scram_credentials.Response(
         error_message=None,
-        results=[_row(name, twice=name in again) for name in names],
+        results=[_row(context, name, twice=name in again) for name in names],
     )
 
 
-def _row(name: str, *, twice: bool) -> _Row:
-    code = KafkaError.DUPLICATE_RESOURCE if twice else KafkaError.RESOURCE_NOT_FOUND
-    message = "the user is asked for twice" if twice else "there is no such user"
-    return _Row(user=name, error_code=int(code), error_message=message)
+def _row(context: Context, name: str, *, twice: bool) -> _Row:
+    row = _Row(user=name, error_message=None)
+    found = context.broker.credentials.of(name)
+    if twice:
+        row.error_code = int(KafkaError.DUPLICATE_RESOURCE)
+        row.error_message = "the user is asked for twice"
+    elif not found:
+        row.error_code = int(KafkaError.RESOURCE_NOT_FOUND)
+        row.error_message = "there is no such user"
+    else:
+        row.credential_infos = [
+            _Row.Credential(mechanism=number, iterations=found[mechanism.name].iterations)
+            for number, mechanism in MECHANISMS.items()
+            if mechanism.name in found
+        ]
+    return row
