@@ -221,18 +221,16 @@ def rebuilt(
 def recompressed(
     header: BatchHeader, data: Buffer, codec: int, level: int | None, max_bytes: int
 ) -> tuple[BatchHeader, bytearray]:
-    """Return a batch with the same records in another codec, and its header.
+    """Return a batch with the same records, which are not looked at, in another codec, and its header.
 
     Args:
         level: what the codec is told; None is its default.
         max_bytes: the most the records may take decompressed.
 
     Raises:
-        ProtocolError: the batch cannot be decompressed, or what comes out are no records.
+        ProtocolError: the batch cannot be decompressed.
     """
     payload = payload_of(data, header, 0, max_bytes)
-    for _ in skim(payload, header):
-        pass
     records = codecs.compress(codec, payload, level)
     attributes = header.attributes & ~_CODEC | codec
     batch = _assemble(
