@@ -86,10 +86,47 @@ class UpgradeTests(ConversionCase):
         self.assertTrue(waiting.joining.waits)
         new = Member(self.h, "t")
         new.beat()
-        self.assertIs(waiting.joining.error.code, ErrorCode.REBALANCE_IN_PROGRESS)
+        self.assertEqual(waiting.joining.value.member_id, waiting.member_id)
+        self.assertEqual(waiting.joining.value.generation, self.h.service.describe_consumers("g").group_epoch)
         run([*old, waiting, new])
         self.assertEqual(self.places(*old, waiting, new), [0, 1, 2, 3])
         self.assertEqual(len(self.h.service.describe_consumers("g").members), 4)
+
+    def test_a_static_member_that_waits_joins_the_other_group_too(self) -> None:
+        old = self.classic()
+        waiting = ClassicMember(self.h, "t", instance_id="i")
+        waiting.step()
+        assert waiting.joining is not None
+        self.assertTrue(waiting.joining.waits)
+        new = Member(self.h, "t")
+        new.beat()
+        run([*old, waiting, new])
+        self.assertIsNone(waiting.error)
+        self.assertEqual(self.places(*old, waiting, new), [0, 1, 2, 3])
+        self.assertEqual(len(self.h.service.describe_consumers("g").members), 4)
+
+    def test_a_static_member_whose_place_is_taken_hears_of_it(self) -> None:
+        self.classic()
+        waiting = ClassicMember(self.h, "t", instance_id="i")
+        waiting.step()
+        new = Member(self.h, "t", instance_id="i")
+        new.beat()
+        assert waiting.joining is not None
+        self.assertIs(waiting.joining.error.code, ErrorCode.FENCED_INSTANCE)
+        self.assertEqual(self.kinds()[0][0], "consumer")
+
+    def test_who_waits_for_the_leaders_assignment_joins_again(self) -> None:
+        leader, other = ClassicMember(self.h, "t"), ClassicMember(self.h, "t")
+        run([leader], 6)
+        for member in (other, other, other, leader, leader, other):
+            member.step()  # is given an id, joins; the leader hears of it, joins too; the other one syncs
+        assert other.syncing is not None
+        self.assertTrue(other.syncing.waits)
+        new = Member(self.h, "t")
+        new.beat()
+        self.assertIs(other.syncing.error.code, ErrorCode.REBALANCE_IN_PROGRESS)
+        run([leader, other, new])
+        self.assertEqual(self.places(leader, other, new), [0, 1, 2, 3])
 
     def test_what_a_cooperative_member_has_not_given_up_is_nobody_elses(self) -> None:
         [old] = self.classic(1, cooperative=True)

@@ -22,14 +22,22 @@ from megabroker.core.groups.classic_groups import GROUPS_TABLE, ActionCarrier, C
 from megabroker.core.groups.consumer_service import ConsumerGroups
 from megabroker.core.groups.conversion import downgraded, upgraded
 from megabroker.core.groups.errors import refusal
-from megabroker.core.groups.mixed_automaton import MixedGroupAutomaton
+from megabroker.core.groups.members import Member
+from megabroker.core.groups.mixed_automaton import CONSUMER, MixedGroupAutomaton
 from megabroker.core.groups.offsets import CommittedOffsets, OrderedWrites
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.groups.streams import StreamsGroups
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import ErrorCode
 from megabroker.interfaces import IConsumerMetadata
-from megabroker.model import Change, ConsumerHeartbeat, ConsumerHeartbeatAnswer, Topic
+from megabroker.model import (
+    Change,
+    ConsumerHeartbeat,
+    ConsumerHeartbeatAnswer,
+    JoinedGroup,
+    JoinRequest,
+    Topic,
+)
 from megabroker.streams import StreamsAnswer, StreamsHeartbeat
 
 __all__ = ["CreateTopic", "GroupDirectory"]
@@ -171,17 +179,41 @@ class GroupDirectory:
         if automaton is None:
             return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group has members of the classic protocol"))
 
-        def begun() -> None:
-            self.forget(classic)
-            if not classic.automaton.vacant:
-                _log.info("group-upgraded", group=request.group_id, members=len(classic.automaton.members))
-            # Whoever waits for a rebalance is to join again, and finds the other group.
-            classic.automaton.abandon(lambda: refusal(ErrorCode.REBALANCE_IN_PROGRESS))
-            self._carrier.carry_out(classic)
-
-        return self.consumers.heartbeat(
-            request, automaton, [Change(GROUPS_TABLE, request.group_id, None)], begun
+        answer = self.consumers.heartbeat(
+            request,
+            automaton,
+            [Change(GROUPS_TABLE, request.group_id, None)],
+            lambda: self.forget(classic),
         )
+        if classic.dead:
+            self._send_over(classic, request.instance_id)
+        return answer
+
+    def _send_over(self, classic: ClassicGroup, instance_id: str | None) -> None:
+        """Have those who wait for a rebalance of what is a group of the consumer protocol now join that.
+
+        Kafka has them join again; but some clients tell their users of the error that says so. The place of
+        the static member ``instance_id`` has been taken.
+        """
+        members = list(classic.automaton.members)
+        if members:
+            _log.info("group-upgraded", group=classic.group_id, members=len(members))
+        metadata = self.metadata
+        for member in members:
+            subscription = None if metadata is None else metadata.read_subscription(member.protocols[0][1])
+            ticket: Deferred[JoinedGroup] | None = member.join_ticket
+            if ticket is None or subscription is None or classic.group_id not in self.consumers:
+                continue
+            if instance_id is not None and member.instance_id == instance_id:
+                classic.automaton.members.set_join_ticket(member, None)
+                ticket.errback(refusal(ErrorCode.FENCED_INSTANCE))
+            else:
+                classic.automaton.members.set_join_ticket(member, None)
+                joined = self.consumers.classic_join(_join_of(classic.group_id, member), subscription)
+                joined.addBoth(_answer, ticket)
+        # Who waits for the leader's assignment is to join again.
+        classic.automaton.abandon(lambda: refusal(ErrorCode.REBALANCE_IN_PROGRESS))
+        self._carrier.carry_out(classic)
 
     def streams_heartbeat(self, request: StreamsHeartbeat) -> Deferred[StreamsAnswer]:
         """A member of a streams group joins, lives on or leaves; see ``IGroupService``."""
@@ -218,6 +250,30 @@ class GroupDirectory:
         stored = self._writes.write([*rows, classic.row()], _nothing)
         self.carry_out(classic)
         return stored
+
+
+def _join_of(group_id: str, member: Member) -> JoinRequest:
+    """Return the join a member waits for; a static one that is new has no place under its id yet."""
+    is_unknown = member.is_new and member.instance_id is not None
+    return JoinRequest(
+        group_id,
+        "" if is_unknown else member.member_id,
+        member.instance_id,
+        member.client_id,
+        member.client_host,
+        member.session_timeout_ms,
+        member.rebalance_timeout_ms,
+        CONSUMER,
+        member.protocols,
+    )
+
+
+def _answer(result: JoinedGroup | Failure, ticket: Deferred[JoinedGroup]) -> None:
+    if not ticket.called:
+        if isinstance(result, Failure):
+            ticket.errback(result)
+        else:
+            ticket.callback(result)
 
 
 def _nothing() -> None:
