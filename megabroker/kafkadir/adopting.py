@@ -4,8 +4,8 @@ Owns the first time: what Kafka's metadata says becomes our ``metadata.sqlite`` 
 one rename at the end. From then on that file is the truth and Kafka's metadata log is not read any more; if
 Kafka has run again since, the two would contradict each other, and the directories are refused.
 
-Written at this point are ``metadata.sqlite``, and file names in partitions that Kafka's cleaner was killed
-in the middle of. Afterwards the broker writes as it does in any directory of its own.
+Nothing else is written at this point. Afterwards the broker writes as it does in any directory of its own;
+that includes finishing what Kafka's cleaner was killed in the middle of.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Final
 
 from megabroker.config.schema import Config
 from megabroker.core.topic_configs import TopicConfigs
-from megabroker.kafkadir.batches import finish_swaps
 from megabroker.kafkadir.directory import KafkaDirectories
 from megabroker.kafkadir.refusals import refusal
 from megabroker.kafkadir.takeover import Takeover, plan
@@ -56,8 +55,6 @@ def adopt(paths: Sequence[pathlib.Path], config: Config, now_ms: int) -> Takeove
             told = "; ".join(one.text for one in refused[:10])
             more = f"; and {len(refused) - 10} more" if len(refused) > 10 else ""
             raise refusal(f"the data of this Kafka broker cannot be opened: {told}{more}")
-        for replica in takeover.replicas.values():
-            finish_swaps(replica.path)
         origin = Change(_TABLE, _METADATA_END, takeover.metadata_end)
         create_with(metadata, [*takeover.rows(), origin])
         return takeover

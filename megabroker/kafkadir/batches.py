@@ -36,7 +36,6 @@ __all__ = [
     "batches_of_file",
     "batches_of_log",
     "damaged",
-    "finish_swaps",
     "newest_snapshot",
     "records_of",
     "segments",
@@ -49,7 +48,6 @@ MAX_RECORD_BYTES: Final = 256 << 20
 _BUFFER_BYTES: Final = 1 << 20
 _SEGMENT: Final = re.compile(r"([0-9]{20})\.log")
 _SWAP: Final = re.compile(r"([0-9]{20})\.log\.swap")
-_OF_SEGMENT: Final = (".log", ".index", ".timeindex", ".txnindex")
 _SNAPSHOT: Final = re.compile(r"([0-9]{20})-([0-9]{10})\.checkpoint")
 
 
@@ -70,34 +68,6 @@ def segments(directory: pathlib.Path) -> list[tuple[int, pathlib.Path]]:
         )
         found = {base: old for base, old in found.items() if not first <= base < max(end, first + 1)}
     return sorted({**found, **swaps}.items())
-
-
-def finish_swaps(directory: pathlib.Path) -> None:
-    """Give the segments of a log their final names, and remove those they replace, as Kafka does when it
-    starts.
-
-    Raises:
-        StorageError: a file cannot be renamed or removed.
-    """
-    kept = segments(directory)
-    swapped = [path for _, path in kept if path.suffix == ".swap"]
-    if not swapped:
-        return
-    names = {path.name for _, path in kept}
-    replaced = [path for match, path in _matching(directory, _SEGMENT) if path.name not in names]
-    try:
-        for path in replaced:
-            for suffix in _OF_SEGMENT:
-                path.with_suffix(suffix).unlink(missing_ok=True)
-        for path in swapped:
-            log = path.with_suffix("")
-            for suffix in _OF_SEGMENT[1:]:
-                fresh = log.with_suffix(f"{suffix}.swap")
-                if fresh.exists():
-                    fresh.replace(log.with_suffix(suffix))
-            path.replace(log)
-    except OSError as error:
-        raise refusal(f"cannot finish what Kafka's cleaner began in {directory}: {error}") from error
 
 
 def newest_snapshot(directory: pathlib.Path) -> tuple[int, int, pathlib.Path] | None:

@@ -17,7 +17,16 @@ from megabroker.storage.files import Files
 
 __all__ = ["FaultyFiles"]
 
-_CHANGING: Final = ("open", "pwritev", "fdatasync", "truncate", "rename", "unlink", "sync_dir")
+_CHANGING: Final = (
+    "open",
+    "pwritev",
+    "fdatasync",
+    "sync_file_system",
+    "truncate",
+    "rename",
+    "unlink",
+    "sync_dir",
+)
 
 
 class FaultyFiles(Files):
@@ -82,6 +91,10 @@ class FaultyFiles(Files):
 
     def _path(self, fd: int) -> str:
         return os.readlink(f"/proc/self/fd/{fd}")
+
+    def sync_file_system(self, path: str) -> bool:
+        self._check("sync_file_system", path)
+        return super().sync_file_system(path) if self._real_sync else True
 
     def open(self, path: str, *, create: bool) -> int:
         self._check("open", path)

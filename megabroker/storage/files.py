@@ -12,9 +12,12 @@ share them.
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import functools
 import os
 import shutil
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -36,6 +39,18 @@ def storage_error(what: str, path: str, error: OSError) -> StorageError:
     code = ErrorCode.DISK_FULL if error.errno in _FULL else ErrorCode.STORAGE
     name = errno.errorcode.get(error.errno or 0, "?")
     return StorageError(code, f"{what} {path}: {name}: {error.strerror or error}")
+
+
+@functools.cache
+def _syncfs() -> Callable[[int], int] | None:
+    """Return the C library's syncfs, which Python does not offer."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        found: Callable[[int], int] = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        return None
+    return found
 
 
 class Files:
@@ -95,6 +110,24 @@ class Files:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def sync_file_system(self, path: str) -> bool:
+        """Wait until all that was ever written to the file system of ``path`` is on the disk.
+
+        Returns:
+            False where the system has no such call (syncfs, Linux).
+        """
+        call = _syncfs()
+        if call is None:
+            return False
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if call(fd):
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code), path)
+        finally:
+            os.close(fd)
+        return True
 
     def rename(self, old: str, new: str) -> None:
         """Rename, replacing ``new``."""

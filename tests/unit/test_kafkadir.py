@@ -13,7 +13,7 @@ from megabroker.core.transactions.transaction import TransactionState
 from megabroker.errors import DataDirectoryLocked, ProtocolError, StorageError
 from megabroker.kafkadir import metadata_records as m
 from megabroker.kafkadir.adopting import adopt
-from megabroker.kafkadir.batches import finish_swaps, segments
+from megabroker.kafkadir.batches import segments
 from megabroker.kafkadir.copying import copy_into
 from megabroker.kafkadir.directory import KafkaDirectories
 from megabroker.kafkadir.properties import parse_properties
@@ -349,7 +349,7 @@ def test_locked(made: HandMade) -> None:
 # --- segments that Kafka's cleaner was replacing ---------------------------------------------------
 
 
-def test_swaps_are_finished(made: HandMade) -> None:
+def test_swaps_count(made: HandMade) -> None:
     directory = made.path / "orders-0"
     made.log("orders-0", (None, b"two"), (None, b"three"))
     old = directory / f"{0:020d}.log"
@@ -359,9 +359,9 @@ def test_swaps_are_finished(made: HandMade) -> None:
     tail = directory / f"{3:020d}.log"
     tail.write_bytes(b"")
     assert [path.name for _, path in segments(directory)] == [f"{0:020d}.log.swap", tail.name]
-    finish_swaps(directory)
-    assert [path.name for _, path in segments(directory)] == [old.name, tail.name]
-    assert sorted(path.suffix for path in directory.glob("0*")) == [".index", ".log", ".log"]
+    copy_into(planned(made), made.path.parent / "ours", clean=False, progress=lambda *_: None)
+    copied = sorted(path.name for path in (made.path.parent / "ours" / "orders-0").glob("0*"))
+    assert copied == [f"{0:020d}.index", old.name, tail.name]
 
 
 # --- writing ---------------------------------------------------------------------------------------
