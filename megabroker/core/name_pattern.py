@@ -37,6 +37,8 @@ MAX_VISITS: Final = 400_000
 _MAX_DEPTH: Final = 100
 _MAX_REPEAT: Final = 1000
 _MAX_STATES: Final = 2000
+_MAX_CLASS_CHARS: Final = 1_000_000
+"""Characters in all classes of an expression together; each character of it can begin a class."""
 
 _Chars = frozenset[str]
 _Node = tuple[Any, ...]
@@ -187,6 +189,8 @@ class _Compiler:
     def __init__(self, text: str, alphabet: frozenset[str]) -> None:
         if len(text) > MAX_PATTERN_CHARS:
             raise _invalid(f"it has more than {MAX_PATTERN_CHARS} characters")
+        if len(text) * len(alphabet) > _MAX_CLASS_CHARS:
+            raise _invalid("it is too long for names in so many different characters")
         self._text = text
         self._alphabet = alphabet
         self._at = 0
@@ -469,7 +473,8 @@ def _script(character: str) -> str:
     """Return the script a character belongs to, as far as its name tells: exact for the usual ones."""
     if not unicodedata.category(character).startswith("L"):
         return "Common"
-    return unicodedata.name(character, "").partition(" ")[0].capitalize()
+    first = unicodedata.name(character, "").partition(" ")[0]
+    return "Han" if first == "CJK" else first.capitalize()
 
 
 def _is_number(text: str) -> bool:

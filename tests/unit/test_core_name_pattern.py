@@ -125,6 +125,29 @@ def test_refused(text: str) -> None:
     assert caught.value.code is ErrorCode.INVALID_PATTERN
 
 
+def test_names_may_be_written_in_any_alphabet() -> None:
+    names = ["früh", "spät/1", "Ωμέγα", "with space", "日本"]
+    alphabet = frozenset().union(*names)
+    for text, found in (
+        (r"\pL+", {"früh", "Ωμέγα", "日本"}),
+        (r"\p{Greek}+", {"Ωμέγα"}),
+        (r"\p{Han}{2}", {"日本"}),
+        (r"[^\pL]*", set()),
+        (r".*[[:space:]].*", {"with space"}),
+        (r"[a-zä]+[[:punct:]]\d", {"spät/1"}),
+        (r"\W{2}", {"日本"}),
+        (r"(?i)ωΜΈΓΑ", {"Ωμέγα"}),
+    ):
+        assert NamePattern(text, alphabet).matching(names) == found, text
+
+
+def test_large_alphabets_allow_short_expressions_only() -> None:
+    alphabet = frozenset(map(chr, range(0x4E00, 0x4E00 + 20_000)))
+    assert NamePattern("[^a]*" * 10, alphabet).matches("\u4e00")
+    with pytest.raises(RequestError):
+        NamePattern("[^a]*" * 11, alphabet)
+
+
 def test_nothing_backtracks() -> None:
     began = time.monotonic()
     assert not NamePattern("(a*)*(a|a)*(aa+)+b").matches("a" * 249)
