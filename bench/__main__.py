@@ -1,8 +1,8 @@
 """Measures this broker beside others: the same client, the same data, the same durability, round by round.
 
     python -m bench                      everything, three rounds
-    python -m bench one-pipelined fetch-cached --peers megabroker,limit --rounds 5
-    python -m bench --list
+    python -m bench one-pipelined fetching --peers megabroker,limit --rounds 5
+    python -m bench --list               the workloads, by group; a group's name stands for all of it
 
 Every round starts each peer anew, one after the other, so that what else the machine does falls on all alike;
 compare ratios of one run, not figures of two. ``bench/README.md`` says what is measured and how.
@@ -17,17 +17,19 @@ import sys
 from bench.native import Missing
 from bench.peers import PEERS
 from bench.report import Row, as_json, plot, table
-from bench.workloads import WORKLOADS, Sample, Workload
+from bench.workloads import GROUPS, WORKLOADS, Sample, Workload
 
 
 def main() -> None:
     """Run what the command line asks for."""
     wanted = _arguments()
     if wanted.list:
-        for one in WORKLOADS.values():
-            print(f"{one.name:25} {one.doc} [{', '.join(one.peers)}; durability {one.durability}]")
+        for group, members in GROUPS.items():
+            print(f"{group}:")
+            for one in members:
+                print(f"  {one.name:28} {one.doc} [{', '.join(one.peers)}; durability {one.durability}]")
         return
-    workloads = [WORKLOADS[name] for name in wanted.workloads or WORKLOADS]
+    workloads = [one for name in wanted.workloads or GROUPS for one in GROUPS.get(name) or [WORKLOADS[name]]]
     missing: dict[str, str] = {}
     rows = []
     for workload in workloads:
@@ -44,7 +46,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="by default all; see --list")
+    parser.add_argument(
+        "workloads", nargs="*", metavar="WORKLOAD", help="or a group of them; by default all; see --list"
+    )
     parser.add_argument("--list", action="store_true", help="name the workloads and end")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {','.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=3)
@@ -53,8 +57,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="a PNG; needs matplotlib")
     wanted = parser.parse_args()
     for name in wanted.workloads:
-        if name not in WORKLOADS:
-            parser.error(f"{name!r}: expected one of {', '.join(WORKLOADS)}")
+        if name not in WORKLOADS and name not in GROUPS:
+            parser.error(f"{name!r}: expected some of {', '.join([*GROUPS, *WORKLOADS])}")
     for name in wanted.peers.split(","):
         if name not in PEERS:
             parser.error(f"{name!r}: expected one of {', '.join(PEERS)}")
