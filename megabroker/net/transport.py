@@ -1,11 +1,12 @@
 """The broker's own plain TCP transport under ordinary Twisted ports.
 
-Three differences to ``tcp.Server``, each measured as a large part of a small request's or a large
+Four differences to ``tcp.Server``, each measured as a large part of a small request's or a large
 batch's cost:
 
 - *Receiving.* One scratch buffer per reactor instead of a new ``bytes`` per read; the protocol gets a
   view of it that is valid during the call only. While a frame is incomplete the bytes go straight into
   the frame's own buffer (``receive_target`` / ``receive_filled`` of the protocol).
+- *Polling.* The connections are behind one descriptor of the reactor (``megabroker.net.polling``).
 - *Sending.* ``send`` writes at once when nothing is queued, saving a turn of the reactor and two calls of
   epoll_ctl per answer; what the socket does not take is queued.
 - *Files.* ``FileRange`` parts are sent by sendfile.
@@ -28,6 +29,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 from megabroker.model import FileRange
 from megabroker.net.output import Part, part_length
+from megabroker.net.polling import NestedEpoll, available
 
 __all__ = ["DirectReactor", "DirectServer"]
 
@@ -63,6 +65,7 @@ class DirectServer(tcp.Server):
 
     protocol: Any
     scratch: memoryview
+    polling: NestedEpoll | None
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -72,6 +75,20 @@ class DirectServer(tcp.Server):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             pass
+
+    def startReading(self) -> None:
+        """Read when there is something; the other connections' reads meet it."""
+        if self.polling is None:
+            super().startReading()  # type: ignore[no-untyped-call]
+        else:
+            self.polling.add(self)
+
+    def stopReading(self) -> None:
+        """Leave what comes to the kernel."""
+        if self.polling is None:
+            super().stopReading()  # type: ignore[no-untyped-call]
+        else:
+            self.polling.remove(self)
 
     def doRead(self) -> Any:
         """IReadDescriptor: receive once and hand the bytes on."""
@@ -209,9 +226,10 @@ class DirectServer(tcp.Server):
 class _DirectPort(tcp.Port):
     """A listening port whose connections are ``DirectServer``."""
 
-    def __init__(self, *args: Any, scratch: memoryview, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, scratch: memoryview, polling: NestedEpoll | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.transport = type("DirectServer", (DirectServer,), {"scratch": scratch})  # type: ignore[assignment]
+        shared = {"scratch": scratch, "polling": polling}
+        self.transport = type("DirectServer", (DirectServer,), shared)  # type: ignore[assignment]
 
 
 class DirectReactor:
@@ -224,6 +242,7 @@ class DirectReactor:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        self._polling = NestedEpoll(reactor) if available() else None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -234,6 +253,14 @@ class DirectReactor:
         """IReactorTCP: listen, with the broker's transport under each connection."""
         if backlog == _TWISTED_BACKLOG:
             backlog = _BACKLOG
-        listening = _DirectPort(port, factory, backlog, interface, self._reactor, scratch=self._scratch)
+        listening = _DirectPort(
+            port,
+            factory,
+            backlog,
+            interface,
+            self._reactor,
+            scratch=self._scratch,
+            polling=self._polling,
+        )
         listening.startListening()
         return listening
