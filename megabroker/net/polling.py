@@ -1,9 +1,9 @@
 """All direct connections behind one read descriptor of the reactor: a nested epoll.
 
 A reactor spends on every ready descriptor what a small request costs: a log context, a look-up, two checks.
-Here the connections are in an epoll of their own, whose descriptor is readable while any of them is. One event
-of the reactor then reads every connection that is ready, and what they have asked for meets in one turn: one
-write of the log, one sync, one send each.
+Here the connections are in an epoll of their own, whose descriptor is readable while any of them is. One
+event of the reactor then reads every connection that is ready, and what they have asked for meets in one
+turn: one write of the log, one sync, one send each.
 
 Only reading goes this way. A connection whose output is full waits for writability with the reactor itself.
 
@@ -27,7 +27,7 @@ __all__ = ["NestedEpoll", "available"]
 _log = Logger()
 
 _AT_ONCE = 512
-_DONE = Failure(main.CONNECTION_DONE)
+_DONE = Failure(main.CONNECTION_DONE)  # type: ignore[no-untyped-call]
 
 
 class _Connection(Protocol):
@@ -113,7 +113,7 @@ class NestedEpoll:
             connection.readConnectionLost(_DONE)
         else:
             connection.stopWriting()
-            connection.connectionLost(Failure(why))
+            connection.connectionLost(Failure(why))  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Any) -> None:
         """IFileDescriptor: the reactor is at its end, and so are the connections."""
