@@ -371,6 +371,9 @@ class ITopicService(Interface):
     def get_by_id(topic_id: UUID) -> Topic | None:
         """Return a topic by id."""
 
+    def deleted_lately(name: str) -> bool:
+        """Whether a topic of this name was deleted so lately that some may still look for it to be gone."""
+
     def all() -> Sequence[Topic]:
         """Return every topic, by name."""
 

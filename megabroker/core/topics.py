@@ -44,6 +44,7 @@ _OF_KAFKA = frozenset(
     {"__cluster_metadata", "__consumer_offsets", "__transaction_state", "__share_group_state"}
 )
 """What Apache Kafka keeps beside the topics in a directory that was its own; left alone."""
+_LATELY_SECONDS = 3.0
 _OPENED_AT_ONCE = 16
 _RETENTION_SLICE = 32
 
@@ -113,6 +114,7 @@ class TopicService(Service):
         self._to_remove: dict[str, tuple[str, int]] = {}
         self._locks: dict[str, DeferredLock] = {}
         self._opening = DeferredLock()
+        self._deleted_at: dict[str, float] = {}
         self._deleted_callbacks: list[Callable[[str], None]] = []
         self._retention = LoopingCall(self._start_sweep)
         self._retention.clock = reactor
@@ -323,6 +325,7 @@ class TopicService(Service):
         await self._metadata.write([Change(TOPICS_TABLE, name, None), Change(_DELETED, key, tombstone)])
         partitions = self._partitions.pop(name)
         del self._topics[name], self._by_id[topic.id]
+        self._remember_deletion(name)
         for partition in partitions:
             if isinstance(partition, PartitionService):
                 partition.close(lambda: _unknown_topic(name))
@@ -334,6 +337,19 @@ class TopicService(Service):
         self._to_remove[key] = (name, topic.partitions)
         gone = [TopicPartition(name, i) for i, one in enumerate(partitions) if one is not None]
         await self._remove_logs(key, gone)
+
+    def deleted_lately(self, name: str) -> bool:
+        """See ``ITopicService.deleted_lately``."""
+        at = self._deleted_at.get(name)
+        return at is not None and self._reactor.seconds() - at < _LATELY_SECONDS
+
+    def _remember_deletion(self, name: str) -> None:
+        now = self._reactor.seconds()
+        self._deleted_at.pop(name, None)
+        self._deleted_at[name] = now
+        for other, at in list(islice(self._deleted_at.items(), 2)):
+            if now - at >= _LATELY_SECONDS:
+                del self._deleted_at[other]
 
     async def _remove_logs(self, key: str, gone: Sequence[TopicPartition]) -> None:
         results = await DeferredList([self._store.delete(one) for one in gone], consumeErrors=True)

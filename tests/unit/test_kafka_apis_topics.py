@@ -66,11 +66,8 @@ class MetadataTests(ApiCase):
         self.ask_for(4, "no", create=False)
         self.assertIsNone(self.topics.get("no"))
         row = self.ask_for(9, "new").topics[0]
-        self.assertEqual((row.error_code, row.name, row.partitions), (UNKNOWN_TOPIC, "new", []))
-        row = self.ask_for(9, "new").topics[0]
         self.assertEqual((row.error_code, len(row.partitions)), (0, 4))
         self.assertEqual([one.leader_id for one in row.partitions], [1] * 4)
-        self.assertEqual(self.ask_for(0, "old").topics[0].error_code, UNKNOWN_TOPIC)
         self.assertEqual(self.ask_for(0, "old").topics[0].error_code, 0)
         self.broker.settings = attrs.evolve(self.config, topics=TopicSettings(auto_create=False))
         self.assertEqual(self.ask_for(9, "off").topics[0].error_code, UNKNOWN_TOPIC)
@@ -81,8 +78,21 @@ class MetadataTests(ApiCase):
         self.turn()
         for one in waiting:
             rows = self.successResultOf(one).topics
-            self.assertEqual([(row.name, row.error_code) for row in rows], [("same", UNKNOWN_TOPIC)])
-        self.assertEqual(self.ask_for(12, "same").topics[0].error_code, 0)
+            self.assertEqual([(row.name, row.error_code) for row in rows], [("same", 0)])
+
+    def test_asking_for_a_deleted_topic_creates_it_only_after_a_moment(self) -> None:
+        for _ in range(2):
+            self.assertEqual(self.ask_for(9, "gone").topics[0].error_code, 0)
+            deleted = self.topics.delete("gone")
+            self.turn()
+            self.successResultOf(deleted)
+            for _ in range(2):
+                row = self.ask_for(9, "gone", "other").topics[0]
+                self.assertEqual((row.error_code, row.partitions), (UNKNOWN_TOPIC, []))
+                self.assertIsNone(self.topics.get("gone"))
+            self.clock.advance(3)
+        self.create("gone")
+        self.assertEqual(self.ask_for(9, "gone").topics[0].error_code, 0)
 
     def test_names_that_cannot_be(self) -> None:
         def check(version: int) -> None:
@@ -93,9 +103,8 @@ class MetadataTests(ApiCase):
         self.assertEqual(self.topics.all(), [])
 
     def test_topic_limit_bounds_creation(self) -> None:
-        for code in (UNKNOWN_TOPIC, 0):
-            rows = self.ask_for(12, *(f"t{number}" for number in range(9))).topics
-            self.assertEqual([row.error_code for row in rows], [code] * 6 + [POLICY_VIOLATION] * 3)
+        rows = self.ask_for(12, *(f"t{number}" for number in range(9))).topics
+        self.assertEqual([row.error_code for row in rows], [0] * 6 + [POLICY_VIOLATION] * 3)
 
     def test_by_id(self) -> None:
         topic = self.create("a")

@@ -2,9 +2,8 @@
 
 **Behaviour.** Topics are asked for by name, by id, or all at once; each is answered once. One that does not
 exist is created with the default number of partitions if the client allows that, the broker does
-(``topics.auto_create``) and it is asked for by name. The answer waits for it and yet says
-UNKNOWN_TOPIC_OR_PARTITION, as Apache Kafka's does: who looks whether a deleted topic is gone hears that it
-is, and who wants to write asks again and finds it. A creation that is refused is told with its reason. Nodes
+(``topics.auto_create``) and it is asked for by name; the answer waits for it and then shows it. A topic that
+was deleted a moment ago is not created by asking: who looks whether it is gone hears that it is. Nodes
 without an address on the client's listener are not shown, and partitions that nobody can serve have no leader
 and LEADER_NOT_AVAILABLE. Replicas are the leader alone.
 
@@ -79,6 +78,7 @@ def _to_create(
         and topic_id == ZERO_UUID
         and name not in INTERNAL_TOPICS
         and broker.topics.get(name) is None
+        and not broker.topics.deleted_lately(name)
         and absence(broker, name) == KafkaError.UNKNOWN_TOPIC_OR_PARTITION
     ]
 
@@ -92,23 +92,20 @@ async def _create_and_answer(
     topics = context.broker.topics
     partitions = context.broker.settings.topics.default_partitions
     outcomes = await settle([topics.create(name, partitions) for name in missing])
-    unknown = int(KafkaError.UNKNOWN_TOPIC_OR_PARTITION)
-    refused = {
+    failures = {
         name: kafka_error(outcome)
         for name, outcome in zip(missing, outcomes, strict=True)
         if isinstance(outcome, BrokerError) and outcome.code is not ErrorCode.TOPIC_EXISTS
     }
-    created = dict.fromkeys(missing, unknown) | refused
-    return _answer(context, request, _rows(context, request, keys, created))
+    return _answer(context, request, _rows(context, request, keys, failures))
 
 
 def _rows(
     context: Context,
     request: metadata.Request,
     keys: Sequence[tuple[bytes, str | None]],
-    created: dict[str, int],
+    failures: dict[str, int],
 ) -> list[_Topic]:
-    """Return one row a key; ``created`` are the names that were not there, with what to say of them."""
     broker = context.broker
     nodes = reachable_nodes(context)
     rows = []
@@ -121,8 +118,8 @@ def _rows(
             topic = None
             code = int(KafkaError.INVALID_REQUEST)
         else:
-            topic = None if name in created else broker.topics.get(name)
-            code = 0 if topic is not None else created.get(name) or absence(broker, name)
+            topic = broker.topics.get(name)
+            code = 0 if topic is not None else failures.get(name) or absence(broker, name)
         if topic is not None:
             rows.append(_known(context, request, nodes, topic))
         else:
