@@ -27,6 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.config.load import parse
 from megabroker.model import HostPort, Listener
+from megabroker.net.polling import NestedEpoll
 from megabroker.net.transport import DirectServer
 from megabroker.plugin import discover
 from megabroker.protocols.kafka.protocol import KafkaFactory
@@ -54,11 +55,14 @@ class Turns(task.Clock):
 
     Attributes:
         counting: where to count what the broker calls, if at all.
+        polling: reads the connections; turned only after something was sent to one.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.counting: Calls | None = None
+        self.polling = NestedEpoll(self)
+        self.readable = False
         self._from_threads: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 
     def callFromThread(self, function: Callable[..., object], *args: object) -> None:
@@ -68,6 +72,9 @@ class Turns(task.Clock):
 
     def turn(self) -> None:
         """Do all there is to do now."""
+        if self.readable:
+            self.readable = False
+            self.run(self.polling.doRead)
         while not self._from_threads.empty():
             self.run(self._from_threads.get())
         self.run(self.advance, 0)
@@ -156,16 +163,18 @@ class Client:
             end.setblocking(False)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         connection: Any = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 9))
-        transport: Any = type("DirectServer", (DirectServer,), {"scratch": scratch})
+        transport: Any = type(
+            "DirectServer", (DirectServer,), {"scratch": scratch, "polling": reactor.polling}
+        )
         self._server = transport(theirs, connection, ("127.0.0.1", 9), None, 1, reactor)
         connection.makeConnection(self._server)
         self.connection = connection
 
     def send(self, *frames: bytes) -> None:
-        """Send requests, and have the broker receive them, in one piece."""
+        """Send requests in one piece; the next turn reads them."""
         data = b"".join(frames)
         assert self._socket.send(data) == len(data)
-        self._reactor.run(self._server.doRead)
+        self._reactor.readable = True
 
     def receive(self, count: int) -> list[bytes]:
         """Return so many answers, turning the reactor until they are there."""
