@@ -143,7 +143,7 @@ class ConsumerGroupMachine(RuleBasedStateMachine):
     @rule()
     def calm(self) -> None:
         """When nothing happens any more, everything is assigned once and everybody knows."""
-        for _ in range(10):
+        for _ in range(14):  # who has vanished is missed after nine
             self.h.advance(5, step=5.0)
             settle(self.members, 1)
         group = self.described()

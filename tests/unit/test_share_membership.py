@@ -162,7 +162,7 @@ class MembersTests(SynchronousTestCase):
         self.clock.advance(44)
         self.assertEqual(self.members.state("g"), "Stable")
         self.clock.advance(2)
-        self.assertEqual((self.members.state("g"), self.members.is_empty("g")), ("Empty", True))
+        self.assertEqual((self.members.state("g"), self.members.is_vacant("g")), ("Empty", True))
         self.assertEqual(self.rows(), [["g"]])
         self.assertIs(self.refused(self.beat("b", 3)), ErrorCode.UNKNOWN_MEMBER)
         self.assertEqual(self.told("b", 0, "t"), (5, [0, 1, 2, 3]))
@@ -213,7 +213,7 @@ class MembersTests(SynchronousTestCase):
             before[1], sorted(self.members.describe("g").members[0].assignment[self.topics[0].id])
         )
         self.clock.advance(46)
-        self.assertTrue(self.members.is_empty("g") if "g" in self.members else True)
+        self.assertTrue(self.members.is_vacant("g") if "g" in self.members else True)
 
     def test_unreadable_rows_are_left_alone(self) -> None:
         self.metadata.tables[SHARE_GROUPS_TABLE] = {
@@ -223,7 +223,7 @@ class MembersTests(SynchronousTestCase):
         }
         self.start()
         self.assertEqual(len(self.flushLoggedErrors()), 0)
-        self.assertTrue(self.members.is_empty("g"))
+        self.assertTrue(self.members.is_vacant("g"))
 
     def test_configurations_of_the_group(self) -> None:
         self.configs.on_change(self.members.reconfigure)

@@ -20,20 +20,21 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Collection
 from uuid import UUID
 
-from megabroker.core.groups.actions import CancelTimer, SetTimer, TimerKey, TimerKind
+from megabroker.core.groups.actions import SetTimer, TimerKey, TimerKind
 from megabroker.core.groups.assignors import ASSIGNORS, DEFAULT_ASSIGNOR, Subscriber
 from megabroker.core.groups.consumer_members import LEFT_EPOCH, ConsumerMember, ConsumerMembers
 from megabroker.core.groups.consumer_topics import TopicsView
 from megabroker.core.groups.errors import refusal
+from megabroker.core.groups.outbox import Outbox
 from megabroker.core.groups.reconciliation import MemberState, Standing, reconciled, within
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import ConsumerHeartbeat, ConsumerHeartbeatAnswer, TopicAssignment
 
-__all__ = ["Changes", "ConsumerGroupAutomaton", "ConsumerGroupState", "check_heartbeat"]
+__all__ = ["ConsumerGroupAutomaton", "ConsumerGroupState", "check_heartbeat"]
 
 _JOIN_EPOCH = 0
 _LEAVE_EPOCH = -1
@@ -52,17 +53,6 @@ class ConsumerGroupState(enum.Enum):
     ASSIGNING = "Assigning"
     RECONCILING = "Reconciling"
     STABLE = "Stable"
-
-
-class Changes(NamedTuple):
-    """What is to be stored: ids of members new or changed, ids of members removed, and whether epochs are."""
-
-    members: set[str]
-    removed: set[str]
-    group: bool
-
-    def __bool__(self) -> bool:
-        return bool(self.members or self.removed or self.group)
 
 
 def check_heartbeat(request: ConsumerHeartbeat) -> None:
@@ -91,7 +81,7 @@ def check_heartbeat(request: ConsumerHeartbeat) -> None:
         raise refusal(ErrorCode.INVALID_REQUEST, "who joins must name topics or a regular expression")
 
 
-class ConsumerGroupAutomaton:
+class ConsumerGroupAutomaton(Outbox):
     """One group.
 
     Args:
@@ -100,6 +90,7 @@ class ConsumerGroupAutomaton:
     """
 
     def __init__(self, settings: GroupSettings, view: TopicsView, epoch: int = 0) -> None:
+        super().__init__()
         self.settings = settings
         self.epoch = epoch
         self.assignment_epoch = epoch
@@ -107,34 +98,16 @@ class ConsumerGroupAutomaton:
         self._view = view
         self._rests = False
         self._sizes: dict[UUID, int] = {}
-        self._actions: list[SetTimer | CancelTimer] = []
-        self._changed: set[str] = set()
-        self._removed: set[str] = set()
-        self._group_changed = False
 
-    # --- what the service takes -------------------------------------------------------------------
+    # --- asking -----------------------------------------------------------------------------------
 
-    def take_actions(self) -> list[SetTimer | CancelTimer]:
-        """Return the timers to be set and cancelled since the last call, in order."""
-        actions, self._actions = self._actions, []
-        return actions
+    def member_ids(self) -> Collection[str]:
+        """See ``Outbox``."""
+        return self.members.ids()
 
-    def take_changes(self) -> Changes:
-        """Return what is to be stored since the last call."""
-        changes = Changes(self._changed, self._removed - self._changed, self._group_changed)
-        self._changed, self._removed, self._group_changed = set(), set(), False
-        return changes
-
-    def give_back(self, changes: Changes) -> None:
-        """Have changes that could not be stored stored with the next ones."""
-        self._changed |= {member_id for member_id in changes.members if member_id in self.members}
-        self._removed |= {one for one in changes.members | changes.removed if one not in self.members}
-        self._group_changed = self._group_changed or changes.group
-
-    @property
-    def removed(self) -> frozenset[str]:
-        """The ids of members whose removal is still to be stored."""
-        return frozenset(self._removed)
+    def kept_member(self, member_id: str) -> ConsumerMember | None:
+        """See ``Outbox``."""
+        return self.members.get(member_id)
 
     @property
     def state(self) -> ConsumerGroupState:
@@ -400,8 +373,7 @@ class ConsumerGroupAutomaton:
 
     def _forget(self, member: ConsumerMember) -> None:
         self.members.remove(member)
-        self._changed.discard(member.member_id)
-        self._removed.add(member.member_id)
+        self._note_removed(member)
         for kind in TimerKind:
             self._cancel(kind, member)
 
@@ -472,20 +444,12 @@ class ConsumerGroupAutomaton:
             member.assigned if tells else None,
         )
 
-    def _note(self, member: ConsumerMember) -> None:
-        self._changed.add(member.member_id)
-
     def _set_session(self, member: ConsumerMember) -> None:
-        key = TimerKey(TimerKind.SESSION, member.member_id)
         classic = member.classic
         delay_ms = (
             self.settings.consumer_session_timeout_ms if classic is None else classic.session_timeout_ms
         )
-        self._actions.append(SetTimer(key, delay_ms))
+        self._set_timer(TimerKind.SESSION, member, delay_ms)
 
     def _set_revocation(self, member: ConsumerMember) -> None:
-        key = TimerKey(TimerKind.REVOKE, member.member_id)
-        self._actions.append(SetTimer(key, member.rebalance_timeout_ms))
-
-    def _cancel(self, kind: TimerKind, member: ConsumerMember) -> None:
-        self._actions.append(CancelTimer(TimerKey(kind, member.member_id)))
+        self._set_timer(TimerKind.REVOKE, member, member.rebalance_timeout_ms)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -166,6 +166,10 @@ class ConsumerMembers:
 
     def __contains__(self, member_id: str) -> bool:
         return member_id in self._members
+
+    def ids(self) -> Collection[str]:
+        """Return the ids of all members."""
+        return self._members.keys()
 
     def get(self, member_id: str) -> ConsumerMember | None:
         """Return a member by id."""

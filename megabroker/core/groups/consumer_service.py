@@ -13,24 +13,21 @@ partition the broker does not know of.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from megabroker.core.groups.actions import SetTimer, TimerKey
 from megabroker.core.groups.consumer_automaton import check_heartbeat
 from megabroker.core.groups.consumer_members import ConsumerMember
 from megabroker.core.groups.consumer_topics import TopicsView
 from megabroker.core.groups.errors import refusal
+from megabroker.core.groups.kept_groups import KeptGroup, KeptGroups
 from megabroker.core.groups.mixed_automaton import MixedGroupAutomaton
 from megabroker.core.groups.offsets import OrderedWrites
 from megabroker.core.groups.settings import GroupSettings
-from megabroker.core.timers import TimerHandle, TimerWheel
+from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import (
     Change,
@@ -55,21 +52,7 @@ CONSUMER_GROUPS_TABLE = "consumer_groups"
 _log = Logger()
 
 
-class _Group:
-    """One automaton and what the service keeps for it."""
-
-    __slots__ = ("automaton", "dead", "empty_since_ms", "group_id", "timers", "writes")
-
-    def __init__(self, group_id: str, automaton: MixedGroupAutomaton, empty_since_ms: int) -> None:
-        self.group_id = group_id
-        self.automaton = automaton
-        self.empty_since_ms = empty_since_ms
-        self.timers: dict[TimerKey, TimerHandle] = {}
-        self.writes = 0
-        self.dead = False
-
-
-class ConsumerGroups:
+class ConsumerGroups(KeptGroups[MixedGroupAutomaton]):
     """All groups of the consumer protocol this broker coordinates.
 
     Args:
@@ -77,10 +60,9 @@ class ConsumerGroups:
         new_member_id: makes a fresh id of a client's or instance's name.
         downgrade: takes a group over whose members are all classic ones now; returns what fires when that is
             stored, or None when the group stays.
-
-    Attributes:
-        view: the topics as these groups see them.
     """
+
+    table = CONSUMER_GROUPS_TABLE
 
     def __init__(
         self,
@@ -91,46 +73,21 @@ class ConsumerGroups:
         new_member_id: Callable[[str], str],
         downgrade: Callable[[str, MixedGroupAutomaton], Deferred[None] | None],
     ) -> None:
-        self._timers = timers
-        self._writes = writes
+        super().__init__(timers, writes, TopicsView(topics), settings.consumer_topics_interval_ms)
         self._settings = settings
         self._settings_of: Callable[[str], GroupSettings] = lambda group_id: settings
         self._new_member_id = new_member_id
         self._downgrade = downgrade
-        self.view = TopicsView(topics)
-        self._groups: dict[str, _Group] = {}
-        self._watch: TimerHandle | None = None
-
-    def __contains__(self, group_id: str) -> bool:
-        return group_id in self._groups
 
     def load(self, rows: Mapping[str, Any]) -> None:
         """Begin from what the store holds. A row that is none is logged and left alone."""
         self.view.look()
-        heads: dict[str, tuple[int, int, int | None]] = {}
-        members: dict[str, list[ConsumerMember]] = {}
-        for key, row in rows.items():
-            try:
-                group_id, *rest = json.loads(key)
-                if rest:
-                    members.setdefault(group_id, []).append(ConsumerMember.from_row(rest[0], row))
-                else:
-                    since_ms = row["empty_since_ms"]
-                    heads[group_id] = (
-                        int(row["epoch"]),
-                        int(row["assignment_epoch"]),
-                        None if since_ms is None else int(since_ms),
-                    )
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                _log.error("unreadable consumer group {key!r}: {error}", key=key, error=error)
-        now_ms = self._timers.now_ms()
+        heads, members = self._read(rows, _head_of, ConsumerMember.from_row)
         for group_id, (epoch, assignment_epoch, empty_since_ms) in heads.items():
-            since_ms = now_ms if empty_since_ms is None else empty_since_ms
             automaton = self.begin()
             automaton.settings = self._settings_of(group_id)
-            group = self._groups[group_id] = _Group(group_id, automaton, since_ms)
             automaton.restore(epoch, assignment_epoch, members.get(group_id, []))
-            self._set_timers(group)
+            self._keep(group_id, automaton, empty_since_ms)
 
     def configure(self, settings_of: Callable[[str], GroupSettings]) -> None:
         """Have groups kept as ``settings_of`` says of each."""
@@ -171,7 +128,7 @@ class ConsumerGroups:
             if group is None:
                 if request.member_epoch != 0:
                     raise refusal(ErrorCode.GROUP_NOT_FOUND)
-                group = _Group(request.group_id, begun or self.begin(), self._timers.now_ms())
+                group = KeptGroup(request.group_id, begun or self.begin(), self._timers.now_ms())
                 group.automaton.settings = self._settings_of(request.group_id)
             if request.topic_names is not None or request.topic_pattern is not None:
                 self.look_at_topics()
@@ -228,86 +185,23 @@ class ConsumerGroups:
         self._carry_out_later(group)
         return outcomes
 
-    def _carry_out(self, group: _Group, also: Sequence[Change] = ()) -> Deferred[None] | None:
-        """Set the timers, store what has changed; return what fires when that is done, None if it is."""
+    def _carry_out(
+        self, group: KeptGroup[MixedGroupAutomaton], also: Sequence[Change] = ()
+    ) -> Deferred[None] | None:
         automaton = group.automaton
         if automaton.turns_classic and not group.dead:
             stored = self._downgrade(group.group_id, automaton)
             if stored is not None:
                 return stored
-        self._set_timers(group)
-        changes = automaton.take_changes()
-        if not changes and not also:
-            if not group.writes:
-                return None
-            # What was changed before is still on its way, and this answer may tell of it.
-            changes = changes._replace(group=True)
-        if not automaton.members:
-            group.empty_since_ms = self._timers.now_ms()
-        rows = [*also, Change(CONSUMER_GROUPS_TABLE, _key(group.group_id), self._head(group))]
-        for member_id in sorted(changes.removed):
-            rows.append(Change(CONSUMER_GROUPS_TABLE, _key(group.group_id, member_id), None))
-        for member_id in sorted(changes.members):
-            member = automaton.members.get(member_id)
-            assert member is not None
-            rows.append(Change(CONSUMER_GROUPS_TABLE, _key(group.group_id, member_id), member.to_row()))
-        group.writes += 1
+        return super()._carry_out(group, also)
 
-        def ended(result: Any) -> Any:
-            group.writes -= 1
-            if isinstance(result, Failure):
-                automaton.give_back(changes)
-            return result
-
-        return self._writes.write(rows, lambda: None).addBoth(ended)
-
-    def _head(self, group: _Group) -> dict[str, Any]:
+    def _head(self, group: KeptGroup[MixedGroupAutomaton]) -> dict[str, Any]:
         automaton = group.automaton
         return {
             "epoch": automaton.epoch,
             "assignment_epoch": automaton.assignment_epoch,
             "empty_since_ms": None if automaton.members else group.empty_since_ms,
         }
-
-    def _set_timers(self, group: _Group) -> None:
-        for action in group.automaton.take_actions():
-            if isinstance(action, SetTimer) and action.keep and action.key in group.timers:
-                continue
-            timer = group.timers.pop(action.key, None)
-            if timer is not None:
-                timer.cancel()
-            if isinstance(action, SetTimer) and not group.dead:
-                callback = partial(self._timer_fired, group, action.key)
-                group.timers[action.key] = self._timers.call_later(action.delay_ms, callback)
-        self._watch_topics()
-
-    def _timer_fired(self, group: _Group, key: TimerKey) -> None:
-        del group.timers[key]
-        group.automaton.timer_fired(key)
-        self._carry_out_later(group)
-
-    def _carry_out_later(self, group: _Group) -> None:
-        stored = self._carry_out(group)
-        if stored is not None:
-            stored.addErrback(_log_failure, "store a consumer group")
-
-    # --- topics -----------------------------------------------------------------------------------
-
-    def look_at_topics(self) -> None:
-        """Take note of topics that are new, gone or grown."""
-        if self.view.look():
-            for group in list(self._groups.values()):
-                if group.automaton.topics_changed():
-                    self._carry_out_later(group)
-
-    def _watch_topics(self) -> None:
-        if self._watch is None and any(group.timers for group in self._groups.values()):
-            self._watch = self._timers.call_later(self._settings.consumer_topics_interval_ms, self._look)
-
-    def _look(self) -> None:
-        self._watch = None
-        self.look_at_topics()
-        self._watch_topics()
 
     def subscribed_topics(self, group_id: str) -> Set[str]:
         """Return the names of the topics a group subscribes to."""
@@ -318,23 +212,6 @@ class ConsumerGroups:
         return names
 
     # --- asking -----------------------------------------------------------------------------------
-
-    def ids(self) -> Iterable[str]:
-        """Return the ids of all groups."""
-        return list(self._groups)
-
-    def empty_since_ms(self, group_id: str) -> int:
-        """Return since when a group has had no members, if it has none."""
-        return self._groups[group_id].empty_since_ms
-
-    def is_vacant(self, group_id: str) -> bool:
-        """Whether there is such a group, without members."""
-        group = self._groups.get(group_id)
-        return group is not None and not group.automaton.members
-
-    def epoch(self, group_id: str) -> int:
-        """Return a group's epoch."""
-        return self._groups[group_id].automaton.epoch
 
     def check_commit(self, group_id: str, member_id: str, epoch: int) -> None:
         """Raise StateError unless offsets may be committed: by a member in its epoch, or while empty."""
@@ -384,30 +261,7 @@ class ConsumerGroups:
             for group_id, group in self._groups.items()
         ]
 
-    # --- groups going -----------------------------------------------------------------------------
 
-    def removal(self, group_id: str) -> list[Change]:
-        """Return the changes that delete what is stored of a group and of those that are or were in it."""
-        automaton = self._groups[group_id].automaton
-        members = {member.member_id for member in automaton.members} | automaton.removed
-        return [
-            Change(CONSUMER_GROUPS_TABLE, _key(group_id), None),
-            *(Change(CONSUMER_GROUPS_TABLE, _key(group_id, one), None) for one in sorted(members)),
-        ]
-
-    def forget(self, group_id: str) -> None:
-        """Forget a group."""
-        group = self._groups.pop(group_id, None)
-        if group is not None:
-            group.dead = True
-            for timer in group.timers.values():
-                timer.cancel()
-            group.timers.clear()
-
-
-def _key(*parts: str) -> str:
-    return json.dumps(parts, separators=(",", ":"))
-
-
-def _log_failure(failure: Failure, what: str) -> None:
-    _log.failure("could not {what}", failure=failure, what=what)
+def _head_of(row: Any) -> tuple[int, int, int | None]:
+    since_ms = row["empty_since_ms"]
+    return int(row["epoch"]), int(row["assignment_epoch"]), None if since_ms is None else int(since_ms)

@@ -15,16 +15,16 @@ Invariant: a member's epoch is at most the assignment's, and that at most the gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
 import attrs
 
-from megabroker.core.groups.actions import CancelTimer, SetTimer, TimerKey, TimerKind
-from megabroker.core.groups.consumer_automaton import Changes
+from megabroker.core.groups.actions import TimerKey, TimerKind
 from megabroker.core.groups.consumer_topics import TopicsView
 from megabroker.core.groups.errors import refusal
+from megabroker.core.groups.outbox import Outbox
 from megabroker.core.shares.assignor import Consumer, assign
 from megabroker.errors import ErrorCode
 from megabroker.model import ConsumerHeartbeatAnswer, ShareHeartbeat, TopicAssignment
@@ -97,7 +97,7 @@ class ShareMember:
         )
 
 
-class ShareGroupAutomaton:
+class ShareGroupAutomaton(Outbox):
     """One group.
 
     Args:
@@ -112,6 +112,7 @@ class ShareGroupAutomaton:
     def __init__(
         self, view: TopicsView, max_members: int, session_timeout_ms: int, heartbeat_interval_ms: int
     ) -> None:
+        super().__init__()
         self.max_members = max_members
         self.session_timeout_ms = session_timeout_ms
         self.heartbeat_interval_ms = heartbeat_interval_ms
@@ -120,10 +121,6 @@ class ShareGroupAutomaton:
         self._view = view
         self._members: dict[str, ShareMember] = {}
         self._sizes: dict[UUID, int] = {}
-        self._actions: list[SetTimer | CancelTimer] = []
-        self._changed: set[str] = set()
-        self._removed: set[str] = set()
-        self._group_changed = False
 
     def __len__(self) -> int:
         return len(self._members)
@@ -140,24 +137,13 @@ class ShareGroupAutomaton:
         """Return a member by id."""
         return self._members.get(member_id)
 
-    # --- what the service takes -------------------------------------------------------------------
+    def member_ids(self) -> Collection[str]:
+        """See ``Outbox``."""
+        return self._members.keys()
 
-    def take_actions(self) -> list[SetTimer | CancelTimer]:
-        """Return the timers to be set and cancelled since the last call, in order."""
-        actions, self._actions = self._actions, []
-        return actions
-
-    def take_changes(self) -> Changes:
-        """Return what is to be stored since the last call."""
-        changes = Changes(self._changed, self._removed - self._changed, self._group_changed)
-        self._changed, self._removed, self._group_changed = set(), set(), False
-        return changes
-
-    def give_back(self, changes: Changes) -> None:
-        """Have changes that could not be stored stored with the next ones."""
-        self._changed |= {one for one in changes.members if one in self._members}
-        self._removed |= {one for one in changes.members | changes.removed if one not in self._members}
-        self._group_changed = self._group_changed or changes.group
+    def kept_member(self, member_id: str) -> ShareMember | None:
+        """See ``Outbox``."""
+        return self._members.get(member_id)
 
     def restore(self, epoch: int, assignment_epoch: int, members: list[ShareMember]) -> None:
         """Go on where a group was stored."""
@@ -212,12 +198,11 @@ class ShareGroupAutomaton:
         self._bump()
         return True
 
-    def timer_fired(self, key: TimerKey) -> ShareMember | None:
-        """A member has been silent for too long and is removed; return it."""
+    def timer_fired(self, key: TimerKey) -> None:
+        """A member has been silent for too long and is removed."""
         member = self._members.get(key.member_id)
         if member is not None:
             self._remove(member)
-        return member
 
     # --- small steps ------------------------------------------------------------------------------
 
@@ -252,9 +237,8 @@ class ShareGroupAutomaton:
 
     def _remove(self, member: ShareMember) -> None:
         del self._members[member.member_id]
-        self._changed.discard(member.member_id)
-        self._removed.add(member.member_id)
-        self._actions.append(CancelTimer(TimerKey(TimerKind.SESSION, member.member_id)))
+        self._note_removed(member)
+        self._cancel(TimerKind.SESSION, member)
         self._sizes = self._present_sizes()
         self._bump()
 
@@ -278,12 +262,8 @@ class ShareGroupAutomaton:
         self.epoch += 1
         self._group_changed = True
 
-    def _note(self, member: ShareMember) -> None:
-        self._changed.add(member.member_id)
-
     def _set_session(self, member: ShareMember) -> None:
-        key = TimerKey(TimerKind.SESSION, member.member_id)
-        self._actions.append(SetTimer(key, self.session_timeout_ms))
+        self._set_timer(TimerKind.SESSION, member, self.session_timeout_ms)
 
 
 def _assignment(row: Mapping[str, Any]) -> dict[UUID, frozenset[int]]:

@@ -166,7 +166,7 @@ class ShareService:
             raise refusal(ErrorCode.INVALID_GROUP)
         self.check_name(group_id)
         if group_id in self._members:
-            if not self._members.is_empty(group_id):
+            if not self._members.is_vacant(group_id):
                 raise refusal(ErrorCode.GROUP_NOT_EMPTY)
         elif group_id not in self.partitions and not missing:
             raise refusal(ErrorCode.GROUP_NOT_FOUND)

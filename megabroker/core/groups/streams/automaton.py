@@ -18,11 +18,12 @@ assignment's, and that at most the group's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
-from megabroker.core.groups.actions import CancelTimer, SetTimer, TimerKey, TimerKind
+from megabroker.core.groups.actions import TimerKey, TimerKind
 from megabroker.core.groups.errors import refusal
+from megabroker.core.groups.outbox import Outbox
 from megabroker.core.groups.reconciliation import MemberState, reconciled, within
 from megabroker.core.groups.streams.assignor import Worker, assign
 from megabroker.core.groups.streams.members import StreamsMember, StreamsMembers
@@ -66,7 +67,7 @@ def check_heartbeat(request: StreamsHeartbeat) -> None:
     check_topology(request.topology)
 
 
-class StreamsGroupAutomaton:
+class StreamsGroupAutomaton(Outbox):
     """One group.
 
     Args:
@@ -77,6 +78,7 @@ class StreamsGroupAutomaton:
     def __init__(
         self, settings: StreamsSettings, partitions_of: Callable[[str], int | None], epoch: int = 0
     ) -> None:
+        super().__init__()
         self.settings = settings
         self.epoch = epoch
         self.assignment_epoch = epoch
@@ -86,30 +88,16 @@ class StreamsGroupAutomaton:
         self._topology: Topology | None = None
         self._partitions_of = partitions_of
         self._stops_for = ""
-        self._actions: list[SetTimer | CancelTimer] = []
-        self._changed: set[str] = set()
-        self._removed: set[str] = set()
-        self._group_changed = False
 
-    # --- what the service takes -------------------------------------------------------------------
+    # --- asking -----------------------------------------------------------------------------------
 
-    def take_actions(self) -> list[SetTimer | CancelTimer]:
-        """Return the timers to be set and cancelled since the last call, in order."""
-        actions, self._actions = self._actions, []
-        return actions
+    def member_ids(self) -> Collection[str]:
+        """See ``Outbox``."""
+        return self.members.ids()
 
-    def take_changes(self) -> tuple[set[str], set[str], bool]:
-        """Return the ids of members changed and removed since the last call, and whether the group has."""
-        changes = self._changed, self._removed - self._changed, self._group_changed
-        self._changed, self._removed, self._group_changed = set(), set(), False
-        return changes
-
-    def give_back(self, changed: set[str], removed: set[str]) -> None:
-        """Have changes that could not be stored stored with the next ones."""
-        touched = changed | removed
-        self._changed |= {member_id for member_id in touched if member_id in self.members}
-        self._removed |= {member_id for member_id in touched if member_id not in self.members}
-        self._group_changed = True
+    def kept_member(self, member_id: str) -> StreamsMember | None:
+        """See ``Outbox``."""
+        return self.members.get(member_id)
 
     @property
     def topology(self) -> Topology | None:
@@ -300,8 +288,7 @@ class StreamsGroupAutomaton:
         self.members.remove(member)
         self._cancel(TimerKind.SESSION, member)
         self._cancel(TimerKind.REVOKE, member)
-        self._removed.add(member.member_id)
-        self._changed.discard(member.member_id)
+        self._note_removed(member)
         if member.endpoint is not None:
             self.endpoint_epoch += 1
         self._bump()
@@ -386,19 +373,11 @@ class StreamsGroupAutomaton:
 
     # --- small steps ------------------------------------------------------------------------------
 
-    def _note(self, member: StreamsMember) -> None:
-        self._changed.add(member.member_id)
-
     def _set_session(self, member: StreamsMember) -> None:
-        key = TimerKey(TimerKind.SESSION, member.member_id)
-        self._actions.append(SetTimer(key, self.settings.session_timeout_ms))
+        self._set_timer(TimerKind.SESSION, member, self.settings.session_timeout_ms)
 
     def _set_revocation(self, member: StreamsMember) -> None:
-        key = TimerKey(TimerKind.REVOKE, member.member_id)
-        self._actions.append(SetTimer(key, member.rebalance_timeout_ms))
-
-    def _cancel(self, kind: TimerKind, member: StreamsMember) -> None:
-        self._actions.append(CancelTimer(TimerKey(kind, member.member_id)))
+        self._set_timer(TimerKind.REVOKE, member, member.rebalance_timeout_ms)
 
 
 def _check_owned(owned: TaskAssignment | None, current: Plan | None) -> None:

@@ -10,7 +10,7 @@ Invariant: ``_holders`` counts exactly what members are assigned or are giving u
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -113,6 +113,10 @@ class StreamsMembers:
 
     def __contains__(self, member_id: str) -> bool:
         return member_id in self._members
+
+    def ids(self) -> Collection[str]:
+        """Return the ids of all members."""
+        return self._members.keys()
 
     def get(self, member_id: str) -> StreamsMember | None:
         """Return a member by id."""
