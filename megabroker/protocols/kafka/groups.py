@@ -7,11 +7,13 @@ this one, and how an error of the broker reads to a group's member.
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
+from megabroker.protocols.kafka.topics import GROUP_OPERATIONS, first_seen
 
 __all__ = [
     "MAX_TEXT_BYTES",
@@ -19,6 +21,7 @@ __all__ = [
     "check_instance_id",
     "client_host",
     "client_id",
+    "described",
     "fits",
     "group_error",
 ]
@@ -43,6 +46,34 @@ def group_error(error: BrokerError) -> int:
     """Return the wire code for an error in a group's matters."""
     found = _AS_SEEN_BY_MEMBERS.get(error.code)
     return kafka_error(error) if found is None else int(found)
+
+
+def described(
+    context: Context, request: Any, describe: Callable[[Context, Any], None], group: Any
+) -> list[Any]:
+    """Return one described group for each id a request asks for, each id once.
+
+    Args:
+        request: of one of the kinds that describe groups whose members have epochs.
+        describe: fills in a group. May raise BrokerError, which is then told of that group.
+        group: the class of the answer's groups.
+    """
+    groups = []
+    for group_id in first_seen(request.group_ids)[0]:
+        row = group(group_id=group_id)
+        groups.append(row)
+        try:
+            check_group(context, group_id)
+            if not group_id:
+                raise RequestError(ErrorCode.INVALID_GROUP, "the group id must not be empty")
+            describe(context, row)
+        except BrokerError as error:
+            row.error_code = group_error(error)
+            row.error_message = error.message
+        else:
+            if request.include_authorized_operations:
+                row.authorized_operations = GROUP_OPERATIONS
+    return groups
 
 
 def check_group(context: Context, group_id: str) -> None:

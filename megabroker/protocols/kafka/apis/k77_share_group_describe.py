@@ -8,12 +8,10 @@ GROUP_ID_NOT_FOUND. Topics that are gone are left out of assignments.
 
 from __future__ import annotations
 
-from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.model import ShareMemberDescription
 from megabroker.protocols.kafka.dispatch import Context
-from megabroker.protocols.kafka.groups import check_group, group_error
+from megabroker.protocols.kafka.groups import described
 from megabroker.protocols.kafka.schema import share_group_describe
-from megabroker.protocols.kafka.topics import GROUP_OPERATIONS, first_seen
 
 __all__ = ["handle"]
 
@@ -24,22 +22,7 @@ _Assignment = _Member.Assignment
 
 def handle(context: Context, request: share_group_describe.Request) -> share_group_describe.Response:
     """Answer at once."""
-    groups = []
-    for group_id in first_seen(request.group_ids)[0]:
-        group = _Group(group_id=group_id)
-        groups.append(group)
-        try:
-            check_group(context, group_id)
-            if not group_id:
-                raise RequestError(ErrorCode.INVALID_GROUP, "the group id must not be empty")
-            _describe(context, group)
-        except BrokerError as error:
-            group.error_code = group_error(error)
-            group.error_message = error.message
-        else:
-            if request.include_authorized_operations:
-                group.authorized_operations = GROUP_OPERATIONS
-    return share_group_describe.Response(groups=groups)
+    return share_group_describe.Response(groups=described(context, request, _describe, _Group))
 
 
 def _describe(context: Context, group: _Group) -> None:

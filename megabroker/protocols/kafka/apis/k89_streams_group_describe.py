@@ -8,11 +8,9 @@ GROUP_ID_NOT_FOUND. Internal topics are shown with the partitions that were deci
 
 from __future__ import annotations
 
-from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.protocols.kafka.dispatch import Context
-from megabroker.protocols.kafka.groups import check_group, group_error
+from megabroker.protocols.kafka.groups import described
 from megabroker.protocols.kafka.schema import streams_group_describe as wire
-from megabroker.protocols.kafka.topics import GROUP_OPERATIONS, first_seen
 from megabroker.streams import (
     InternalTopic,
     Role,
@@ -31,22 +29,7 @@ _Topology = wire.Response.Group.Topology
 
 def handle(context: Context, request: wire.Request) -> wire.Response:
     """Answer at once."""
-    groups = []
-    for group_id in first_seen(request.group_ids)[0]:
-        group = _Group(group_id=group_id)
-        groups.append(group)
-        try:
-            check_group(context, group_id)
-            if not group_id:
-                raise RequestError(ErrorCode.INVALID_GROUP, "the group id must not be empty")
-            _describe(context, group)
-        except BrokerError as error:
-            group.error_code = group_error(error)
-            group.error_message = error.message
-        else:
-            if request.include_authorized_operations:
-                group.authorized_operations = GROUP_OPERATIONS
-    return wire.Response(groups=groups)
+    return wire.Response(groups=described(context, request, _describe, _Group))
 
 
 def _describe(context: Context, group: wire.Response.Group) -> None:
