@@ -90,6 +90,8 @@ class BatchError(ProtocolError):
 class TruncatedBatch(BatchError):
     """The batch says it is longer than the bytes there are."""
 
+    code = ErrorCode.INVALID_RECORD
+
 
 class CorruptBatch(BatchError):
     """Lengths, counts or the CRC are wrong."""
@@ -97,8 +99,6 @@ class CorruptBatch(BatchError):
 
 class UnsupportedMagic(BatchError):
     """A message set of magic 0 or 1, from before record batches, or an unknown later format."""
-
-    code = ErrorCode.INVALID_RECORD
 
 
 class InvalidBatch(BatchError):
@@ -212,7 +212,10 @@ def _is_barred(attributes: int) -> bool:
 
 
 def _refuse_magic(magic: int) -> NoReturn:
-    raise UnsupportedMagic(f"record format of magic {magic}, only 2 is supported")
+    raise UnsupportedMagic(
+        f"record format of magic {magic}, only 2 is supported",
+        ErrorCode.INVALID_RECORD if magic < 2 else ErrorCode.CORRUPT_BATCH,
+    )
 
 
 def _refuse_produce(data: Buffer, header: BatchHeader) -> NoReturn:

@@ -128,7 +128,10 @@ class ReadHeaderTests(SynchronousTestCase):
         self.refused(old, batch.UnsupportedMagic)
         self.refused(patched(sample(), 16, ">b", 0), batch.UnsupportedMagic)
         self.refused(patched(sample(), 16, ">b", 3), batch.UnsupportedMagic)
-        self.assertEqual(batch.UnsupportedMagic("").code, ErrorCode.INVALID_RECORD)
+        for magic, code in ((0, ErrorCode.INVALID_RECORD), (3, ErrorCode.CORRUPT_BATCH)):
+            with self.assertRaises(batch.UnsupportedMagic) as raised:
+                batch.read_header(patched(sample(), 16, ">b", magic), 0, len(sample()))
+            self.assertEqual(raised.exception.code, code)
 
     def test_corrupt(self) -> None:
         data = sample()
@@ -181,7 +184,7 @@ class ValidateProduceTests(SynchronousTestCase):
     def test_truncated(self) -> None:
         data = sample()
         for size in range(len(data)):
-            self.refused(data[:size], batch.TruncatedBatch, ErrorCode.CORRUPT_BATCH)
+            self.refused(data[:size], batch.TruncatedBatch, ErrorCode.INVALID_RECORD)
 
     def test_any_flipped_bit_under_the_crc(self) -> None:
         data = sample()

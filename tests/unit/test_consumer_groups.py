@@ -153,7 +153,7 @@ class JoinTests(ConsumerCase):
     def test_what_is_refused(self) -> None:
         h = self.h
         for outcome, code in (
-            (h.join(group_id=" "), ErrorCode.INVALID_GROUP),
+            (h.join(group_id=" "), ErrorCode.INVALID_REQUEST),
             (h.beat("m", -3), ErrorCode.INVALID_REQUEST),
             (h.beat("", 1), ErrorCode.INVALID_REQUEST),
             (h.beat("m", -2), ErrorCode.INVALID_REQUEST),

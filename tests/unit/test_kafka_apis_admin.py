@@ -122,7 +122,7 @@ class AlterConfigsTests(AlteringCase):
     def test_what_is_refused(self) -> None:
         def check(version: int) -> None:
             for kind, name, configs, code in (
-                (TOPIC, "", {}, INVALID_TOPIC),
+                (TOPIC, "", {}, INVALID_REQUEST),
                 (TOPIC, "a b", {}, INVALID_TOPIC),
                 (TOPIC, "t", {"retention.ms": None}, INVALID_REQUEST),
                 (BROKER, "1", {"num.partitions": "9"}, INVALID_REQUEST),

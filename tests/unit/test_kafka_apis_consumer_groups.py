@@ -85,7 +85,7 @@ class HeartbeatTests(ConsumerGroupCase):
                 (self.beat(version, group_id="none", member_id="n", member_epoch=1), GROUP_NOT_FOUND),
                 (self.join("n", version, group_id=group, instance_id="i"), UNRELEASED),
                 (self.join("n", version, group_id=group, server_assignor="mine"), UNSUPPORTED_ASSIGNOR),
-                (self.join("n", version, group_id=""), INVALID_GROUP),
+                (self.join("n", version, group_id=""), INVALID_REQUEST),
                 (self.join("n" * 5000, version, group_id=group), INVALID_REQUEST),
                 (self.join("n", version, subscribed_topic_names=["x" * 250]), INVALID_REQUEST),
                 (self.join("n", version, topic_partitions=None), INVALID_REQUEST),
@@ -164,7 +164,7 @@ class DescribeTests(ConsumerGroupCase):
             self.assertEqual((first.client_id, first.client_host), ("me", "/127.0.0.1"))
             self.assertEqual((first.member_epoch, second.member_epoch), (1, 2))
             self.assertEqual((first.subscribed_topic_names, first.subscribed_topic_regex), (["t"], "x+"))
-            self.assertIsNone(second.subscribed_topic_regex)
+            self.assertEqual(second.subscribed_topic_regex, "")
             self.assertEqual(first.member_type, 1 if version >= 1 else -1)
             [mine] = first.assignment.topic_partitions
             self.assertEqual((mine.topic_name, mine.partitions), ("t", [0, 1]))

@@ -442,7 +442,7 @@ class AdministrationTests(GroupCase):
             self.assertEqual(member.group_instance_id, "i" if version >= 4 else None)
             self.assertEqual(none.group_state, "Dead")
             self.assertEqual(none.error_code, GROUP_NOT_FOUND if version >= 6 else 0)
-            self.assertEqual(empty.error_code, INVALID_GROUP)
+            self.assertEqual((empty.error_code, empty.group_state), (none.error_code, "Dead"))
             self.assertEqual(group.authorized_operations, 3400 if version >= 3 else -(2**31))
 
         self.at_every_version(15, check)

@@ -172,7 +172,7 @@ class HeartbeatTests(StreamsGroupCase):
     def test_refusals(self) -> None:
         copartition = Part.CopartitionGroup
         cases: list[tuple[dict[str, Any], int]] = [
-            ({"group_id": " "}, INVALID_GROUP),
+            ({"group_id": " "}, INVALID_REQUEST),
             ({"member_id": ""}, INVALID_REQUEST),
             ({"rack_id": " "}, INVALID_REQUEST),
             ({"instance_id": "i"}, INVALID_REQUEST),

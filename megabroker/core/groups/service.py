@@ -286,7 +286,7 @@ class GroupService:
         if self._stopped:
             return fail(stopped())
         if not request.group_id.strip():
-            return fail(refusal(ErrorCode.INVALID_GROUP))
+            return fail(refusal(ErrorCode.INVALID_REQUEST, "the group id must not be empty"))
         if self.is_share(request.group_id):
             return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group"))
         return self._directory.heartbeat(request)
@@ -296,7 +296,7 @@ class GroupService:
         if self._stopped:
             return fail(stopped())
         if not request.group_id.strip():
-            return fail(refusal(ErrorCode.INVALID_GROUP))
+            return fail(refusal(ErrorCode.INVALID_REQUEST, "the group id must not be empty"))
         if self.is_share(request.group_id):
             return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group"))
         return self._directory.streams_heartbeat(request)

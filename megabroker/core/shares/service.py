@@ -113,7 +113,7 @@ class ShareService:
         if self._stopped:
             return fail(stopped())
         if not request.group_id.strip():
-            return fail(refusal(ErrorCode.INVALID_GROUP))
+            return fail(refusal(ErrorCode.INVALID_REQUEST, "the group id must not be empty"))
         try:
             self.check_name(request.group_id)
         except BrokerError as error:

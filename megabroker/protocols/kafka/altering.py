@@ -231,6 +231,8 @@ _LEVELS: Final = {
 
 
 def _no_topic(context: Context, name: str) -> Outcome:
+    if not name:
+        return Outcome(KafkaError.INVALID_REQUEST, "the name of a topic must not be empty")
     code = absence(context.broker, name)
     possible = code != KafkaError.INVALID_TOPIC_EXCEPTION
     return Outcome(code, "no topic has this name" if possible else "no topic can have this name")

@@ -24,10 +24,10 @@ def group_entries(context: Context, group_id: str) -> list[ConfigEntry]:
     """Return all configurations of a group, which need not exist, by name.
 
     Raises:
-        RequestError: INVALID_GROUP.
+        RequestError: INVALID_REQUEST.
     """
     if not group_id:
-        raise RequestError(ErrorCode.INVALID_GROUP, "the group id must not be empty")
+        raise RequestError(ErrorCode.INVALID_REQUEST, "the group id must not be empty")
     configs: GroupConfigs = context.broker.shares.configs
     entries = []
     for name, row in sorted(GROUP_CONFIGS.items()):

@@ -40,6 +40,7 @@ __all__ = ["FetchAnswer", "receive"]
 
 _KEY = 1
 _READ_COMMITTED = 1
+_ABSENT = (ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 
 _Topic = fetch.Response.Topic
 _Partition = fetch.Response.Topic.Partition
@@ -178,9 +179,20 @@ class FetchAnswer(Answer):
                     if committed:
                         row.aborted_transactions = _aborted(partition, wanted.fetch_offset, found)
             except BrokerError as error:
-                row.error_code = kafka_error(error)
+                row = rows[-1] = _failed(wanted.partition, error)
                 failed = True
         return rows, total, failed
+
+
+def _failed(index: int, error: BrokerError) -> _Partition:
+    """Return the row of a partition that cannot be read; as Kafka's, it tells nothing else.
+
+    The list of aborted transactions is empty for what does not exist and null otherwise, as Kafka's is.
+    """
+    row = _Partition(partition_index=index, high_watermark=-1, records=b"", error_code=kafka_error(error))
+    if error.code not in _ABSENT:
+        row.aborted_transactions = None
+    return row
 
 
 def _aborted(partition: IPartition, fetch_offset: int, found: ReadResult) -> list[_Aborted]:

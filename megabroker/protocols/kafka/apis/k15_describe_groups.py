@@ -1,7 +1,7 @@
 """DescribeGroups (15): state and members of groups.
 
-**Behaviour.** Each group is answered once. Metadata is shown of a stable group only, assignments also while
-its members join anew: they read on until the next are given.
+**Behaviour.** Each group is answered once; the empty id is that of a group nobody knows. Metadata is shown
+of a stable group only, assignments also while its members join anew: they read on until the next are given.
 
 **Version notes.** A group nobody knows is Dead without an error until 5, and GROUP_ID_NOT_FOUND from 6. 3
 adds authorized operations, told when asked for; 4 static members.
@@ -9,7 +9,7 @@ adds authorized operations, told when asked for; 4 static members.
 
 from __future__ import annotations
 
-from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.errors import BrokerError
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.groups import check_group, group_error
@@ -32,8 +32,6 @@ def handle(context: Context, request: describe_groups.Request) -> describe_group
         groups.append(group)
         try:
             check_group(context, group_id)
-            if not group_id:
-                raise RequestError(ErrorCode.INVALID_GROUP, "the group id must not be empty")
             _describe(context, group)
         except BrokerError as error:
             group.error_code = group_error(error)

@@ -39,6 +39,7 @@ def handle(context: Context, request: delete_records.Request) -> delete_records.
                 ],
             )
             for topic in request.topics
+            if topic.partitions
         ]
     )
 

@@ -4,8 +4,8 @@
 broker's file changes is told as static broker configuration, and what can only be changed there as
 read-only. The empty broker name asks for what is set on all brokers. Loggers are those of this broker.
 Groups show their own configurations, whether they exist or not, and so do subscriptions to client metrics.
-Other resources, and another broker's number, are INVALID_REQUEST. Each resource is answered once; null or
-no keys mean all.
+Other resources, another broker's number and an empty group name are INVALID_REQUEST. Each resource is
+answered once; null or no keys mean all.
 
 **Version notes.** 0 tells whether a value is the default, 1 its source and synonyms instead, 3 adds type
 and documentation.

@@ -8,7 +8,7 @@ members whose subscription cannot be read, as of other protocol types than "cons
 
 from __future__ import annotations
 
-from megabroker.errors import BrokerError
+from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.model import TopicPartition
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import code_of
@@ -30,6 +30,8 @@ async def handle(context: Context, request: offset_delete.Request) -> offset_del
     ]
     try:
         check_group(context, request.group_id)
+        if not request.group_id:
+            raise RequestError(ErrorCode.INVALID_GROUP, "the group id must not be empty")
         outcomes = await context.broker.groups.delete_offsets(request.group_id, first_seen(asked)[0])
     except BrokerError as error:
         return offset_delete.Response(error_code=group_error(error))

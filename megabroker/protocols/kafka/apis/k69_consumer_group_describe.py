@@ -43,7 +43,7 @@ def _member(context: Context, member: ConsumerMember) -> _Group.Member:
         client_id=member.client_id,
         client_host=member.client_host,
         subscribed_topic_names=list(member.topic_names),
-        subscribed_topic_regex=member.topic_pattern,
+        subscribed_topic_regex=member.topic_pattern or "",
         assignment=_assignment(context, member.assignment),
         target_assignment=_assignment(context, member.target),
         member_type=0 if member.classic else 1,
