@@ -149,7 +149,8 @@ class Fault:
         self.expected = expected
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.value!r}: expected {self.expected}"
+        found = "nothing" if self.value is None else repr(self.value)
+        return f"{self.path}: {found}: expected {self.expected}"
 
     def __repr__(self) -> str:
         return f"Fault({self.path!r}, {self.value!r}, {self.expected!r})"

@@ -10,6 +10,7 @@ creates anything; every fault in it is printed, and the exit code says whether t
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import time
@@ -23,6 +24,8 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
 
+import twisted
+from megabroker import __version__
 from megabroker.config.load import load
 from megabroker.config.schema import Config
 from megabroker.errors import BrokerError, ConfigError, DataDirectoryLocked
@@ -69,7 +72,7 @@ class Options(usage.Options):
         try:
             self.broker_config = self._read(source)
         except ConfigError as error:
-            print(error, file=sys.stderr)
+            print(ConfigError(error.faults, source), file=sys.stderr)
             raise SystemExit(1) from None
         if not any(settings.enabled for settings in self.broker_config.protocols.values()):
             print(f"{source}: warning: no protocol is enabled, nothing will be served", file=sys.stderr)
@@ -78,6 +81,12 @@ class Options(usage.Options):
             print(f"{source}: no faults")
             raise SystemExit(0)
         self._check_writable()
+
+    def opt_version(self) -> None:
+        """Display the versions of the broker, Twisted and Python, and exit."""
+        versions = f"Twisted {twisted.__version__}, Python {platform.python_version()}"
+        print(f"megabroker {__version__} ({versions})")
+        raise SystemExit(0)
 
     def _read(self, source: str) -> Config:
         """Read the file; ``read_again`` then does it anew, wherever twistd changes its directory to."""
@@ -137,7 +146,7 @@ class _Daemon(BrokerService):
 
     def startService(self) -> None:
         """Start; a broker that cannot ends the process with exit code 1 and the reason."""
-        self._reactor.callWhenRunning(signal.signal, signal.SIGTERM, self._terminate)
+        self._reactor.callWhenRunning(self._take_signals)
         try:
             if self._kafka is not None:
                 self._open_kafka(self._kafka)
@@ -148,6 +157,9 @@ class _Daemon(BrokerService):
             if pidfile and os.path.exists(pidfile):
                 os.unlink(pidfile)
             raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            self._tell("megabroker was interrupted before it was ready")
+            raise SystemExit(130) from None
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._hang_up)
 
@@ -178,16 +190,23 @@ class _Daemon(BrokerService):
         if pipe is not None:
             os.write(pipe, b"1 " + text.encode()[:98])
 
-    def _terminate(self, number: int, frame: object) -> None:
-        # In place of the reactor's own handler, after which twistd dies of the signal once all is stopped in
-        # order: an orderly stop has exit code 0.
-        self._reactor.callFromThread(self._stop_reactor)
+    def _take_signals(self) -> None:
+        # In place of the reactor's own handlers, after which twistd dies of the signal once all is stopped in
+        # order: an orderly stop has exit code 0. A shell lets what it runs in the background ignore SIGINT.
+        signal.signal(signal.SIGTERM, self._terminate)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._terminate)
 
-    def _stop_reactor(self) -> None:
+    def _terminate(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._stop_reactor, signal.Signals(number).name)
+
+    def _stop_reactor(self, reason: str) -> None:
         try:
             self._reactor.stop()
         except ReactorNotRunning:
-            pass
+            _log.info("{reason} again: already stopping", reason=reason)
+        else:
+            _log.info("{reason} received", reason=reason)
 
     def _hang_up(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self.reload)

@@ -23,6 +23,15 @@ __all__ = ["FrameReader"]
 
 _LENGTH = struct.Struct(">i")
 _FIRST_CAPACITY_BYTES = 64 * 1024
+_HTTP = " (this is how HTTP begins)"
+_OTHERS = {
+    b"GET": _HTTP,
+    b"POS": _HTTP,
+    b"HEA": _HTTP,
+    b"PUT": _HTTP,
+    b"\x16\x03\x01": " (this is how TLS begins)",
+}
+"""What somebody means who came to the wrong port, by the first bytes."""
 
 
 class FrameReader:
@@ -123,8 +132,9 @@ class FrameReader:
 
     def _check(self, length: int) -> None:
         if not self.min_bytes <= length <= self.max_bytes:
+            hint = _OTHERS.get(_LENGTH.pack(length)[:3], "")
             raise ProtocolError(
-                f"frame of {length} bytes: expected {self.min_bytes} to {self.max_bytes} bytes"
+                f"frame of {length} bytes: expected {self.min_bytes} to {self.max_bytes} bytes{hint}"
             )
 
     def _continue(self) -> memoryview | None:

@@ -9,6 +9,7 @@ at all.
 
 from __future__ import annotations
 
+import re
 import string
 import sys
 from collections.abc import Mapping
@@ -18,11 +19,13 @@ from typing import IO, Any
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
     formatEvent,
 )
 from twisted.python.logfile import LogFile
@@ -34,9 +37,10 @@ __all__ = ["LogThreshold", "format_line", "make_observer"]
 
 _PREFIX = "megabroker."
 _LONGEST_FIELD_CHARS = 1000
+_TWISTED_PORT = re.compile(r".+ starting on \S+|\(.+ Port .+ Closed\)")
 
 
-@implementer(ILoggers)
+@implementer(ILoggers, ILogFilterPredicate)
 class LogThreshold:
     """The least important level that is written, for all or for parts; may be changed while running."""
 
@@ -63,6 +67,25 @@ class LogThreshold:
         self.predicate.clearLogLevels()
         for namespace, its_level in self._levels.items():
             self.predicate.setLogLevelForNamespace(namespace, LogLevel.levelWithName(its_level))
+
+    def __call__(self, event: LogEvent) -> Any:
+        """ILogFilterPredicate: say whether an event is written.
+
+        What Twisted says of its own start, ports and end is written with everything else only: the broker
+        says each of these in its own words. Warnings and failures of Twisted's are none of them.
+        """
+        if self.predicate.logLevelForNamespace("") is not LogLevel.debug and _of_twisted(event):
+            return PredicateResult.no
+        return self.predicate(event)
+
+
+def _of_twisted(event: LogEvent) -> bool:
+    if event.get("log_level", LogLevel.info) > LogLevel.info:
+        return False
+    namespace = event.get("log_namespace") or ""
+    return namespace.startswith("twisted.") or (
+        namespace == "log_legacy" and _TWISTED_PORT.fullmatch(formatEvent(event)) is not None
+    )
 
 
 def format_line(event: LogEvent) -> str | None:
@@ -118,4 +141,4 @@ def make_observer(logfile: str | None, daemon: bool, threshold: LogThreshold) ->
         stream = sys.stdout
     else:
         stream = LogFile.fromFullPath(logfile or "twistd.log")  # type: ignore[no-untyped-call]
-    return FilteringLogObserver(FileLogObserver(stream, format_line), [threshold.predicate])
+    return FilteringLogObserver(FileLogObserver(stream, format_line), [threshold])

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from megabroker import __version__
 from tests.brokers import BrokerProcess
 
 pytestmark = pytest.mark.interop
@@ -85,6 +86,32 @@ def test_the_file_is_found_again_after_a_change_of_directory(tmp_path: pathlib.P
     finally:
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_ctrl_c_twice_stops_it_once(tmp_path: pathlib.Path) -> None:
+    log = tmp_path / "run.log"
+    command = BrokerProcess.command(write_config(tmp_path))[:2]
+    arguments = ["--nodaemon", "--pidfile=", "megabroker", "-c", "broker.yaml"]
+    with open(log, "wb") as output:
+        process = subprocess.Popen([*command, *arguments], cwd=tmp_path, stdout=output, stderr=output)
+    try:
+        wait_for(log, "is ready")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    text = log.read_text()
+    assert "SIGINT received" in text
+    assert "Traceback" not in text
+    assert text.splitlines()[-1].endswith("megabroker has stopped")
+
+
+def test_versions_are_told(tmp_path: pathlib.Path) -> None:
+    told = twistd("megabroker", "--version", cwd=tmp_path)
+    assert told.returncode == 0
+    assert told.stdout.startswith(f"megabroker {__version__} (Twisted ")
 
 
 def wait_for(log: pathlib.Path, text: str) -> None:

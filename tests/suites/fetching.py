@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tests.suites.results import Unavailable
 
@@ -84,9 +85,16 @@ def source_distribution(requirement: str, target: pathlib.Path) -> None:
     words = ["-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps", "-d", target, requirement]
     command([sys.executable, *words], target)
     (archive,) = target.glob("*.tar.gz")
-    with tarfile.open(archive) as packed:
-        packed.extractall(target, filter="data")
+    unpack(archive, target)
     archive.unlink()
+
+
+def unpack(archive: pathlib.Path, target: pathlib.Path) -> None:
+    """Unpack an archive into the directory."""
+    # Python before 3.11.4, which Debian 12 has, knows no filters. What is in the archive is run anyway.
+    careful: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    with tarfile.open(archive) as packed:
+        packed.extractall(target, **careful)
 
 
 def python_environment(target: pathlib.Path, requirements: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
-import tarfile
 import time
 
 from tests.suites import fetching
@@ -64,8 +63,7 @@ def _bring(target: pathlib.Path) -> None:
     fetching.command([apt, *options, "update"], target)
     fetching.command([apt, *options, "source", "--tar-only", "--download-only", "kafkacat"], target)
     (archive,) = target.glob("*.orig.tar.gz")
-    with tarfile.open(archive) as packed:
-        packed.extractall(target, filter="data")
+    fetching.unpack(archive, target)
 
 
 def _run_script(run: Run, script: pathlib.Path) -> Result:

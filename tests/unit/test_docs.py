@@ -183,7 +183,7 @@ def test_check_prints_what_the_readme_shows(tmp_path: pathlib.Path) -> None:
     done = subprocess.run(
         [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.stdout + done.stderr).replace(f"{tmp_path}/", "") == output
+    assert done.stdout + done.stderr == output
     assert done.returncode == int(code)
     assert [path.name for path in tmp_path.iterdir()] == ["faulty.yaml"]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import pathlib
 
-from twisted.logger import FileLogObserver, FilteringLogObserver, Logger
+from twisted.logger import FileLogObserver, FilteringLogObserver, Logger, LogPublisher
 
-from megabroker.ops.logs import LogThreshold, format_line
+from megabroker.ops.logs import LogThreshold, format_line, make_observer
 
 
 def test_fields_that_the_text_leaves_out_are_written_behind_it() -> None:
@@ -30,3 +31,36 @@ def test_fields_that_the_text_leaves_out_are_written_behind_it() -> None:
     assert lines[2] == "    with a break"
     assert lines[3].endswith(" critical storage.log went wrong where=here")
     assert lines[-1] == "    builtins.ValueError: boom"
+
+
+def test_what_twisted_says_of_itself_is_written_with_everything_only(tmp_path: pathlib.Path) -> None:
+    threshold = LogThreshold("info")
+    path = tmp_path / "broker.log"
+    publisher = LogPublisher(make_observer(str(path), True, threshold))
+    twisted, legacy, plugin = (
+        Logger(name, observer=publisher)
+        for name in ("twisted.internet.base", "log_legacy", "census.CensusFactory")
+    )
+
+    def say() -> list[str]:
+        before = path.read_text() if path.exists() else ""
+        twisted.info("Main loop terminated.")
+        twisted.warn("a warning")
+        legacy.info("KafkaFactory (TLS) starting on 9092")
+        legacy.info("EchoFactory starting on '/run/echo.sock'")
+        legacy.info("(TCP Port 9092 Closed)")
+        legacy.info("census: counting is starting on its own")
+        plugin.info("counted")
+        said = path.read_text().removeprefix(before).splitlines()
+        return [line.partition(" ")[2] for line in said]
+
+    of_others = [
+        "warn twisted.internet.base a warning",
+        "info log_legacy census: counting is starting on its own",
+        "info census.CensusFactory counted",
+    ]
+    assert say() == of_others
+    threshold.set("debug")
+    assert len(say()) == 7
+    threshold.set("error")
+    assert say() == []
