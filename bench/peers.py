@@ -77,6 +77,14 @@ class Peer(abc.ABC):
     def stop(self) -> None:
         """End it and remove its files."""
 
+    def kill(self) -> None:
+        """End it by SIGKILL and keep its files. Only where ``speaks_kafka``."""
+        raise NotImplementedError
+
+    def start_again(self) -> None:
+        """Start it on the files it left."""
+        self.start()
+
 
 class Megabroker(Peer):
     """This broker."""
@@ -97,6 +105,9 @@ class Megabroker(Peer):
         assert self.broker.process is not None
         self.port, self.pid = self.broker.ports["kafka"], self.broker.process.pid
 
+    def kill(self) -> None:
+        self.broker.kill()
+
     def stop(self) -> None:
         self.broker.__exit__(None, None, None)
 
@@ -115,9 +126,18 @@ class Kafka(Peer):
             self.broker = ApacheKafka(properties, heap_mib=1024)
         except Unavailable as missing:
             raise Missing(str(missing)) from None
+        self._run()
+
+    def _run(self) -> None:
         self.broker.start()
         assert self.broker.process is not None
         self.port, self.pid = self.broker.port, self.broker.process.pid
+
+    def kill(self) -> None:
+        self.broker.kill()
+
+    def start_again(self) -> None:
+        self._run()
 
     def stop(self) -> None:
         self.broker.__exit__(None, None, None)

@@ -15,11 +15,12 @@ from bench.workloads import Sample, Workload
 __all__ = ["Row", "as_json", "plot", "table"]
 
 _LINE = (
-    "{:25} {:11} {:9,.0f} {:4.0f}% {:10,.0f} {:7,.0f} {:6.2f} {:6.2f} {:5.0f} {:8.3f} {:8.3f} {:8.3f} {:>6}"
+    "{:27} {:11} {:9,.0f} {:4.0f}% {:10,.0f} {:7,.0f} {:6.2f} {:6.2f} {:5.0f} {:8.3f} {:8.3f} {:8.3f} "
+    "{:>7} {:>6} {}"
 )
 _HEAD = (
-    f"{'workload':25} {'peer':11} {'ops/s':>9} {'spread':>5} {'ops/cpu s':>9} {'MB/s':>7} {'cpu s':>6} "
-    f"{'client':>6} {'MiB':>5} {'p50 ms':>8} {'p99 ms':>8} {'99.9 ms':>8} {'ratio':>6}"
+    f"{'workload':27} {'peer':11} {'ops/s':>9} {'spread':>5} {'ops/cpu s':>9} {'MB/s':>7} {'cpu s':>6} "
+    f"{'client':>6} {'MiB':>5} {'p50 ms':>8} {'p99 ms':>8} {'99.9 ms':>8} {'ratio/s':>7} {'ratio':>6} of"
 )
 
 
@@ -42,7 +43,14 @@ class Row:
             return self.median(lambda sample: sample.per_cpu_second)
         if self.workload.measure == "time":
             return self.median(lambda sample: sample.per_second)
+        if self.workload.measure == "memory":
+            return 1 / self.median(lambda sample: sample.peak_mib)
         return 1 / max(self.median(lambda sample: sample.p99_ms), 0.001)
+
+    @property
+    def speed(self) -> float:
+        """Operations a second."""
+        return self.median(lambda sample: sample.per_second)
 
     @property
     def spread(self) -> float:
@@ -52,13 +60,18 @@ class Row:
 
 
 def table(rows: Sequence[Row], missing: Mapping[str, str]) -> str:
-    """Return one line a peer and workload; the ratio is this broker's figure to the peer's."""
+    """Return one line a peer and workload, with ratios of this broker's figures to the peer's.
+
+    The last ratio is of what the workload is about, the one before it of operations a second.
+    """
     lines = [_HEAD]
     for row in rows:
         ours = next((one for one in rows if one.workload is row.workload and one.peer == "megabroker"), None)
-        ratio = "" if ours is None or ours is row else f"{ours.figure / row.figure:.2f}"
+        ratios = ["", ""]
+        if ours is not None and ours is not row:
+            ratios = [f"{ours.speed / row.speed:.2f}", f"{ours.figure / row.figure:.2f}"]
         figures = (
-            row.median(lambda s: s.per_second),
+            row.speed,
             row.spread * 100,
             row.median(lambda s: s.per_cpu_second),
             row.median(lambda s: s.megabytes / s.seconds),
@@ -69,7 +82,7 @@ def table(rows: Sequence[Row], missing: Mapping[str, str]) -> str:
             row.median(lambda s: s.p99_ms),
             row.median(lambda s: s.p999_ms),
         )
-        lines.append(_LINE.format(row.workload.name, row.peer, *figures, ratio))
+        lines.append(_LINE.format(row.workload.name, row.peer, *figures, *ratios, row.workload.measure))
     lines += [f"missing: {peer}: {reason}" for peer, reason in missing.items()]
     return "\n".join(lines)
 

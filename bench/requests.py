@@ -6,8 +6,8 @@ import json
 import socket
 import time
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from bench.wire import framed
 from megabroker.codec.records import build
@@ -36,9 +36,13 @@ _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 # --- Kafka's wire -------------------------------------------------------------------------------------
 
 
+def _admin(bootstrap: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
+
+
 def create_topic(bootstrap: str, name: str, partitions: int = 1, **configs: str) -> None:
     """Create a topic and wait for it; configuration names have underscores for dots."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = _admin(bootstrap)
     settings = {key.replace("_", "."): value for key, value in configs.items()}
     new = NewTopic(name, partitions, 1, config=settings)
     admin.create_topics([new], request_timeout=_SECONDS)[name].result(_SECONDS)
@@ -85,16 +89,17 @@ def fetch_request(topic: str, partition: int, offset: int, max_bytes: int) -> by
 
 
 def kafka_count(bootstrap: str, topic: str, partitions: int) -> int:
-    """Return how many offsets a topic has given out."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench"})
-    try:
-        ends = [
-            consumer.get_watermark_offsets(TopicPartition(topic, index), timeout=_SECONDS)
-            for index in range(partitions)
-        ]
-    finally:
-        consumer.close()
-    return sum(end[1] - end[0] for end in ends if end is not None)
+    """Return how many offsets a topic has given out and still has."""
+    admin = _admin(bootstrap)
+    places = [TopicPartition(topic, index) for index in range(partitions)]
+    first, last = (
+        sum(answer.result(_SECONDS).offset for answer in admin.list_offsets(asked).values())
+        for asked in (
+            {place: OffsetSpec.earliest() for place in places},
+            {place: OffsetSpec.latest() for place in places},
+        )
+    )
+    return last - first
 
 
 # --- Redis --------------------------------------------------------------------------------------------

@@ -7,9 +7,11 @@
  * With a RATE above 0 (requests a second, all connections together) requests fall due at even intervals, whether
  * or not the answers keep up, and a latency counts from when its request was due: a server that stalls is
  * charged for all that should have been sent meanwhile (coordinated omission). KIND says how answers are told
- * apart: "length32" (i32 length, then that many bytes), "redis" (one RESP reply a request) or "nats" (one MSG a
- * request). GREETING is a file sent first on every connection and not answered for. Eight "@" in a row, in the
- * greeting or a request, stand for the number of the connection in eight digits.
+ * apart: "length32" (i32 length, then that many bytes), "cursus" (the same, and the text of an error ends the
+ * run), "mega-produce" and "mega-consume" (MEGA's heads, and an error ends the run), "redis" (one RESP reply a
+ * request) or "nats" (one MSG a request). GREETING is a file sent first on every connection and not answered for.
+ * Eight "@" in a row, in the greeting or a request, stand for the number of the connection in eight digits, eight
+ * "#" in a request for the number of the request among all.
  *
  * Prints one JSON object. Ends with 1 and a sentence on anything unexpected.
  */
@@ -32,11 +34,14 @@
 
 #define LONGEST_WAIT_NS 20000000000LL
 
-enum kind { LENGTH32, REDIS, NATS };
+enum kind { LENGTH32, CURSUS, MEGA_PRODUCE, MEGA_CONSUME, REDIS, NATS, KINDS };
+
+static const char *kind_names[KINDS] = {"length32", "cursus", "mega-produce", "mega-consume", "redis", "nats"};
 
 struct request {
     const char *data;
     size_t size;
+    char *number; /* where its number goes, if anywhere */
 };
 
 struct connection {
@@ -51,6 +56,7 @@ struct connection {
     size_t line_size;
     size_t skip;           /* bytes of a body still to come */
     int counts;            /* whether that body ends an answer */
+    int begins;            /* whether none of that body has come */
 };
 
 static struct request *requests;
@@ -119,6 +125,22 @@ static const char *numbered(const char *data, size_t size, int number) {
     return copy;
 }
 
+/* Find the place of a request's own number; give each connection a request of its own then. */
+static void place_number(struct request *r) {
+    char *place = memmem(r->data, r->size, "########", 8);
+    if (!place)
+        return;
+    char *copy = malloc(r->size);
+    memcpy(copy, r->data, r->size);
+    r->number = copy + (place - r->data);
+    r->data = copy;
+}
+
+static void write_number(char *place, long number) {
+    for (int i = 7; i >= 0; i--, number /= 10)
+        place[i] = (char)('0' + number % 10);
+}
+
 static void watch(struct connection *c, int writing) {
     struct epoll_event event = {.events = EPOLLIN | (writing ? EPOLLOUT : 0), .data.ptr = c};
     c->writing = writing;
@@ -140,6 +162,8 @@ static void pump(struct connection *c) {
                 due = planned;
             }
             c->due[c->sent % depth] = due;
+            if (c->requests[c->next].number)
+                write_number(c->requests[c->next].number, sent);
             c->sent++;
             sent++;
         }
@@ -200,6 +224,25 @@ static void take_line(struct connection *c) {
         fail("nats says %s", line);
 }
 
+/* One more byte of the head of an answer over MEGA: i32 correlation id, u8 success, then error code, or i64
+ * time and i32 offset, and for a consume i32 length. */
+static void take_mega(struct connection *c) {
+    size_t whole = kind == MEGA_PRODUCE ? 17 : 21;
+    if (c->line_size == 6 && !c->line[4])
+        fail("MEGA error %d", c->line[5]);
+    if (c->line_size < whole)
+        return;
+    c->line_size = 0;
+    if (kind == MEGA_CONSUME) {
+        uint32_t length;
+        memcpy(&length, c->line + 17, 4);
+        c->skip = ntohl(length);
+        c->counts = c->skip > 0;
+    }
+    if (!c->counts)
+        one_answer(c);
+}
+
 static void take(struct connection *c, const char *data, size_t size) {
     bytes_in += size;
     while (size) {
@@ -207,6 +250,9 @@ static void take(struct connection *c, const char *data, size_t size) {
             size_t n = c->skip < size ? c->skip : size;
             if (kind == NATS && n > 9 && memmem(data, n, "\"error\"", 7))
                 fail("nats refuses: %.*s", (int)(n > 200 ? 200 : n), data);
+            if (kind == CURSUS && c->begins && *data == 'E')
+                fail("cursus says %.*s", (int)(n > 200 ? 200 : n), data);
+            c->begins = 0;
             data += n;
             size -= n;
             c->skip -= n;
@@ -214,14 +260,18 @@ static void take(struct connection *c, const char *data, size_t size) {
                 c->counts = 0;
                 one_answer(c);
             }
-        } else if (kind == LENGTH32) {
+        } else if (kind == MEGA_PRODUCE || kind == MEGA_CONSUME) {
+            c->line[c->line_size++] = *data++;
+            size--;
+            take_mega(c);
+        } else if (kind == LENGTH32 || kind == CURSUS) {
             c->line[c->line_size++] = *data++;
             size--;
             if (c->line_size == 4) {
                 uint32_t length;
                 memcpy(&length, c->line, 4);
                 c->skip = ntohl(length);
-                c->counts = 1;
+                c->counts = c->begins = 1;
                 c->line_size = 0;
             }
         } else {
@@ -254,7 +304,10 @@ int main(int argc, char **argv) {
     int connections = atoi(argv[3]);
     depth = atoi(argv[4]);
     total = atol(argv[5]);
-    kind = !strcmp(argv[6], "length32") ? LENGTH32 : !strcmp(argv[6], "redis") ? REDIS : NATS;
+    while (kind < KINDS && strcmp(argv[6], kind_names[kind]))
+        kind++;
+    if (kind == KINDS)
+        fail("%s: not a kind of answers", argv[6]);
     double rate = atof(argv[7]);
     load_requests(argv[8]);
     size_t greeting_size = 0;
@@ -273,6 +326,8 @@ int main(int argc, char **argv) {
         for (int n = 0; n < request_count; n++) {
             c->requests[n].size = requests[n].size;
             c->requests[n].data = numbered(requests[n].data, requests[n].size, i);
+            c->requests[n].number = NULL;
+            place_number(&c->requests[n]);
         }
         c->due = calloc((size_t)depth, sizeof *c->due);
         if (connect(c->fd, (struct sockaddr *)&address, sizeof address))

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bench.workloads.clients import CLIENTS
 from bench.workloads.fetching import FETCHING
+from bench.workloads.growth import GROWTH
 from bench.workloads.latency import LATENCY
 from bench.workloads.model import Sample, Workload
 from bench.workloads.producing import PRODUCING
 from bench.workloads.starting import STARTING
+from bench.workloads.wires import WIRES
 
 __all__ = ["GROUPS", "WORKLOADS", "Sample", "Workload"]
 
@@ -22,6 +25,9 @@ GROUPS: Mapping[str, Sequence[Workload]] = {
     "latency": LATENCY,
     "fetching": FETCHING,
     "starting": STARTING,
+    "clients": CLIENTS,
+    "wires": WIRES,
+    "growth": GROWTH,
 }
 
 WORKLOADS: Mapping[str, Workload] = {one.name: one for group in GROUPS.values() for one in group}

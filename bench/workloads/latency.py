@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.workloads.clients import CLIENT_LATENCY
 from bench.workloads.model import Workload
 from bench.workloads.producing import produce
 
@@ -9,6 +10,7 @@ __all__ = ["LATENCY"]
 
 
 LATENCY = (
+    *CLIENT_LATENCY,
     Workload(
         "latency-100",
         "one record a request at 100 a second, acks 1",

@@ -56,7 +56,8 @@ class Workload:
 
     Attributes:
         peers: names of those it fits, the one to compare with last.
-        measure: "cpu" to compare operations by CPU second of the server, "time" by second, "p99" latencies.
+        measure: "cpu" to compare operations by CPU second of the server, "time" by second, "p99" latencies,
+            "memory" the most of it.
         make: makes a peer ready to be started, by its name and durability.
         run: measures a started peer; asked for a share of its usual size.
     """

@@ -20,7 +20,7 @@ from bench.requests import (
 )
 from bench.workloads.model import ALL, ONE_WIRE, Sample, Workload, expect, sampled
 
-__all__ = ["PRODUCING", "produce"]
+__all__ = ["PRODUCING", "produce", "write_batches"]
 
 _TOPIC = "bench"
 _BATCH_16K, _BATCH_1M = 16_384, 1_048_000
@@ -64,6 +64,12 @@ def produce(
         return sample
 
     return run
+
+
+def write_batches(peer: Peer, topic: str, batches: Sequence[bytes], count: int) -> None:
+    """Have a peer store ``count`` batches, going round those given."""
+    requests = [produce_request(topic, 0, batch, 1) for batch in batches]
+    run_load(peer.port, requests, count=count, depth=4)
 
 
 def _requests(
