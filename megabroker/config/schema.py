@@ -183,6 +183,24 @@ class TopicSettings:
         reloadable=True,
         doc="Whose clock stamps records, the producer's or the broker's; Kafka's message.timestamp.type.",
     )
+    cleanup_policy: str = fields.choice(
+        "delete",
+        ("delete", "compact", "compact,delete"),
+        reloadable=True,
+        doc="Whether old segments are deleted, compacted by key, or both; Kafka's cleanup.policy.",
+    )
+    delete_retention_ms: int = fields.duration_ms(
+        _DAY,
+        maximum=_LONGEST_MS,
+        reloadable=True,
+        doc="How long compaction keeps tombstones; Kafka's delete.retention.ms.",
+    )
+    min_compaction_lag_ms: int = fields.duration_ms(
+        0,
+        maximum=_LONGEST_MS,
+        reloadable=True,
+        doc="How long a record stays uncompacted at least; Kafka's min.compaction.lag.ms.",
+    )
 
     def faults(self) -> Iterable[Fault]:
         """Yield what does not go together."""
@@ -195,12 +213,9 @@ class TopicSettings:
     def with_configs(self, configs: Mapping[str, str]) -> TopicSettings:
         """Return the section with those of ``topic_configs`` replaced that ``configs`` names."""
         known: dict[str, Any] = {}
-        for name, value in configs.items():
+        for name in configs.keys() & self.topic_configs().keys():
             key = name.replace(".", "_")
-            if name == "message.timestamp.type":
-                known[key] = TimestampType(value)
-            elif name in self.topic_configs():
-                known[key] = int(value)
+            known[key] = type(getattr(self, key))(configs[name])
         return attrs.evolve(self, **known)
 
     def topic_configs(self) -> dict[str, str]:
@@ -213,6 +228,9 @@ class TopicSettings:
             "retention.bytes": str(self.retention_bytes),
             "max.message.bytes": str(self.max_message_bytes),
             "message.timestamp.type": self.message_timestamp_type.value,
+            "cleanup.policy": self.cleanup_policy,
+            "delete.retention.ms": str(self.delete_retention_ms),
+            "min.compaction.lag.ms": str(self.min_compaction_lag_ms),
         }
 
 

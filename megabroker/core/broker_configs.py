@@ -242,7 +242,7 @@ class BrokerConfigs:
     def topic_defaults(self) -> dict[str, str]:
         """Return the topic configurations whose default is set, with their values."""
         values = self._in_force()
-        return {DYNAMIC_CONFIGS[name].topic: value for name, value in values.items() if _row(name).topic}
+        return {_row(name).topic: value.strip() for name, value in values.items() if _row(name).topic}
 
     def keys(self) -> dict[str, int]:
         """Return the values that stand in the place of keys of the file, by dotted path."""

@@ -69,6 +69,11 @@ def _flag(value: str) -> object:
     return {"true": True, "false": False}.get(value.lower(), value)
 
 
+def _policy(value: str) -> object:
+    """Both policies are one value here, in whichever order."""
+    return ",".join(sorted(one.strip() for one in value.split(",")))
+
+
 def _rate(value: str) -> object:
     """A number of bytes a second, in Kafka a double, without bound by default."""
     try:
@@ -101,6 +106,9 @@ _FOLLOWED: Final[Mapping[str, _Followed]] = {
     "log.retention.ms": _ms("topics.retention_ms"),
     "log.retention.bytes": _count("topics.retention_bytes"),
     "log.retention.check.interval.ms": _ms("retention_check_interval_ms"),
+    "log.cleanup.policy": _Followed("topics.cleanup_policy", convert=_policy),
+    "log.cleaner.delete.retention.ms": _ms("topics.delete_retention_ms"),
+    "log.cleaner.min.compaction.lag.ms": _ms("topics.min_compaction_lag_ms"),
     "log.cleaner.enable": _Followed("cleaner.enabled", convert=_flag),
     "log.cleaner.backoff.ms": _ms("cleaner.interval_ms"),
     "log.cleaner.dedupe.buffer.size": _count("cleaner.dedupe_buffer_bytes"),

@@ -62,6 +62,11 @@ class BrokerConfigsCase(ApiCase):
 
 
 class BrokerConfigsTests(BrokerConfigsCase):
+    def test_spaces_around_a_value_do_not_count(self) -> None:
+        self.set("1", log_message_timestamp_type=" LogAppendTime ", log_retention_ms=" 5000 ")
+        topics = self.broker.settings.topics
+        self.assertEqual((topics.message_timestamp_type.value, topics.retention_ms), ("LogAppendTime", 5000))
+
     def test_what_is_set_on_one_and_on_all_is_told_with_its_source(self) -> None:
         self.set("", log_retention_ms="7000", message_max_bytes="2000")
         self.set("1", log_retention_ms="5000")

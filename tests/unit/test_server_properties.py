@@ -7,6 +7,7 @@ import pathlib
 import pytest
 import trustme
 
+from megabroker.core.topic_configs import TopicConfigs
 from megabroker.errors import ConfigError
 from megabroker.kafkadir import server_properties
 from megabroker.kafkadir.server_properties import ServerProperties, read_server_properties
@@ -87,11 +88,25 @@ def test_kafkas_defaults_where_nothing_is_said(tmp_path: pathlib.Path) -> None:
     assert (config.groups.min_session_timeout_ms, config.groups.initial_rebalance_delay_ms) == (6000, 3000)
 
 
+def test_what_the_broker_keeps_of_topics_that_do_not_say_is_kept_here(tmp_path: pathlib.Path) -> None:
+    text = (
+        "log.cleanup.policy=delete, compact\n"
+        "log.cleaner.delete.retention.ms=172800000\nlog.cleaner.min.compaction.lag.ms=3600000"
+    )
+    configs = TopicConfigs(read(tmp_path, text).config.topics.topic_configs())
+    settings = configs.policy({}).log
+    assert settings.compact
+    assert (settings.delete_retention_ms, settings.min_compaction_lag_ms) == (172_800_000, 3_600_000)
+    configs = TopicConfigs(read(tmp_path, "log.cleanup.policy=compact").config.topics.topic_configs())
+    assert configs.policy({}).log.retention_ms == -1
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
         ("process.roles=controller", "process.roles: 'controller': expected broker"),
         ("num.partitions=many", "num.partitions: 'many': expected an integer"),
+        ("log.cleanup.policy=keep", "log.cleanup.policy: 'keep': expected one of delete, compact"),
         ("log.segment.bytes=1", "log.segment.bytes: 1: expected"),
         ("log.dirs=/a,/a", "log.dirs: '/a,/a': expected directories, each once"),
         ("listeners=PLAINTEXT:9092", "listeners: 'PLAINTEXT:9092': expected NAME://HOST:PORT"),
