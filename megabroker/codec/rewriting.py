@@ -12,7 +12,7 @@ A batch that has no records left is a head alone, uncompressed, with a base time
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -192,30 +192,38 @@ def emptied(header: BatchHeader) -> bytearray:
 
 
 def rebuilt(
-    header: BatchHeader, payload: bytes, kept: Sequence[RawRecord], horizon_ms: int | None = None
+    header: BatchHeader, payload: bytes, kept: Iterable[RawRecord], horizon_ms: int | None = None
 ) -> bytearray:
     """Return a batch with no other records than ``kept``, compressed as it was.
 
     Args:
         payload: what ``payload_of`` gave.
-        kept: at least one, in order.
+        kept: at least one, in order; none of them is held, for there may be millions.
         horizon_ms: the delete horizon to set, at most ``MAX_TIME``; None leaves it as it is.
     """
-    attributes = header.attributes
-    base_timestamp = header.base_timestamp
-    if horizon_ms is None:
-        records = b"".join(payload[one.start : one.end] for one in _runs(kept))
-    else:
-        records = b"".join(_moved(payload, kept, base_timestamp - horizon_ms))
+    attributes, base_timestamp = header.attributes, header.base_timestamp
+    records: bytes | bytearray = bytearray()
+    count, latest = 0, -MAX_TIME * 2
+    start = end = 0  # of neighbours that are still to be copied
+    for one in kept:
+        count += 1
+        if one.timestamp_delta > latest:
+            latest = one.timestamp_delta
+        if horizon_ms is not None:
+            _move(one, payload, base_timestamp - horizon_ms, records)
+            continue
+        if one.start != end:
+            records += payload[start:end]
+            start = one.start
+        end = one.end
+    records += payload[start:end]
+    max_timestamp = header.max_timestamp if attributes & _LOG_APPEND_TIME else base_timestamp + latest
+    if horizon_ms is not None:
         attributes |= DELETE_HORIZON
-    max_timestamp = header.max_timestamp
-    if not attributes & _LOG_APPEND_TIME:
-        max_timestamp = base_timestamp + max(one.timestamp_delta for one in kept)
+        base_timestamp = horizon_ms
     if attributes & _CODEC:
         records = codecs.compress(attributes & _CODEC, records)
-    if horizon_ms is not None:
-        base_timestamp = horizon_ms
-    return _assemble(header, records, attributes, base_timestamp, max_timestamp, len(kept))
+    return _assemble(header, records, attributes, base_timestamp, max_timestamp, count)
 
 
 def recompressed(
@@ -239,37 +247,18 @@ def recompressed(
     return _new(BatchHeader, HEADER.unpack_from(batch)), batch
 
 
-class _Run(NamedTuple):
-    start: int
-    end: int
-
-
-def _runs(kept: Iterable[RawRecord]) -> Iterator[_Run]:
-    """Yield neighbouring records as one stretch."""
-    start = end = 0
-    for one in kept:
-        if one.start != end:
-            if end > start:
-                yield _Run(start, end)
-            start = one.start
-        end = one.end
-    yield _Run(start, end)
-
-
-def _moved(payload: bytes, kept: Iterable[RawRecord], by_ms: int) -> Iterator[bytes]:
-    """Yield records whose timestamps count from a base ``by_ms`` earlier."""
-    for one in kept:
-        delta = write_varlong(one.timestamp_delta + by_ms)
-        rest = payload[one.offset_pos : one.end]
-        yield write_varint(1 + len(delta) + len(rest))
-        yield payload[one.attributes : one.attributes + 1]
-        yield delta
-        yield rest
+def _move(one: RawRecord, payload: bytes, by_ms: int, out: bytearray) -> None:
+    """Add a record whose timestamp counts from a base ``by_ms`` earlier."""
+    delta = write_varlong(one.timestamp_delta + by_ms)
+    out += write_varint(1 + len(delta) + one.end - one.offset_pos)
+    out += payload[one.attributes : one.attributes + 1]
+    out += delta
+    out += payload[one.offset_pos : one.end]
 
 
 def _assemble(
     header: BatchHeader,
-    records: bytes,
+    records: Buffer,
     attributes: int,
     base_timestamp: int,
     max_timestamp: int,

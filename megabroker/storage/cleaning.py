@@ -20,15 +20,24 @@ Source: Apache Kafka's documentation, "Log Compaction"; KIP-98, KIP-534.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
+from itertools import compress
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from megabroker.codec.batch import MAX_DECOMPRESSED_BYTES, read_marker
-from megabroker.codec.rewriting import MAX_TIME, delete_horizon, emptied, payload_of, rebuilt, skim
+from megabroker.codec.rewriting import (
+    MAX_TIME,
+    RawRecord,
+    delete_horizon,
+    emptied,
+    payload_of,
+    rebuilt,
+    skim,
+)
 from megabroker.errors import ProtocolError
 from megabroker.model import AbortedTransaction, BatchHeader, Buffer, ProducerSnapshot
 
@@ -39,6 +48,7 @@ _TABLES: Final = 256
 _ENTRY_BYTES: Final = 192
 """What a key takes in the map at worst, while the table grows: 89 there, 64 for itself, 32 for the offset."""
 _BREATH: Final = 0xFF
+_GOES, _STAYS = 0, 1
 
 
 class OffsetMap:
@@ -48,10 +58,10 @@ class OffsetMap:
     ones by themselves. They are in many small tables: while one grows or is freed no other thread runs.
 
     Args:
-        max_bytes: memory for the entries; a batch that has begun is mapped whole.
+        max_bytes: memory for the entries.
 
     Attributes:
-        end_offset: every batch below has been mapped.
+        end_offset: every record below has been mapped.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -65,7 +75,7 @@ class OffsetMap:
 
     @property
     def full(self) -> bool:
-        """Whether the next batch has to wait for another cleaning."""
+        """Whether the next key has to wait for another cleaning."""
         if self._at_most >= self._limit:
             self._at_most = len(self)
         return self._at_most >= self._limit
@@ -209,10 +219,8 @@ class Cleaning:
         return CleanedTransactions(self.aborted)
 
     def learn(self, transactions: CleanedTransactions, header: BatchHeader, buf: Buffer, pos: int) -> bool:
-        """Map the keys of a batch of the dirty part; return False, and do nothing, when the map is full."""
+        """Map the keys of a batch of the dirty part; return False when the map is full before its end."""
         offsets, start = self.map, self.first_dirty_offset
-        if offsets.full and offsets.end_offset > start:
-            return False
         if header.is_control:
             transactions.control(header, buf, pos)
         elif not transactions.data(header) and header.next_offset > start:
@@ -222,6 +230,9 @@ class Cleaning:
                     if not number & _BREATH:
                         self.breathe()
                     if record.key is not None and record.offset >= start:
+                        if offsets.full:
+                            offsets.end_offset = record.offset
+                            return False
                         put(record.key, record.offset)
             except ProtocolError:
                 pass  # the second pass counts it
@@ -245,40 +256,49 @@ class Cleaning:
         try:
             payload, walk = self._records(header, buf, pos)
             if header.is_control:
-                kept, all_stay, tombstones = list(walk), True, False
+                stays, tombstones = bytearray(1 for _ in walk), False
             else:
-                kept, all_stay, tombstones = self._sift(walk, horizon)
+                stays, tombstones = self._sift(walk, horizon)
         except ProtocolError:
             self.unread += 1
             return None
-        if not kept:
+        if _STAYS not in stays:
             return self._without_records(header, keeps_head)
         if horizon is None and (tombstones or unneeded):
-            return rebuilt(header, payload, kept, min(self.now_ms + self.delete_retention_ms, MAX_TIME))
-        return None if all_stay else rebuilt(header, payload, kept)
+            horizon = min(self.now_ms + self.delete_retention_ms, MAX_TIME)
+            return rebuilt(header, payload, self._kept(header, payload, stays), horizon)
+        return rebuilt(header, payload, self._kept(header, payload, stays)) if _GOES in stays else None
 
-    def _sift(self, walk: Iterable[Any], horizon: int | None) -> tuple[list[Any], bool, bool]:
-        """Return the records that stay, whether those are all, and whether a tombstone is among them."""
+    def _kept(self, header: BatchHeader, payload: bytes, stays: bytearray) -> Iterator[RawRecord]:
+        """Walk the records that stay once more: to hold them would take four times what they take."""
+        for number, record in enumerate(compress(skim(payload, header), stays)):
+            if not number & _BREATH:
+                self.breathe()
+            yield record
+
+    def _sift(self, walk: Iterable[RawRecord], horizon: int | None) -> tuple[bytearray, bool]:
+        """Return for each record whether it stays, and whether a tombstone is among those that do."""
         newest, mapped_until = self.map.newest, self.map.end_offset
         tombstones_go = horizon is not None and horizon <= self.now_ms
-        kept = []
+        stays = bytearray()
         tombstones = False
-        number = -1
         for number, record in enumerate(walk):
             if not number & _BREATH:
                 self.breathe()
             if record.offset < mapped_until:
                 if record.key is None:
                     self.keyless += 1
+                    stays.append(_GOES)
                     continue
                 if newest(record.key) > record.offset or (tombstones_go and not record.has_value):
+                    stays.append(_GOES)
                     continue
             if not record.has_value:
                 tombstones = True
-            kept.append(record)
-        return kept, len(kept) == number + 1, tombstones
+            stays.append(_STAYS)
+        return stays, tombstones
 
-    def _records(self, header: BatchHeader, buf: Buffer, pos: int) -> tuple[bytes, Iterable[Any]]:
+    def _records(self, header: BatchHeader, buf: Buffer, pos: int) -> tuple[bytes, Iterable[RawRecord]]:
         payload = payload_of(buf, header, pos, MAX_DECOMPRESSED_BYTES)
         self.breathe()
         return payload, skim(payload, header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -194,12 +195,27 @@ class CleaningTests(SynchronousTestCase):
         self.assertGreater(len(ends), 3)
         self.assertEqual([row[0] for row in self.log.rows()], [6, 7, 8, 9])
 
-    def test_a_batch_larger_than_the_map_is_mapped_whole(self) -> None:
+    def test_a_batch_larger_than_the_map_is_mapped_part_by_part(self) -> None:
         self.log.add(*((b"k%d" % at, b"1") for at in range(50)))
         self.log.add(*((b"k%d" % at, b"2") for at in range(50)))
-        for _ in range(2):
-            self.log.clean(map_bytes=192)
+        while self.log.cleaned < 100:
+            before = self.log.cleaned
+            rules = self.log.clean(map_bytes=10 * 192)
+            self.assertLessEqual(len(rules.map), 10)
+            self.assertGreater(self.log.cleaned, before)
         self.assertEqual([row[0] for row in self.log.rows()], list(range(50, 100)))
+
+    def test_the_records_of_a_large_batch_are_not_held(self) -> None:
+        count = 30_000
+        self.log.add(*((b"%d" % at, b"1") for at in range(count)))
+        self.log.add((b"7", b"2"))
+        tracemalloc.start()
+        try:
+            self.log.clean(map_bytes=192)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        self.assertLess(most, 6 << 20)
 
     def test_the_last_batch_of_a_producer_keeps_its_head(self) -> None:
         self.log.add((b"a", b"1"), (b"b", b"1"), producer_id=7, producer_epoch=1, base_sequence=10)
