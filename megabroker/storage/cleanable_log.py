@@ -110,7 +110,8 @@ class CleanableLog:
     def create_active(self) -> None:
         """Make sure that the active segment has a file. Chores thread; raises OSError."""
         active = self._log.active
-        ensure_created(active.open_files.files, self._log.directory, active)
+        if not self.going:  # else the directory may be that of another log of the name by now
+            ensure_created(active.open_files.files, self._log.directory, active)
 
     def replace(self, old: list[Segment], new: Segment) -> bool:
         """Put a cleaned segment in the place of ``old``; return False if they went meanwhile. Reactor.
@@ -130,7 +131,7 @@ class CleanableLog:
 
     def retire(self) -> None:
         """Take the files of replaced segments out of the way. Chores thread; raises OSError."""
-        if self.swapping is not None:
+        if self.swapping is not None and not self.going:
             old, new = self.swapping
             paths = retire(new.open_files.files, self._log.directory, old)
             self._disk.report(lambda: self._log.delete_retired(paths, None))

@@ -235,15 +235,8 @@ class LogCleaner:
         began = time.monotonic()
         with log.cleaning:
             try:
-                done = log.clean(turn)
+                done = self._attempt(turn, log)
             except CleaningEnded:
-                return False
-            except DamageFound as found:
-                damage = found
-                try:
-                    turn.in_reactor(lambda: log.found_damage(damage))
-                except CleaningEnded:
-                    pass
                 return False
             except Exception as caught:  # noqa: BLE001 - one log's fault must not keep the others from it
                 if not isinstance(caught, (OSError, StorageError)):
@@ -264,6 +257,16 @@ class LogCleaner:
             milliseconds=round((time.monotonic() - began) * 1000),
         )
         return True
+
+    @staticmethod
+    def _attempt(turn: Turn, log: Cleanable) -> str | None:
+        """Clean a log, or take note of the damage that is met in it. Raises as ``Cleanable.clean``."""
+        try:
+            return log.clean(turn)
+        except DamageFound as found:
+            damage = found
+        turn.in_reactor(lambda: log.found_damage(damage))
+        return None
 
     def _failed(self, log: Cleanable, caught: Exception) -> None:
         """Leave a log alone for a while, each time for longer."""

@@ -453,8 +453,9 @@ class Loader:
                 )
             if segment.size or len(loaded.segments) == 1 or segment is scans[0].segment:
                 return
-            if scans[-2].tail is None and scans[-2].segment.size:
-                return  # the log ends between the two, and the empty one says so: the other may end in a hole
+            before = next((one for one in reversed(scans[:-1]) if one.tail or one.segment.size), None)
+            if before is None or before.tail is None:
+                return  # the log ends before it, and the empty one says so: what precedes may end in a hole
             self._open_files.drop(segment)
             for suffix in (".log", ".index", ".timeindex", ".txnindex"):
                 self._files.unlink(segment.path(suffix))

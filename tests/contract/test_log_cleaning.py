@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import shutil
 import tempfile
 import time
+from uuid import uuid4
 
 import attrs
 from twisted.internet.task import Clock
@@ -388,6 +390,43 @@ class LocalLogCleaningTests(LogCleaningContract, SynchronousTestCase):
         self.reopen(clean=False)
         self.assertEqual(len(self.log.damaged), 1)
         self.assertEqual(self.clean(), 0)
+
+    def test_damage_that_cannot_be_measured_keeps_no_other_log_from_it(self) -> None:
+        for at in range(12):
+            self.append((b"k%d" % (at % 3), b"%d" % at + bytes(60)))
+        self.roll()
+        with open(f"{self.directory}/orders-0/{self.files()[1]}", "r+b") as file:
+            file.seek(130)
+            file.write(b"\xff\xff")
+        producers, other = ProducerTable(), attrs.evolve(TOPIC, name="other", id=uuid4())
+        self.log.settings = attrs.evolve(SETTINGS, max_compaction_lag_ms=1)
+        spoilt, self.log = self.log, self.store.log(other, 0, SETTINGS, Listener(), producers)
+        self.append((b"a", b"1"))
+        self.append((b"a", b"2"))
+        self.roll()
+
+        def fail(found: DamageFound) -> None:
+            raise OSError(errno.EIO, "cannot read")
+
+        spoilt.compaction.found_damage = fail
+        self.assertEqual(self.clean(), 1)
+
+    def test_a_log_that_has_gone_changes_no_files_of_its_successor(self) -> None:
+        self.append((b"a", b"1"))
+        self.append((b"a", b"2"))
+        self.roll()
+        gone = self.log.compaction
+        gone.swapping = (self.log.segments.items[:1], self.log.active)
+        self.log.active.created = False
+        deleted = self.store.delete(TopicPartition(TOPIC.name, 0))
+        self.pump()
+        self.successResultOf(deleted)
+        self.open_log()
+        self.append((b"a", b"3"))
+        before = self.files("")
+        gone.create_active()
+        gone.retire()
+        self.assertEqual(self.files(""), before)
 
     def test_damage_that_a_reader_finds_meanwhile(self) -> None:
         for at in range(8):

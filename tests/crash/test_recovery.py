@@ -277,6 +277,28 @@ class SegmentsTests(RecoveryCase):
         self.store.disk.pump()
         self.assertEqual(self.offsets()[-1], end)
 
+    def test_segments_that_are_all_empty_keep_the_offsets(self) -> None:
+        self.fill(60)
+        self.crash()
+        first, *others, last = self.logs()
+        for path in others:
+            os.unlink(path)
+        os.truncate(first, 0)  # as compaction may leave it
+        os.truncate(last, 0)
+        self.start()
+        self.assertEqual(self.log.next_offset, int(os.path.basename(last)[:20]))
+
+    def test_torn_tail_before_empty_segments(self) -> None:
+        self.fill(60)
+        self.crash()
+        before, empty, last = self.logs()[-3:]
+        os.truncate(last, 0)
+        os.truncate(empty, 0)
+        os.truncate(before, os.path.getsize(before) - 3)
+        self.start()
+        end = int(os.path.basename(empty)[:20]) - 2
+        self.assertEqual((self.log.next_offset, self.log.damaged), (end, []))
+
     def test_torn_tail_before_an_empty_segment(self) -> None:
         self.fill(60)
         self.crash()
