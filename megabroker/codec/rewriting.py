@@ -202,7 +202,7 @@ def rebuilt(
         horizon_ms: the delete horizon to set, at most ``MAX_TIME``; None leaves it as it is.
     """
     attributes, base_timestamp = header.attributes, header.base_timestamp
-    records: bytes | bytearray = bytearray()
+    records = bytearray()
     count, latest = 0, -MAX_TIME * 2
     start = end = 0  # of neighbours that are still to be copied
     for one in kept:
@@ -221,9 +221,9 @@ def rebuilt(
     if horizon_ms is not None:
         attributes |= DELETE_HORIZON
         base_timestamp = horizon_ms
-    if attributes & _CODEC:
-        records = codecs.compress(attributes & _CODEC, records)
-    return _assemble(header, records, attributes, base_timestamp, max_timestamp, count)
+    codec = attributes & _CODEC
+    stored = codecs.compress(codec, records) if codec else records
+    return _assemble(header, stored, attributes, base_timestamp, max_timestamp, count)
 
 
 def recompressed(
