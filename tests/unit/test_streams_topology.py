@@ -56,6 +56,34 @@ def test_a_chain_is_followed_from_whatever_end_it_is_told() -> None:
     assert {topic.name: topic.partitions for topic in found.missing} == {f"r{n}": 7 for n in range(1, 6)}
 
 
+def test_a_long_chain_takes_no_longer_from_its_end() -> None:
+    count, calls = 300, 0
+    chain = [
+        Subtopology(str(number), repartitions=(internal(f"r{number}"),), sinks=(f"r{number + 1}",))
+        for number in range(1, count)
+    ]
+    last = Subtopology("last", repartitions=(internal(f"r{count}"),))
+    first = Subtopology("0", sources=("a",), sinks=("r1",))
+
+    def partitions_of(name: str) -> int | None:
+        nonlocal calls
+        calls += 1
+        return 3 if name == "a" else None
+
+    assert len(plan(topology(last, *reversed(chain), first), partitions_of).missing) == count
+    assert calls < 10 * count
+
+
+def test_the_tasks_of_one_application_are_bounded() -> None:
+    parts = [Subtopology(str(number), sources=("a",)) for number in range(101)]
+    found = plan(topology(*parts), {"a": 1000}.get)
+    assert found.problem == (
+        StreamsStatus.INCORRECTLY_PARTITIONED_TOPICS,
+        "the application has 101000 tasks, more than 100000",
+    )
+    assert plan(topology(*parts[1:]), {"a": 1000}.get).ready
+
+
 def test_fixed_partitions_are_kept() -> None:
     counts = Subtopology("1", repartitions=(internal("words", 2),), changelogs=(internal("counts"),))
     found = plan(topology(WORDS, counts), {"text": 9}.get)

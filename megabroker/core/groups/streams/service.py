@@ -174,6 +174,8 @@ class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
         if not isinstance(error, BrokerError):
             _log.failure("internal-topic-failed: {topic}", result, topic=topic.name)
             return
+        if len(self._refused) >= _MAX_REFUSED:
+            self._refused.clear()
         if error.code is not ErrorCode.TOPIC_EXISTS and self._refused.get(topic.name) != error.message:
             self._refused[topic.name] = error.message
             _log.error(

@@ -10,6 +10,7 @@ as many as each other. A changelog has as many as the largest topic its subtopol
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
@@ -23,6 +24,8 @@ __all__ = ["Plan", "check_topology", "plan"]
 _MAX_SUBTOPOLOGIES = 1000
 _MAX_NAMES = 20_000
 _MAX_PARTITIONS = 10_000
+_MAX_TASKS = 100_000
+"""Of one application: to hand them out takes half a second, in which nothing else happens."""
 _SHOWN = 3
 
 PartitionsOf = Callable[[str], int | None]
@@ -95,6 +98,8 @@ def plan(topology: Topology, partitions_of: PartitionsOf) -> Plan:
         decided = _repartitions(parts, partitions_of)
         _copartition(parts, partitions_of, decided)
         tasks = {one.id: _tasks(one, partitions_of, decided) for one in parts}
+        if sum(tasks.values()) > _MAX_TASKS:
+            raise _Misfit(f"the application has {sum(tasks.values())} tasks, more than {_MAX_TASKS}")
         internal = _internal(parts, decided, tasks)
         missing = tuple(topic for topic in internal.values() if _is_missing(topic, partitions_of))
     except _Misfit as misfit:
@@ -113,16 +118,23 @@ def _repartitions(parts: Iterable[Subtopology], partitions_of: PartitionsOf) -> 
         topic.name: topic.partitions for one in parts for topic in one.repartitions if topic.partitions
     }
     wanted = {name for one in parts for name in one.sinks} - set(decided)
+    readers: dict[str, set[int]] = defaultdict(set)
+    for place, one in enumerate(parts):
+        for topic in one.repartitions:
+            readers[topic.name].add(place)
+    places: Iterable[int] = range(len(parts))  # of those that may know by now
     while wanted:
-        before = len(wanted)
-        for one in parts:
-            for name in wanted.intersection(one.sinks):
-                known = [count for topic in one.reads if (count := _count(topic, partitions_of, decided))]
-                if known:
-                    decided[name] = max(known)
-        wanted -= set(decided)
-        if len(wanted) == before:
+        found: dict[str, int] = {}
+        for one in map(parts.__getitem__, places):
+            names = wanted.intersection(one.sinks)
+            known = max((_count(topic, partitions_of, decided) or 0 for topic in one.reads if names), default=0)
+            if known:
+                found.update({name: max(known, found.get(name, 0)) for name in names})
+        if not found:
             raise _invalid(f"the partitions of {_some(sorted(wanted))} follow from nothing: is there a loop?")
+        decided.update(found)
+        wanted -= found.keys()
+        places = sorted({place for name in found for place in readers[name]})
     for one in parts:
         for topic in one.repartitions:
             if topic.name not in decided:
