@@ -331,6 +331,10 @@ class StateTests(SharesCase):
         self.assertEqual(self.write((0, 0, 2, 1), state_epoch=0), 124)
         for batch in ((1, 0, 2, 1), (0, 0, 1, 1), (0, 0, 9, 1), (0, 0, 2, -1), (-1, 0, 2, 1)):
             self.assertEqual(self.write(batch), 42)
+        for batch in ((0, 2**63 - 1, 2, 1), (1, 2**31, 2, 1)):
+            self.assertEqual(self.write(batch), 42)
+        self.assertEqual(self.change(read_share_group_state_summary, 1).error_code, 0)
+        self.assertEqual(self.write((2**63 - 1, 2**63 - 1, 2, 1), start=2**63 - 1), 42)
         self.beat("g2")
         topic = delete_share_group_state.Request.Topic
         for index, group, code in ((7, "g", 3), (-1, "g", 42), (0, "", 42)):

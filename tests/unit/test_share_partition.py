@@ -245,13 +245,32 @@ class StoredTests(ShareCase):
 
 
 class RunsTests(SynchronousTestCase):
-    def test_a_million_records_are_one_run(self) -> None:
+    def test_ten_thousand_records_are_one_run(self) -> None:
         share = SharePartition(0, ShareLimits())
-        rows = share.acquire("a", 0, [LogSpan(0, 999_999)], 1, 1, 0)
-        self.assertEqual(rows, [AcquiredRecords(0, 999_999, 1)])
+        rows = share.acquire("a", 0, [LogSpan(0, 9_999)], 1, 1, 0)
+        self.assertEqual(rows, [AcquiredRecords(0, 9_999, 1)])
         self.assertEqual(len(share.runs), 1)
-        share.acknowledge("a", ack(0, 999_998), 0)
-        self.assertEqual(share.start_offset, 999_999)
+        share.acknowledge("a", ack(0, 9_998), 0)
+        self.assertEqual(share.start_offset, 9_999)
+
+    def test_a_batch_of_a_million_records_is_handed_out_part_by_part(self) -> None:
+        share = SharePartition(0, ShareLimits())
+        spans = [LogSpan(0, 999_999), LogSpan(1_000_000, 1_000_000)]
+        self.assertEqual(share.acquire("a", 0, spans, 10**9, 10**9, 0), [AcquiredRecords(0, 9_999, 1)])
+        self.assertEqual((share.fetch_offset(), share.acquire("b", 10_000, spans, 1, 1, 0)), (None, []))
+        share.acknowledge("a", [AcknowledgementBatch(0, 9_999, [1, 2] * 5_000)], 0)
+        self.assertEqual(len(share.runs), 9_999)
+        share.release("a")
+        offset = 1
+        while offset is not None and offset < 1_000_000:
+            rows = share.acquire("a", offset, spans, 10**9, 10**9, 0)
+            self.assertLess(share.in_flight, 10_001)
+            share.acknowledge("a", [AcknowledgementBatch(one[0], one[1], [1]) for one in rows], 0)
+            offset = share.fetch_offset()
+        self.assertEqual(
+            share.acquire("a", 1_000_000, spans[1:], 1, 1, 0), [AcquiredRecords(1_000_000, 1_000_000, 1)]
+        )
+        self.assertEqual(share.start_offset, 1_000_000)
 
     def test_cut_and_join(self) -> None:
         runs = Runs([Run(0, 9, AVAILABLE, 0)])

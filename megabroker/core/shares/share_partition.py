@@ -32,6 +32,8 @@ from megabroker.model import AcknowledgementBatch, AcknowledgeType, AcquiredReco
 __all__ = ["ShareLimits", "SharePartition"]
 
 _LOWEST_THROTTLED_DELIVERIES: Final = 2
+_MAX_IN_FLIGHT: Final = 10_000
+"""Records of which each may be in another state; of a larger batch the rest waits for the first of them."""
 
 _STATES: Final = {
     AcknowledgeType.GAP: RecordState.ARCHIVED,
@@ -141,7 +143,8 @@ class SharePartition:
         Args:
             from_offset: what ``fetch_offset`` gave.
             spans: the log's batches from there on, in order; what lies between them does not exist.
-            max_records: where to stop; unless ``strict``, the batch where that is reached is acquired whole.
+            max_records: where to stop; unless ``strict``, the batch where that is reached is acquired whole,
+                if it is not too large to be in flight.
             batch_size: records of one answer's row that are enough, unless ``strict``.
         """
         taken: list[AcquiredRecords] = []
@@ -156,14 +159,16 @@ class SharePartition:
             if span.last >= self.next_offset:
                 if span.first >= self.next_offset and not self._has_room():
                     break
-                self._look_at(span.last, RecordState.AVAILABLE)
+                if span.readable:
+                    last = min(span.last, self.start_offset + _MAX_IN_FLIGHT - 1)
+                    self._look_at(last, RecordState.AVAILABLE)
             if not span.readable:
                 self._archive(span.first, span.last)
                 continue
             acquired, throttled = self._take(member_id, span, room if strict else None, now_ms, bool(taken))
             room -= sum(one.last_offset - one.first_offset + 1 for one in acquired)
             taken += acquired
-            if throttled:
+            if throttled or span.last >= self.next_offset:
                 break
         rows = list(_rows(taken, max_records if strict else batch_size))
         self._remember_company(rows)

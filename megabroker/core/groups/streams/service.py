@@ -47,6 +47,9 @@ __all__ = ["STREAMS_GROUPS_TABLE", "StreamsGroups"]
 
 STREAMS_GROUPS_TABLE = "streams_groups"
 
+_MAX_REFUSED = 1000
+"""Internal topics of which it is remembered why they could not be made; then all are forgotten."""
+
 _log = Logger()
 
 

@@ -127,7 +127,9 @@ def _repartitions(parts: Iterable[Subtopology], partitions_of: PartitionsOf) -> 
         found: dict[str, int] = {}
         for one in map(parts.__getitem__, places):
             names = wanted.intersection(one.sinks)
-            known = max((_count(topic, partitions_of, decided) or 0 for topic in one.reads if names), default=0)
+            known = max(
+                (_count(topic, partitions_of, decided) or 0 for topic in one.reads if names), default=0
+            )
             if known:
                 found.update({name: max(known, found.get(name, 0)) for name in names})
         if not found:

@@ -29,6 +29,9 @@ _Wanted = write_share_group_state.Request.Topic.Partition
 
 _STATES: Final = frozenset((RecordState.AVAILABLE, RecordState.ACKNOWLEDGED, RecordState.ARCHIVED))
 _MAX_DELIVERIES: Final = (1 << 15) - 1
+_LAST_OFFSET: Final = (1 << 63) - 1
+_MAX_SPAN: Final = (1 << 31) - 1
+"""Offsets from the start on; how many of them are done with has to fit 32 bits."""
 _MAX_BATCHES: Final = 10_000
 """As many as a group can have records in flight in one partition."""
 
@@ -44,20 +47,21 @@ async def handle(
             state = stored(context, request.group_id, place)
             check_epochs(state, wanted.state_epoch, wanted.leader_epoch)
             start_offset = state.start_offset if wanted.start_offset < 0 else wanted.start_offset
-            batches = _laid_over(state.batches, _given(wanted))
+            batches = _laid_over(state.batches, _given(wanted, start_offset))
             await partitions.begin_at(request.group_id, {place: start_offset}, batches, state.state_epoch)
         except BrokerError as error:
             tell(row, error)
     return write_share_group_state.Response(results=topics)
 
 
-def _given(wanted: _Wanted) -> list[ShareStateBatch]:
+def _given(wanted: _Wanted, start_offset: int) -> list[ShareStateBatch]:
+    highest = min(start_offset + _MAX_SPAN, _LAST_OFFSET) - 1
     if len(wanted.state_batches) > _MAX_BATCHES:
         raise RequestError(ErrorCode.INVALID_REQUEST, f"expected at most {_MAX_BATCHES} batches")
     batches = []
     for batch in wanted.state_batches:
         known = batch.delivery_state in _STATES and 0 <= batch.delivery_count <= _MAX_DELIVERIES
-        if not known or not 0 <= batch.first_offset <= batch.last_offset:
+        if not known or not 0 <= batch.first_offset <= batch.last_offset <= highest:
             raise RequestError(
                 ErrorCode.INVALID_REQUEST,
                 f"offsets {batch.first_offset} to {batch.last_offset} in state {batch.delivery_state},"
