@@ -28,7 +28,8 @@ class ListenerSettings:
     )
     endpoint: str = fields.endpoint(doc="Twisted server endpoint string: what to bind.")
     advertised_host: str | None = fields.optional_text(
-        doc="Host name clients are told to connect to; null means the address bound.",
+        doc="Host name clients are told to connect to; null means the address bound, or the machine's host "
+        "name when that is all addresses.",
     )
     advertised_port: int | None = fields.optional_integer(
         minimum=1, maximum=65535, doc="Port clients are told to connect to; null means the port bound."
