@@ -3,15 +3,17 @@
 Owns every exception that crosses a module boundary. A ``BrokerError`` carries an ``ErrorCode``, the
 broker's own vocabulary; each wire protocol maps these codes to its wire in one table and must never
 invent another source of truth. ``ProtocolError`` is what a codec raises on hostile or damaged input,
-and nothing else.
+and nothing else. ``Cold`` is no failure: what was asked for is on its way from the disk.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 __all__ = [
     "BrokerError",
+    "Cold",
     "ConfigError",
     "DataDirectoryLocked",
     "ErrorCode",
@@ -126,6 +128,31 @@ class StorageError(BrokerError):
 
 class ProtocolError(Exception):
     """Bytes from a peer that are not the protocol they claim to be; the connection is at fault."""
+
+
+class Cold(Exception):
+    """What was asked for lies on the disk and not in memory; it is being read, and can be asked for again.
+
+    Only who asked not to wait meets it. It is a ``Room``: a connection may park a request on it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("it has to be read from the disk first")
+        self._callbacks: list[Callable[[], None]] = []
+        self._over = False
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back once, in the reactor, when it is worth asking again; at once if it is by now."""
+        if self._over:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def over(self) -> list[Callable[[], None]]:
+        """It has been read: return whom to call back."""
+        self._over = True
+        callbacks, self._callbacks = self._callbacks, []
+        return callbacks
 
 
 class DataDirectoryLocked(Exception):

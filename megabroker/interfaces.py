@@ -160,10 +160,15 @@ class ILog(Interface):
     def aborted(from_offset: int, to_offset: int) -> Sequence[AbortedTransaction]:
         """Return the aborted transactions with records in a range, by their first offsets."""
 
-    def end_of(result: ReadResult) -> int:
-        """Return an offset that everything ``read`` has just returned lies below, and not much else."""
+    def end_of(result: ReadResult, *, cached_only: bool = False) -> int:
+        """Return an offset that everything ``read`` has just returned lies below, and not much else.
 
-    def read(offset: int, max_bytes: int, end_offset: int) -> ReadResult:
+        Raises:
+            StorageError: the file could not be read.
+            Cold: with ``cached_only``, as ``read`` raises it.
+        """
+
+    def read(offset: int, max_bytes: int, end_offset: int, *, cached_only: bool = False) -> ReadResult:
         """Return batches from the one holding ``offset`` (or the next, after a hole) to ``end_offset``.
 
         The first batch is returned whole even when larger than ``max_bytes``. Never returns a batch that
@@ -172,13 +177,18 @@ class ILog(Interface):
         Raises:
             RequestError: OFFSET_OUT_OF_RANGE when outside [start_offset, written_offset].
             StorageError: the file could not be read.
+            Cold: with ``cached_only``, this would have waited for the disk. What was missing is being read;
+                whether a ``FileRange`` is in memory is for the file to say.
         """
 
-    def offset_for_time(timestamp_ms: int) -> TimestampedOffset | None:
-        """Return the first record whose timestamp is at or after ``timestamp_ms``, below written_offset."""
+    def offset_for_time(timestamp_ms: int, *, cached_only: bool = False) -> TimestampedOffset | None:
+        """Return the first record whose timestamp is at or after ``timestamp_ms``, below written_offset.
 
-    def latest_timestamp() -> TimestampedOffset | None:
-        """Return the record with the greatest timestamp, or None for an empty log."""
+        Raises as ``read``.
+        """
+
+    def latest_timestamp(*, cached_only: bool = False) -> TimestampedOffset | None:
+        """Return the record with the greatest timestamp, or None for an empty log. Raises as ``read``."""
 
     def epoch_end_offset(leader_epoch: int) -> tuple[int, int]:
         """Return (greatest epoch <= ``leader_epoch``, end offset of it), or (-1, -1) when unknown."""
@@ -317,7 +327,9 @@ class IPartition(Interface):
         append with ``Acks.DURABLE``, and after that of the append.
         """
 
-    def read(offset: int, max_bytes: int, *, committed: bool = False) -> ReadResult:
+    def read(
+        offset: int, max_bytes: int, *, committed: bool = False, cached_only: bool = False
+    ) -> ReadResult:
         """Read batches below the high watermark (or last stable offset). Raises as ``ILog.read``."""
 
     def append_marker(marker: TransactionMarker, done: Callable[[BrokerError | None], None]) -> int:

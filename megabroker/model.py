@@ -14,7 +14,7 @@ from uuid import UUID
 
 import attrs
 
-from megabroker.errors import BrokerError
+from megabroker.errors import BrokerError, Cold
 
 __all__ = [
     "NO_LEADER_EPOCH",
@@ -197,6 +197,17 @@ class OpenFile(Protocol):
 
     def fileno(self) -> int:
         """Return the descriptor, open for reading."""
+
+    def cold(self, position: int, length: int) -> Cold | None:
+        """Return None if a stretch can be read without waiting for the disk, else begin to read it."""
+
+    def read_cached(self, position: int, length: int) -> Buffer:
+        """Read without waiting for the disk; fewer bytes only at the end of the file.
+
+        Raises:
+            Cold: not all of it is in memory.
+            OSError: it could not be read.
+        """
 
 
 class FileRange(NamedTuple):

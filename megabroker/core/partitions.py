@@ -408,12 +408,14 @@ class PartitionService:
 
     # --- reading ------------------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, *, committed: bool = False) -> ReadResult:
+    def read(
+        self, offset: int, max_bytes: int, *, committed: bool = False, cached_only: bool = False
+    ) -> ReadResult:
         """Read batches below the high watermark (or last stable offset). Raises as ``ILog.read``."""
         if self._closed and self._refusal is not None:
             raise self._refusal()
         end_offset = self.last_stable_offset if committed else self.high_watermark
-        return self.log.read(offset, max_bytes, end_offset)
+        return self.log.read(offset, max_bytes, end_offset, cached_only=cached_only)
 
     def delete_records(self, before_offset: int) -> int:
         """Make everything below an offset unreadable; return the first offset that is readable then.

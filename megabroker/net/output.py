@@ -53,6 +53,7 @@ class StockOutput:
         self._paused = False
         self._closing = False
         self._closed = False
+        self._is_cold = False  # what is to be sent next is being read
         self.pending_bytes = 0
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
@@ -70,10 +71,16 @@ class StockOutput:
 
     def _push(self) -> None:
         parts = self._parts
-        while parts and not self._paused:
+        while parts and not (self._paused or self._is_cold):
             part = parts.popleft()
             if isinstance(part, FileRange):
                 count = min(part.length, _SLICE_BYTES)
+                cold = part.file.cold(part.position, count)
+                if cold is not None:
+                    parts.appendleft(part)
+                    self._is_cold = True
+                    cold.when_room(self._warmed)
+                    return
                 try:
                     data = os.pread(part.file.fileno(), count, part.position)
                 except OSError as error:
@@ -92,6 +99,13 @@ class StockOutput:
             self._closed = True
             self._transport.unregisterProducer()  # type: ignore[attr-defined]
             self._transport.loseConnection()
+
+    def _warmed(self) -> None:
+        self._is_cold = False
+        had = bool(self._parts)
+        self._push()
+        if had and not (self._parts or self._paused or self._closing):
+            self._drained()
 
     def pauseProducing(self) -> None:
         """IPushProducer: the transport's buffer is full."""

@@ -9,7 +9,8 @@ batch's cost:
 - *Polling.* The connections are behind one descriptor of the reactor (``megabroker.net.polling``).
 - *Sending.* ``send`` writes at once when nothing is queued, saving a turn of the reactor and two calls of
   epoll_ctl per answer; what the socket does not take is queued.
-- *Files.* ``FileRange`` parts are sent by sendfile.
+- *Files.* ``FileRange`` parts are sent by sendfile, once they are in the page cache: what lies on the disk is
+  read by another thread first, while the connection waits and the reactor does not.
 
 Only protocols with ``receive_target`` (``megabroker.net.connection.BrokerConnection``) may run on it. TLS
 and Unix sockets stay on Twisted's transports, with ``megabroker.net.output.StockOutput`` for the output.
@@ -39,6 +40,7 @@ _BACKLOG = 1024
 _SCRATCH_BYTES = 256 * 1024
 _JOIN_BYTES = 64 * 1024
 _MAX_IOVECS = 512
+_WINDOW_BYTES = 1 << 20
 
 
 class _Receiver(Protocol):
@@ -70,6 +72,7 @@ class DirectServer(tcp.Server):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._parts: deque[Part] = deque()
+        self._is_cold = False  # what is to be sent next is being read
         self.pending_bytes = 0
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -121,7 +124,7 @@ class DirectServer(tcp.Server):
             if length:
                 self._parts.append(part)
                 self.pending_bytes += length
-        if was_empty and self._parts and not self.disconnecting and self._drain():
+        if was_empty and self._parts and not self.disconnecting and self._drain() and not self._is_cold:
             self.startWriting()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
@@ -138,7 +141,9 @@ class DirectServer(tcp.Server):
 
     def doWrite(self) -> Any:
         """IWriteDescriptor: send more of what is queued."""
-        if self._parts and self._drain():
+        if self._parts and (self._is_cold or self._drain()):
+            if self._is_cold:
+                self.stopWriting()  # type: ignore[no-untyped-call]
             return None
         self.stopWriting()  # type: ignore[no-untyped-call]
         if self.disconnecting:
@@ -169,7 +174,13 @@ class DirectServer(tcp.Server):
         return False
 
     def _send_file(self, part: FileRange) -> bool:
-        sent = os.sendfile(self.socket.fileno(), part.file.fileno(), part.position, part.length)
+        count = min(part.length, _WINDOW_BYTES)
+        cold = part.file.cold(part.position, count)
+        if cold is not None:
+            self._is_cold = True
+            cold.when_room(self._warmed)
+            return False
+        sent = os.sendfile(self.socket.fileno(), part.file.fileno(), part.position, count)
         if sent == 0:
             self.protocol.output_failed("the log file is shorter than its index says")
             return False
@@ -178,7 +189,12 @@ class DirectServer(tcp.Server):
             self._parts.popleft()
         else:
             self._parts[0] = FileRange(part.file, part.position + sent, part.length - sent)
-        return True
+        return sent == count
+
+    def _warmed(self) -> None:
+        self._is_cold = False
+        if self.connected and self._parts:
+            self.startWriting()  # type: ignore[no-untyped-call]
 
     def _send_bytes(self) -> bool:
         parts = self._parts

@@ -12,7 +12,6 @@ Invariant: ``position`` is the offset after the last record given, whatever is h
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -94,6 +93,7 @@ class RecordReader:
 
         Raises:
             RequestError: OFFSET_OUT_OF_RANGE, and what else ``IPartition.read`` raises.
+            Cold: it has to be read from the disk first; ask again then.
             StorageError: the log cannot be read.
             ProtocolError: the log holds something that is no record batch.
         """
@@ -132,10 +132,10 @@ class RecordReader:
             except TruncatedBatch:
                 pass
         self.drop()
-        data = self.partition.read(self.position, self._read_bytes, committed=True).data
+        data = self.partition.read(self.position, self._read_bytes, committed=True, cached_only=True).data
         if isinstance(data, FileRange):
             try:
-                data = os.pread(data.file.fileno(), data.length, data.position)
+                data = data.file.read_cached(data.position, data.length)
             except OSError as error:
                 raise StorageError(ErrorCode.STORAGE, f"cannot read the log: {error}") from error
         if not len(data):

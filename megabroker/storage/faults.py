@@ -104,6 +104,10 @@ class FaultyFiles(Files):
         self._check("pread", self._path(fd))
         return super().pread(fd, length, position)
 
+    def pread_cached(self, fd: int, length: int, position: int) -> Buffer | None:
+        self._check("pread", self._path(fd))
+        return super().pread_cached(fd, length, position)
+
     def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
         short = self.short_write_bytes
         if short:

@@ -3,6 +3,9 @@
 Owns every system call that storage makes, so that a test or a simulator can stand in for the disk and
 fail any one of them. Knows nothing of logs. ``Files`` only passes on; every method raises ``OSError``.
 
+What is in the page cache can be read without waiting for the disk, and only that: ``is_cached``,
+``pread_cached``. Where the system cannot tell, all counts as cached.
+
 ``LogFile`` is one open descriptor, closed when nobody holds the object any more: a range handed to a
 slow reader keeps its file open even after the log has deleted or forgotten it. Whoever uses ``fileno()`` must
 hold the object meanwhile, since another thread may make ``OpenFiles`` let go of it. ``OpenFiles`` bounds how
@@ -21,16 +24,24 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from megabroker.errors import ErrorCode, StorageError
+from megabroker.errors import Cold, ErrorCode, StorageError
 from megabroker.model import Buffer
+
+if TYPE_CHECKING:
+    from megabroker.storage.warming import Warmer
 
 __all__ = ["Files", "Holder", "LogFile", "OpenFiles", "storage_error"]
 
 _READ_WRITE = os.O_RDWR | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_NO_SUCH_READ = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+_PROBE_BYTES: Final = 256 * 1024
+_PROBE: Final = (bytearray(1),)
+_WARM_BYTES: Final = 256 * 1024
 _T = TypeVar("_T")
 
 
@@ -54,7 +65,13 @@ def _syncfs() -> Callable[[int], int] | None:
 
 
 class Files:
-    """The real file system."""
+    """The real file system.
+
+    Attributes:
+        tells_cached: whether the system can tell what is in the page cache, as far as is known.
+    """
+
+    tells_cached = bool(_NOWAIT)
 
     def open(self, path: str, *, create: bool) -> int:
         """Open for reading and writing; with ``create`` a missing file is made, empty."""
@@ -79,6 +96,58 @@ class Files:
             parts.append(data)
             missing -= len(data)
         return b"".join(parts)
+
+    def pread_cached(self, fd: int, length: int, position: int) -> Buffer | None:
+        """Read as ``pread`` does, or return None if that would wait for the disk."""
+        if not self.tells_cached:
+            return self.pread(fd, length, position)
+        data = bytearray(length)
+        try:
+            count = os.preadv(fd, (data,), position, _NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as caught:
+            if caught.errno not in _NO_SUCH_READ:
+                raise
+            self.tells_cached = False
+            return self.pread(fd, length, position)
+        if count < length:
+            if position + count < self.size(fd):
+                return None
+            del data[count:]
+        return data
+
+    def is_cached(self, fd: int, position: int, length: int) -> bool:
+        """Return whether a stretch is in the page cache, as far as a look here and there can tell.
+
+        The kernel fills and empties its cache by stretches; what a hole costs is one wait.
+        """
+        if not self.tells_cached:
+            return True
+        last = position + length - 1
+        try:
+            for at in range(position, last, _PROBE_BYTES):
+                os.preadv(fd, _PROBE, at, _NOWAIT)
+            os.preadv(fd, _PROBE, last, _NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # Whatever it is, who reads will be told.
+            pass
+        return True
+
+    def warm(self, fd: int, position: int, length: int, ahead: int) -> None:
+        """Wait until a stretch is in the page cache, having begun with ``ahead`` bytes after it too."""
+        stop = position + length
+        for at in range(position, stop + ahead, _WARM_BYTES):
+            # The kernel cuts each down to what a device takes at once.
+            os.posix_fadvise(fd, at, _WARM_BYTES, os.POSIX_FADV_WILLNEED)
+        scratch = memoryview(bytearray(min(length, _WARM_BYTES)))
+        while position < stop:
+            count = os.preadv(fd, (scratch[: stop - position],), position)
+            if not count:
+                break
+            position += count
 
     def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
         """Write once; return how many bytes were taken, possibly fewer than given."""
@@ -201,19 +270,46 @@ class Files:
 
 
 class LogFile:
-    """One open file; closes itself when the last holder lets go."""
+    """One open file; closes itself when the last holder lets go.
 
-    __slots__ = ("__weakref__", "_fd", "_files", "path")
+    Attributes:
+        warmed: where the last stretch read into the page cache ended, with what was read ahead.
+        ahead: how many bytes of it were read ahead.
+    """
 
-    def __init__(self, files: Files, path: str, *, create: bool) -> None:
+    __slots__ = ("__weakref__", "_fd", "_files", "_warmer", "ahead", "path", "warmed")
+
+    def __init__(self, files: Files, path: str, *, create: bool, warmer: Warmer | None = None) -> None:
         self._fd = -1
         self._files = files
+        self._warmer = warmer
         self.path = path
+        self.warmed = 0
+        self.ahead = 0
         self._fd = files.open(path, create=create)
 
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._fd
+
+    def cold(self, position: int, length: int) -> Cold | None:
+        """See ``OpenFile``. Reactor thread."""
+        warmer = self._warmer
+        if warmer is None or self._files.is_cached(self._fd, position, length):
+            return None
+        return warmer.warm(self, position, length)
+
+    def read_cached(self, position: int, length: int) -> Buffer:
+        """See ``OpenFile``. Reactor thread."""
+        warmer = self._warmer
+        if warmer is not None:
+            data = self._files.pread_cached(self._fd, length, position)
+            if data is not None:
+                return data
+            cold = warmer.warm(self, position, length)
+            if cold is not None:
+                raise cold
+        return self._files.pread(self._fd, length, position)
 
     def __del__(self) -> None:
         fd, self._fd = self._fd, -1
@@ -245,8 +341,9 @@ class OpenFiles:
     Any thread may call, and asks here at each use, or it would not be known which files are in use.
     """
 
-    def __init__(self, files: Files, limit: int = 2048) -> None:
+    def __init__(self, files: Files, limit: int = 2048, warmer: Warmer | None = None) -> None:
         self.files = files
+        self.warmer = warmer
         self.limit = max(1, limit)
         self._holders: OrderedDict[int, Holder] = OrderedDict()
         self._lock = threading.RLock()
@@ -265,7 +362,9 @@ class OpenFiles:
                 return holder.file
             while len(self._holders) >= self.limit:
                 self._evict()
-            file = self.with_room(lambda: LogFile(self.files, holder.path(), create=not holder.created))
+            file = self.with_room(
+                lambda: LogFile(self.files, holder.path(), create=not holder.created, warmer=self.warmer)
+            )
             if not holder.gone:
                 holder.file = file
                 holder.touched = False  # used once is not in use: those used again stay before it

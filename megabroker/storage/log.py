@@ -489,7 +489,7 @@ class LocalLog:
 
     # --- reading --------------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, end_offset: int) -> ReadResult:
+    def read(self, offset: int, max_bytes: int, end_offset: int, *, cached_only: bool = False) -> ReadResult:
         written = self.written_offset
         if not self.start_offset <= offset <= written:
             raise RequestError(
@@ -500,21 +500,23 @@ class LocalLog:
         if offset >= limit:
             return EMPTY
         try:
-            return self.segments.read(offset, max_bytes, limit, written)
+            return self.segments.read(offset, max_bytes, limit, written, cached_only=cached_only)
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
 
-    def offset_for_time(self, timestamp_ms: int) -> TimestampedOffset | None:
+    def offset_for_time(self, timestamp_ms: int, *, cached_only: bool = False) -> TimestampedOffset | None:
         try:
             return times.first_at_or_after(
-                self.segments, timestamp_ms, self.start_offset, self.written_offset
+                self.segments, timestamp_ms, self.start_offset, self.written_offset, cached_only=cached_only
             )
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
 
-    def latest_timestamp(self) -> TimestampedOffset | None:
+    def latest_timestamp(self, *, cached_only: bool = False) -> TimestampedOffset | None:
         try:
-            return times.latest(self.segments, self.start_offset, self.written_offset)
+            return times.latest(
+                self.segments, self.start_offset, self.written_offset, cached_only=cached_only
+            )
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
 
@@ -539,14 +541,15 @@ class LocalLog:
         found.sort(key=_first_offset)
         return found
 
-    def end_of(self, result: ReadResult) -> int:
+    def end_of(self, result: ReadResult, *, cached_only: bool = False) -> int:
         """Return an offset that everything ``read`` has just returned lies below, and not much else.
 
         Raises:
             StorageError: a file could not be read.
+            Cold: with ``cached_only``, that would have waited for the disk.
         """
         try:
-            return self.segments.end_of(result, self.next_offset)
+            return self.segments.end_of(result, self.next_offset, cached_only=cached_only)
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
 

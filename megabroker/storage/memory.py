@@ -165,7 +165,7 @@ class MemoryLog:
         found.sort(key=_first_offset)
         return found
 
-    def end_of(self, result: ReadResult) -> int:
+    def end_of(self, result: ReadResult, *, cached_only: bool = False) -> int:
         """Return an offset that everything ``read`` has just returned lies below, and not much else."""
         assert not isinstance(result.data, FileRange)
         return max((header.next_offset for _, header in scan(result.data, 0, result.length)), default=0)
@@ -193,7 +193,7 @@ class MemoryLog:
             else:
                 self._flushes.append((target, deferred))
 
-    def read(self, offset: int, max_bytes: int, end_offset: int) -> ReadResult:
+    def read(self, offset: int, max_bytes: int, end_offset: int, *, cached_only: bool = False) -> ReadResult:
         if not self.start_offset <= offset <= self.written_offset:
             raise RequestError(
                 ErrorCode.OFFSET_OUT_OF_RANGE,
@@ -212,7 +212,7 @@ class MemoryLog:
             size += len(data)
         return ReadResult(b"".join(parts), size)
 
-    def offset_for_time(self, timestamp_ms: int) -> TimestampedOffset | None:
+    def offset_for_time(self, timestamp_ms: int, *, cached_only: bool = False) -> TimestampedOffset | None:
         for header, data in self._readable():
             if header.max_timestamp >= timestamp_ms:
                 found = self._in_batch(header, data, timestamp_ms)
@@ -220,7 +220,7 @@ class MemoryLog:
                     return found
         return None
 
-    def latest_timestamp(self) -> TimestampedOffset | None:
+    def latest_timestamp(self, *, cached_only: bool = False) -> TimestampedOffset | None:
         best: TimestampedOffset | None = None
         for header, data in self._readable():
             if best is None or header.max_timestamp > best.timestamp_ms:

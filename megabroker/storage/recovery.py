@@ -146,7 +146,7 @@ class _Scan:
         """Take valid batches from ``position``; return where the first invalid one is, or the end."""
         segment = self.segment
         size = segment.size
-        window = b""
+        window: Buffer = b""
         start = position
         while position < size:
             at = position - start

@@ -26,6 +26,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from megabroker.model import Buffer
 from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.files import LogFile, OpenFiles
 from megabroker.storage.index import Index
@@ -144,9 +145,11 @@ class Segment:
         """Return where one of the segment's files is."""
         return f"{self.directory}/{self.base_offset:020d}{suffix}{self.stage}"
 
-    def read(self, position: int, length: int) -> bytes:
-        """Read from the file. Raises OSError."""
+    def read(self, position: int, length: int, *, cached_only: bool = False) -> Buffer:
+        """Read from the file. Raises OSError, and Cold with ``cached_only``."""
         file = self.open_files.get(self)
+        if cached_only:
+            return file.read_cached(position, length)
         return self.open_files.files.pread(file.fileno(), length, position)
 
     def past_damage(self, position: int) -> int:
@@ -163,16 +166,17 @@ class Segment:
                 return start
         return stop
 
-    def hops(self, position: int, stop: int | None = None) -> Iterator[Hop]:
+    def hops(self, position: int, stop: int | None = None, *, cached_only: bool = False) -> Iterator[Hop]:
         """Walk the batches from ``position`` to ``stop`` (default: what is written) by their heads.
 
         Raises:
             OSError: the file could not be read.
+            Cold: with ``cached_only``, that would have waited for the disk.
             DamageFound: something there is no batch.
         """
         if stop is None:
             stop = self.written
-        window = b""
+        window: Buffer = b""
         start = 0
         window_bytes = _SMALL_WINDOW
         expected = self.base_offset
@@ -183,7 +187,8 @@ class Segment:
         while position < stop:
             at = position - start
             if at + HEAD_BYTES > len(window):
-                window = self.read(position, max(HEAD_BYTES, min(window_bytes, stop - position)))
+                length = max(HEAD_BYTES, min(window_bytes, stop - position))
+                window = self.read(position, length, cached_only=cached_only)
                 start, at = position, 0
                 window_bytes = min(window_bytes * 2, _LARGE_WINDOW)
                 if len(window) < HEAD_BYTES:
@@ -198,7 +203,11 @@ class Segment:
                 or position + size > stop
                 or base < expected
                 or last - self.base_offset > MAX_RELATIVE_OFFSET
-                or (known and base != expected and not self.continues(position + size, last + 1, stop))
+                or (
+                    known
+                    and base != expected
+                    and not self.continues(position + size, last + 1, stop, cached_only)
+                )
             ):
                 raise DamageFound(self, position, expected)
             known = True
@@ -209,7 +218,7 @@ class Segment:
                 position = past
                 known = False
 
-    def continues(self, position: int, offset: int, stop: int) -> bool:
+    def continues(self, position: int, offset: int, stop: int, cached_only: bool = False) -> bool:
         """Whether a batch before ``position`` may leap to end at ``offset``: the next one must bear it out.
 
         The CRC does not cover base offsets, and only cleaning leaves holes, which it never does in the last
@@ -220,8 +229,15 @@ class Segment:
             return True
         if position + HEAD_BYTES > stop:
             return self.next_base is not None and offset <= self.next_base
-        base, _, magic, _, _, _ = _HOP.unpack(self.read(position, _HOP.size))
+        base, _, magic, _, _, _ = _HOP.unpack(self.read(position, _HOP.size, cached_only=cached_only))
         return bool(magic == 2 and base >= offset)
+
+    def take_index(self, other: Segment) -> None:
+        """Take the index that ``other`` has read by ``read_index_of``."""
+        self.index = other.index
+        self.unindexed = other.unindexed
+        self.max_timestamp = other.max_timestamp
+        self.max_timestamp_offset = other.max_timestamp_offset
 
     def note(self, position: int, size: int, last_offset: int, max_timestamp: int, interval: int) -> None:
         """Take a batch that was just added, or found, into the numbers and the index."""
@@ -252,6 +268,22 @@ class Segment:
             self.max_timestamp = index.times[-1]
             self.max_timestamp_offset = self.base_offset + index.time_offsets[-1]
         return index
+
+    def read_index_of(self, other: Segment, interval: int) -> bool:
+        """Read or make another's index, to be given to it by ``take_index``; any thread, the other at rest.
+
+        Returns:
+            False if it is damaged. Raises OSError.
+        """
+        self.file = other.open_files.get(other)
+        self.next_base = other.next_base
+        self.damaged = list(other.damaged)
+        try:
+            if self.load_index() is None:
+                self.rebuild_index(interval)
+        except DamageFound:
+            return False
+        return True
 
     def rebuild_index(self, interval: int) -> Index:
         """Walk the whole segment for a new index. Raises OSError and DamageFound."""

@@ -5,6 +5,8 @@ Owns where things are: which segment, which position. Never reads at or beyond a
 A sequential reader is found again without searching: the ends of written groups and of earlier reads are
 kept as *marks*, offset -> (segment, position), in two small maps. Any other offset costs one look into the
 sparse index and a short walk over batch heads.
+
+With ``cached_only`` nothing waits for the disk: ``Cold`` is raised once what is missing is being read.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from megabroker.codec.batch import scan
-from megabroker.errors import ErrorCode, StorageError
+from megabroker.errors import Cold, ErrorCode, StorageError
 from megabroker.model import AbortedTransaction, FileRange, ReadResult
 from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.index import Index
@@ -97,11 +99,18 @@ class Segments:
         self._ends.clear()
         self._marks.clear()
 
-    def index_of(self, segment: Segment) -> Index:
-        """Return a segment's index, reading or rebuilding it; only the last few are kept. Raises OSError."""
+    def index_of(self, segment: Segment, *, cached_only: bool = False) -> Index:
+        """Return a segment's index, reading or rebuilding it; only the last few are kept.
+
+        Raises:
+            OSError: it could not be read.
+            Cold: with ``cached_only``, it is not in memory.
+        """
         index = segment.index
         if index is not None:
             return index
+        if cached_only and (cold := self._read_index(segment)) is not None:
+            raise cold
         index = segment.load_index()
         if index is None:
             while index is None:
@@ -112,6 +121,22 @@ class Segments:
             segment.save_index()
         self.keep_few(segment)
         return index
+
+    def _read_index(self, segment: Segment) -> Cold | None:
+        """Have a segment's index read in another thread; None if there is none or it was in vain."""
+        warmer = segment.open_files.warmer
+        if warmer is None:
+            return None
+        reading = Segment(segment.open_files, segment.directory, segment.base_offset, segment.size)
+        reading.stage = segment.stage
+        interval = self._interval()
+
+        def done(found: bool) -> None:
+            if found and segment.index is None and not segment.gone:
+                segment.take_index(reading)
+                self.keep_few(segment)
+
+        return warmer.work(("index", id(segment)), lambda: reading.read_index_of(segment, interval), done)
 
     def keep_few(self, segment: Segment) -> None:
         """Count a saved index as loaded and forget the one loaded longest ago."""
@@ -148,19 +173,22 @@ class Segments:
                     break
         return found
 
-    def end_of(self, result: ReadResult, next_offset: int) -> int:
-        """Return an offset that all of ``result`` lies below, and not much else. Raises OSError."""
+    def end_of(self, result: ReadResult, next_offset: int, *, cached_only: bool) -> int:
+        """Return an offset that all of ``result`` lies below, and not much else. Raises as ``read``."""
         data = result.data
         if not isinstance(data, FileRange):
             end = 0
             for _, header in scan(data, 0, result.length):
                 end = header.next_offset
             return end
-        files = self.items[0].open_files.files
-        base = int.from_bytes(files.pread(data.file.fileno(), 8, data.position), "big")
+        if cached_only:
+            head = data.file.read_cached(data.position, 8)
+        else:
+            head = self.items[0].open_files.files.pread(data.file.fileno(), 8, data.position)
+        base = int.from_bytes(head, "big")
         at = max(0, bisect_right(self.bases, base) - 1)
         segment = self.items[at]
-        index = self.index_of(segment)
+        index = self.index_of(segment, cached_only=cached_only)
         after = bisect_left(index.positions, data.position + data.length)
         if after < len(index.positions):
             return segment.base_offset + index.offsets[after] + 1
@@ -171,17 +199,18 @@ class Segments:
         while segment in self._loaded:
             self._loaded.remove(segment)
 
-    def heads(self, segment: Segment, offset: int) -> Iterator[Hop]:
+    def heads(self, segment: Segment, offset: int, *, cached_only: bool = False) -> Iterator[Hop]:
         """Walk a segment's written batches, from the one that holds ``offset`` or the next.
 
-        Damage met for the first time is measured, reported and stepped over. Raises OSError.
+        Damage met for the first time is measured, reported and stepped over. Raises as ``read``.
         """
         while True:
             try:
                 position = 0
                 if offset > segment.base_offset:
-                    position = self.index_of(segment).position_for(offset - segment.base_offset)
-                for hop in segment.hops(position):
+                    index = self.index_of(segment, cached_only=cached_only)
+                    position = index.position_for(offset - segment.base_offset)
+                for hop in segment.hops(position, cached_only=cached_only):
                     if hop.last_offset >= offset:
                         offset = hop.last_offset + 1
                         yield hop
@@ -200,11 +229,14 @@ class Segments:
         report_damage(segment, damage)
         self._changed()
 
-    def read(self, offset: int, max_bytes: int, limit: int, written_offset: int) -> ReadResult:
+    def read(
+        self, offset: int, max_bytes: int, limit: int, written_offset: int, *, cached_only: bool = False
+    ) -> ReadResult:
         """Return batches from ``offset`` on that begin below ``limit``, out of one segment.
 
         Raises:
             OSError: the file could not be read.
+            Cold: with ``cached_only``, that would have waited for the disk.
         """
         place = self._ends.get(offset) or self._marks.get(offset)
         if place is not None and place[1] < place[0].written and not place[0].damaged:
@@ -214,7 +246,7 @@ class Segments:
             at = max(0, bisect_right(self.bases, offset) - 1)
             while True:
                 segment = self.items[at]
-                hop = next(self.heads(segment, offset), None)
+                hop = next(self.heads(segment, offset, cached_only=cached_only), None)
                 if hop is not None:
                     break
                 at += 1
@@ -226,34 +258,34 @@ class Segments:
         following = self.bases[at + 1] if at + 1 < len(self.bases) else written_offset
         stop = segment.written
         if limit < following:
-            stop = self._stop(segment, limit)
+            stop = self._stop(segment, limit, cached_only)
         if segment.damaged:
             stop = segment.sound_until(position, stop)
         length = stop - position
         if length <= 0:
             return EMPTY
         if length > max_bytes:
-            length = min(length, max(max_bytes, self._first_size(segment, position)))
+            length = min(length, max(max_bytes, self._first_size(segment, position, cached_only)))
         if length <= _COPY_BYTES:
-            data = segment.read(position, length)
+            data = segment.read(position, length, cached_only=cached_only)
             return ReadResult(data, len(data))
         file = segment.open_files.get(segment)
         return ReadResult(FileRange(file, position, length), length)
 
-    def _stop(self, segment: Segment, limit: int) -> int:
+    def _stop(self, segment: Segment, limit: int, cached_only: bool) -> int:
         """Return where the first batch that begins at or after ``limit`` is."""
         place = self._ends.get(limit) or self._marks.get(limit)
         if place is not None and place[0] is segment:
             return place[1]
-        hop = next(self.heads(segment, limit), None)
+        hop = next(self.heads(segment, limit, cached_only=cached_only), None)
         if hop is None:
             return segment.written
         if hop.base_offset == limit:
             self._mark(limit, segment, hop.position)
         return hop.position if hop.base_offset >= limit else hop.position + hop.size_bytes
 
-    def _first_size(self, segment: Segment, position: int) -> int:
-        head = segment.read(position, 12)
+    def _first_size(self, segment: Segment, position: int, cached_only: bool) -> int:
+        head = segment.read(position, 12, cached_only=cached_only)
         return 12 + int.from_bytes(head[8:12], "big")
 
     def _mark(self, offset: int, segment: Segment, position: int) -> None:

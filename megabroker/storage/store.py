@@ -44,6 +44,7 @@ from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import Files, OpenFiles, storage_error
 from megabroker.storage.log import LocalLog
 from megabroker.storage.recovery import Loader
+from megabroker.storage.warming import Warmer
 
 __all__ = ["LocalLogStore"]
 
@@ -97,7 +98,8 @@ class LocalLogStore:
         self.durability = durability
         self._clock = clock
         self._files = files or Files()
-        self._open_files = OpenFiles(self._files, max_open_files)
+        self._warmer = Warmer(self._files, call_from_thread) if threaded else None
+        self._open_files = OpenFiles(self._files, max_open_files, self._warmer)
         self.disk = DiskHandler(
             self._open_files, durability, call_from_thread, call_soon=call_soon, threaded=threaded
         )
@@ -417,6 +419,8 @@ class LocalLogStore:
 
         def saved(_: None, error: StorageError | None) -> None:
             self.disk.stop()
+            if self._warmer is not None:
+                self._warmer.stop()
             self._open_files.close()
             self._directories.release()
             self._state = "closed"

@@ -17,61 +17,83 @@ __all__ = ["first_at_or_after", "latest"]
 
 
 def first_at_or_after(
-    segments: Segments, timestamp_ms: int, start_offset: int, written_offset: int
+    segments: Segments,
+    timestamp_ms: int,
+    start_offset: int,
+    written_offset: int,
+    *,
+    cached_only: bool = False,
 ) -> TimestampedOffset | None:
     """Return the first record at or after ``timestamp_ms`` in [start_offset, written_offset).
 
+    Asked again after each ``Cold`` it gets on: what is known of a segment's times is kept.
+
     Raises:
         OSError: a file could not be read.
+        Cold: with ``cached_only``, that would have waited for the disk.
         StorageError: a batch could not be decoded.
     """
     for segment in list(segments.items):
-        index = segments.index_of(segment)
+        if segment.max_timestamp < timestamp_ms and not _unknown(segment):
+            continue
+        index = segments.index_of(segment, cached_only=cached_only)
         if segment.max_timestamp < timestamp_ms:
             continue
         before = index.offset_before(timestamp_ms)
         offset = max(start_offset, segment.base_offset + max(0, before))
         while offset < written_offset:
-            hop = _first_batch(segments, segment, offset, timestamp_ms)
+            hop = _first_batch(segments, segment, offset, timestamp_ms, cached_only)
             if hop is None:
                 break
-            found = _in_batch(segment, hop, timestamp_ms, start_offset)
+            found = _in_batch(segment, hop, timestamp_ms, start_offset, cached_only)
             if found is not None:
                 return found
             offset = hop.last_offset + 1
     return None
 
 
-def latest(segments: Segments, start_offset: int, written_offset: int) -> TimestampedOffset | None:
+def latest(
+    segments: Segments, start_offset: int, written_offset: int, *, cached_only: bool = False
+) -> TimestampedOffset | None:
     """Return the record with the greatest timestamp; raises as `first_at_or_after`."""
     best = -1
     for segment in segments.items:
-        segments.index_of(segment)
+        if _unknown(segment):
+            segments.index_of(segment, cached_only=cached_only)
         best = max(best, segment.max_timestamp)
     if best < 0:
         return None
-    found = first_at_or_after(segments, best, start_offset, written_offset)
+    found = first_at_or_after(segments, best, start_offset, written_offset, cached_only=cached_only)
     if found is not None:
         return found
     # The greatest one is not written yet, or below the start: look at what is there.
     for segment in segments.items:
-        for hop in segments.heads(segment, start_offset):
+        for hop in segments.heads(segment, start_offset, cached_only=cached_only):
             if hop.last_offset >= start_offset:
-                here = _in_batch(segment, hop, hop.max_timestamp, start_offset)
+                here = _in_batch(segment, hop, hop.max_timestamp, start_offset, cached_only)
                 if here is not None and (found is None or here.timestamp_ms > found.timestamp_ms):
                     found = here
     return found
 
 
-def _first_batch(segments: Segments, segment: Segment, offset: int, timestamp_ms: int) -> Hop | None:
-    for hop in segments.heads(segment, offset):
+def _unknown(segment: Segment) -> bool:
+    """Return whether a segment's greatest timestamp is in its index files only."""
+    return segment.index is None and segment.max_timestamp < 0
+
+
+def _first_batch(
+    segments: Segments, segment: Segment, offset: int, timestamp_ms: int, cached_only: bool
+) -> Hop | None:
+    for hop in segments.heads(segment, offset, cached_only=cached_only):
         if hop.last_offset >= offset and hop.max_timestamp >= timestamp_ms:
             return hop
     return None
 
 
-def _in_batch(segment: Segment, hop: Hop, timestamp_ms: int, start_offset: int) -> TimestampedOffset | None:
-    data = segment.read(hop.position, hop.size_bytes)
+def _in_batch(
+    segment: Segment, hop: Hop, timestamp_ms: int, start_offset: int, cached_only: bool
+) -> TimestampedOffset | None:
+    data = segment.read(hop.position, hop.size_bytes, cached_only=cached_only)
     try:
         header = peek_header(data, 0, len(data))
         if header.is_log_append_time and header.record_count:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from twisted.internet import defer, protocol, reactor, task
+from twisted.internet import defer, protocol, reactor, task, threads
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.testing import StringTransport
@@ -22,6 +22,9 @@ from megabroker.net.admission import Admission
 from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.transport import DirectReactor, DirectServer
+from megabroker.storage.files import Files, LogFile
+from megabroker.storage.warming import Warmer
+from tests.unit.slow_files import SlowFiles
 
 
 def frame(body: bytes) -> bytes:
@@ -355,9 +358,8 @@ class DirectTransportTests(TestCase):
         with tempfile.NamedTemporaryFile(delete=False) as file:
             self.content = os.urandom(3 << 20)
             file.write(self.content)
-        self.file = open(file.name, "rb")  # noqa: SIM115 - closed in the clean-up
         self.addCleanup(os.unlink, file.name)
-        self.addCleanup(self.file.close)
+        self.file = LogFile(Files(), file.name, create=False)
         self.factory.range = FileRange(self.file, 1000, 2_500_000)
         endpoint = serverFromString(DirectReactor(reactor), "tcp:0:interface=127.0.0.1")
         self.port = yield endpoint.listen(self.factory)
@@ -401,3 +403,59 @@ class DirectTransportTests(TestCase):
         with self.assertRaises(Exception):  # noqa: B017 - whichever way the abort shows at the client
             yield self.client.expect(99_000_000)
         self.assertTrue(self.factory.latest.closed)
+
+    @defer.inlineCallbacks
+    def test_what_is_on_a_slow_disk_holds_up_its_own_connection_alone(self) -> Any:
+        files = self.slow_disk()
+        self.client.transport.write(frame(b"file") + frame(b"after"))
+        self.assertTrue((yield threads.deferToThread(files.reading.wait, 10)))
+        client = clientFromString(reactor, f"tcp:127.0.0.1:{self.port.getHost().port}")
+        other: Any = yield client.connect(protocol.Factory.forProtocol(Collector))
+        for _ in range(3):
+            other.transport.write(frame(b"hello"))
+            self.assertEqual((yield other.expect(6)), b"hello.")
+        self.assertEqual(self.client.data, b"<")
+        other.transport.loseConnection()
+        files.go.set()
+        expected = b"<" + self.content[1000:2_501_000] + b">after."
+        self.assertEqual((yield self.client.expect(len(expected))), expected)
+        self.assertEqual(files.readings, 3)
+
+    @defer.inlineCallbacks
+    def test_a_connection_that_closes_while_the_disk_reads(self) -> Any:
+        files = self.slow_disk()
+        self.client.transport.write(frame(b"file"))
+        self.assertTrue((yield threads.deferToThread(files.reading.wait, 10)))
+        connection = self.factory.latest
+        self.client.transport.abortConnection()
+        while not connection.closed:
+            # Nothing is read of a connection with so much to send; it ends when sending fails.
+            connection.abort("as the sweep would")
+            yield task.deferLater(reactor, 0.01, lambda: None)
+        files.go.set()
+        yield self.warmer_is_done(files)
+        self.assertEqual(connection.transport.pending_bytes, 0)
+
+    @defer.inlineCallbacks
+    def test_closing_waits_for_the_disk(self) -> Any:
+        files = self.slow_disk()
+        self.client.transport.write(frame(b"file") + frame(b"fail"))
+        self.assertTrue((yield threads.deferToThread(files.reading.wait, 10)))
+        files.go.set()
+        expected = b"<" + self.content[1000:2_501_000] + b">bye:asked to fail"
+        self.assertEqual((yield self.client.expect(len(expected))), expected)
+
+    def slow_disk(self) -> SlowFiles:
+        files = SlowFiles()
+        self.warmer = Warmer(files, reactor.callFromThread)  # type: ignore[attr-defined]
+        self.addCleanup(self.warmer.stop)
+        self.addCleanup(files.go.set)
+        file = LogFile(files, self.file.path, create=False, warmer=self.warmer)
+        self.factory.range = FileRange(file, 1000, 2_500_000)
+        return files
+
+    @defer.inlineCallbacks
+    def warmer_is_done(self, files: SlowFiles) -> Any:
+        while not files.readings:
+            yield task.deferLater(reactor, 0.01, lambda: None)
+        yield task.deferLater(reactor, 0, lambda: None)

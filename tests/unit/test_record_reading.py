@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from typing import Any
 
@@ -13,6 +12,7 @@ from megabroker.errors import ErrorCode, ProtocolError, RequestError, StorageErr
 from megabroker.model import AbortedTransaction, FileRange, ReadResult
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.reading import ReadCache, RecordReader
+from megabroker.storage.files import Files, LogFile
 
 
 class Batches:
@@ -36,7 +36,9 @@ class Batches:
         self.batches.append((base_offset, header.next_offset, bytes(data)))
         self.high_watermark = header.next_offset
 
-    def read(self, offset: int, max_bytes: int, *, committed: bool = False) -> ReadResult:
+    def read(
+        self, offset: int, max_bytes: int, *, committed: bool = False, cached_only: bool = False
+    ) -> ReadResult:
         self.reads += 1
         if not self.start_offset <= offset <= self.high_watermark:
             raise RequestError(ErrorCode.OFFSET_OUT_OF_RANGE)
@@ -47,9 +49,9 @@ class Batches:
             data = data[: max(max_bytes, first.size_bytes)]
         if self.file is None:
             return ReadResult(data, len(data))
-        position = self.file.seek(0, os.SEEK_END)
-        self.file.write(data)
-        self.file.flush()
+        files = Files()
+        position = files.size(self.file.fileno())
+        files.pwritev(self.file.fileno(), [data], position)
         return ReadResult(FileRange(self.file, position, len(data)), len(data))
 
     def aborted_transactions(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
@@ -90,7 +92,8 @@ class RecordReaderTests(SynchronousTestCase):
                 self.assertEqual(drained(one), [r for r in self.expected if r[0] >= offset])
 
     def test_file_ranges(self) -> None:
-        with tempfile.TemporaryFile() as self.partition.file:
+        with tempfile.TemporaryDirectory() as directory:
+            self.partition.file = LogFile(Files(), f"{directory}/log", create=True)
             self.assertEqual(drained(reader(self.partition)), self.expected)
 
     def test_goes_on_when_more_is_there(self) -> None:

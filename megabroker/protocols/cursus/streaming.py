@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, Final, Protocol
 
-from megabroker.errors import BrokerError, ErrorCode, ProtocolError
+from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import Record
 from megabroker.net.output import Part
@@ -136,12 +136,16 @@ class ConsumeStream:
         self._target.note_activity()
         gathered = _Slice()
         error: BrokerError | ProtocolError | None = None
+        cold: Cold | None = None
         exhausted = False
         while self.count + gathered.count < CONSUME_MESSAGES and gathered.size_bytes < _SLICE_BYTES:
             try:
                 record = self._next()
             except (BrokerError, ProtocolError) as caught:
                 error = caught
+                break
+            except Cold as caught:
+                cold = caught
                 break
             if record is None:
                 exhausted = True
@@ -152,6 +156,8 @@ class ConsumeStream:
             self._target.answer(gathered.finish())
         if error is not None or self.count >= CONSUME_MESSAGES:
             self._end(error)
+        elif cold is not None:
+            cold.when_room(self.wake)
         elif not exhausted:
             self.wake()
         elif self._partition.high_watermark >= self._end_offset:
@@ -286,6 +292,9 @@ class Subscription:
                 reader.drop()
                 reader.position = partition.start_offset
             return reader.next()
+        except Cold as cold:
+            cold.when_room(self.wake)
+            return None
         except (BrokerError, ProtocolError):
             # The log is gone or damaged here; what can be said of it is said by whoever asks it.
             return None

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from megabroker.codec.batch import build, build_single, read_header
-from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
+from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import NO_TIMESTAMP, Acks, Buffer, Listener
 from megabroker.net.connection import Answer, BrokerConnection, Room
@@ -214,7 +214,13 @@ class _Wait:
 
     def try_again(self) -> None:
         """Answer if it can be answered now."""
-        answer = self.connection.message_at(self.partition, self.request)
+        if self not in self.connection.waits:
+            return
+        try:
+            answer = self.connection.message_at(self.partition, self.request)
+        except Cold as cold:
+            cold.when_room(self.try_again)
+            return
         if answer is not None:
             self._end(answer)
 
@@ -263,8 +269,8 @@ class MegaConnection(BrokerConnection):
             return self._produce(event)
         self._latest = None
         if isinstance(event, Consume):
-            self._consume(event)
-        elif isinstance(event, CreateTopic):
+            return self._consume(event)
+        if isinstance(event, CreateTopic):
             self._create(event)
         elif event.fatal:
             raise FatalRequest(event)
@@ -383,21 +389,29 @@ class MegaConnection(BrokerConnection):
 
     # --- CONSUME ---
 
-    def _consume(self, request: Consume) -> None:
+    def _consume(self, request: Consume) -> Room | None:
         self._append_all()
         try:
             partition = self.broker.topics.partition(request.topic, 0)
         except BrokerError as error:
             self.answer((_refusal(request.correlation_id, error),))
-            return
-        answer = self.message_at(partition, request)
+            return None
+        try:
+            answer = self.message_at(partition, request)
+        except Cold as cold:
+            return cold
         if answer is None:
             self.waits.add(_Wait(self, partition, request))
         else:
             self.answer((answer,))
+        return None
 
     def message_at(self, partition: IPartition, request: Consume) -> bytes | None:
-        """Return the answer to a CONSUME, or None when its message is accepted and not yet visible."""
+        """Return the answer to a CONSUME, or None when its message is accepted and not yet visible.
+
+        Raises:
+            Cold: it has to be read from the disk first.
+        """
         offset = request.offset
         if 0 <= offset < partition.high_watermark:
             consumer = self._consumer

@@ -4,9 +4,11 @@
 sent from the page cache by sendfile. At least one batch is returned, whatever the limits, if any partition
 has data; the limits hold for all that comes after it, and the last batch of a partition may be cut off by
 them. With less than ``min_bytes`` the request waits for its partitions to grow, at most ``max_wait_ms``;
-an error in any partition is told at once. A consumer that reads only what is committed gets what lies below
-the last stable offset, and the list of aborted transactions in it, whose records it leaves out itself. From
-the second request of a session on, answers leave out the partitions with nothing new (KIP-227).
+an error in any partition is told at once. What lies on the disk and not in memory is read by another thread;
+the answer leaves it out if others have enough, else waits for it. A consumer that reads only what is
+committed gets what lies below the last stable offset, and the list of aborted transactions in it, whose
+records it leaves out itself. From the second request of a session on, answers leave out the partitions with
+nothing new (KIP-227).
 
 **Version notes.** 4 adds the isolation level, 5 the log start offset, 7 sessions, 9 the leader epoch to
 check, 12 is flexible, 13 names topics by id.
@@ -18,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.errors import BrokerError, Cold, ErrorCode, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import ReadResult
 from megabroker.net.connection import Answer
@@ -91,7 +93,11 @@ class FetchAnswer(Answer):
     def begin(self) -> None:
         """Answer at once if there is reason to, else wait."""
         request = self._request
-        rows, size, failed = self._read()
+        rows, size, failed, cold = self._read()
+        if cold is not None and size < request.min_bytes and not failed:
+            self.connection.fetches.add(self)
+            cold.when_room(self._warmed)
+            return
         wait_ms = min(request.max_wait_ms, self.connection.factory.settings.max_fetch_wait_ms)
         if failed or size >= request.min_bytes or wait_ms <= 0 or not rows:
             self._answer(rows)
@@ -101,9 +107,15 @@ class FetchAnswer(Answer):
         for one in self._wanted:
             self._cancels.append(self._find(one).watch(self._grown))
 
+    def _warmed(self) -> None:
+        """What was being read is in memory."""
+        if self.parts is None and not self.connection.closed:
+            self.connection.fetches.discard(self)
+            self.begin()
+
     def _grown(self) -> None:
         """One of the partitions has more, or is gone."""
-        rows, size, failed = self._read()
+        rows, size, failed, _ = self._read()
         if failed or size >= self._request.min_bytes:
             self.cancel()
             self._answer(rows)
@@ -146,13 +158,18 @@ class FetchAnswer(Answer):
             name = found.name
         return topics.partition(name, wanted.partition.partition)
 
-    def _read(self) -> tuple[list[_Partition], int, bool]:
-        """Read all partitions wanted; return a row for each, the bytes of records, and whether any failed."""
+    def _read(self) -> tuple[list[_Partition], int, bool, Cold | None]:
+        """Read all partitions wanted.
+
+        Returns:
+            A row for each, the bytes of records, whether any failed, and the first that is being read.
+        """
         request = self._request
         committed = request.isolation_level == _READ_COMMITTED
         room = min(max(request.max_bytes, 0), self.connection.factory.settings.max_fetch_bytes)
         total = 0
         failed = False
+        first_cold: Cold | None = None
         rows: list[_Partition] = []
         for one in self._wanted:
             wanted = one.partition
@@ -172,16 +189,18 @@ class FetchAnswer(Answer):
                 limit = min(room - total, max(wanted.partition_max_bytes, 0))
                 if total and limit <= 0:
                     continue
-                found = partition.read(wanted.fetch_offset, limit, committed=committed)
+                found = partition.read(wanted.fetch_offset, limit, committed=committed, cached_only=True)
                 if found.length and (found.length <= limit or not total):
-                    row.records = found.data
-                    total += found.length
                     if committed:
                         row.aborted_transactions = _aborted(partition, wanted.fetch_offset, found)
+                    row.records = found.data
+                    total += found.length
+            except Cold as cold:
+                first_cold = first_cold or cold
             except BrokerError as error:
                 row = rows[-1] = _failed(wanted.partition, error)
                 failed = True
-        return rows, total, failed
+        return rows, total, failed, first_cold
 
 
 def _failed(index: int, error: BrokerError) -> _Partition:
@@ -197,7 +216,7 @@ def _failed(index: int, error: BrokerError) -> _Partition:
 
 def _aborted(partition: IPartition, fetch_offset: int, found: ReadResult) -> list[_Aborted]:
     """Return the aborted transactions with records in what was read."""
-    end_offset = min(partition.log.end_of(found), partition.last_stable_offset)
+    end_offset = min(partition.log.end_of(found, cached_only=True), partition.last_stable_offset)
     return [
         _Aborted(producer_id=one.producer_id, first_offset=one.first_offset)
         for one in partition.aborted_transactions(fetch_offset, end_offset)

@@ -4,7 +4,8 @@
 read_committed), -2 and -4 the start, -3 the record with the latest timestamp, -5 the end of tiered data and
 -6 the first that waits to be tiered, of which there is none. A time gives the first record at or after it.
 What lies beyond the end as the client sees it is not found; not found is offset -1 without an error. A
-partition asked for twice is INVALID_REQUEST.
+partition asked for twice is INVALID_REQUEST. What has to be read from the disk is waited for, by this request
+alone.
 
 **Version notes.** 0 answers with a list of at most ``max_num_offsets`` offsets, descending: the log's end
 or the record found, then the log's start. 2 adds the isolation level, 4 leader epochs. -3 needs 7, -4 needs
@@ -13,9 +14,13 @@ or the record found, then the log's start. 2 adds the isolation level, 4 leader 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Iterator
+from functools import partial
 from typing import Final
 
-from megabroker.errors import BrokerError, ErrorCode, RequestError
+from twisted.internet.defer import Deferred
+
+from megabroker.errors import BrokerError, Cold, ErrorCode, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import NO_LEADER_EPOCH, NO_TIMESTAMP, TimestampedOffset
 from megabroker.protocols.kafka.dispatch import Context
@@ -46,33 +51,64 @@ _Partition = list_offsets.Response.Topic.Partition
 _Wanted = list_offsets.Request.Topic.Partition
 
 
-def handle(context: Context, request: list_offsets.Request) -> list_offsets.Response:
-    """Answer at once."""
+def handle(
+    context: Context, request: list_offsets.Request
+) -> list_offsets.Response | Awaitable[list_offsets.Response]:
+    """Answer at once if all that must be looked at is in memory."""
+    response = list_offsets.Response()
+    readings = _answer(context, request, response)
+    cold = next(readings, None)
+    return response if cold is None else _answer_later(cold, readings, response)
+
+
+async def _answer_later(
+    cold: Cold, readings: Iterator[Cold], response: list_offsets.Response
+) -> list_offsets.Response:
+    await _over(cold)
+    for another in readings:
+        await _over(another)
+    return response
+
+
+def _over(cold: Cold) -> Deferred[None]:
+    over: Deferred[None] = Deferred()
+    cold.when_room(partial(over.callback, None))
+    return over
+
+
+def _answer(
+    context: Context, request: list_offsets.Request, response: list_offsets.Response
+) -> Iterator[Cold]:
+    """Fill in the response; yield what has to be read before it can go on."""
     topics = context.broker.topics
     committed = request.isolation_level == _READ_COMMITTED
     _, again = first_seen(
         (topic.name, wanted.partition_index) for topic in request.topics for wanted in topic.partitions
     )
-    response = list_offsets.Response()
     for topic in request.topics:
         rows: list[_Partition] = []
         response.topics.append(_Topic(name=topic.name, partitions=rows))
         for wanted in topic.partitions:
             row = _Partition(partition_index=wanted.partition_index)
             rows.append(row)
-            try:
-                if (topic.name, wanted.partition_index) in again:
-                    raise RequestError(ErrorCode.INVALID_REQUEST, "the partition is asked for twice")
-                partition = topics.partition(topic.name, wanted.partition_index)
-                check_leader_epoch(partition, wanted.current_leader_epoch)
-                if context.version == 0:
-                    row.old_style_offsets = _several(partition, wanted)
-                else:
-                    found = _find(partition, wanted.timestamp, context.version, committed)
-                    row.offset, row.timestamp, row.leader_epoch = found
-            except BrokerError as error:
-                row.error_code = kafka_error(error)
-    return response
+            is_open = True
+            while is_open:
+                is_open = False
+                try:
+                    if (topic.name, wanted.partition_index) in again:
+                        raise RequestError(ErrorCode.INVALID_REQUEST, "the partition is asked for twice")
+                    partition = topics.partition(topic.name, wanted.partition_index)
+                    check_leader_epoch(partition, wanted.current_leader_epoch)
+                    if context.version == 0:
+                        row.old_style_offsets = _several(partition, wanted)
+                    else:
+                        found = _find(partition, wanted.timestamp, context.version, committed)
+                        row.offset, row.timestamp, row.leader_epoch = found
+                except Cold as cold:
+                    is_open = True
+                    yield cold
+                except BrokerError as error:
+                    row.error_code = kafka_error(error)
 
 
 def _find(partition: IPartition, timestamp: int, version: int, committed: bool) -> TimestampedOffset:
@@ -87,9 +123,9 @@ def _find(partition: IPartition, timestamp: int, version: int, committed: bool) 
     if timestamp in (_LATEST_TIERED, _EARLIEST_PENDING_UPLOAD):
         return _NOT_FOUND
     if timestamp == _MAX_TIMESTAMP:
-        found = partition.log.latest_timestamp()
+        found = partition.log.latest_timestamp(cached_only=True)
     else:
-        found = partition.log.offset_for_time(timestamp)
+        found = partition.log.offset_for_time(timestamp, cached_only=True)
     return _NOT_FOUND if found is None or found.offset >= end else found
 
 

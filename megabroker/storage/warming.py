@@ -1,0 +1,123 @@
+"""Threads that bring into memory what the reactor must not wait for.
+
+Owns the threads and what they are at; the reactor asks again once they have read, and then finds what it
+wants in the page cache. Invariants:
+
+- Nothing is read twice at a time: who asks for what is being read already waits for the same reading.
+- At most ``_MAX_READINGS`` readings are queued. Who asks beyond them waits for the last one and asks again.
+- What is missing again right after it was read (memory is short, or the disk fails) is not read here again:
+  ``None`` says so, and the one who asks waits for the disk itself and learns what is wrong.
+
+A file read on where the last reading ended is read ahead too, twice as far each time, so that whoever reads
+a log from end to end keeps the disk busy while it is sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from twisted.logger import Logger
+
+from megabroker.errors import Cold
+from megabroker.storage.files import Files, LogFile
+
+__all__ = ["Warmer"]
+
+_log = Logger()
+
+_THREADS = 4
+_MAX_READINGS = 256
+_LEAST_BYTES = 128 * 1024
+_FIRST_AHEAD_BYTES = 1 << 20
+_MAX_AHEAD_BYTES = 8 << 20
+_AGAIN_SECONDS = 5.0
+_MAX_FINISHED = 256
+
+
+class Warmer:
+    """See the module; all methods are called in the reactor thread.
+
+    Args:
+        files: the file system.
+        call_from_thread: ``reactor.callFromThread``.
+    """
+
+    def __init__(self, files: Files, call_from_thread: Callable[[Callable[[], None]], object]) -> None:
+        self._files = files
+        self._call_from_thread = call_from_thread
+        self._readings: dict[Hashable, Cold] = {}
+        self._finished: dict[Hashable, float] = {}
+        self._threads: ThreadPoolExecutor | None = None
+        self._stopped = False
+
+    def warm(self, file: LogFile, position: int, length: int) -> Cold | None:
+        """Bring a stretch of a file into the page cache."""
+
+        def begin() -> Callable[[], Any]:
+            start, size = position, max(length, _LEAST_BYTES)
+            if file.warmed - file.ahead - size <= start <= file.warmed:
+                file.ahead = min(max(2 * file.ahead, _FIRST_AHEAD_BYTES), _MAX_AHEAD_BYTES)
+            else:
+                file.ahead = 0
+            file.warmed = start + size + file.ahead
+            return partial(self._warm, file, start, size, file.ahead)
+
+        return self._begin((id(file), position), begin, None)
+
+    def work(self, key: Hashable, call: Callable[[], Any], done: Callable[[Any], None]) -> Cold | None:
+        """Call what reads something else, then ``done`` with the result in the reactor."""
+        return self._begin(key, lambda: call, done)
+
+    def stop(self) -> None:
+        """Let what is being read be finished, and read nothing more. Blocks that long."""
+        self._stopped = True
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(cancel_futures=True)
+
+    def _begin(
+        self,
+        key: Hashable,  # of what exists while it is read; no reference to it is kept here
+        begin: Callable[[], Callable[[], Any]],
+        done: Callable[[Any], None] | None,
+    ) -> Cold | None:
+        readings = self._readings
+        cold = readings.get(key)
+        if cold is not None:
+            return cold
+        now = time.monotonic()
+        if self._stopped or now - self._finished.pop(key, now - _AGAIN_SECONDS) < _AGAIN_SECONDS:
+            return None
+        if len(readings) >= _MAX_READINGS:
+            return readings[next(reversed(readings))]
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, "megabroker-read")
+        readings[key] = cold = Cold()
+        self._threads.submit(self._run, key, begin(), done)
+        return cold
+
+    def _warm(self, file: LogFile, position: int, length: int, ahead: int) -> None:
+        self._files.warm(file.fileno(), position, length, ahead)
+
+    def _run(self, key: Hashable, call: Callable[[], Any], done: Callable[[Any], None] | None) -> None:
+        try:
+            result = call()
+        except Exception:  # noqa: BLE001 - who asks again waits for the disk itself, and says what is wrong
+            done = result = None
+        self._call_from_thread(lambda: self._over(key, result, done))
+
+    def _over(self, key: Hashable, result: Any, done: Callable[[Any], None] | None) -> None:
+        cold = self._readings.pop(key)
+        self._finished[key] = time.monotonic()
+        if len(self._finished) > _MAX_FINISHED:
+            del self._finished[next(iter(self._finished))]
+        for callback in (partial(done, result) if done is not None else None, *cold.over()):
+            if callback is not None:
+                try:
+                    callback()
+                except Exception:  # noqa: BLE001 - who else waits is called back too
+                    _log.failure("reading-report-failed")
