@@ -20,6 +20,7 @@ from megabroker.kafkadir.directory import KafkaDirectories
 from megabroker.kafkadir.refusals import refusal
 from megabroker.kafkadir.takeover import Takeover, plan
 from megabroker.model import Change
+from megabroker.storage.directories import refuse_second_main
 from megabroker.storage.metadata import METADATA_FILE, create_with, stored_rows
 
 __all__ = ["adopt"]
@@ -46,6 +47,7 @@ def adopt(paths: Sequence[pathlib.Path], config: Config, now_ms: int) -> Takeove
     directories = KafkaDirectories.read(paths)
     metadata = config.data_dir / METADATA_FILE
     with directories.held():
+        refuse_second_main([str(config.data_dir), *(str(one) for one in paths if one != config.data_dir)])
         if metadata.exists():
             _check_unchanged(directories, metadata)
             return None

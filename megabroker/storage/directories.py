@@ -5,7 +5,8 @@ first directory is the main one, where new brokers keep everything. Knows nothin
 
     <directory>/.lock                              who has it: pid, host, start
     <directory>/.kafka_cleanshutdown               only while no broker runs, after a clean close
-    <directory>/meta.properties                    version, cluster.id, node.id
+    <directory>/meta.properties                    version, cluster.id, node.id; in further ones directory.id
+    <main>/more-data-dirs                          directory.id and path of those that hold partitions
     <directory>/recovery-point-offset-checkpoint   per partition in it: everything below is on the disk
     <directory>/log-start-offset-checkpoint        per partition in it: first readable offset
     <directory>/cleaner-offset-checkpoint          per partition in it that was compacted: where that ended
@@ -13,29 +14,35 @@ first directory is the main one, where new brokers keep everything. Knows nothin
     <directory>/<topic>-<partition>.<hex>-delete/  on its way out
 
 A partition stays where it is. A new one goes where the fewest are, as with Kafka, the main directory first.
+As long as a further directory holds partitions, nothing is opened without it: they would be made anew, empty.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
+from uuid import uuid4
 
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import TopicPartition
 from megabroker.storage.checkpoints import decode_offsets, encode_offsets
 from megabroker.storage.files import Files, storage_error
 from megabroker.storage.lock import DirectoryLock
+from megabroker.storage.metadata import METADATA_FILE
 
-__all__ = ["UNFINISHED", "Checkpoints", "DataDirectories"]
+__all__ = ["UNFINISHED", "Checkpoints", "DataDirectories", "refuse_second_main"]
 
 UNFINISHED: Final = "import-unfinished"
 """There while another broker's data is copied into the directory."""
 
 _CLEAN: Final = ".kafka_cleanshutdown"
 _META: Final = "meta.properties"
+_MORE: Final = "more-data-dirs"
+_IDENTITY: Final = "directory.id"
 _RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
 _START_OFFSETS: Final = "log-start-offset-checkpoint"
 _CLEANED_OFFSETS: Final = "cleaner-offset-checkpoint"
@@ -87,6 +94,8 @@ class DataDirectories:
         self._locks = [DirectoryLock(path) for path in self.paths]
         self._places: dict[TopicPartition, str] = {}
         self._counts: Counter[str] = Counter()
+        self._identities: dict[str, str] = {}
+        self._told = b""  # what more-data-dirs holds
 
     # --- opening --------------------------------------------------------------------------------
 
@@ -128,11 +137,14 @@ class DataDirectories:
                     f"{path} holds an import that was not finished: run it again",
                     retriable=False,
                 )
+        refuse_second_main(self.paths)
         for path in self.paths:
             self._check_meta(path)
+        self._refuse_absent()
         known = Checkpoints({}, {}, {})
         for path in self.paths:
             self._list(path)
+        self._tell_more()
         for path in self.paths:
             # What a file says of a partition that is in another directory is of an older log of that name.
             for offsets, name in zip(known, _NAMES, strict=True):
@@ -182,19 +194,53 @@ class DataDirectories:
         if "cluster.id" not in found and self._new_cluster_id is not None:
             found["cluster.id"] = self._new_cluster_id()
         self.cluster_id = found.get("cluster.id")
+        if path != self.paths[0]:
+            self._identities[path] = found.setdefault(_IDENTITY, _new_identity())
         if found != there:
             data = "".join(f"{key}={value}\n" for key, value in found.items()).encode()
             self._files.write_whole(f"{path}/{_META}", data, sync=True)
 
+    def _refuse_absent(self) -> None:
+        """Refuse to go on without a directory that holds partitions. Raises StorageError."""
+        self._told = self._files.read_bytes(f"{self.paths[0]}/{_MORE}") or b""
+        there = set(self._identities.values())
+        for line in self._told.decode(errors="replace").splitlines():
+            identity, _, path = line.partition(" ")
+            if identity not in there:
+                raise StorageError(
+                    ErrorCode.STORAGE,
+                    f"partitions lie in {path}, which is not among the data directories or not mounted: "
+                    f"expected it in more_data_dirs; without {self.paths[0]}/{_MORE} they begin anew, empty",
+                    retriable=False,
+                )
+
+    def _tell_more(self) -> None:
+        """Write down which further directories hold partitions. Raises OSError."""
+        held = [path for path in self.paths[1:] if self._counts[path]]
+        told = "".join(f"{self._identities[path]} {path}\n" for path in held).encode()
+        if told != self._told:
+            self._files.write_whole(f"{self.paths[0]}/{_MORE}", told, sync=True)
+            self._told = told
+
     # --- partitions -----------------------------------------------------------------------------
 
     def place(self, partition: TopicPartition) -> str:
-        """Return the path of a partition's own directory, choosing one for a new partition."""
+        """Return the path of a partition's own directory, choosing one for a new partition.
+
+        Raises:
+            StorageError: it cannot be written down that partitions lie there.
+        """
         path = self._places.get(partition)
         if path is None:
             path = min(self.paths, key=self._counts.__getitem__)
             self._places[partition] = path
             self._counts[path] += 1
+            if self._counts[path] == 1:
+                try:
+                    self._tell_more()
+                except OSError as caught:
+                    self.forget(partition)
+                    raise storage_error("cannot write", f"{self.paths[0]}/{_MORE}", caught) from caught
         return f"{path}/{partition}"
 
     def forget(self, partition: TopicPartition) -> None:
@@ -232,3 +278,23 @@ class DataDirectories:
         """Say that everything is on the disk. Any thread; raises OSError."""
         for path in self.paths:
             self._files.write_whole(f"{path}/{_CLEAN}", b"", sync=sync)
+
+
+def refuse_second_main(paths: Sequence[str]) -> None:
+    """Refuse a broker's main directory in another place than the first: its metadata would not be read.
+
+    Raises:
+        StorageError: there is one.
+    """
+    for path in paths[1:]:
+        if os.path.exists(f"{path}/{METADATA_FILE}"):
+            raise StorageError(
+                ErrorCode.STORAGE,
+                f"{path} holds {METADATA_FILE}, a broker's metadata: expected it to be the first directory",
+                retriable=False,
+            )
+
+
+def _new_identity() -> str:
+    """Return 22 characters that no other directory has, in Kafka's notation of a UUID."""
+    return base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 from uuid import UUID
 
 import pytest
@@ -394,6 +395,18 @@ def test_adopted_once_and_refused_when_kafka_ran_again(made: HandMade) -> None:
     made.metadata(m.FeatureLevel(name="x", feature_level=1))
     with pytest.raises(StorageError, match="Apache Kafka has run on"):
         adopt([made.path], config, NOW_MS)
+
+
+def test_what_was_adopted_is_not_adopted_anew_where_another_directory_comes_first(
+    made: HandMade, tmp_path: pathlib.Path
+) -> None:
+    assert adopt([made.path], Config(data_dir=made.path), NOW_MS) is not None
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(made.path / "meta.properties", other)
+    with pytest.raises(StorageError, match=r"holds metadata\.sqlite"):
+        adopt([other, made.path], Config(data_dir=other), NOW_MS)
+    assert not (other / "metadata.sqlite").exists()
 
 
 def test_adopting_refuses_what_would_be_lost(made: HandMade) -> None:

@@ -32,9 +32,45 @@ def test_new_partitions_go_where_the_fewest_are_and_stay(tmp_path: pathlib.Path)
     for place in places:
         pathlib.Path(place).mkdir()
     found.release()
-    found, _ = opened(tmp_path, "b", "a")
+    found, _ = opened(tmp_path, "a", "c", "b")
     assert [found.place(one) for one in (ONE, TWO, THREE)] == places
     assert [name for name, _ in found.partitions()] == [ONE, TWO, THREE]
+    found.release()
+
+
+def test_nothing_is_opened_without_a_directory_that_holds_partitions(tmp_path: pathlib.Path) -> None:
+    found, _ = opened(tmp_path, "a", "b", "c")
+    for one in (ONE, TWO):
+        pathlib.Path(found.place(one)).mkdir()
+    found.release()
+    found = directories(tmp_path, "a", "c")
+    found.take("now")
+    with pytest.raises(StorageError, match=f"partitions lie in {tmp_path}/b, which is not among"):
+        found.prepare(sync=True)
+    found.release()
+    # The same under another name is it, an empty one under its name, as where nothing is mounted, is not.
+    (tmp_path / "b").rename(tmp_path / "d")
+    found = directories(tmp_path, "a", "b")
+    found.take("now")
+    with pytest.raises(StorageError, match=f"partitions lie in {tmp_path}/b"):
+        found.prepare(sync=True)
+    found.release()
+    found, _ = opened(tmp_path, "a", "d")
+    assert found.place(TWO) == f"{tmp_path}/d/orders-1"
+    found.release()
+    # Once it holds none it may go.
+    (tmp_path / "d" / "orders-1").rename(tmp_path / "a" / "orders-1")
+    opened(tmp_path, "a", "d")[0].release()
+    opened(tmp_path, "a")[0].release()
+
+
+def test_the_main_directory_comes_first(tmp_path: pathlib.Path) -> None:
+    opened(tmp_path, "a", "b")[0].release()
+    (tmp_path / "a" / "metadata.sqlite").touch()
+    found = directories(tmp_path, "b", "a")
+    found.take("now")
+    with pytest.raises(StorageError, match=r"/a holds metadata\.sqlite"):
+        found.prepare(sync=True)
     found.release()
 
 
