@@ -16,7 +16,7 @@ import sys
 
 from bench.native import Missing
 from bench.peers import PEERS
-from bench.report import Row, as_json, plot, table
+from bench.report import Row, as_json, from_json, plot, table
 from bench.workloads import GROUPS, WORKLOADS, Sample, Workload
 
 
@@ -29,9 +29,14 @@ def main() -> None:
             for one in members:
                 print(f"  {one.name:28} {one.doc} [{', '.join(one.peers)}; durability {one.durability}]")
         return
-    workloads = [one for name in wanted.workloads or GROUPS for one in GROUPS.get(name) or [WORKLOADS[name]]]
+    names = wanted.workloads or ([] if wanted.read else GROUPS)
+    workloads = [one for name in names for one in GROUPS.get(name) or [WORKLOADS[name]]]
     missing: dict[str, str] = {}
     rows = []
+    for file in wanted.read:
+        read, absent = from_json(file.read_text())
+        rows += read
+        missing |= absent
     for workload in workloads:
         peers = [peer for peer in workload.peers if peer in wanted.peers.split(",")]
         rows += _measured(workload, peers, wanted.rounds, wanted.share, missing)
@@ -53,6 +58,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {','.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of requests")
+    parser.add_argument(
+        "--read",
+        type=pathlib.Path,
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="tell what --json of an earlier run wrote too; measures nothing but the workloads named",
+    )
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="a PNG; needs matplotlib")
     wanted = parser.parse_args()

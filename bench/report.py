@@ -10,12 +10,12 @@ from typing import Any
 
 import attrs
 
-from bench.workloads import Sample, Workload
+from bench.workloads import WORKLOADS, Sample, Workload
 
-__all__ = ["Row", "as_json", "plot", "table"]
+__all__ = ["Row", "as_json", "from_json", "plot", "table"]
 
 _LINE = (
-    "{:27} {:11} {:9,.0f} {:4.0f}% {:10,.0f} {:7,.0f} {:6.2f} {:6.2f} {:5.0f} {:8.3f} {:8.3f} {:8.3f} "
+    "{:27} {:11} {:>9} {:4.0f}% {:>10} {:7,.0f} {:6.2f} {:6.2f} {:5.0f} {:8.3f} {:8.3f} {:8.3f} "
     "{:>7} {:>6} {}"
 )
 _HEAD = (
@@ -71,9 +71,9 @@ def table(rows: Sequence[Row], missing: Mapping[str, str]) -> str:
         if ours is not None and ours is not row:
             ratios = [f"{ours.speed / row.speed:.2f}", f"{ours.figure / row.figure:.2f}"]
         figures = (
-            row.speed,
+            _short(row.speed),
             row.spread * 100,
-            row.median(lambda s: s.per_cpu_second),
+            _short(row.median(lambda s: s.per_cpu_second)),
             row.median(lambda s: s.megabytes / s.seconds),
             row.median(lambda s: s.broker_cpu),
             row.median(lambda s: s.client_cpu),
@@ -85,6 +85,10 @@ def table(rows: Sequence[Row], missing: Mapping[str, str]) -> str:
         lines.append(_LINE.format(row.workload.name, row.peer, *figures, *ratios, row.workload.measure))
     lines += [f"missing: {peer}: {reason}" for peer, reason in missing.items()]
     return "\n".join(lines)
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2f}"
 
 
 def as_json(rows: Iterable[Row], missing: Mapping[str, str]) -> str:
@@ -102,6 +106,16 @@ def as_json(rows: Iterable[Row], missing: Mapping[str, str]) -> str:
         for row in rows
     ]
     return json.dumps({"measured": measured, "missing": dict(missing)}, indent=1)
+
+
+def from_json(text: str) -> tuple[list[Row], dict[str, str]]:
+    """Return what ``as_json`` told: everything measured, and what was missing."""
+    told = json.loads(text)
+    rows = [
+        Row(WORKLOADS[one["workload"]], one["peer"], [Sample(**sample) for sample in one["samples"]])
+        for one in told["measured"]
+    ]
+    return rows, told["missing"]
 
 
 def plot(rows: Sequence[Row], path: pathlib.Path) -> None:

@@ -37,7 +37,7 @@ _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 
 def _admin(bootstrap: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
 
 def create_topic(bootstrap: str, name: str, partitions: int = 1, **configs: str) -> None:
