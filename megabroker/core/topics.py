@@ -109,6 +109,7 @@ class TopicService(Service):
         self._run = run
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[UUID, Topic] = {}
+        self._alike: dict[str, set[str]] = {}  # names by what is left of them in the names of metrics
         self._partitions: dict[str, list[_Slot]] = {}
         self._coming: dict[str, int] = {}
         self._to_remove: dict[str, tuple[str, int]] = {}
@@ -249,6 +250,12 @@ class TopicService(Service):
             )
         if name in self._topics:
             raise StateError(ErrorCode.TOPIC_EXISTS, f"topic {name} exists")
+        alike = self._alike.get(_plain(name))
+        if alike:
+            raise RequestError(
+                ErrorCode.INVALID_TOPIC,
+                f"topic name {name!r} differs from {min(alike)!r} in '.' and '_' only, which Kafka forbids",
+            )
         if partitions < 1:
             raise RequestError(ErrorCode.INVALID_PARTITIONS, f"{partitions} partitions: expected at least 1")
         self.configs.validate(configs)
@@ -325,6 +332,9 @@ class TopicService(Service):
         await self._metadata.write([Change(TOPICS_TABLE, name, None), Change(_DELETED, key, tombstone)])
         partitions = self._partitions.pop(name)
         del self._topics[name], self._by_id[topic.id]
+        self._alike[_plain(name)].discard(name)
+        if not self._alike[_plain(name)]:
+            del self._alike[_plain(name)]
         self._remember_deletion(name)
         for partition in partitions:
             if isinstance(partition, PartitionService):
@@ -442,6 +452,7 @@ class TopicService(Service):
                 partition.configure(topic, policy)
         self._topics[topic.name] = topic
         self._by_id[topic.id] = topic
+        self._alike.setdefault(_plain(topic.name), set()).add(topic.name)
         self._partitions[topic.name] = partitions
 
     def _serving(self) -> list[PartitionService]:
@@ -495,6 +506,7 @@ class TopicService(Service):
                 )
 
     def _serialised(self, name: str, change: Callable[[], Coroutine[Any, Any, Any]]) -> Deferred[Any]:
+        name = _plain(name)
         lock = self._locks.get(name)
         if lock is None:
             lock = self._locks[name] = DeferredLock()
@@ -548,3 +560,8 @@ def _shutting_down() -> BrokerError:
 
 def _log_failure(failure: Failure) -> None:
     _log.failure("topic-service-failed", failure=failure)
+
+
+def _plain(name: str) -> str:
+    """Return what Kafka makes of a topic's name in names of metrics, where two must not be the same."""
+    return name.replace(".", "_")

@@ -149,6 +149,17 @@ class CreateTests(TopicTestCase):
         self.assertIs(self.topics.get("orders"), topic)
         self.assertEqual(len(self.metadata.tables["topics"]), 1)
 
+    def test_names_that_differ_in_dots_and_underscores_only(self) -> None:
+        self.create("a.b")
+        self.assertEqual(self.code_of(self.topics.create("a_b", 1)), ErrorCode.INVALID_TOPIC)
+        self.create("a-b")
+        self.successResultOf(self.topics.delete("a.b"))
+        self.metadata.holding = True
+        first, second = self.topics.create("a_b", 1), self.topics.create("a.b", 1)
+        self.metadata.commit()
+        self.successResultOf(first)
+        self.assertEqual(self.code_of(second), ErrorCode.INVALID_TOPIC)
+
     def test_second_wins_when_the_first_fails(self) -> None:
         self.store.broken.add(TopicPartition("orders", 1))
         self.metadata.holding = True
