@@ -12,8 +12,8 @@ the rounds is told. Produce is asked at version 11, where partitions are added b
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 from collections.abc import Iterator
 
 from bench.processes import cpu_seconds
@@ -112,8 +112,12 @@ def create(port: int, *names: str) -> None:
 
 def main() -> None:
     """Measure and print."""
-    requests = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("requests", nargs="?", type=int, default=10_000, help="in each round")
+    parser.add_argument("rounds", nargs="?", type=int, default=5)
+    wanted = parser.parse_args()
+    requests: int = wanted.requests
+    rounds: int = wanted.rounds
     with BrokerProcess({"durability": "os"}) as broker:
         assert broker.process is not None
         pid, port = broker.process.pid, broker.ports["kafka"]

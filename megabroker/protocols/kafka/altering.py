@@ -151,7 +151,7 @@ def _refuse_fixed(context: Context, names: Sequence[str]) -> NoReturn:
         reasons = "; ".join(
             f"{name}: {NO_EQUIVALENT.get(name, NOTHING_HERE)}" for name in sorted(without)[:_NAMES_TOLD]
         )
-        raise RequestError(ErrorCode.INVALID_REQUEST, f"there is nothing to change: {reasons}")
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"cannot be changed here: {reasons}")
     known = {entry.name for entry in broker_entries(context)}
     unknown = [name for name in names if name not in known]
     if unknown:

@@ -49,7 +49,7 @@ def _describe(context: Context, group: _Group) -> None:
     group.group_state = found.state
     if found.state == _DEAD and context.version >= _TELLS_NOT_FOUND:
         group.error_code = int(KafkaError.GROUP_ID_NOT_FOUND)
-        group.error_message = "there is no such group"
+        group.error_message = f"there is no group {group.group_id[:249]!r}"
     group.protocol_type = found.protocol_type
     group.protocol_data = found.protocol_name
     group.members = [
