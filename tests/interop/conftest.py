@@ -20,7 +20,7 @@ from tests.interop.apache_kafka import ApacheKafka
 from tests.interop.java import CLIENTS, TOOLS, Java, Unavailable
 
 BAD_LOG = ("Traceback (most recent call last)", "Unhandled", "critical")
-_CACHE = pathlib.Path(__file__).resolve().parents[2] / ".cache" / "kafkajs"
+_CACHE = pathlib.Path(__file__).resolve().parents[2] / ".cache"
 _NPM_SECONDS = 120
 
 
@@ -98,24 +98,37 @@ def apache_kafka() -> Iterator[ApacheKafka]:
         yield apache
 
 
-@pytest.fixture(scope="session")
-def kafkajs() -> pathlib.Path:
-    """Directory with node_modules/kafkajs, filled by npm at first use; skips where that cannot be."""
+def _npm_package(package: str, version: str) -> pathlib.Path:
+    """Return a directory whose node_modules has the package, filled by npm at first use; skips without."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
-    if not (_CACHE / "node_modules" / "kafkajs").is_dir():
+    place = _CACHE / package.partition("/")[0].strip("@")
+    if not (place / "node_modules" / package).is_dir():
         npm = shutil.which("npm")
         if npm is None:
-            pytest.skip("npm is not installed and kafkajs is not in .cache/kafkajs")
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(_CACHE), "kafkajs@2"]
+            pytest.skip(f"npm is not installed and {package} is not in {place}")
+        place.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(place)]
+        command.append(f"{package}@{version}")
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_NPM_SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            pytest.skip(f"npm install kafkajs took longer than {_NPM_SECONDS} s")
+            pytest.skip(f"npm install {package} took longer than {_NPM_SECONDS} s")
         if done.returncode:
-            pytest.skip(f"npm install kafkajs failed: {done.stderr.strip()[-300:]}")
-    return _CACHE
+            pytest.skip(f"npm install {package} failed: {done.stderr.strip()[-300:]}")
+    return place
+
+
+@pytest.fixture(scope="session")
+def kafkajs() -> pathlib.Path:
+    """Directory with node_modules/kafkajs."""
+    return _npm_package("kafkajs", "2")
+
+
+@pytest.fixture(scope="session")
+def platformatic() -> pathlib.Path:
+    """Directory with node_modules/@platformatic/kafka."""
+    return _npm_package("@platformatic/kafka", "2")
 
 
 def java_or_skip(artifacts: Sequence[str], *sources: str) -> Java:
