@@ -52,6 +52,8 @@ __all__ = [
     "ProducerDescription",
     "ProducerIdentity",
     "ProducerSnapshot",
+    "QuotaChange",
+    "QuotaEntity",
     "ReadResult",
     "Record",
     "ScramChange",
@@ -689,6 +691,17 @@ class ScramChange(NamedTuple):
     user: str
     mechanism: str
     credential: ScramCredential | None
+
+
+QuotaEntity = tuple[tuple[str, str | None], ...]
+"""Whom a quota is for: pairs of kind and name, sorted by kind; the name None means the default."""
+
+
+class QuotaChange(NamedTuple):
+    """Quotas to set for an entity, by Kafka's names of them; those with None are removed."""
+
+    entity: QuotaEntity
+    values: Mapping[str, float | None]
 
 
 class ShareStateBatch(NamedTuple):

@@ -51,6 +51,7 @@ from megabroker.core.groups.streams import StreamsSettings
 from megabroker.core.partitions import PartitionSettings
 from megabroker.core.placement import SinglePlacement
 from megabroker.core.producer_ids import ProducerIds
+from megabroker.core.quotas.service import Quotas
 from megabroker.core.shares import ShareService, ShareSettings
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
@@ -230,6 +231,7 @@ class BrokerService(MultiService):
         metadata: IMetadataStore = self._metadata
         self._client_metrics = ClientMetrics(metadata)
         self._credentials = Credentials(metadata)
+        self._quotas = Quotas(metadata, lambda: int(reactor.seconds() * 1000))
         self._configs = BrokerConfigs(metadata, config.node.id, config, self._threshold)
         self.topics = TopicService(
             store=store,
@@ -299,6 +301,7 @@ class BrokerService(MultiService):
             configs=self._configs,
             client_metrics=self._client_metrics,
             credentials=self._credentials,
+            quotas=self._quotas,
             producer_ids=self._producer_ids,
             settings=config,
             reactor=reactor,
@@ -320,6 +323,7 @@ class BrokerService(MultiService):
     def _load(self) -> None:
         self._client_metrics.load()
         self._credentials.load()
+        self._quotas.load()
         self._configs.load()
         self._configs.changed = self._apply
         self._apply()

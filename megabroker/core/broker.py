@@ -17,6 +17,7 @@ from megabroker.interfaces import (
     IDedup,
     IGroupService,
     IPlacement,
+    IQuotas,
     IShareService,
     ITopicService,
     ITransactionService,
@@ -46,6 +47,7 @@ class Broker:
         configs: IBrokerConfigs,
         client_metrics: IClientMetrics,
         credentials: ICredentials,
+        quotas: IQuotas,
         producer_ids: ProducerIds,
         settings: Any,
         reactor: Any,
@@ -62,6 +64,7 @@ class Broker:
         self.configs = configs
         self.client_metrics = client_metrics
         self.credentials = credentials
+        self.quotas = quotas
         self.settings = settings
         self.reactor = reactor
         self.admission = admission

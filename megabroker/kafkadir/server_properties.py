@@ -168,7 +168,8 @@ _PASSED_OVER: Final[Mapping[str, str]] = {
     "durability says when data is on the disk": r"log\.flush\..*",
     "cleaning has a pace of its own": r"log\.cleaner\..*",
     "no listener that is served uses it": r"(ssl|sasl|security|principal|password|listener\.name)\..*",
-    "there are no metrics and no quotas": r".*metric.* auto\.include\.jmx.* telemetry.* .*quota.*",
+    "there are no metrics": r".*metric.* auto\.include\.jmx.* telemetry.*",
+    "the windows of quotas are those of Kafka's defaults": r".*quota.*",
     "groups of this kind have settings of their own": r"group\..*",
     "it has no counterpart": r"(log|compression|message|remote|delete)\..* .*\.policy\.class\.name",
 }

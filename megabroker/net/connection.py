@@ -18,6 +18,7 @@ the reader, while any of these holds; it goes on when none does:
 - OUTPUT: more than ``output_buffer_bytes`` wait to be sent; the peer reads too slowly.
 - SLOTS: ``max_unanswered`` requests wait for their answers.
 - ANSWERS: more than ``output_buffer_bytes`` of answers wait for an earlier request to be answered.
+- MUTED: the client has used more than its quotas allow, and has to wait (KIP-219); answers go out.
 - BUDGET: all connections together hold more request bytes than ``limits.in_flight_bytes``
   (``megabroker.net.admission`` says who has to wait then).
 
@@ -33,7 +34,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -61,7 +62,8 @@ _BUDGET = 8
 _CLOSING = 16
 _FINISHING = 32
 _ANSWERS = 64
-_WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET | _ANSWERS
+_MUTED = 128
+_WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET | _ANSWERS | _MUTED
 
 
 class Reader(Protocol):
@@ -170,6 +172,7 @@ class BrokerConnection(TwistedProtocol):
         self._partial_tick: int | None = None
         self._input_closed = False
         self._why: str | None = None
+        self._muted: IDelayedCall | None = None
 
     # --- what a wire supplies ---
 
@@ -230,6 +233,21 @@ class BrokerConnection(TwistedProtocol):
         """Requests taken whose answers have not been handed to the output."""
         return len(self._slots)
 
+    def mute(self, milliseconds: int) -> None:
+        """Take no more requests for so long, or as long as it was muted before if that is longer."""
+        seconds = milliseconds / 1000
+        if self._muted is not None:
+            if self._muted.getTime() < self.broker.reactor.seconds() + seconds:
+                self._muted.reset(seconds)
+        elif not self._stopped & (_CLOSING | _FINISHING):
+            self._stop(_MUTED)
+            self._muted = self.broker.reactor.callLater(seconds, self._unmute)
+
+    def turn_away(self, milliseconds: int) -> None:
+        """Hear nothing from the peer, and close after so long; call it before the connection is made."""
+        self._stop(_CLOSING)
+        self._muted = self.broker.reactor.callLater(milliseconds / 1000, self._turned_away)
+
     def close(self, why: str | None = None) -> None:
         """Send what is ready, then close; ``why`` is logged when it is something abnormal."""
         if self._stopped & _CLOSING:
@@ -270,6 +288,8 @@ class BrokerConnection(TwistedProtocol):
         else:
             self._output = StockOutput(transport, self.output_drained, self.output_failed)
         self.factory.connections.add(self)
+        if self._stopped:
+            transport.pauseProducing()  # type: ignore[attr-defined]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """IProtocol: give everything back."""
@@ -279,6 +299,9 @@ class BrokerConnection(TwistedProtocol):
         self._ready.clear()
         self._parked = None
         self._answer_bytes = 0
+        if self._muted is not None:
+            self._muted.cancel()
+            self._muted = None
         self._share.give_back()
         self.factory.connection_gone(self)
         if self._why is not None:
@@ -384,7 +407,9 @@ class BrokerConnection(TwistedProtocol):
         """After a turn: account for memory, note an incomplete frame, send."""
         reader = self.reader
         held = reader.held_bytes + self._parked_bytes + self._unanswered_bytes
-        if not self._share.settle(held, reader.announced_bytes):
+        # A frame that is not read on for a while keeps nobody else's from being read.
+        announced = 0 if self._stopped & _MUTED else reader.announced_bytes
+        if not self._share.settle(held, announced):
             self._stop(_BUDGET)
         if reader.mid_frame:
             if self._partial_tick is None:
@@ -483,6 +508,17 @@ class BrokerConnection(TwistedProtocol):
         elif not (self._stopped or self.closed) and self.transport is not None:
             self.transport.resumeProducing()  # type: ignore[attr-defined]
 
+    def _unmute(self) -> None:
+        self._muted = None
+        if self._stopped & _MUTED:
+            # What it had asked of the budget was taken back meanwhile; reading on asks anew.
+            self._go(_MUTED | _BUDGET)
+
+    def _turned_away(self) -> None:
+        self._muted = None
+        if self._output is not None:
+            self._output.close()
+
     def _unpark(self) -> None:
         if self._pumping:
             self.broker.reactor.callLater(0, self._unpark)
@@ -512,6 +548,8 @@ class BrokerConnection(TwistedProtocol):
             # frames and never finish them would have their deadlines one after the other; and so does a
             # peer that does not read, else it could keep for ever what its frame has reserved.
             self._partial_tick = tick
+        if self._stopped & _MUTED:
+            self.active_tick = tick
         if self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
             self.abort(f"a frame stayed incomplete for {partial_seconds} s")
         elif self._input_closed and tick - self.active_tick > partial_seconds:

@@ -76,20 +76,29 @@ class BrokerFactory(Factory):
         host = getattr(addr, "host", None) or "local"
         refusal = "the broker is stopping" if self._drained is not None else self.admission.admit(host)
         if refusal is not None:
-            self._refusals += 1
-            if self._refusals & (self._refusals - 1) == 0:
-                _log.warn(
-                    "{protocol} connection from {host} refused ({count} so far): {refusal}",
-                    protocol=self.listener.protocol,
-                    host=host,
-                    count=self._refusals,
-                    refusal=refusal,
-                )
+            self._refused(host, refusal)
             return None
         connection = self.connection_class(self)
         connection.peer_host = host
         connection.peer = f"{host}:{getattr(addr, 'port', '-')}"
+        quotas = self.broker.quotas
+        if quotas.limits_addresses and (wait_ms := quotas.connection_ms(host)):
+            # At once it would come back at once (KIP-612).
+            self._refused(host, f"more than its quota of connections; closed after {wait_ms} ms")
+            connection.turn_away(wait_ms)
         return connection
+
+    def _refused(self, host: str, refusal: str) -> None:
+        """Log a refused connection, ever more rarely."""
+        self._refusals += 1
+        if self._refusals & (self._refusals - 1) == 0:
+            _log.warn(
+                "{protocol} connection from {host} refused ({count} so far): {refusal}",
+                protocol=self.listener.protocol,
+                host=host,
+                count=self._refusals,
+                refusal=refusal,
+            )
 
     def connection_gone(self, connection: BrokerConnection) -> None:
         """Count a connection out."""

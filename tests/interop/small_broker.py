@@ -22,6 +22,7 @@ from megabroker.core.dedup import DedupSettings as CoreDedupSettings
 from megabroker.core.partitions import PartitionSettings
 from megabroker.core.placement import SinglePlacement
 from megabroker.core.producer_ids import ProducerIds
+from megabroker.core.quotas.service import Quotas
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
 from megabroker.model import Acks, HostPort, Listener, Node
@@ -89,6 +90,7 @@ class BrokerCase(TestCase):
             configs=None,  # type: ignore[arg-type]
             client_metrics=None,  # type: ignore[arg-type]
             credentials=None,  # type: ignore[arg-type]
+            quotas=Quotas(metadata, now_ms),
             producer_ids=ProducerIds(metadata),
             settings=self.config,
             reactor=reactor,

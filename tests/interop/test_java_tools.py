@@ -279,7 +279,7 @@ def test_replicas(
 
 
 def test_security(box: ToolBox, broker: BrokerProcess, new_topic: Callable[..., str]) -> None:
-    """There are no rules, tokens and quotas, and whoever asks for some is told so; passwords are kept."""
+    """There are no rules and tokens, and whoever asks for some is told so; passwords are kept."""
     listed = box.run("kafka-acls", "--list")
     assert (listed.exit, "SecurityDisabledException" in listed.text) == (1, True)
     rule = ("--allow-principal", "User:alice", "--operation", "read", "--topic", new_topic(1))
@@ -288,13 +288,37 @@ def test_security(box: ToolBox, broker: BrokerProcess, new_topic: Callable[..., 
     tokens = box.run("kafka-delegation-tokens", "--describe", "--command-config", "/dev/null")
     assert (tokens.exit, "UnsupportedByAuthenticationException" in tokens.text) == (1, True)
     alter = ("--entity-type", "users", "--entity-name", "alice", "--alter", "--add-config")
-    quota = box.run("kafka-configs", *alter, "producer_byte_rate=1000")
-    assert (quota.exit, "UnsupportedVersionException" in quota.text) == (1, True)
     box.good("kafka-configs", *alter, "SCRAM-SHA-256=[password=secret]")
     user = alter[:4]
     assert "SCRAM-SHA-256=iterations=4096" in box.good("kafka-configs", *user, "--describe")
     box.good("kafka-configs", *user, "--alter", "--delete-config", "SCRAM-SHA-256")
     assert "SCRAM" not in box.good("kafka-configs", *user, "--describe")
+
+
+def test_quotas(box: ToolBox, broker: BrokerProcess, unique: Callable[[str], str]) -> None:
+    """For a client, a user, both, the default and an address; refused, told and removed."""
+    name = unique("limited")
+    client = ("--entity-type", "clients", "--entity-name", name)
+    user = ("--entity-type", "users", "--entity-name", name)
+    everyone = ("--entity-type", "users", "--entity-default")
+    address = ("--entity-type", "ips", "--entity-name", "203.0.113.9")
+    for entity, quotas in (
+        (client, "producer_byte_rate=1048576,consumer_byte_rate=2097152"),
+        (user, "request_percentage=150.5"),
+        (user + client, "controller_mutation_rate=10.0"),
+        (everyone + client, "producer_byte_rate=4096"),
+        (address, "connection_creation_rate=10"),
+    ):
+        box.good("kafka-configs", *entity, "--alter", "--add-config", quotas)
+        told = box.good("kafka-configs", *entity, "--describe")
+        for quota in quotas.split(","):
+            assert quota in told
+        names = ",".join(quota.partition("=")[0] for quota in quotas.split(","))
+        box.good("kafka-configs", *entity, "--alter", "--delete-config", names)
+        assert "_rate=" not in box.good("kafka-configs", *entity, "--describe")
+    refused = box.run("kafka-configs", *client, "--alter", "--add-config", "producer_byte_rate=-1")
+    assert refused.exit == 1
+    assert "InvalidRequestException" in refused.text
 
 
 def test_client_metrics(box: ToolBox, broker: BrokerProcess, unique: Callable[[str], str]) -> None:

@@ -24,6 +24,7 @@ from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.partitions import PartitionSettings
 from megabroker.core.placement import SinglePlacement
 from megabroker.core.producer_ids import ProducerIds
+from megabroker.core.quotas.service import Quotas
 from megabroker.core.shares import ShareService, ShareSettings
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
@@ -115,6 +116,7 @@ class ApiCase(SynchronousTestCase):
             configs=self.broker_configs,
             client_metrics=ClientMetrics(self.metadata),
             credentials=Credentials(self.metadata),
+            quotas=Quotas(self.metadata, self.now_ms),
             producer_ids=producer_ids,
             settings=self.config,
             reactor=self.clock,

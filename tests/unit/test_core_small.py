@@ -96,6 +96,7 @@ class BrokerTests(SynchronousTestCase):
             configs=None,
             client_metrics=None,
             credentials=None,
+            quotas=None,
             producer_ids=ids,
             settings=None,
             reactor=clock,

@@ -15,14 +15,12 @@ from megabroker.core.credentials import SCRAM_TABLE, Credentials
 from megabroker.model import Change
 from megabroker.protocols.kafka.schema import (
     add_raft_voter,
-    alter_client_quotas,
     alter_replica_log_dirs,
     alter_user_scram_credentials,
     create_acls,
     create_delegation_token,
     delete_acls,
     describe_acls,
-    describe_client_quotas,
     describe_delegation_token,
     describe_log_dirs,
     describe_user_scram_credentials,
@@ -189,66 +187,6 @@ class ScramTests(ApiCase):
         again.load()
         self.assertEqual(again.users(), ["good"])
         self.assertEqual(len(self.flushLoggedErrors()), 0)
-
-
-class QuotaTests(ApiCase):
-    def describe(self, *components: tuple[str, int, str | None]) -> Any:
-        asked = [
-            describe_client_quotas.Request.Component(entity_type=kind, match_type=how, match=match)
-            for kind, how, match in components
-        ]
-        return self.ask(describe_client_quotas.Request(components=asked), 1)
-
-    def test_describe(self) -> None:
-        for components in (
-            (),
-            (("user", ANY, None),),
-            (("user", EXACT, "alice"), ("client-id", DEFAULT, None)),
-            (("ip", EXACT, "10.0.0.1"),),
-        ):
-            answer = self.describe(*components)
-            self.assertEqual((answer.error_code, answer.entries), (0, []))
-
-    def test_describe_refused(self) -> None:
-        for components, error in (
-            ((("planet", EXACT, "x"),), UNSUPPORTED_VERSION),
-            ((("", EXACT, "x"),), INVALID_REQUEST),
-            ((("user", 7, None),), INVALID_REQUEST),
-            ((("user", EXACT, None),), INVALID_REQUEST),
-            ((("user", ANY, "x"),), INVALID_REQUEST),
-            ((("user", ANY, None), ("user", ANY, None)), INVALID_REQUEST),
-            ((("user", ANY, None), ("ip", ANY, None)), INVALID_REQUEST),
-        ):
-            answer = self.describe(*components)
-            self.assertEqual((answer.error_code, answer.entries), (error, None), components)
-
-    def alter(self, kinds: list[str], key: str, value: float, remove: bool = False) -> int:
-        Entry = alter_client_quotas.Request.Entry
-        entry = Entry(
-            entity=[Entry.Entity(entity_type=kind, entity_name="x") for kind in kinds],
-            ops=[Entry.Op(key=key, value=value, remove=remove)],
-        )
-        [row] = self.ask(alter_client_quotas.Request(entries=[entry]), 1).entries
-        self.assertEqual([one.entity_type for one in row.entity], kinds)
-        return int(row.error_code)
-
-    def test_alter(self) -> None:
-        for kinds, key, value, error in (
-            (["user"], "producer_byte_rate", 1.0, UNSUPPORTED_VERSION),
-            (["user", "client-id"], "request_percentage", 1.0, UNSUPPORTED_VERSION),
-            (["ip"], "connection_creation_rate", 1.0, UNSUPPORTED_VERSION),
-            (["ip"], "producer_byte_rate", 1.0, INVALID_REQUEST),
-            (["user"], "connection_creation_rate", 1.0, INVALID_REQUEST),
-            (["user"], "nonsense", 1.0, INVALID_REQUEST),
-            (["user"], "producer_byte_rate", 0.0, INVALID_REQUEST),
-            (["user"], "producer_byte_rate", float("nan"), INVALID_REQUEST),
-            (["user", "user"], "producer_byte_rate", 1.0, INVALID_REQUEST),
-            (["user", "ip"], "producer_byte_rate", 1.0, INVALID_REQUEST),
-            (["planet"], "producer_byte_rate", 1.0, INVALID_REQUEST),
-            ([], "producer_byte_rate", 1.0, INVALID_REQUEST),
-        ):
-            self.assertEqual(self.alter(kinds, key, value), error, (kinds, key, value))
-        self.assertEqual(self.alter(["user"], "producer_byte_rate", 0.0, remove=True), 0)
 
 
 class NodeTests(ApiCase):

@@ -16,6 +16,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from megabroker.codec.framing import FrameReader
+from megabroker.core.quotas.service import Quotas
 from megabroker.errors import ProtocolError
 from megabroker.model import FileRange, HostPort, Listener
 from megabroker.net.admission import Admission
@@ -23,6 +24,7 @@ from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.transport import DirectReactor, DirectServer
 from megabroker.storage.files import Files, LogFile
+from megabroker.storage.metadata import MemoryMetadataStore
 from megabroker.storage.warming import Warmer
 from tests.unit.slow_files import SlowFiles
 
@@ -97,6 +99,7 @@ def make_factory(clock: Any, **limits: Any) -> BrokerFactory:
         settings=SimpleNamespace(limits=SimpleNamespace(**values)),
         admission=Admission(connections, 5, budget),
         reactor=clock,
+        quotas=Quotas(MemoryMetadataStore(clock), lambda: int(clock.seconds() * 1000)),
     )
     return BrokerFactory(broker, Listener("echo", "main", HostPort("localhost", 1)), Echo)  # type: ignore[arg-type]
 

@@ -21,6 +21,7 @@ from megabroker.protocols.kafka.schema.fields import Message
 from megabroker.protocols.kafka.schema.registry import APIS, Api
 
 if TYPE_CHECKING:
+    from megabroker.protocols.kafka.metering import Metered
     from megabroker.protocols.kafka.settings import KafkaSettings
 
 __all__ = ["SERVED", "Context", "Handler", "Served"]
@@ -37,6 +38,7 @@ class Context:
         client_id: as the client calls itself; empty when it does not.
         client_host: where it is, without the port.
         listener: the name of the listener it is connected to; nodes are told to it by their addresses there.
+        metered: what the request costs the client, if quotas limit it.
     """
 
     broker: IBroker
@@ -46,6 +48,12 @@ class Context:
     client_id: str
     client_host: str
     listener: str
+    metered: Metered | None = None
+
+    def charge(self, partitions: int) -> None:
+        """Count partitions that are about to be made or deleted. Raises StateError(OVERLOADED)."""
+        if self.metered is not None and self.metered.mutations is not None:
+            self.metered.mutations.record(partitions)
 
     def address(self, node: Node) -> tuple[str, int]:
         """Return host and port of a node as this client should connect to it."""

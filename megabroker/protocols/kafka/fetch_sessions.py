@@ -152,6 +152,10 @@ class FetchSessions:
         session = self._go_on(request, version)
         return list(session.wanted.values()), session
 
+    def end(self, session: FetchSession) -> None:
+        """Forget a session."""
+        self._drop(session.id)
+
     def _begin(self, request: fetch.Request, version: int, wanted: Sequence[Wanted]) -> FetchSession | None:
         """Make a session, if one is asked for and there is room; end the one the request names."""
         if request.session_id:

@@ -9,8 +9,9 @@ likewise an encoded one with four numbers put in.
     i16 key, i16 version | i32 correlation id | head | length | batch | three empty tag sections (flexible)
 
 The transactional id is among the bytes kept, so the coordinator can be asked about a batch of a transaction
-without decoding either. A topic that was configured anew is looked at anew: it may be compacted now, and for
-compacted topics, whose records must have keys, there is no short way.
+without decoding either. A topic that was configured anew is looked at anew: it may be compacted now, and
+for compacted topics, whose records must have keys, there is no short way. The same holds when quotas were
+changed: the client may be limited now.
 
 Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that a
 partition refuses, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its
@@ -86,6 +87,7 @@ class ProduceTemplate:
         "_api",
         "_configured",
         "_flexible",
+        "_generation",
         "_head",
         "_index",
         "_middle",
@@ -102,7 +104,13 @@ class ProduceTemplate:
     )
 
     def __init__(
-        self, event: memoryview, request: produce.Request, version: int, partition: IPartition, acks: Acks
+        self,
+        event: memoryview,
+        request: produce.Request,
+        version: int,
+        partition: IPartition,
+        acks: Acks,
+        generation: int,
     ) -> None:
         topic = request.topic_data[0]
         data = topic.partition_data[0]
@@ -113,6 +121,7 @@ class ProduceTemplate:
         self._partition = partition
         self._configured = partition.topic
         self._acks = acks
+        self._generation = generation
         self._transactional_id = request.transactional_id
         self._topic_partition = TopicPartition(partition.topic.name, partition.index)
         if self._flexible:
@@ -134,10 +143,20 @@ class ProduceTemplate:
 
     @classmethod
     def of(
-        cls, event: memoryview, request: produce.Request, version: int, partition: IPartition, acks: Acks
+        cls,
+        event: memoryview,
+        request: produce.Request,
+        version: int,
+        partition: IPartition,
+        acks: Acks,
+        generation: int,
     ) -> ProduceTemplate | None:
-        """Return the template of a request of one partition, or None if its bytes are unusual."""
-        template = cls(event, request, version, partition, acks)
+        """Return the template of a request of one partition, or None if its bytes are unusual.
+
+        Args:
+            generation: the quotas' at which the client is not limited.
+        """
+        template = cls(event, request, version, partition, acks, generation)
         return template if template.find(event) == request.topic_data[0].partition_data[0].records else None
 
     def find(self, event: memoryview) -> memoryview | None:
@@ -177,7 +196,7 @@ class ProduceTemplate:
         except BatchError:
             return NO_MATCH  # type: ignore[no-any-return]
         partition = self._partition
-        if partition.topic is not self._configured:
+        if partition.topic is not self._configured or connection.broker.quotas.generation != self._generation:
             return NO_MATCH  # type: ignore[no-any-return]
         if not partition.has_room(header.record_count, len(batch)):
             return partition

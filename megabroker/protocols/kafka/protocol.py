@@ -10,6 +10,9 @@ Produce, Fetch and ShareFetch are handled by functions of their own with no coro
 dispatch table. A frame that is not the protocol, an unknown API or a version that is not served closes the
 connection, as Apache Kafka does; only ApiVersions and the oldest Produce versions have an answer to that.
 
+Requests of clients that quotas limit are metered (``metering``), and do without the short way of produce
+requests; for all others that is one comparison.
+
 Requests are carried out one after the other, as Apache Kafka does; only those three, whose answers
 keep their order but may be long in coming, do not hold up those behind them.
 """
@@ -37,6 +40,7 @@ from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_vers
 from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
+from megabroker.protocols.kafka.metering import ANONYMOUS, Metered
 from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplate
 from megabroker.protocols.kafka.schema import produce
 from megabroker.protocols.kafka.schema.fields import Message
@@ -91,36 +95,47 @@ class KafkaConnection(BrokerConnection):
             return None
         end = len(event)
         header, pos = read_request_header(event, 0, end)
+        client_id = header.client_id or ""
+        metered: Metered | None = None
+        if self.broker.quotas.limits_clients:
+            metered = self._metered(client_id, key, version)
         request: Any = served.api.request.decoder(version)(event, pos, end)[0]
         if key == _PRODUCE:
-            return k00_produce.receive(self, event, request, version, correlation_id)
+            return k00_produce.receive(self, event, request, version, correlation_id, metered)
         if key == _FETCH:
-            k01_fetch.receive(self, request, version, correlation_id, end)
+            k01_fetch.receive(self, request, version, correlation_id, end, metered)
             return None
         if key == _SHARE_FETCH:
-            k78_share_fetch.receive(self, request, version, correlation_id, end)
+            k78_share_fetch.receive(self, request, version, correlation_id, end, metered)
             return None
         context = Context(
             self.broker,
             self.factory.settings,
             key,
             version,
-            header.client_id or "",
+            client_id,
             self.peer_host,
             self.factory.listener.name,
+            metered,
         )
         response = served.handler(context, request)
         if isinstance(response, Message):
-            self.answer(encode_answer(response, key, version, correlation_id))
+            self.answer(_encode(response, context, correlation_id))
         else:
             self._answer_later(response, context, correlation_id, end)
         return None
+
+    def _metered(self, client_id: str, key: int, version: int) -> Metered | None:
+        meter = self.broker.quotas.meter(ANONYMOUS, client_id)
+        return None if meter is None else Metered(self, meter, key, version)
 
     def _answer_later(
         self, response: Awaitable[Message], context: Context, correlation_id: int, size_bytes: int
     ) -> None:
         slot = self.reserve(size_bytes)
         self._gate.close()
+        if context.metered is not None:
+            context.metered.pause()
         waiting: Deferred[Message]
         if isinstance(response, Deferred):
             waiting = response
@@ -132,7 +147,9 @@ class KafkaConnection(BrokerConnection):
 
     def _answer_ready(self, response: Message, slot: Answer, context: Context, correlation_id: int) -> None:
         if not self.closed:
-            slot.fill(encode_answer(response, context.key, context.version, correlation_id))
+            if context.metered is not None:
+                context.metered.resume()
+            slot.fill(_encode(response, context, correlation_id))
             self._gate.open()
 
     def _answer_failed(self, failure: Failure, context: Context) -> None:
@@ -166,6 +183,15 @@ class KafkaConnection(BrokerConnection):
         for fetch in list(self.fetches):
             fetch.cancel()
         self.broker.shares.connection_closed(self)
+
+
+def _encode(response: Message, context: Context, correlation_id: int) -> list[Any]:
+    """Return the answer, with how long the client has to wait."""
+    if context.metered is not None:
+        throttle_ms = context.metered.settle()
+        if throttle_ms and hasattr(response, "throttle_time_ms"):
+            response.throttle_time_ms = throttle_ms
+    return encode_answer(response, context.key, context.version, correlation_id)
 
 
 class KafkaFactory(BrokerFactory):

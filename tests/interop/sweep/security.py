@@ -1,6 +1,9 @@
-"""Scenarios: what a broker without users, rules and quotas says of them."""
+"""Scenarios: what a broker without users and rules says of them; quotas and passwords."""
 
 from __future__ import annotations
+
+import time
+from typing import Any
 
 from tests.interop.sweep.exchange import Trial, api
 
@@ -67,17 +70,35 @@ def describe_delegation_token(trial: Trial) -> None:
 
 @api(48)
 def describe_client_quotas(trial: Trial) -> None:
-    component = {"entityType": "user", "matchType": 2, "match": None}
-    answer = trial.ask(components=[component], strict=False)
-    assert (answer["errorCode"], answer["entries"]) == (0, [])
+    name = trial.name("quota")
+    entity = [{"entityType": "client-id", "entityName": name}]
+    limit = {"key": "consumer_byte_rate", "value": 1e9, "remove": False}
+    trial.prepare(49, 1, entries=[{"entity": entity, "ops": [limit]}], validateOnly=False)
+    component = {"entityType": "client-id", "matchType": 0, "match": name}
+    told: list[Any] = []
+    for _ in range(50):
+        answer = trial.ask(components=[component], strict=True)
+        assert answer["errorCode"] == 0
+        told = answer["entries"]
+        if told:
+            break
+        time.sleep(0.1)  # Apache Kafka answers before all of it knows
+    assert told == [{"entity": entity, "values": [{"key": "consumer_byte_rate", "value": 1e9}]}]
+    gone = {**limit, "remove": True}
+    trial.prepare(49, 1, entries=[{"entity": entity, "ops": [gone]}], validateOnly=False)
 
 
 @api(49)
 def alter_client_quotas(trial: Trial) -> None:
     entity = [{"entityType": "user", "entityName": "alice"}]
+    good = {"key": "producer_byte_rate", "value": 1e9, "remove": False}
     wrong = {"entity": entity, "ops": [{"key": "no_such_quota", "value": 1.0, "remove": False}]}
     answer = trial.ask(entries=[wrong], validateOnly=True)
     assert [one["errorCode"] for one in answer["entries"]] == [42]
+    for remove in (False, True):
+        entry = {"entity": entity, "ops": [{**good, "remove": remove}]}
+        answer = trial.ask(entries=[entry], validateOnly=False)
+        assert [one["errorCode"] for one in answer["entries"]] == [0]
 
 
 @api(50)

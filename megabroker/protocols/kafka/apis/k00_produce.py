@@ -31,6 +31,7 @@ from megabroker.model import Acks, ProducerIdentity, TopicPartition
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
+from megabroker.protocols.kafka.metering import Metered
 from megabroker.protocols.kafka.produce_template import ProduceTemplate
 from megabroker.protocols.kafka.record_rules import (
     RejectedRecords,
@@ -93,8 +94,12 @@ def receive(
     request: produce.Request,
     version: int,
     correlation_id: int,
+    metered: Metered | None = None,
 ) -> Room | None:
     """Take one Produce request, or say which partition has no room for it.
+
+    Args:
+        metered: what it costs the client, if quotas limit it; counted once it is taken.
 
     Raises:
         ProtocolError: something was refused and the client wants no answer.
@@ -107,6 +112,8 @@ def receive(
     acks = _ACKS.get(request.acks)
     if acks is Acks.NONE:
         _store_unanswered(connection, request, version, refused)
+        if metered is not None:
+            metered.settle_unanswered(metered.meter.produced(len(event)))
         return None
     answer = ProduceAnswer(connection, version, correlation_id, len(event))
     connection.add_slot(answer)
@@ -136,8 +143,12 @@ def receive(
                 answer.pending -= 1
                 _refuse(row, error)
     one = len(request.topic_data) == 1 and len(rows) == 1 and answer.pending == 2
+    if metered is not None:
+        answer.response.throttle_time_ms = metered.settle(metered.meter.produced(len(event)))
+        one = one and not metered.meter.limits_produce
     if one and acks is not None and not looks_inside(broker, partition):
-        connection.template = ProduceTemplate.of(event, request, version, partition, acks)
+        generation = broker.quotas.generation
+        connection.template = ProduceTemplate.of(event, request, version, partition, acks, generation)
     answer.settle()
     return None
 

@@ -8,7 +8,9 @@ an error in any partition is told at once. What lies on the disk and not in memo
 the answer leaves it out if others have enough, else waits for it. A consumer that reads only what is
 committed gets what lies below the last stable offset, and the list of aborted transactions in it, whose
 records it leaves out itself. From the second request of a session on, answers leave out the partitions with
-nothing new (KIP-227).
+nothing new (KIP-227). A client that has read more than its quota allows gets an answer without partitions
+that says how long to wait, as from Apache Kafka; the session goes on as if it had not asked. What counts are
+the bytes of records.
 
 **Version notes.** 4 adds the isolation level, 5 the log start offset, 7 sessions, 9 the leader epoch to
 check, 12 is flexible, 13 names topics by id.
@@ -32,6 +34,7 @@ from megabroker.protocols.kafka.fetch_sessions import (
     Wanted,
 )
 from megabroker.protocols.kafka.leaders import check_leader_epoch
+from megabroker.protocols.kafka.metering import Metered, records_bytes
 from megabroker.protocols.kafka.schema import fetch
 
 if TYPE_CHECKING:
@@ -50,16 +53,23 @@ _Aborted = fetch.Response.Topic.Partition.AbortedTransaction
 
 
 def receive(
-    connection: KafkaConnection, request: fetch.Request, version: int, correlation_id: int, size_bytes: int
+    connection: KafkaConnection,
+    request: fetch.Request,
+    version: int,
+    correlation_id: int,
+    size_bytes: int,
+    metered: Metered | None = None,
 ) -> None:
     """Take one Fetch request and answer it now or when there is enough to read."""
     try:
         wanted, session = connection.factory.fetch_sessions.take(request, version)
     except SessionRefused as refused:
         response = fetch.Response(error_code=refused.error)
+        if metered is not None:
+            response.throttle_time_ms = metered.settle()
         connection.answer(encode_answer(response, _KEY, version, correlation_id))
         return
-    answer = FetchAnswer(connection, request, version, correlation_id, size_bytes, wanted, session)
+    answer = FetchAnswer(connection, request, version, correlation_id, size_bytes, wanted, session, metered)
     connection.add_slot(answer)
     answer.begin()
 
@@ -67,7 +77,17 @@ def receive(
 class FetchAnswer(Answer):
     """A fetch, possibly waiting; holds what it must give back when it is answered or given up."""
 
-    __slots__ = ("_cancels", "_correlation_id", "_request", "_session", "_timer", "_version", "_wanted")
+    __slots__ = (
+        "_cancels",
+        "_correlation_id",
+        "_metered",
+        "_min_bytes",
+        "_request",
+        "_session",
+        "_timer",
+        "_version",
+        "_wanted",
+    )
 
     def __init__(
         self,
@@ -78,11 +98,16 @@ class FetchAnswer(Answer):
         size_bytes: int,
         wanted: Sequence[Wanted],
         session: FetchSession | None,
+        metered: Metered | None,
     ) -> None:
         super().__init__(connection, size_bytes)
         self._wanted = wanted
         self._session = session
         self._request = request
+        self._metered = metered
+        self._min_bytes = request.min_bytes
+        if metered is not None:
+            self._min_bytes = min(request.min_bytes, metered.meter.fetch_bytes)
         self._version = version
         self._correlation_id = correlation_id
         self._cancels: list[Callable[[], None]] = []
@@ -94,14 +119,18 @@ class FetchAnswer(Answer):
         """Answer at once if there is reason to, else wait."""
         request = self._request
         rows, size, failed, cold = self._read()
-        if cold is not None and size < request.min_bytes and not failed:
+        if cold is not None and size < self._min_bytes and not failed:
+            if self._metered is not None:
+                self._metered.pause()
             self.connection.fetches.add(self)
             cold.when_room(self._warmed)
             return
         wait_ms = min(request.max_wait_ms, self.connection.factory.settings.max_fetch_wait_ms)
-        if failed or size >= request.min_bytes or wait_ms <= 0 or not rows:
+        if failed or size >= self._min_bytes or wait_ms <= 0 or not rows:
             self._answer(rows)
             return
+        if self._metered is not None:
+            self._metered.pause()
         self._timer = self.connection.factory.timers.call_later(wait_ms, self.expire)
         self.connection.fetches.add(self)
         for one in self._wanted:
@@ -111,18 +140,26 @@ class FetchAnswer(Answer):
         """What was being read is in memory."""
         if self.parts is None and not self.connection.closed:
             self.connection.fetches.discard(self)
+            if self._metered is not None:
+                self._metered.resume()
             self.begin()
 
     def _grown(self) -> None:
         """One of the partitions has more, or is gone."""
+        if self._metered is not None:
+            self._metered.resume()
         rows, size, failed, _ = self._read()
-        if failed or size >= self._request.min_bytes:
+        if failed or size >= self._min_bytes:
             self.cancel()
             self._answer(rows)
+        elif self._metered is not None:
+            self._metered.pause()
 
     def expire(self) -> None:
         """The wait is over: answer with what there is."""
         self.cancel()
+        if self._metered is not None:
+            self._metered.resume()
         self._answer(self._read()[0])
 
     def cancel(self) -> None:
@@ -137,6 +174,8 @@ class FetchAnswer(Answer):
 
     def _answer(self, rows: Sequence[_Partition]) -> None:
         session = self._session
+        if self._metered is not None and self._throttle(self._metered, rows):
+            return
         response = fetch.Response(session_id=0 if session is None else session.id)
         topic: _Topic | None = None
         for one, row in zip(self._wanted, rows, strict=True):
@@ -147,6 +186,22 @@ class FetchAnswer(Answer):
                 response.responses.append(topic)
             topic.partitions.append(row)
         self.fill(encode_answer(response, _KEY, self._version, self._correlation_id))
+
+    def _throttle(self, metered: Metered, rows: Sequence[_Partition]) -> bool:
+        """Count what was read; answer with nothing of it, if the client has to wait."""
+        size = records_bytes(rows)
+        throttle_ms = metered.settle(metered.meter.may_consume(size))
+        if not throttle_ms:
+            return False
+        response = fetch.Response(throttle_time_ms=throttle_ms)
+        if self._session is not None:
+            if self._request.session_epoch:
+                response.session_id = self._session.id
+            else:
+                # Clients take no session from an answer without partitions.
+                self.connection.factory.fetch_sessions.end(self._session)
+        self.fill(encode_answer(response, _KEY, self._version, self._correlation_id))
+        return True
 
     def _find(self, wanted: Wanted) -> IPartition:
         topics = self.connection.broker.topics
@@ -167,6 +222,8 @@ class FetchAnswer(Answer):
         request = self._request
         committed = request.isolation_level == _READ_COMMITTED
         room = min(max(request.max_bytes, 0), self.connection.factory.settings.max_fetch_bytes)
+        if self._metered is not None:
+            room = min(room, self._metered.meter.fetch_bytes)
         total = 0
         failed = False
         first_cold: Cold | None = None

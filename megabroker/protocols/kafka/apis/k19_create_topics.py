@@ -5,10 +5,11 @@ replica, any other number is INVALID_REPLICATION_FACTOR. Assignments by hand may
 anyway: partitions 0, 1, 2, ... on the node that leads them; both numbers must then be -1. A topic named more
 than once is INVALID_REQUEST, told once. ``validate_only`` tells what would be refused and creates nothing.
 The answer comes when all topics serve; ``timeout_ms`` is not needed. Only the controller creates topics,
-other nodes answer NOT_CONTROLLER.
+other nodes answer NOT_CONTROLLER. The partitions count for the client's ``controller_mutation_rate``.
 
 **Version notes.** 1 adds error messages and ``validate_only``, 5 tells the resulting configuration, 7 the
-topic id. With ``validate_only`` there is no id.
+topic id. From 6 on what exceeds the quota is refused (THROTTLING_QUOTA_EXCEEDED); before, it is done, and the
+client waits. With ``validate_only`` there is no id.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ async def handle(context: Context, request: create_topics.Request) -> create_top
             try:
                 partitions = _partitions(broker, topic)
                 broker.topics.validate(topic.name, partitions, configs)
+                context.charge(partitions)
             except BrokerError as error:
                 _fail(row, kafka_error(error), error.message)
             else:

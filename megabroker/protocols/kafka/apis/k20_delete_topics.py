@@ -2,10 +2,12 @@
 
 **Behaviour.** Each topic is named once, by name or by id, never both; breaking that is INVALID_REQUEST for
 the topic and it is not deleted. The answer comes when all deletions are committed; ``timeout_ms`` is
-not needed. Only the controller deletes, other nodes answer NOT_CONTROLLER.
+not needed. Only the controller deletes, other nodes answer NOT_CONTROLLER. The partitions count for the
+client's ``controller_mutation_rate``.
 
-**Version notes.** 5 adds error messages. From 6 topics may be named by id; before, ``topic_names`` is a list
-of names.
+**Version notes.** 5 adds error messages, and from it on what exceeds the quota is refused
+(THROTTLING_QUOTA_EXCEEDED); before, it is done, and the client waits. From 6 topics may be named by id;
+before, ``topic_names`` is a list of names.
 """
 
 from __future__ import annotations
@@ -39,11 +41,25 @@ async def handle(context: Context, request: delete_topics.Request) -> delete_top
         for row, _ in wanted:
             _fail(row, KafkaError.NOT_CONTROLLER, "another node takes topic changes")
     else:
+        wanted = _charged(context, wanted)
         outcomes = await settle([broker.topics.delete(name) for _, name in wanted])
         for (row, _), outcome in zip(wanted, outcomes, strict=True):
             if isinstance(outcome, BrokerError):
                 _fail(row, kafka_error(outcome), outcome.message)
     return delete_topics.Response(responses=rows)
+
+
+def _charged(context: Context, wanted: list[tuple[_Row, str]]) -> list[tuple[_Row, str]]:
+    """Count the partitions that go; return what may go now, the others are refused."""
+    may_go = []
+    for row, name in wanted:
+        topic = context.broker.topics.get(name)
+        try:
+            context.charge(0 if topic is None else topic.partitions)
+            may_go.append((row, name))
+        except BrokerError as error:
+            _fail(row, kafka_error(error), error.message)
+    return may_go
 
 
 def _row(context: Context, name: str | None, topic_id: bytes, again: bool) -> _Row:

@@ -3,9 +3,11 @@
 **Behaviour.** ``count`` is the number of partitions the topic shall have, more than it has; assignments by
 hand must be as many as the new partitions and say what would happen anyway. A topic named more than once
 is INVALID_REQUEST. ``validate_only`` tells what would be refused. Only the controller grows topics, other
-nodes answer NOT_CONTROLLER; ``timeout_ms`` is not needed.
+nodes answer NOT_CONTROLLER; ``timeout_ms`` is not needed. New partitions count for the client's
+``controller_mutation_rate``.
 
-**Version notes.** All versions say the same; 2 is flexible.
+**Version notes.** 2 is flexible. From 3 on what exceeds the quota is refused (THROTTLING_QUOTA_EXCEEDED);
+before, it is done, and the client waits.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ async def handle(context: Context, request: create_partitions.Request) -> create
             _fail(row, KafkaError.NOT_CONTROLLER, "another node takes topic changes")
         else:
             try:
-                _check(broker, topic)
+                context.charge(_check(broker, topic))
                 wanted.append(topic)
             except BrokerError as error:
                 _fail(row, kafka_error(error), error.message)
@@ -49,7 +51,8 @@ async def handle(context: Context, request: create_partitions.Request) -> create
     return create_partitions.Response(results=list(rows.values()))
 
 
-def _check(broker: IBroker, wanted: _Wanted) -> None:
+def _check(broker: IBroker, wanted: _Wanted) -> int:
+    """Return how many partitions are to be added. Raises BrokerError."""
     topic = broker.topics.get(wanted.name)
     if topic is None:
         raise RequestError(ErrorCode.UNKNOWN_TOPIC, "no topic has this name")
@@ -63,7 +66,7 @@ def _check(broker: IBroker, wanted: _Wanted) -> None:
     if sum(one.partitions for one in broker.topics.all()) + more > limit:
         raise StateError(ErrorCode.TOPIC_LIMIT, f"{more} more partitions: max_partitions is {limit}")
     if wanted.assignments is None:
-        return
+        return more
     if len(wanted.assignments) != more:
         raise RequestError(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
@@ -71,6 +74,7 @@ def _check(broker: IBroker, wanted: _Wanted) -> None:
         )
     for index, assignment in enumerate(wanted.assignments, topic.partitions):
         check_assignment(broker, topic.name, index, assignment.broker_ids)
+    return more
 
 
 def _fail(row: _Row, code: int, message: str) -> None:

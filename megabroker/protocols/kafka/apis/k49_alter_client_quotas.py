@@ -1,76 +1,78 @@
 """AlterClientQuotas (49): set and remove limits on users, clients and addresses.
 
-**Behaviour.** Nothing here is limited by quotas, and a limit that is not kept would be a promise broken:
-setting one is UNSUPPORTED_VERSION with that reason. Removing succeeds, for there is none. An entity or a
-quota that Apache Kafka does not have, and a value that cannot be, is INVALID_REQUEST. As nothing changes,
-``validate_only`` makes no difference.
+**Behaviour.** All of an entity's changes are made or none; those of all entities are stored together, and
+are in force when the answer comes. Removing what is not set succeeds. INVALID_REQUEST are: an entity or a
+quota that Apache Kafka does not have, a value that cannot be, a quota named twice for an entity, and an
+entity named twice, for which nothing is changed then. Addresses are IP addresses: names of hosts are not
+looked up. ``validate_only`` tells what would be refused and changes nothing.
 
 **Version notes.** The versions have the same content.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Final
-
 from megabroker.errors import BrokerError, ErrorCode, RequestError
-from megabroker.protocols.kafka.apis.k48_describe_client_quotas import ENTITY_TYPES
+from megabroker.model import QuotaChange, QuotaEntity
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import kafka_error
 from megabroker.protocols.kafka.schema import alter_client_quotas
+from megabroker.protocols.kafka.topics import first_seen
 
 __all__ = ["handle"]
-
-_OF_CLIENTS: Final = frozenset(
-    {"producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate"}
-)
-_OF_ADDRESSES: Final = frozenset({"connection_creation_rate"})
 
 _Asked = alter_client_quotas.Request.Entry
 _Row = alter_client_quotas.Response.Entry
 
 
-def handle(context: Context, request: alter_client_quotas.Request) -> alter_client_quotas.Response:
-    """Answer at once."""
-    return alter_client_quotas.Response(entries=[_alter(one) for one in request.entries])
+async def handle(context: Context, request: alter_client_quotas.Request) -> alter_client_quotas.Response:
+    """Answer when all that is not refused is stored and in force."""
+    quotas = context.broker.quotas
+    by_entity = {_entity(one): one for one in request.entries}
+    distinct, again = first_seen(_entity(one) for one in request.entries)
+    rows = {entity: _row(by_entity[entity]) for entity in distinct}
+    changes: list[QuotaChange] = []
+    for entity in distinct:
+        try:
+            if entity in again:
+                raise RequestError(ErrorCode.INVALID_REQUEST, "the entity is named more than once")
+            change = _change(entity, by_entity[entity])
+            quotas.check(change)
+            changes.append(change)
+        except BrokerError as error:
+            _fail(rows[entity], error)
+    if changes and not request.validate_only:
+        try:
+            await quotas.change(changes)
+        except BrokerError as error:
+            for change in changes:
+                _fail(rows[change.entity], error)
+    return alter_client_quotas.Response(entries=list(rows.values()))
 
 
-def _alter(asked: _Asked) -> _Row:
-    row = _Row(
+def _entity(asked: _Asked) -> QuotaEntity:
+    pairs = ((one.entity_type, one.entity_name) for one in asked.entity)
+    return tuple(sorted(pairs, key=lambda pair: pair[0]))
+
+
+def _change(entity: QuotaEntity, asked: _Asked) -> QuotaChange:
+    """Return what is to be changed. Raises RequestError(INVALID_REQUEST)."""
+    values: dict[str, float | None] = {}
+    for op in asked.ops:
+        if op.key in values:
+            raise RequestError(ErrorCode.INVALID_REQUEST, f"{op.key[:100]} is named more than once")
+        values[op.key] = None if op.remove else op.value
+    return QuotaChange(entity, values)
+
+
+def _row(asked: _Asked) -> _Row:
+    return _Row(
         error_message=None,
         entity=[
             _Row.Entity(entity_type=one.entity_type, entity_name=one.entity_name) for one in asked.entity
         ],
     )
-    try:
-        _check(asked)
-    except BrokerError as error:
-        row.error_code = kafka_error(error)
-        row.error_message = error.message
-    return row
 
 
-def _check(asked: _Asked) -> None:
-    """Raise RequestError: INVALID_REQUEST, UNSUPPORTED."""
-    kinds = [one.entity_type for one in asked.entity]
-    if not kinds:
-        raise _invalid("expected at least one of user, client-id and ip")
-    for kind in kinds:
-        if kind not in ENTITY_TYPES:
-            raise _invalid(f"there are no quotas for {kind[:100]!r}")
-    if len(set(kinds)) < len(kinds) or ("ip" in kinds and len(kinds) > 1):
-        raise _invalid("expected user, client-id, both, or ip alone")
-    known = _OF_ADDRESSES if kinds == ["ip"] else _OF_CLIENTS
-    for op in asked.ops:
-        if op.remove:
-            continue
-        name = op.key[:100]
-        if op.key not in known:
-            raise _invalid(f"{name!r} is no quota: expected one of {', '.join(sorted(known))}")
-        if not (op.value > 0 and math.isfinite(op.value)):
-            raise _invalid(f"{name}: expected a number above 0")
-        raise RequestError(ErrorCode.UNSUPPORTED, f"{name}: this broker limits no client by quotas")
-
-
-def _invalid(what: str) -> RequestError:
-    return RequestError(ErrorCode.INVALID_REQUEST, what)
+def _fail(row: _Row, error: BrokerError) -> None:
+    row.error_code = kafka_error(error)
+    row.error_message = error.message

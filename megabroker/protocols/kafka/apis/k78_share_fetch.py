@@ -29,6 +29,7 @@ from megabroker.net.connection import Answer
 from megabroker.protocols.kafka.acknowledging import Outcome, Place, acknowledge, check_names
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
+from megabroker.protocols.kafka.metering import Metered, records_bytes
 from megabroker.protocols.kafka.schema import share_fetch
 from megabroker.protocols.kafka.share_reading import batches_of, piece
 
@@ -54,11 +55,14 @@ def receive(
     version: int,
     correlation_id: int,
     size_bytes: int,
+    metered: Metered | None = None,
 ) -> None:
     """Take one ShareFetch request and answer it now or when there is enough to acquire."""
-    answer = ShareFetchAnswer(connection, request, version, correlation_id, size_bytes)
+    answer = ShareFetchAnswer(connection, request, version, correlation_id, size_bytes, metered)
     connection.add_slot(answer)
     answer.begin()
+    if metered is not None:
+        metered.pause()
 
 
 class _Ready(NamedTuple):
@@ -84,6 +88,7 @@ class ShareFetchAnswer(Answer):
         "_correlation_id",
         "_group_id",
         "_member_id",
+        "_metered",
         "_places",
         "_refusal",
         "_request",
@@ -102,9 +107,11 @@ class ShareFetchAnswer(Answer):
         version: int,
         correlation_id: int,
         size_bytes: int,
+        metered: Metered | None,
     ) -> None:
         super().__init__(connection, size_bytes)
         self._request = request
+        self._metered = metered
         self._version = version
         self._correlation_id = correlation_id
         self._group_id = self._member_id = ""
@@ -370,12 +377,19 @@ class ShareFetchAnswer(Answer):
             row = rows.setdefault(place, _Row(partition_index=place[1], records=b""))
             row.acknowledge_error_code = outcome.error_code
             row.acknowledge_error_message = outcome.message
+        throttle_ms = 0
+        if self._metered is not None:
+            # They are acquired: keeping them from the client would keep them from everyone else too.
+            size = records_bytes(rows.values())
+            self._metered.resume()
+            throttle_ms = self._metered.settle(self._metered.meter.consumed(size))
         topics: dict[UUID, _Topic] = {}
         for place, row in rows.items():
             topic = topics.setdefault(place[0], _Topic(topic_id=place[0].bytes))
             topic.partitions.append(row)
         configs = self.connection.broker.shares.configs
         response = share_fetch.Response(
+            throttle_time_ms=throttle_ms,
             acquisition_lock_timeout_ms=configs.number(self._group_id, "share.record.lock.duration.ms"),
             responses=list(topics.values()),
         )
