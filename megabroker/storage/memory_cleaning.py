@@ -67,7 +67,7 @@ class CleanableMemoryLog:
             if header.base_offset >= end:
                 break
             total += len(data)
-            if header.base_offset >= cleaned:
+            if header.next_offset > cleaned:
                 dirty += len(data)
                 due = due or 0 < header.max_timestamp < now_ms - settings.max_compaction_lag_ms
         if not dirty or not (due or dirty / total > settings.min_cleanable_dirty_ratio):
@@ -115,7 +115,7 @@ class CleanableMemoryLog:
         stop = 0
         for header, _ in log.batches:
             recent = lag_ms > 0 and header.max_timestamp > now_ms - lag_ms
-            if header.next_offset > end or (recent and header.base_offset >= self.cleaned_offset):
+            if header.next_offset > end or (recent and header.next_offset > self.cleaned_offset):
                 break
             stop += 1
         end = log.lasts[stop - 1] + 1 if stop else 0

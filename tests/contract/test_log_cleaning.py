@@ -216,6 +216,17 @@ class LogCleaningContract:
         self.assertGreater(turns, 3)
         self.assertEqual(list(self.rows()), list(range(20, 30)))
 
+    def test_a_batch_whose_keys_do_not_fit_the_map(self) -> None:
+        self.store.cleaner.settings = attrs.evolve(self.cleaner, dedupe_buffer_bytes=192 * 4)
+        self.append(*((b"k%d" % at, b"1") for at in range(10)))
+        self.append(*((b"k%d" % at, b"2") for at in range(10)))
+        self.roll()
+        turns = 0
+        while self.clean():
+            turns += 1
+        self.assertGreaterEqual(turns, 5)
+        self.assertEqual(list(self.rows()), list(range(10, 20)))
+
     def test_below_the_start_and_retention(self) -> None:
         self.log.settings = attrs.evolve(SETTINGS, retention_bytes=600)
         for at in range(8):
