@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+from functools import partial
 from typing import Any
 
 from crc32c import crc32c
+from twisted.python.failure import Failure
 
 from megabroker.codec.batch import build, build_single, scan
 from megabroker.protocols.kafka.schema import produce
@@ -14,6 +17,27 @@ NOT_ENOUGH_REPLICAS = 19
 INVALID_TIMESTAMP = 32
 INVALID_RECORD = 87
 _GZIP = 1
+
+
+class Pool:
+    """Threads that run when they are told to."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Any, Any]] = []
+
+    def callInThreadWithCallback(self, done: Any, call: Any, *args: Any, **kwargs: Any) -> None:
+        self._waiting.append((done, partial(call, *args, **kwargs)))
+
+    def run(self) -> int:
+        waiting, self._waiting = self._waiting, []
+        for done, call in waiting:
+            try:
+                result = call()
+            except Exception:
+                done(False, Failure())
+            else:
+                done(True, result)
+        return len(waiting)
 
 
 class RuleCase(ProduceCase):
@@ -53,6 +77,49 @@ class CompactedTests(RuleCase):
             row = self.row(build_single(b"k", b"x", 5))
             self.assertEqual((row.error_code, row.base_offset, row.record_errors), (0, offset, []))
             self.assertIsNone(self.connection.template)
+
+    def test_a_batch_of_many_records_is_looked_into_by_another_thread(self) -> None:
+        pool = Pool()
+        self.clock.getThreadPool = lambda: pool
+        many = [(b"k", b"", [], 5)] * 20_001
+        good = build(many, compression=_GZIP)
+        bad = build([*many, (None, b"", [], 5)], compression=_GZIP)
+        damaged = bytearray(build(many))
+        struct.pack_into(">i", damaged, 57, 20_002)
+        struct.pack_into(">I", damaged, 17, crc32c(memoryview(damaged)[21:]))
+        others = self.connect()
+        for batch, code in ((good, 0), (bad, INVALID_RECORD), (damaged, INVALID_RECORD)):
+            for version in (9, 13):
+                body = request(bytes(batch), version, topic_id=self.topic.id.bytes)
+                self.assertEqual(self.exchange(frame(body, version, 1)), b"")
+                body = request(bytes(build_single(b"k", b"x", 5)), 9)
+                [(_, message)] = self.answers(self.exchange(frame(body, 9, 1), connection=others), 9)
+                self.assertEqual(message.responses[0].partition_responses[0].error_code, 0)
+                self.assertEqual(pool.run(), 1)
+                [(_, message)] = self.answers(self.exchange(), version)
+                row = message.responses[0].partition_responses[0]
+                self.assertEqual(row.error_code, code)
+                if batch is bad:
+                    self.assertEqual([one.batch_index for one in row.record_errors], [20_001])
+        self.assertEqual(len(self.stored()), 2 * 20_001 + 6)
+        self.assertEqual(self.connection.looks, {})
+
+    def test_parts_of_one_request_are_looked_into_one_after_the_other(self) -> None:
+        pool = Pool()
+        self.clock.getThreadPool = lambda: pool
+        many = bytes(build([(b"k", b"", [], 5)] * 20_001, compression=_GZIP))
+        bad = bytes(build([(None, b"", [], 5)] * 20_001, compression=_GZIP))
+        parts = [
+            Request.Topic.Partition(index=index, records=batch) for index, batch in ((0, many), (1, bad))
+        ]
+        body = Request(acks=1, timeout_ms=1000, topic_data=[Request.Topic(name="t", partition_data=parts)])
+        self.assertEqual(self.exchange(frame(body.encode(9), 9, 1)), b"")
+        self.assertEqual(pool.run(), 1)
+        self.assertEqual(self.exchange(), b"")
+        self.assertEqual(pool.run(), 1)
+        [(_, message)] = self.answers(self.exchange(), 9)
+        codes = [row.error_code for row in message.responses[0].partition_responses]
+        self.assertEqual(codes, [0, INVALID_RECORD])
 
     def test_a_template_does_not_outlive_the_policy(self) -> None:
         self.configure("delete")

@@ -42,6 +42,7 @@ from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
 from megabroker.protocols.kafka.metering import ANONYMOUS, Metered
 from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplate
+from megabroker.protocols.kafka.record_rules import Look
 from megabroker.protocols.kafka.schema import produce
 from megabroker.protocols.kafka.schema.fields import Message
 from megabroker.protocols.kafka.schema.headers import read_request_header
@@ -64,6 +65,7 @@ class KafkaConnection(BrokerConnection):
     Attributes:
         fetches: those that wait for data.
         template: the last produce request of a shape that is likely to come again.
+        looks: batches that other threads look into, by their place in the produce request that waits.
     """
 
     factory: KafkaFactory
@@ -72,6 +74,7 @@ class KafkaConnection(BrokerConnection):
         super().__init__(factory)
         self.fetches: set[k01_fetch.FetchAnswer | k78_share_fetch.ShareFetchAnswer] = set()
         self.template: ProduceTemplate | None = None
+        self.looks: dict[int, Look] = {}
         self._gate = Gate()
 
     def make_reader(self) -> FrameReader:

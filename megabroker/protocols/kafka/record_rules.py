@@ -5,20 +5,34 @@ CreateTime its timestamp must not lie further from now than ``message.timestamp.
 ``message.timestamp.after.max.ms``. Owns these checks. Never changes a batch.
 
 Batches are taken apart for topics that are compacted or bound the past, and for no others: that nothing lies
-in the future is seen from a batch's head, and only a batch that is refused for it is looked into.
+in the future is seen from a batch's head, and only a batch that is refused for it is looked into. One of very
+many records, a few kilobytes if they are compressed, is taken apart by another thread (``Look``), while its
+request waits and nobody else does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
+from weakref import WeakKeyDictionary
 
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from megabroker.codec.batch import BatchError, validate_produce
 from megabroker.codec.records import records
-from megabroker.errors import ErrorCode, ProtocolError, RequestError
+from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import NO_TIMESTAMP, BatchHeader, Buffer, TimestampType
 
-__all__ = ["RejectedRecords", "check_records", "looks_inside", "rejected_times"]
+__all__ = ["MANY_RECORDS", "Look", "RejectedRecords", "check_records", "looks_inside", "rejected_times"]
+
+_log = Logger()
+
+MANY_RECORDS: Final = 20_000
+"""To take so many apart takes 20 ms and more."""
 
 _BEFORE: Final = "message.timestamp.before.max.ms"
 _AFTER: Final = "message.timestamp.after.max.ms"
@@ -54,6 +68,57 @@ def check_records(broker: IBroker, partition: IPartition, header: BatchHeader, b
     if looks_inside(broker, partition):
         bounds = _bounds(broker, partition.topic.name)
         _refuse(_broken(partition, header, batch, partition.needs_keys, *bounds))
+
+
+class Look:
+    """A batch of many records on its way through another thread, one of a broker's at a time; a ``Room``.
+
+    Attributes:
+        over: whether it has been looked into.
+        error: why it is refused then, or None.
+    """
+
+    def __init__(self, broker: IBroker, partition: IPartition, batch: Buffer) -> None:
+        self.over = False
+        self.error: BrokerError | None = None
+        self._callbacks: list[Callable[[], None]] = []
+        bounds = _bounds(broker, partition.topic.name)
+        needs_keys, data = partition.needs_keys, bytes(batch)
+
+        def look() -> None:
+            try:
+                header = validate_produce(data)
+            except BatchError as error:
+                raise RequestError(error.code, str(error)) from None
+            _refuse(_broken(partition, header, data, needs_keys, *bounds))
+
+        reactor = broker.reactor
+        turn = _turns.setdefault(broker, DeferredLock())
+        looked: Deferred[None] = turn.run(deferToThreadPool, reactor, reactor.getThreadPool(), look)
+        looked.addErrback(self._refused).addCallback(self._told)
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back once, when it is over."""
+        if self.over:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def _refused(self, failure: Failure) -> None:
+        if isinstance(failure.value, BrokerError):
+            self.error = failure.value
+        else:
+            _log.failure("a batch could not be looked into", failure)
+            self.error = RequestError(ErrorCode.INVALID_RECORD, "the records cannot be read")
+
+    def _told(self, _: None) -> None:
+        self.over = True
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+_turns: WeakKeyDictionary[IBroker, DeferredLock] = WeakKeyDictionary()
 
 
 def rejected_times(broker: IBroker, partition: IPartition, header: BatchHeader, batch: Buffer) -> None:

@@ -34,6 +34,8 @@ from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.metering import Metered
 from megabroker.protocols.kafka.produce_template import ProduceTemplate
 from megabroker.protocols.kafka.record_rules import (
+    MANY_RECORDS,
+    Look,
     RejectedRecords,
     check_records,
     looks_inside,
@@ -106,12 +108,15 @@ def receive(
     """
     broker = connection.broker
     refused: dict[int, BrokerError] = {}
-    full = _not_yet(broker, request, version, refused)
+    looked: dict[int, Look] = {}
+    full = _not_yet(connection, request, version, refused, looked)
     if full is not None:
         return full
+    if connection.looks:
+        connection.looks.clear()
     acks = _ACKS.get(request.acks)
     if acks is Acks.NONE:
-        _store_unanswered(connection, request, version, refused)
+        _store_unanswered(connection, request, version, refused, looked)
         if metered is not None:
             metered.settle_unanswered(metered.meter.produced(len(event)))
         return None
@@ -134,8 +139,9 @@ def receive(
                 partition = _find(broker, topic, data.index, version)
                 if id(data) in refused:
                     raise refused[id(data)]
+                look = looked.get(id(data)) if looked else None
                 row.base_offset = _append(
-                    connection, partition, version, data.records, acks, partial(answer.stored, row)
+                    connection, partition, version, data.records, acks, partial(answer.stored, row), look
                 )
                 row.log_start_offset = partition.start_offset
                 row.log_append_time_ms = partition.append_time_ms
@@ -202,18 +208,26 @@ def _find(broker: IBroker, topic: produce.Request.Topic, index: int, version: in
 
 
 def _not_yet(
-    broker: IBroker, request: produce.Request, version: int, refused: dict[int, BrokerError]
+    connection: KafkaConnection,
+    request: produce.Request,
+    version: int,
+    refused: dict[int, BrokerError],
+    looked: dict[int, Look],
 ) -> Room | None:
-    """Return what the request has to wait for: a partition without room, or its transaction.
+    """Return what the request has to wait for: a partition without room, its records, or its transaction.
 
     Other faults are found later; why a transaction does not take a batch is put into ``refused``, by the
     ``id`` of the partition's part of the request. Once one part is refused the request does not wait for
-    its others: they are refused as well, so that the client hears of it.
+    its others: they are refused as well, so that the client hears of it. Batches that another thread has
+    looked into are put into ``looked`` in the same way.
     """
+    broker = connection.broker
     waiting: Room | None = None
     not_admitted: list[int] = []
+    place = -1
     for topic in request.topic_data:
         for data in topic.partition_data:
+            place += 1
             records = data.records
             if records is None or len(records) < HEADER_BYTES:
                 continue
@@ -224,6 +238,14 @@ def _not_yet(
             (count,) = _COUNT.unpack_from(records, _COUNT_POS)
             if not partition.has_room(count, len(records)):
                 return partition
+            if count > MANY_RECORDS and looks_inside(broker, partition):
+                # The request is read anew each time it is offered; its parts keep their places.
+                look = connection.looks.get(place)
+                if look is None:
+                    look = connection.looks[place] = Look(broker, partition, records)
+                if not look.over:
+                    return look
+                looked[id(data)] = look
             (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_POS)
             if attributes & _TRANSACTIONAL:
                 # Every partition is asked for, so that all that are new are added by one write.
@@ -255,15 +277,19 @@ def _append(
     records: Buffer | None,
     acks: Acks,
     done: partial[None] | None,
+    look: Look | None,
 ) -> int:
-    """Check one batch and have it stored; return its base offset."""
+    """Check one batch, unless that was done, and have it stored; return its base offset."""
     if not records:
         raise RequestError(ErrorCode.INVALID_RECORD, "no record batch")
     try:
         header = validate_produce(records)
     except BatchError as error:
         raise RequestError(error.code, str(error)) from None
-    check_records(connection.broker, partition, header, records)
+    if look is None:
+        check_records(connection.broker, partition, header, records)
+    elif look.error is not None:
+        raise look.error
     check_beginning(partition, header, version)
     try:
         if connection.owned and isinstance(records, memoryview):
@@ -276,7 +302,11 @@ def _append(
 
 
 def _store_unanswered(
-    connection: KafkaConnection, request: produce.Request, version: int, refused: dict[int, BrokerError]
+    connection: KafkaConnection,
+    request: produce.Request,
+    version: int,
+    refused: dict[int, BrokerError],
+    looked: dict[int, Look],
 ) -> None:
     for topic in request.topic_data:
         for data in topic.partition_data:
@@ -284,7 +314,8 @@ def _store_unanswered(
                 partition = _find(connection.broker, topic, data.index, version)
                 if id(data) in refused:
                     raise refused[id(data)]
-                _append(connection, partition, version, data.records, Acks.NONE, None)
+                look = looked.get(id(data)) if looked else None
+                _append(connection, partition, version, data.records, Acks.NONE, None, look)
             except BrokerError as error:
                 raise ProtocolError(
                     f"produce with acks=0 to {topic.name!r} partition {data.index} refused: {error.message}"
