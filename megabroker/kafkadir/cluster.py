@@ -14,6 +14,7 @@ from uuid import UUID
 import attrs
 
 from megabroker.kafkadir import metadata_records as m
+from megabroker.model import QuotaEntity
 from megabroker.protocols.kafka.schema.fields import Message
 
 __all__ = ["BROKER_CONFIGS", "TOPIC_CONFIGS", "Cluster", "KafkaPartition", "KafkaTopic"]
@@ -60,7 +61,8 @@ class Cluster:
         configs: (resource type, resource name) -> what is set.
         features: feature -> finalized level.
         next_producer_id: no producer id from here on was given out.
-        others: what is counted only: (kind, identity) of quotas, credentials, access rules and tokens.
+        quotas: by entity, values by name.
+        others: what is counted only: (kind, identity) of credentials, access rules and tokens.
     """
 
     def __init__(self) -> None:
@@ -68,6 +70,7 @@ class Cluster:
         self.configs: dict[tuple[int, str], dict[str, str]] = {}
         self.features: dict[str, int] = {}
         self.next_producer_id = 0
+        self.quotas: dict[QuotaEntity, dict[str, float]] = {}
         self.others: set[tuple[str, object]] = set()
         self._held: list[Message] | None = None
 
@@ -145,8 +148,12 @@ class Cluster:
         self.next_producer_id = max(self.next_producer_id, record.next_producer_id)
 
     def _quota(self, record: m.ClientQuota) -> None:
-        entity = tuple((one.entity_type, one.entity_name) for one in record.entity)
-        self._count("quotas", (entity, record.key), not record.remove)
+        pairs = ((one.entity_type, one.entity_name) for one in record.entity)
+        values = self.quotas.setdefault(tuple(sorted(pairs, key=lambda pair: pair[0])), {})
+        if record.remove:
+            values.pop(record.key, None)
+        else:
+            values[record.key] = record.value
 
     def _credential(self, record: m.UserScramCredential) -> None:
         self._count("credentials", (record.name, record.mechanism), True)

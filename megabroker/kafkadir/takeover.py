@@ -22,6 +22,8 @@ from megabroker.core.broker_configs import ALL_BROKERS, BROKER_CONFIGS_TABLE, DY
 from megabroker.core.groups.classic_groups import GROUPS_TABLE
 from megabroker.core.groups.offsets import OFFSETS_TABLE, offset_key
 from megabroker.core.producer_ids import NEXT_PRODUCER_ID, PRODUCER_IDS_TABLE
+from megabroker.core.quotas.service import quota_row
+from megabroker.core.quotas.table import check_entity, check_value
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TOPICS_TABLE, is_topic_name, topic_row
 from megabroker.core.transactions.coordinator_epoch import coordinator_epoch_row
@@ -32,7 +34,7 @@ from megabroker.kafkadir.cluster import BROKER_CONFIGS, Cluster, KafkaPartition,
 from megabroker.kafkadir.directory import KafkaDirectories, Replica
 from megabroker.kafkadir.groups import Groups, KafkaGroup
 from megabroker.kafkadir.transactions import GROUPS_TOPIC, Transactions
-from megabroker.model import Change, CommittedOffset, Topic, TopicPartition
+from megabroker.model import Change, CommittedOffset, QuotaEntity, Topic, TopicPartition
 from megabroker.storage.checkpoints import decode_rows
 
 __all__ = ["INTERNAL_TOPICS", "Finding", "Kind", "Takeover", "plan"]
@@ -81,6 +83,7 @@ class Takeover:
         metadata_end: where Kafka's metadata log ended when it was read.
         replicas: where the partitions of the topics are; a partial takeover may lack some.
         broker_configs: what is set dynamically, by whom it is for.
+        quotas: of users, clients and addresses.
         aborted: transactional ids whose open transaction is aborted.
         coordinator_epoch: what every transaction marker is to carry at least.
     """
@@ -97,6 +100,7 @@ class Takeover:
     next_producer_id: int = 0
     coordinator_epoch: int = 0
     broker_configs: dict[str, dict[str, str]] = attrs.field(factory=dict)
+    quotas: dict[QuotaEntity, dict[str, float]] = attrs.field(factory=dict)
     findings: list[Finding] = attrs.field(factory=list)
 
     def refusals(self, *, partial: bool) -> list[Finding]:
@@ -117,6 +121,8 @@ class Takeover:
             yield Change(TRANSACTIONS_TABLE, transactional_id, to_row(transaction))
         for broker, values in self.broker_configs.items():
             yield Change(BROKER_CONFIGS_TABLE, broker, values)
+        for entity, limits in self.quotas.items():
+            yield quota_row(entity, limits)
         yield Change(PRODUCER_IDS_TABLE, NEXT_PRODUCER_ID, self.next_producer_id)
         yield coordinator_epoch_row(self.coordinator_epoch)
 
@@ -151,6 +157,7 @@ def plan(directories: KafkaDirectories, configs: TopicConfigs, now_ms: int) -> T
             _take_topic(found, topic, cluster, directories, configs)
     _find_strays(found, cluster, directories)
     _take_broker_configs(found, cluster)
+    _take_quotas(found, cluster)
     _take_coordinated(found, cluster, directories, now_ms)
     _find_left_out(found, cluster, directories)
     return found
@@ -351,8 +358,21 @@ def _complete(found: Takeover, cluster: Cluster, directories: KafkaDirectories, 
     return here
 
 
+def _take_quotas(found: Takeover, cluster: Cluster) -> None:
+    for entity, values in cluster.quotas.items():
+        whom = " and ".join(f"{kind} {name or '(default)'}" for kind, name in entity)
+        for quota, value in values.items():
+            try:
+                check_entity(entity)
+                check_value(entity, quota, value)
+            except RequestError as error:
+                found.find(Kind.LEFT_OUT, f"{quota} of {whom[:300]}: {error.message}")
+            else:
+                found.quotas.setdefault(entity, {})[quota] = value
+
+
 def _find_left_out(found: Takeover, cluster: Cluster, directories: KafkaDirectories) -> None:
-    for kind in ("quotas", "credentials", "access rules", "delegation tokens"):
+    for kind in ("credentials", "access rules", "delegation tokens"):
         count = cluster.count(kind)
         if count:
             found.find(Kind.LEFT_OUT, f"{count} {kind}: nothing follows them here")

@@ -21,11 +21,16 @@ from tests.interop.apache_kafka import ApacheKafka
 from tests.interop.conftest import check_log
 from tests.interop.java import Unavailable
 from tests.interop.kafka_contents import Contents, contents_of, fill, leave_open
+from tests.interop.test_kafka_quotas import alter, describe
 from tests.interop.wires import kafka_request, receive
 
 pytestmark = pytest.mark.interop
 
 _SECONDS = 30
+
+
+QUOTA_OF = (("user", None), ("client-id", "app"))
+QUOTA_TOLD = [("client-id", "app"), ("user", "")]
 
 
 @attrs.frozen
@@ -75,6 +80,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     with kafka:
         fill(kafka.kafka)
         open_one, idempotent = leave_open(kafka.kafka)
+        assert alter(kafka.kafka, QUOTA_OF, ("producer_byte_rate", 1e6)) == 0
         contents = contents_of(kafka.kafka)
         refused = run_import(kafka, directory / "refused")
         assert refused.returncode == 1
@@ -125,6 +131,7 @@ def test_import(killed: Killed, tmp_path: pathlib.Path) -> None:
     assert (told["imported"], told["partitions"], told["aborted_transactions"]) == (True, 10, ["open"])
     with BrokerProcess({"data_dir": str(tmp_path / "data")}) as broker:
         check_same(contents_of(broker.kafka), killed.contents)
+        assert describe(broker.kafka) == (0, [(QUOTA_TOLD, [("producer_byte_rate", 1e6)])])
         check_fencing(broker.kafka)
         check_group_goes_on(broker.kafka)
         ids = new_producer_ids(broker, 2)

@@ -213,13 +213,34 @@ def test_left_out_is_named(made: HandMade) -> None:
     for text in (
         "topic orders: no.such=1",
         "node 1: no.such=1",
-        "1 quotas",
+        "producer_byte_rate of : expected",
         "1 access rules",
         "orders-7.0123-delete",
     ):
         assert text in left_out
     assert "other-0 belongs to no topic" in left_out
     assert found.broker_configs == {"default": {"log.retention.ms": "123"}}
+
+
+def test_quotas(made: HandMade) -> None:
+    Entity = m.ClientQuota.Entity
+    user = Entity(entity_type="user", entity_name=None)
+    client = Entity(entity_type="client-id", entity_name="app")
+    host = Entity(entity_type="ip", entity_name="host.test")
+    made.metadata(
+        m.ClientQuota(entity=[user, client], key="producer_byte_rate", value=1024.0),
+        m.ClientQuota(entity=[user, client], key="request_percentage", value=50.0),
+        m.ClientQuota(entity=[client], key="consumer_byte_rate", value=5.0),
+        m.ClientQuota(entity=[client], key="consumer_byte_rate", remove=True),
+        m.ClientQuota(entity=[host], key="connection_creation_rate", value=3.0),
+    )
+    found = planned(made)
+    assert found.quotas == {
+        (("client-id", "app"), ("user", None)): {"producer_byte_rate": 1024.0, "request_percentage": 50.0}
+    }
+    row = '[["client-id","app"],["user",null]]'
+    assert [one.key for one in found.rows() if one.table == "client_quotas"] == [row]
+    assert "connection_creation_rate of ip host.test: 'host.test' is no IP" in texts(found, Kind.LEFT_OUT)
 
 
 # --- groups and transactions -----------------------------------------------------------------------

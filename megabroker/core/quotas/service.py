@@ -37,7 +37,7 @@ from megabroker.errors import BrokerError, ErrorCode, StateError
 from megabroker.interfaces import IMetadataStore, IQuotas
 from megabroker.model import Change, QuotaChange, QuotaEntity
 
-__all__ = ["QUOTAS_TABLE", "Quotas"]
+__all__ = ["QUOTAS_TABLE", "Quotas", "quota_row"]
 
 QUOTAS_TABLE = "client_quotas"
 _MAX_ENTITIES: Final = 10_000
@@ -46,6 +46,11 @@ _MAX_CLIENTS: Final = 10_000
 _log = Logger()
 
 _CountT = TypeVar("_CountT", Rate, TokenBucket)
+
+
+def quota_row(entity: QuotaEntity, values: Mapping[str, float]) -> Change:
+    """Return the row that keeps the quotas of an entity, or removes them if there are none."""
+    return Change(QUOTAS_TABLE, json.dumps(entity, separators=(",", ":")), dict(values) or None)
 
 
 @implementer(IQuotas)
@@ -117,12 +122,7 @@ class Quotas:
         grows = sum(entity not in self._set for entity in new)
         if grows and len(self._set) + grows > _MAX_ENTITIES:
             raise StateError(ErrorCode.TOPIC_LIMIT, f"quotas for at most {_MAX_ENTITIES} entities are kept")
-        await self._metadata.write(
-            [
-                Change(QUOTAS_TABLE, json.dumps(entity, separators=(",", ":")), values or None)
-                for entity, values in new.items()
-            ]
-        )
+        await self._metadata.write([quota_row(entity, values) for entity, values in new.items()])
         for entity, values in new.items():
             if values:
                 self._set[entity] = values
