@@ -291,6 +291,10 @@ class IPartition(Interface):
     high_watermark: int = Attribute("Consumers see everything below.")
     last_stable_offset: int = Attribute("read_committed consumers see everything below.")
     needs_keys: bool = Attribute("Whether the topic is compacted, so that every record needs a key.")
+    codec: tuple[int, int | None] | None = Attribute(
+        "Number and level of the codec that batches are stored in; None for their producers'."
+    )
+    policy: Any = Attribute("What the topic's configuration means, ``core.topic_configs.TopicPolicy``.")
     append_time_ms: int = Attribute("Time given to the last appended batch; -1 under CreateTime.")
     log: ILog = Attribute("The log; for reading by time and for sizes.")
 

@@ -188,6 +188,7 @@ class PartitionService:
         if not self._stamps:
             self.append_time_ms = NO_TIMESTAMP
         self.needs_keys = policy.log.compact
+        self.codec = None if policy.log.codec is None else (policy.log.codec, policy.log.codec_level)
         self._too_few_replicas = policy.min_insync_replicas > 1
         self._before_ms = policy.timestamp_before_max_ms
         self._after_ms = policy.timestamp_after_max_ms

@@ -103,7 +103,7 @@ class FakeLog:
     def aborted(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
         return [one for one in self.aborts if one.last_offset >= from_offset and one.first_offset < to_offset]
 
-    def read(self, offset: int, max_bytes: int, end_offset: int) -> ReadResult:
+    def read(self, offset: int, max_bytes: int, end_offset: int, *, cached_only: bool = False) -> ReadResult:
         if not self.start_offset <= offset <= self.written_offset:
             raise RequestError(ErrorCode.OFFSET_OUT_OF_RANGE)
         if offset >= min(end_offset, self.written_offset):

@@ -16,7 +16,8 @@ from tests.unit.test_kafka_produce import ProduceCase, Request, frame, request
 NOT_ENOUGH_REPLICAS = 19
 INVALID_TIMESTAMP = 32
 INVALID_RECORD = 87
-_GZIP = 1
+MESSAGE_TOO_LARGE = 10
+_GZIP, _ZSTD = 1, 4
 
 
 class Pool:
@@ -103,6 +104,38 @@ class CompactedTests(RuleCase):
                     self.assertEqual([one.batch_index for one in row.record_errors], [20_001])
         self.assertEqual(len(self.stored()), 2 * 20_001 + 6)
         self.assertEqual(self.connection.looks, {})
+
+    def test_large_batches_are_brought_into_another_codec_by_another_thread(self) -> None:
+        pool = Pool()
+        self.clock.getThreadPool = lambda: pool
+        values = [b"%d" % number * 20 for number in range(2000)]
+        large = [(b"k", value, [], 5) for value in values]
+        for policy in ("delete", "compact"):
+            configs = {"cleanup.policy": policy, "compression.type": "zstd", "compression.zstd.level": "19"}
+            self.done(self.service.topics.set_configs("t", configs))
+            before = len(self.stored())
+            batches = (build(large), build(large, compression=_GZIP))
+            for batch in batches:
+                self.assertEqual(self.exchange(frame(request(bytes(batch), 9), 9, 1)), b"")
+                self.assertEqual(pool.run(), 1)
+                [(_, message)] = self.answers(self.exchange(), 9)
+                self.assertEqual(message.responses[0].partition_responses[0].error_code, 0)
+                self.assertIsNone(self.connection.template)
+            # What is small or in that codec already takes no time.
+            for batch in (build_single(b"k", b"x", 5), build(large, compression=_ZSTD)):
+                self.assertEqual(self.row(batch).error_code, 0)
+            stored = self.stored()[before:]
+            self.assertEqual(stored, [*values, *values, b"x", *values])
+        partition = self.service.topics.partition("t", 0)
+        data = partition.read(partition.start_offset, 1 << 30).data
+        self.assertEqual({header.compression for _, header in scan(data, 0, len(data))}, {_ZSTD})
+        self.done(
+            self.service.topics.set_configs("t", {"compression.type": "zstd", "max.message.bytes": "1000"})
+        )
+        self.assertEqual(self.exchange(frame(request(bytes(build(large)), 9), 9, 1)), b"")
+        self.assertEqual(pool.run(), 1)
+        [(_, message)] = self.answers(self.exchange(), 9)
+        self.assertEqual(message.responses[0].partition_responses[0].error_code, MESSAGE_TOO_LARGE)
 
     def test_parts_of_one_request_are_looked_into_one_after_the_other(self) -> None:
         pool = Pool()

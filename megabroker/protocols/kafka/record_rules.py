@@ -7,7 +7,7 @@ CreateTime its timestamp must not lie further from now than ``message.timestamp.
 Batches are taken apart for topics that are compacted or bound the past, and for no others: that nothing lies
 in the future is seen from a batch's head, and only a batch that is refused for it is looked into. One of very
 many records, a few kilobytes if they are compressed, is taken apart by another thread (``Look``), while its
-request waits and nobody else does.
+request waits and nobody else does. So is one that is to be stored in another codec, unless it is small.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from megabroker.codec.batch import BatchError, validate_produce
+from megabroker.codec.batch import MAX_DECOMPRESSED_BYTES, BatchError, validate_produce
 from megabroker.codec.records import records
+from megabroker.codec.rewriting import recompressed
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import NO_TIMESTAMP, BatchHeader, Buffer, TimestampType
 
-__all__ = ["MANY_RECORDS", "Look", "RejectedRecords", "check_records", "looks_inside", "rejected_times"]
+__all__ = ["Look", "RejectedRecords", "check_records", "looks_inside", "rejected_times", "takes_long"]
 
 _log = Logger()
 
-MANY_RECORDS: Final = 20_000
+_MANY_RECORDS: Final = 20_000
 """To take so many apart takes 20 ms and more."""
+_LARGE_BYTES: Final = 64 << 10
+"""To compress so much takes 6 ms by gzip and 40 by the highest levels of zstd."""
+_CODEC: Final = 0x07
 
 _BEFORE: Final = "message.timestamp.before.max.ms"
 _AFTER: Final = "message.timestamp.after.max.ms"
@@ -70,31 +74,50 @@ def check_records(broker: IBroker, partition: IPartition, header: BatchHeader, b
         _refuse(_broken(partition, header, batch, partition.needs_keys, *bounds))
 
 
+def takes_long(broker: IBroker, partition: IPartition, count: int, attributes: int, size_bytes: int) -> bool:
+    """Whether a batch is for another thread: what its records take is not known before that."""
+    if partition.codec is not None and partition.codec[0] != attributes & _CODEC:
+        return size_bytes > _LARGE_BYTES or attributes & _CODEC != 0
+    return count > _MANY_RECORDS and looks_inside(broker, partition)
+
+
 class Look:
-    """A batch of many records on its way through another thread, one of a broker's at a time; a ``Room``.
+    """A batch on its way through another thread, one of a broker's at a time; a ``Room``.
 
     Attributes:
-        over: whether it has been looked into.
+        over: whether that is done.
         error: why it is refused then, or None.
+        batch: what is to be stored in its place, if its topic asks for another codec.
     """
 
     def __init__(self, broker: IBroker, partition: IPartition, batch: Buffer) -> None:
         self.over = False
         self.error: BrokerError | None = None
+        self.batch: bytearray | None = None
         self._callbacks: list[Callable[[], None]] = []
+        inside = looks_inside(broker, partition)
         bounds = _bounds(broker, partition.topic.name)
         needs_keys, data = partition.needs_keys, bytes(batch)
+        codec = partition.codec if len(data) <= partition.policy.max_message_bytes else None
 
-        def look() -> None:
+        def look() -> bytearray | None:
             try:
                 header = validate_produce(data)
+                if inside:
+                    _refuse(_broken(partition, header, data, needs_keys, *bounds))
+                if codec is None or codec[0] == header.compression:
+                    return None
+                return recompressed(header, data, *codec, MAX_DECOMPRESSED_BYTES)[1]
             except BatchError as error:
                 raise RequestError(error.code, str(error)) from None
-            _refuse(_broken(partition, header, data, needs_keys, *bounds))
+            except ProtocolError as error:
+                raise RequestError(ErrorCode.INVALID_RECORD, str(error)) from None
 
         reactor = broker.reactor
         turn = _turns.setdefault(broker, DeferredLock())
-        looked: Deferred[None] = turn.run(deferToThreadPool, reactor, reactor.getThreadPool(), look)
+        looked: Deferred[bytearray | None] = turn.run(
+            deferToThreadPool, reactor, reactor.getThreadPool(), look
+        )
         looked.addErrback(self._refused).addCallback(self._told)
 
     def when_room(self, callback: Callable[[], None]) -> None:
@@ -111,8 +134,9 @@ class Look:
             _log.failure("a batch could not be looked into", failure)
             self.error = RequestError(ErrorCode.INVALID_RECORD, "the records cannot be read")
 
-    def _told(self, _: None) -> None:
+    def _told(self, batch: bytearray | None) -> None:
         self.over = True
+        self.batch = batch
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()

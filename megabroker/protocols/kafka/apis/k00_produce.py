@@ -34,12 +34,12 @@ from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.metering import Metered
 from megabroker.protocols.kafka.produce_template import ProduceTemplate
 from megabroker.protocols.kafka.record_rules import (
-    MANY_RECORDS,
     Look,
     RejectedRecords,
     check_records,
     looks_inside,
     rejected_times,
+    takes_long,
 )
 from megabroker.protocols.kafka.schema import produce
 from megabroker.protocols.kafka.transactional import admit, check_beginning
@@ -58,6 +58,8 @@ _ATTRIBUTES_POS = 21
 _IDENTITY = struct.Struct(">qh")
 _IDENTITY_POS = 43
 _TRANSACTIONAL = 16
+_MANY = 1000
+"""Records of a batch that nobody asks whether they take long."""
 
 _Topic = produce.Response.Topic
 _Partition = produce.Response.Topic.Partition
@@ -152,7 +154,7 @@ def receive(
     if metered is not None:
         answer.response.throttle_time_ms = metered.settle(metered.meter.produced(len(event)))
         one = one and not metered.meter.limits_produce
-    if one and acks is not None and not looks_inside(broker, partition):
+    if one and acks is not None and partition.codec is None and not looks_inside(broker, partition):
         generation = broker.quotas.generation
         connection.template = ProduceTemplate.of(event, request, version, partition, acks, generation)
     answer.settle()
@@ -238,7 +240,10 @@ def _not_yet(
             (count,) = _COUNT.unpack_from(records, _COUNT_POS)
             if not partition.has_room(count, len(records)):
                 return partition
-            if count > MANY_RECORDS and looks_inside(broker, partition):
+            (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_POS)
+            if (count > _MANY or partition.codec is not None) and takes_long(
+                broker, partition, count, attributes, len(records)
+            ):
                 # The request is read anew each time it is offered; its parts keep their places.
                 look = connection.looks.get(place)
                 if look is None:
@@ -246,7 +251,6 @@ def _not_yet(
                 if not look.over:
                     return look
                 looked[id(data)] = look
-            (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_POS)
             if attributes & _TRANSACTIONAL:
                 # Every partition is asked for, so that all that are new are added by one write.
                 try:
@@ -290,6 +294,9 @@ def _append(
         check_records(connection.broker, partition, header, records)
     elif look.error is not None:
         raise look.error
+    elif look.batch is not None:
+        records = look.batch
+        header = validate_produce(records)
     check_beginning(partition, header, version)
     try:
         if connection.owned and isinstance(records, memoryview):
