@@ -38,7 +38,7 @@ def _recover(mib: float) -> Callable[[Peer, float], Sample]:
         records = _filled(peer, mib * share)
         peer.kill()
         began = time.monotonic()
-        peer.start_again()
+        peer.start()
         seconds = time.monotonic() - began
         spent, memory = cpu_seconds(peer.pid), peak_mib(peer.pid)
         expect(kafka_count(peer.kafka, _TOPIC, 1), records, peer)

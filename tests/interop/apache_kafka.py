@@ -14,10 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from tests.interop.java import TOOLS, Java
+from tests.interop.java import SHORT_RUN, TOOLS, Java
 
 __all__ = ["ApacheKafka"]
 
@@ -35,6 +35,7 @@ class ApacheKafka:
         properties: laid over the test defaults of ``server.properties``.
         directory: where its files go; a temporary one, removed at the end, if None.
         heap_mib: limit of the Java heap.
+        options: the virtual machine's; by default those of short runs, with which nothing is to be measured.
 
     Attributes:
         port: where clients connect, the same over restarts.
@@ -51,6 +52,7 @@ class ApacheKafka:
         properties: Mapping[str, str] | None = None,
         directory: pathlib.Path | None = None,
         heap_mib: int = 384,
+        options: Sequence[str] = SHORT_RUN,
     ) -> None:
         self.java = Java.of(TOOLS)
         self._temporary = (
@@ -58,6 +60,7 @@ class ApacheKafka:
         )
         self.directory = pathlib.Path(self._temporary.name if self._temporary else str(directory))
         self._heap_mib = heap_mib
+        self._options = options
         self.port, controller = _free_ports()
         self.properties = {
             **_defaults(self.port, controller, (properties or {}).get("node.id", "1")),
@@ -93,14 +96,14 @@ class ApacheKafka:
         Raises:
             AssertionError: it ended, or was not ready in time; the message has its log.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        lines = [f"{key}={value}\n" for key, value in self.properties.items()]
-        self.properties_file.write_text("".join(lines))
-        if not (self.log_dirs[0] / "meta.properties").exists():
-            self._format()
+        self.prepare()
         read = len(self.log)
         command = self.java.command(
-            "kafka.Kafka", str(self.properties_file), heap_mib=self._heap_mib, properties=_LOGGED
+            "kafka.Kafka",
+            str(self.properties_file),
+            heap_mib=self._heap_mib,
+            properties=_LOGGED,
+            options=self._options,
         )
         with open(self.directory / "kafka.log", "ab") as log:
             self.process = subprocess.Popen(
@@ -113,6 +116,14 @@ class ApacheKafka:
             time.sleep(0.05)
         self.kill()
         raise AssertionError(f"Apache Kafka did not start:\n{self.log[read:][-5000:]}")
+
+    def prepare(self) -> None:
+        """Write the settings, and format the directories if they are new."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lines = [f"{key}={value}\n" for key, value in self.properties.items()]
+        self.properties_file.write_text("".join(lines))
+        if not (self.log_dirs[0] / "meta.properties").exists():
+            self._format()
 
     def tool(self, main: str, *args: str, seconds: float = _TOOL_SECONDS) -> str:
         """Run one of Kafka's main classes and return what it printed.

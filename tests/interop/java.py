@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-__all__ = ["CLIENTS", "KAFKA_VERSION", "LOGGING", "STREAMS", "TOOLS", "Java", "Unavailable"]
+__all__ = ["CLIENTS", "KAFKA_VERSION", "LOGGING", "SHORT_RUN", "STREAMS", "TOOLS", "Java", "Unavailable"]
 
 KAFKA_VERSION = "4.3.1"
 LOGGING = "org.slf4j:slf4j-simple:1.7.36"
@@ -29,6 +29,9 @@ TOOLS = (
     LOGGING,
 )
 STREAMS = (f"org.apache.kafka:kafka-streams:{KAFKA_VERSION}", LOGGING)
+
+SHORT_RUN = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Options of a virtual machine that starts soon and never becomes fast."""
 
 _SOURCES = pathlib.Path(__file__).with_name("java")
 _CACHE = pathlib.Path(__file__).resolve().parents[2] / ".cache" / "java"
@@ -94,15 +97,19 @@ class Java:
         return Java((str(target), *self.classpath))
 
     def command(
-        self, main: str, *args: str, heap_mib: int = 256, properties: Mapping[str, str] | None = None
+        self,
+        main: str,
+        *args: str,
+        heap_mib: int = 256,
+        properties: Mapping[str, str] | None = None,
+        options: Sequence[str] = SHORT_RUN,
     ) -> list[str]:
-        """Return the command line that runs a main class, made for short runs."""
+        """Return the command line that runs a main class; by its options made for short runs."""
         settings = {"org.slf4j.simpleLogger.defaultLogLevel": "warn", **(properties or {})}
         return [
             "java",
             f"-Xmx{heap_mib}m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
+            *options,
             *(f"-D{key}={value}" for key, value in settings.items()),
             "-cp",
             os.pathsep.join(self.classpath),
