@@ -18,6 +18,7 @@ import yaml
 
 from megabroker.config.load import PluginDescription, parse
 from megabroker.config.schema import Config
+from megabroker.core.broker_configs import DYNAMIC_CONFIGS
 from megabroker.errors import ConfigError, Fault
 from megabroker.kafkadir.listeners import read_listeners
 from megabroker.kafkadir.properties import parse_properties
@@ -304,6 +305,9 @@ def _listener_source(key: str) -> str:
 
 
 def _reason(name: str) -> str:
+    dynamic = DYNAMIC_CONFIGS.get(name)
+    if dynamic is not None and not dynamic.is_kept_only:
+        return "only kafka-configs --entity-type brokers sets it here"
     for reason, patterns in _PASSED_OVER.items():
         if any(re.fullmatch(pattern, name) for pattern in patterns.split()):
             return reason

@@ -79,6 +79,15 @@ def test_a_whole_file(tmp_path: pathlib.Path) -> None:
     assert found.passed_over["whatever"] == "it is not known here"
 
 
+def test_what_kafkas_tools_can_set_here_is_said_to_be_so(tmp_path: pathlib.Path) -> None:
+    found = read(tmp_path, "compression.type=lz4\nlog.cleaner.threads=2\nlog.dir.failure.timeout.ms=1\n")
+    assert found.passed_over == {
+        "compression.type": "only kafka-configs --entity-type brokers sets it here",
+        "log.cleaner.threads": "cleaning has a pace of its own",
+        "log.dir.failure.timeout.ms": "it has no counterpart",
+    }
+
+
 def test_kafkas_defaults_where_nothing_is_said(tmp_path: pathlib.Path) -> None:
     config = read(tmp_path, "").config
     assert str(config.data_dir) == "/tmp/kafka-logs"
