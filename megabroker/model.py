@@ -17,6 +17,7 @@ import attrs
 from megabroker.errors import BrokerError, Cold
 
 __all__ = [
+    "ANONYMOUS",
     "NO_LEADER_EPOCH",
     "NO_PRODUCER",
     "NO_TIMESTAMP",
@@ -692,6 +693,9 @@ class ScramChange(NamedTuple):
     mechanism: str
     credential: ScramCredential | None
 
+
+ANONYMOUS = "ANONYMOUS"
+"""The user that everyone is on a listener that authenticates nobody; Kafka's name."""
 
 QuotaEntity = tuple[tuple[str, str | None], ...]
 """Whom a quota is for: pairs of kind and name, sorted by kind; the name None means the default."""

@@ -43,7 +43,7 @@ from zope.interface import implementer
 
 from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker
-from megabroker.model import Buffer, FileRange
+from megabroker.model import ANONYMOUS, Buffer, FileRange
 from megabroker.net.admission import Share
 from megabroker.net.output import Part, StockOutput
 from megabroker.net.transport import DirectServer
@@ -242,6 +242,23 @@ class BrokerConnection(TwistedProtocol):
         elif not self._stopped & (_CLOSING | _FINISHING):
             self._stop(_MUTED)
             self._muted = self.broker.reactor.callLater(seconds, self._unmute)
+
+    def count_produced(self, size_bytes: int) -> None:
+        """Count what a client without a client id produces, and mute it while that is too much.
+
+        Ask ``quotas.limits_clients`` first: mostly nothing has to be counted.
+        """
+        meter = self.broker.quotas.meter(ANONYMOUS, "")
+        if meter is not None and (wait_ms := meter.produced(size_bytes)):
+            self.mute(wait_ms)
+
+    def count_consumed(self, size_bytes: int) -> int:
+        """Do the same for what it is sent; return how long it must be sent nothing more, in milliseconds."""
+        meter = self.broker.quotas.meter(ANONYMOUS, "")
+        wait_ms = 0 if meter is None else meter.consumed(size_bytes)
+        if wait_ms:
+            self.mute(wait_ms)
+        return wait_ms
 
     def turn_away(self, milliseconds: int) -> None:
         """Hear nothing from the peer, and close after so long; call it before the connection is made."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
+from megabroker.client.mega import MessageClient
 from megabroker.codec.batch import build_single
 from megabroker.protocols.kafka.schema import (
     alter_client_quotas,
@@ -31,7 +32,7 @@ from megabroker.protocols.kafka.schema.registry import (
 from tests.brokers import BrokerProcess
 from tests.interop.apache_kafka import ApacheKafka
 from tests.interop.conftest import create_topic
-from tests.interop.wires import receive, until
+from tests.interop.wires import CursusWire, receive, until
 
 pytestmark = pytest.mark.interop
 
@@ -223,13 +224,35 @@ def test_connections_of_an_address(kafka: str) -> None:
             assert wire.ask(metadata.Request(topics=[]), 12).brokers
 
 
-def test_kept_over_a_restart() -> None:
+def test_kept_over_a_restart_and_for_every_wire() -> None:
+    """Whoever has no name of its own is the user ANONYMOUS, and all of them together are limited."""
     with BrokerProcess() as broker:
-        assert alter(broker.kafka, (("user", None),), ("producer_byte_rate", 1000.0)) == 0
+        limits = {"producer_byte_rate": 100_000.0, "consumer_byte_rate": 100_000.0}
+        assert alter(broker.kafka, (("user", None),), *limits.items()) == 0
         topic = create_topic(broker.kafka, "t")
         broker.restart()
-        assert describe(broker.kafka) == (0, [([("user", "")], [("producer_byte_rate", 1000.0)])])
-        assert written_at_once(broker.kafka, topic, "any", 30_000) > 10_000
+        assert describe(broker.kafka) == (0, [([("user", "")], sorted(limits.items()))])
+        message = b"x" * 50_000
+        with MessageClient("127.0.0.1", broker.ports["mega"]) as mega:
+            began = time.monotonic()
+            for _ in range(22):
+                assert mega.produce(topic, message)["success"]
+            assert 0.4 < time.monotonic() - began < 10
+        with CursusWire(broker.ports["cursus"]) as cursus:
+            assert cursus.ask("first" * 10_000, topic) == "OK"
+            began = time.monotonic()
+            assert cursus.ask("second" * 10_000, topic) == "OK"
+            assert 0.4 < time.monotonic() - began < 10
+        assert written_at_once(broker.kafka, topic, "any", 10) > 400
+        with CursusWire(broker.ports["cursus"]) as cursus:
+            began = time.monotonic()
+            assert len(list(cursus.consume(topic, 0, 0))) == 25
+            assert 0.4 < time.monotonic() - began < 20
+        with MessageClient("127.0.0.1", broker.ports["mega"]) as mega:
+            assert mega.consume(topic, 0)["success"]
+            began = time.monotonic()
+            assert mega.consume(topic, 1)["success"]
+            assert 0.4 < time.monotonic() - began < 20
 
 
 def written_at_once(bootstrap: str, topic: str, client_id: str, size: int) -> int:

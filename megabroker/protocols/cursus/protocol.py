@@ -439,6 +439,8 @@ class CursusConnection(BrokerConnection):
             self._append(batch)
 
     def _append(self, batch: Batch) -> None:
+        if self.broker.quotas.limits_clients:
+            self.count_produced(batch.size_bytes)
         error = self._append_messages(batch, batch.messages)
         if error is None:
             return

@@ -58,6 +58,14 @@ class StreamTarget(Protocol):
     def note_activity(self) -> None:
         """The connection is not idle."""
 
+    def count_consumed(self, size_bytes: int) -> int:
+        """Count what was sent; return for how many milliseconds nothing more must be."""
+
+
+def _wait_ms(target: StreamTarget, gathered: _Slice) -> int:
+    """Return how long the quotas of the client have its stream wait after a slice, in milliseconds."""
+    return target.count_consumed(gathered.size_bytes) if target.broker.quotas.limits_clients else 0
+
 
 class _Slice:
     """Frames gathered for one turn."""
@@ -152,10 +160,14 @@ class ConsumeStream:
                 break
             gathered.add(record)
         self.count += gathered.count
+        wait_ms = 0
         if gathered.count:
             self._target.answer(gathered.finish())
+            wait_ms = _wait_ms(self._target, gathered)
         if error is not None or self.count >= CONSUME_MESSAGES:
             self._end(error)
+        elif wait_ms:
+            self._next_run = self._reactor.callLater(wait_ms / 1000, self._run)
         elif cold is not None:
             cold.when_room(self.wake)
         elif not exhausted:
@@ -280,7 +292,10 @@ class Subscription:
         self._ahead += gathered.count
         target.answer(gathered.finish())
         target.flush()
-        if self._ahead < self._buffer_messages or target.output_is_idle:
+        wait_ms = _wait_ms(target, gathered)
+        if wait_ms:
+            self._next_run = target.broker.reactor.callLater(wait_ms / 1000, self._run)
+        elif self._ahead < self._buffer_messages or target.output_is_idle:
             self.wake()
 
     def _next(self, reader: RecordReader) -> Record | None:

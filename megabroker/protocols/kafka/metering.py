@@ -18,10 +18,7 @@ from megabroker.net.output import part_length
 if TYPE_CHECKING:
     from megabroker.protocols.kafka.protocol import KafkaConnection
 
-__all__ = ["ANONYMOUS", "Metered", "records_bytes"]
-
-ANONYMOUS: Final = "ANONYMOUS"
-"""Who everyone is on a listener that authenticates nobody."""
+__all__ = ["Metered", "records_bytes"]
 
 _STRICT_SINCE: Final = {19: 6, 20: 5, 37: 3}
 """By API that changes topics: the first version whose clients know the error of KIP-599."""

@@ -31,7 +31,7 @@ from megabroker.codec.framing import FrameReader
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker
-from megabroker.model import Listener
+from megabroker.model import ANONYMOUS, Listener
 from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
 from megabroker.protocols.gate import Gate
@@ -40,7 +40,7 @@ from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_vers
 from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
-from megabroker.protocols.kafka.metering import ANONYMOUS, Metered
+from megabroker.protocols.kafka.metering import Metered
 from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplate
 from megabroker.protocols.kafka.record_rules import Look
 from megabroker.protocols.kafka.schema import produce

@@ -231,6 +231,8 @@ class _Wait:
         self.stop()
         self.connection.waits.discard(self)
         self.slot.fill((answer,))
+        if self.connection.broker.quotas.limits_clients:
+            self.connection.count_consumed(len(answer))
 
     def stop(self) -> None:
         """Wait no longer."""
@@ -346,6 +348,8 @@ class MegaConnection(BrokerConnection):
     def _append(self, batch: _Batch) -> None:
         if self._latest is batch:
             self._latest = None
+        if self.broker.quotas.limits_clients:
+            self.count_produced(batch.size_bytes)
         batch.expect_answers()
         count = len(batch.requests)
         error = self._append_range(batch, 0, count)
@@ -404,6 +408,8 @@ class MegaConnection(BrokerConnection):
             self.waits.add(_Wait(self, partition, request))
         else:
             self.answer((answer,))
+            if self.broker.quotas.limits_clients:
+                self.count_consumed(len(answer))
         return None
 
     def message_at(self, partition: IPartition, request: Consume) -> bytes | None:
