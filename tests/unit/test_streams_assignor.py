@@ -80,3 +80,9 @@ def test_a_standby_takes_over() -> None:
 def test_without_members_or_tasks() -> None:
     assert assign([], {"a": 3}) == {}
     assert assign(workers(["x"]), {}) == {"m0": {}}
+
+
+def test_so_many_standbys_as_would_take_long_are_not_kept() -> None:
+    found = assign(workers([f"p{number}" for number in range(30)]), {"a": 25_000}, 20)
+    assert sum(len(of(mine, Role.ACTIVE)) for mine in found.values()) == 25_000
+    assert sum(len(of(mine, Role.STANDBY)) for mine in found.values()) == 50_000

@@ -11,11 +11,13 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from megabroker.streams import Role, TaskAssignment, TaskSet
 
 __all__ = ["Worker", "assign"]
+
+_MAX_STANDBYS: Final = 50_000
 
 _Task = tuple[str, int]
 
@@ -35,13 +37,15 @@ def assign(
 
     Args:
         tasks: how many tasks each subtopology has.
-        standbys: how many copies of the state of each task are kept; fewer where there are too few processes.
+        standbys: how many copies of the state of each task are kept; fewer where there are too few processes,
+            or more tasks than could be handed out so often within a second.
     """
     bench = _Bench(workers, standbys)
     wanted = [(part, index) for part, count in sorted(tasks.items()) for index in range(count)]
     if bench.loads and wanted:
         bench.hand_out(Role.ACTIVE, wanted, _share(len(wanted), len(bench.loads)))
-        stateful = [task for task in wanted for _ in range(min(standbys, len(bench.members_of) - 1))]
+        copies = min(standbys, len(bench.members_of) - 1, _MAX_STANDBYS // len(wanted))
+        stateful = [task for task in wanted for _ in range(copies)]
         bench.hand_out(Role.STANDBY, stateful, _share(len(wanted) + len(stateful), len(bench.loads)))
     return bench.result()
 
