@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.core.groups.configs import GroupConfigs, duration_ms
+from megabroker.core.shares import partitions as share_partitions
 from megabroker.core.shares.live import SHARE_PARTITIONS_TABLE, LiveSharePartition
 from megabroker.core.shares.service import ShareService
 from megabroker.core.shares.settings import ShareSettings
@@ -99,6 +100,20 @@ class SharePartitionsTests(SynchronousTestCase):
         error = self.failureResultOf(waiting, BrokerError).value
         assert isinstance(error, BrokerError)
         return error.code
+
+    def test_share_partitions_are_bounded_however_they_begin(self) -> None:
+        self.patch(share_partitions, "_MAX_SHARE_PARTITIONS", 2)
+        self.attend()
+        other = (TOPIC.id, 1)
+        self.assertEqual(
+            self.refused(self.partitions.begin_at("h", {PLACE: 1, other: 1})), ErrorCode.TOPIC_LIMIT
+        )
+        self.partitions.begin_at("h", {PLACE: 1})
+        with self.assertRaises(BrokerError):
+            self.attend(group="i")
+        self.partitions.begin_at("g", {PLACE: 5})
+        self.clock.advance(0)
+        self.assertEqual({group: row["start_offset"] for group, row in self.rows().items()}, {"g": 5, "h": 1})
 
     def test_where_a_group_begins(self) -> None:
         for group, reset, expected in (

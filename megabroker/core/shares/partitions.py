@@ -117,16 +117,19 @@ class SharePartitions:
         """
         live = self.get(group_id, place)
         if live is None:
-            if sum(map(len, self._groups.values())) >= _MAX_SHARE_PARTITIONS:
-                raise StateError(
-                    ErrorCode.TOPIC_LIMIT, f"groups consume {_MAX_SHARE_PARTITIONS} share partitions already"
-                )
+            self._check_room(1)
             automaton = SharePartition(self._first_offset(group_id, partition), self._limits(group_id))
             live = LiveSharePartition(self, group_id, place, automaton, 0)
             self._groups.setdefault(group_id, {})[place] = live
             self.store_later(live)
         live.leader_epoch = partition.leader_epoch
         return live
+
+    def _check_room(self, fresh: int) -> None:
+        if sum(map(len, self._groups.values())) + fresh > _MAX_SHARE_PARTITIONS:
+            raise StateError(
+                ErrorCode.TOPIC_LIMIT, f"groups consume {_MAX_SHARE_PARTITIONS} share partitions at most"
+            )
 
     def _first_offset(self, group_id: str, partition: IPartition) -> int:
         reset = self._configs.value(group_id, "share.auto.offset.reset")
@@ -287,7 +290,16 @@ class SharePartitions:
         batches: Sequence[ShareStateBatch] = (),
         state_epoch: int | None = None,
     ) -> Deferred[None]:
-        """Forget what is known of partitions and begin at other offsets; fires when that is stored."""
+        """Forget what is known of partitions and begin at other offsets; fires when that is stored.
+
+        Fails with StateError (TOPIC_LIMIT) or StorageError.
+        """
+        fresh = sum(self.get(group_id, place) is None for place in offsets)
+        try:
+            if fresh:
+                self._check_room(fresh)
+        except BrokerError as error:
+            return fail(error)
         waiting = []
         for place, offset in offsets.items():
             former = self.get(group_id, place)
