@@ -11,6 +11,7 @@ compare ratios of one run, not figures of two. ``bench/README.md`` says what is 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import pathlib
 import sys
 
@@ -75,6 +76,8 @@ def _arguments() -> argparse.Namespace:
     for name in wanted.peers.split(","):
         if name not in PEERS:
             parser.error(f"{name!r}: expected one of {', '.join(PEERS)}")
+    if wanted.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot: expected matplotlib to be installed (pip install matplotlib)")
     return wanted
 
 

@@ -14,10 +14,7 @@ from bench.workloads import WORKLOADS, Sample, Workload
 
 __all__ = ["Row", "as_json", "from_json", "plot", "table"]
 
-_LINE = (
-    "{:27} {:11} {:>9} {:4.0f}% {:>10} {:7,.0f} {:6.2f} {:6.2f} {:5.0f} {:8.3f} {:8.3f} {:8.3f} "
-    "{:>7} {:>6} {}"
-)
+_LINE = "{:27} {:11} {:>9} {:4.0f}% {:>10} {:7,.0f} {:6.2f} {:6.2f} {:5.0f} {:>8} {:>8} {:>8} {:>7} {:>6} {}"
 _HEAD = (
     f"{'workload':27} {'peer':11} {'ops/s':>9} {'spread':>5} {'ops/cpu s':>9} {'MB/s':>7} {'cpu s':>6} "
     f"{'client':>6} {'MiB':>5} {'p50 ms':>8} {'p99 ms':>8} {'99.9 ms':>8} {'ratio/s':>7} {'ratio':>6} of"
@@ -78,9 +75,9 @@ def table(rows: Sequence[Row], missing: Mapping[str, str]) -> str:
             row.median(lambda s: s.broker_cpu),
             row.median(lambda s: s.client_cpu),
             row.median(lambda s: s.peak_mib),
-            row.median(lambda s: s.p50_ms),
-            row.median(lambda s: s.p99_ms),
-            row.median(lambda s: s.p999_ms),
+            _latency(row.median(lambda s: s.p50_ms)),
+            _latency(row.median(lambda s: s.p99_ms)),
+            _latency(row.median(lambda s: s.p999_ms)),
         )
         lines.append(_LINE.format(row.workload.name, row.peer, *figures, *ratios, row.workload.measure))
     lines += [f"missing: {peer}: {reason}" for peer, reason in missing.items()]
@@ -89,6 +86,11 @@ def table(rows: Sequence[Row], missing: Mapping[str, str]) -> str:
 
 def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.2f}"
+
+
+def _latency(ms: float) -> str:
+    """Return a latency, or nothing where none was measured."""
+    return f"{ms:.3f}" if ms else ""
 
 
 def as_json(rows: Iterable[Row], missing: Mapping[str, str]) -> str:
