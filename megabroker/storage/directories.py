@@ -276,6 +276,7 @@ class DataDirectories:
 
     def mark_clean(self, *, sync: bool) -> None:
         """Say that everything is on the disk. Any thread; raises OSError."""
+        self._tell_more()  # one that has lost its last partition may be left out the next time
         for path in self.paths:
             self._files.write_whole(f"{path}/{_CLEAN}", b"", sync=sync)
 
@@ -287,7 +288,7 @@ def refuse_second_main(paths: Sequence[str]) -> None:
         StorageError: there is one.
     """
     for path in paths[1:]:
-        if os.path.exists(f"{path}/{METADATA_FILE}"):
+        if os.path.exists(f"{path}/{METADATA_FILE}") and not os.path.samefile(path, paths[0]):
             raise StorageError(
                 ErrorCode.STORAGE,
                 f"{path} holds {METADATA_FILE}, a broker's metadata: expected it to be the first directory",

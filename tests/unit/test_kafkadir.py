@@ -428,6 +428,9 @@ def test_what_was_adopted_is_not_adopted_anew_where_another_directory_comes_firs
     with pytest.raises(StorageError, match=r"holds metadata\.sqlite"):
         adopt([other, made.path], Config(data_dir=other), NOW_MS)
     assert not (other / "metadata.sqlite").exists()
+    again = tmp_path / "again"
+    again.symlink_to(made.path)
+    assert adopt([made.path], Config(data_dir=again), NOW_MS) is None
 
 
 def test_adopting_refuses_what_would_be_lost(made: HandMade) -> None:

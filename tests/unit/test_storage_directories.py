@@ -58,9 +58,14 @@ def test_nothing_is_opened_without_a_directory_that_holds_partitions(tmp_path: p
     found, _ = opened(tmp_path, "a", "d")
     assert found.place(TWO) == f"{tmp_path}/d/orders-1"
     found.release()
-    # Once it holds none it may go.
+    # Once it holds none it may go, after a start or an end that sees so.
     (tmp_path / "d" / "orders-1").rename(tmp_path / "a" / "orders-1")
     opened(tmp_path, "a", "d")[0].release()
+    found, _ = opened(tmp_path, "a", "e")
+    assert found.place(THREE) == f"{tmp_path}/e/orders-2"
+    found.forget(THREE)
+    found.mark_clean(sync=True)
+    found.release()
     opened(tmp_path, "a")[0].release()
 
 
