@@ -201,6 +201,69 @@ class StockTransportTests(SynchronousTestCase):
         admission = self.factory.admission
         self.assertEqual((admission.charged_bytes, admission.reserved_bytes), (0, 0))
 
+    def test_muted_for_the_longest_time_asked_for(self) -> None:
+        self.connection.mute(2000)
+        self.connection.mute(1000)
+        self.connection.dataReceived(frame(b"a"))
+        self.assertEqual(self.sent(), b"")
+        self.connection.mute(3000)
+        self.clock.advance(2.9)
+        self.assertEqual(self.connection.transport.producerState, "paused")
+        self.clock.advance(0.1)
+        self.assertEqual(self.sent(), b"a.")
+        self.assertEqual(self.connection.transport.producerState, "producing")
+
+    def test_answers_leave_while_muted(self) -> None:
+        self.connection.dataReceived(frame(b"slow"))
+        self.connection.mute(5000)
+        self.connection.slow[0][0].fill([b"done"])
+        self.assertEqual(self.sent(), b"done")
+        self.assertEqual(self.connection.transport.producerState, "paused")
+
+    def test_no_deadline_ends_who_is_muted(self) -> None:
+        self.connection.dataReceived(frame(b"half a frame")[:5])
+        self.connection.mute(200_000)
+        for _ in range(199):
+            self.clock.advance(1)
+        self.assertFalse(self.connection.transport.disconnected)
+        self.clock.advance(1)
+        self.connection.dataReceived(frame(b"half a frame")[5:])
+        self.assertEqual(self.sent(), b"half a frame.")
+
+    def test_a_muted_connection_holds_no_place_for_its_frame(self) -> None:
+        self.factory.admission.in_flight_bytes = 250_000
+        body = b"x" * 200_000
+        muted, waits, other = self.connection, self.connect(), self.connect()
+        muted.dataReceived(frame(body)[:70_000])
+        waits.dataReceived(frame(body)[:70_000])
+        self.assertEqual(waits.transport.producerState, "paused")
+        for peer in (waits, muted):
+            # As when an answer that was long in coming exceeds a quota; the frame begun waits meanwhile.
+            peer.mute(3000)
+            peer.flush()
+        other.dataReceived(frame(body)[:70_000])
+        self.assertEqual(other.transport.producerState, "producing")
+        other.dataReceived(frame(body)[70_000:])
+        self.assertEqual(other.transport.value(), body + b".")
+        self.clock.advance(3)
+        for _ in range(3):
+            self.clock.advance(0)
+        for peer in (muted, waits) if muted.transport.producerState == "producing" else (waits, muted):
+            self.clock.advance(0)
+            self.assertEqual(peer.transport.producerState, "producing")
+            peer.dataReceived(frame(body)[70_000:])
+            self.assertEqual(peer.transport.value(), body + b".")
+        admission = self.factory.admission
+        self.assertEqual((admission.charged_bytes, admission.reserved_bytes), (0, 0))
+
+    def test_a_muted_connection_ends_with_the_broker(self) -> None:
+        self.connection.mute(100_000)
+        done = self.factory.drain(10)
+        self.assertTrue(self.connection.transport.disconnecting)
+        self.connection.connectionLost()
+        self.successResultOf(done)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_frames_that_are_never_finished_all_end_at_their_deadline(self) -> None:
         self.factory.admission.in_flight_bytes = 250_000
         peers = [self.connection, self.connect(), self.connect()]
