@@ -110,6 +110,8 @@ class Options(usage.Options):
     def _check_writable(self) -> None:
         """End the process if twistd could not write its pid file or log; it would say so by a traceback."""
         twistd: Any = self.parent
+        if "rundir" not in twistd:
+            raise usage.UsageError("twist cannot run the broker: expected twistd")
         run_directory = os.path.abspath(twistd["rundir"] or ".")
         daemon = not twistd["nodaemon"]
         for option in ("pidfile", "logfile"):

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -106,6 +107,17 @@ def test_ctrl_c_twice_stops_it_once(tmp_path: pathlib.Path) -> None:
     assert "SIGINT received" in text
     assert "Traceback" not in text
     assert text.splitlines()[-1].endswith("megabroker has stopped")
+
+
+def test_twist_is_told_to_be_twistd(tmp_path: pathlib.Path) -> None:
+    write_config(tmp_path)
+    twist = pathlib.Path(sys.executable).with_name("twist")
+    ended = subprocess.run(
+        [twist, "megabroker", "-c", "broker.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode != 0
+    assert "expected twistd" in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
 
 
 def test_versions_are_told(tmp_path: pathlib.Path) -> None:
