@@ -199,15 +199,27 @@ def test_time_of_requests(kafka: str, unique: Unique) -> None:
         assert at_once < 0.9 < time.monotonic() - began < 5
 
 
-def test_topics_made_too_fast(kafka: str, unique: Unique) -> None:
-    name = unique("maker")
+def make_too_fast(bootstrap: str, client_id: str, version: int) -> tuple[list[int], int]:
+    """Ask for three topics of three partitions; return the error codes, and the throttle time told."""
     Topic = create_topics.Request.Topic
-    with quotas(kafka, ("client-id", name), controller_mutation_rate=0.5), Wire(kafka, name) as wire:
-        topics = [Topic(name=unique("t"), num_partitions=3, replication_factor=1) for _ in range(3)]
-        asked = create_topics.Request(topics=topics, timeout_ms=10_000, validate_only=True)
-        answer = wire.ask(asked, 7)
-        assert [row.error_code for row in answer.topics] == [0, 0, _EXCEEDED]
-        assert answer.throttle_time_ms > 500
+    topics = [Topic(name=f"{client_id}-{n}", num_partitions=3, replication_factor=1) for n in range(3)]
+    asked = create_topics.Request(topics=topics, timeout_ms=10_000, validate_only=True)
+    with Wire(bootstrap, client_id) as wire:
+        answer = wire.ask(asked, version)
+    return [row.error_code for row in answer.topics], answer.throttle_time_ms
+
+
+def test_topics_made_too_fast(kafka: str, unique: Unique) -> None:
+    """Five and a half partitions at once: newer clients are refused the third topic, older ones wait."""
+    new, old = unique("new"), unique("old")
+    with quotas(kafka, ("client-id", new), controller_mutation_rate=0.5):
+        codes, throttle_ms = make_too_fast(kafka, new, 7)
+        assert sorted(codes) == [0, 0, _EXCEEDED]
+        assert throttle_ms == pytest.approx(1000, rel=0.2)
+    with quotas(kafka, ("client-id", old), controller_mutation_rate=0.5):
+        codes, throttle_ms = make_too_fast(kafka, old, 5)
+        assert codes == [0, 0, 0]
+        assert throttle_ms == pytest.approx(7000, rel=0.1)
 
 
 def test_connections_of_an_address(kafka: str) -> None:
@@ -351,6 +363,14 @@ def test_as_apache_kafka_does(apache_kafka: ApacheKafka) -> None:
                 waits.append(read_at_once(reading, topic))
                 waits.append(read_at_once(reading, topic))
                 told.append(waits)
+        made = []
+        for one in both:
+            with quotas(one, ("client-id", None), controller_mutation_rate=0.5):
+                until(lambda one=one: _EXCEEDED in make_too_fast(one, "scout", 7)[0])
+                made.append([make_too_fast(one, f"maker-{version}", version) for version in (5, 7)])
+        for (our_codes, our_ms), (their_codes, their_ms) in zip(*made, strict=True):
+            assert sorted(our_codes) == sorted(their_codes)
+            assert our_ms == pytest.approx(their_ms, rel=0.2)
         ours, theirs = told
         assert ours[0] == theirs[0] == 0
         assert ours[1] == pytest.approx(theirs[1], rel=0.15)
