@@ -208,7 +208,9 @@ def read_server_properties(
             followed[name] = row.key
     _put(document, "data_dir", str(directories[0]))
     _put(document, "more_data_dirs", [str(one) for one in directories[1:]])
-    _put(document, "protocols.kafka.listeners", read_listeners(properties, faults))
+    listeners = read_listeners(properties, faults)
+    if listeners or not any(fault.path == "listeners" for fault in faults):
+        _put(document, "protocols.kafka.listeners", listeners)
     _put_idle(properties, document)
     config = _parse(document, path, plugins, sources, faults)
     metadata = properties.get("metadata.log.dir")

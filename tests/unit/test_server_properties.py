@@ -148,3 +148,8 @@ def test_no_such_file(tmp_path: pathlib.Path) -> None:
 def test_the_page_names_what_is_followed() -> None:
     for name in (*server_properties._FOLLOWED, *server_properties._READ_APART):
         assert f"`{name}`" in PAGE, name
+
+
+def test_a_listener_that_cannot_be_is_one_fault(tmp_path: pathlib.Path) -> None:
+    [fault] = faults(tmp_path, "listeners=SASL_PLAINTEXT://:9092\n")
+    assert fault.startswith("listeners: 'SASL_PLAINTEXT://:9092': ")
