@@ -41,9 +41,9 @@ def main() -> None:
     for workload in workloads:
         peers = [peer for peer in workload.peers if peer in wanted.peers.split(",")]
         rows += _measured(workload, peers, wanted.rounds, wanted.share, missing)
+        _keep(wanted.json, rows, missing)
+    _keep(wanted.json, rows, missing)
     print(table(rows, missing))
-    if wanted.json is not None:
-        wanted.json.write_text(as_json(rows, missing))
     if wanted.plot is not None:
         plot(rows, wanted.plot)
 
@@ -79,6 +79,12 @@ def _arguments() -> argparse.Namespace:
     if wanted.plot is not None and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot: expected matplotlib to be installed (pip install matplotlib)")
     return wanted
+
+
+def _keep(file: pathlib.Path | None, rows: list[Row], missing: dict[str, str]) -> None:
+    """Write what is known by now; a run that is broken off keeps what it has."""
+    if file is not None:
+        file.write_text(as_json(rows, missing))
 
 
 def _measured(
