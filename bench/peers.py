@@ -78,6 +78,10 @@ class Peer(abc.ABC):
     def prepare(self) -> None:  # noqa: B027 - most have nothing to do
         """Do what comes before a start and does not count as part of it. Raises Missing."""
 
+    def logs(self, topic: str) -> list[pathlib.Path]:
+        """Return the files that hold what was produced to a topic."""
+        return []
+
     @abc.abstractmethod
     def start(self) -> None:
         """Start it and wait until it serves. Raises Missing."""
@@ -113,6 +117,9 @@ class Megabroker(Peer):
     def kill(self) -> None:
         self.broker.kill()
 
+    def logs(self, topic: str) -> list[pathlib.Path]:
+        return sorted(self.broker.directory.glob(f"data/{topic}-*/*.log"))
+
     def stop(self) -> None:
         self.broker.__exit__(None, None, None)
 
@@ -140,6 +147,9 @@ class Kafka(Peer):
 
     def kill(self) -> None:
         self.broker.kill()
+
+    def logs(self, topic: str) -> list[pathlib.Path]:
+        return sorted(self.broker.directory.glob(f"data/{topic}-*/*.log"))
 
     def stop(self) -> None:
         self.broker.__exit__(None, None, None)

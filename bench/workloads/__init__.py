@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.workloads.clients import CLIENTS
+from bench.workloads.cold import COLD
 from bench.workloads.fetching import FETCHING
 from bench.workloads.growth import GROWTH
 from bench.workloads.latency import LATENCY
@@ -24,6 +25,7 @@ GROUPS: Mapping[str, Sequence[Workload]] = {
     "producing": PRODUCING,
     "latency": LATENCY,
     "fetching": FETCHING,
+    "cold": COLD,
     "starting": STARTING,
     "clients": CLIENTS,
     "wires": WIRES,

@@ -162,4 +162,13 @@ PRODUCING = (
         durability="fsync",
         limit_mode=("commit",),
     ),
+    Workload(
+        "commit-1000-partitions",
+        "the same in turn to 1,000 partitions; the limit has one file for all",
+        ONE_WIRE,
+        "time",
+        produce(connections=128, acks=-1, count=20_000, partitions=1000),
+        durability="fsync",
+        limit_mode=("commit",),
+    ),
 )

@@ -41,7 +41,7 @@ _NO_SUCH_READ = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _PROBE_BYTES: Final = 256 * 1024
 _PROBE: Final = (bytearray(1),)
-_WARM_BYTES: Final = 256 * 1024
+_ADVICE_BYTES: Final = 1 << 20
 _T = TypeVar("_T")
 
 
@@ -138,16 +138,21 @@ class Files:
 
     def warm(self, fd: int, position: int, length: int, ahead: int) -> None:
         """Wait until a stretch is in the page cache, having begun with ``ahead`` bytes after it too."""
+        self.read_ahead(fd, position, length + ahead)
         stop = position + length
-        for at in range(position, stop + ahead, _WARM_BYTES):
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            # Waits for the pages and copies none of them.
+            while position < stop and (count := os.sendfile(null, fd, position, stop - position)):
+                position += count
+        finally:
+            os.close(null)
+
+    def read_ahead(self, fd: int, position: int, length: int) -> None:
+        """Begin to read a stretch into the page cache, and do not wait for it."""
+        for at in range(position, position + length, _ADVICE_BYTES):
             # The kernel cuts each down to what a device takes at once.
-            os.posix_fadvise(fd, at, _WARM_BYTES, os.POSIX_FADV_WILLNEED)
-        scratch = memoryview(bytearray(min(length, _WARM_BYTES)))
-        while position < stop:
-            count = os.preadv(fd, (scratch[: stop - position],), position)
-            if not count:
-                break
-            position += count
+            os.posix_fadvise(fd, at, min(_ADVICE_BYTES, position + length - at), os.POSIX_FADV_WILLNEED)
 
     def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
         """Write once; return how many bytes were taken, possibly fewer than given."""
@@ -295,9 +300,13 @@ class LogFile:
     def cold(self, position: int, length: int) -> Cold | None:
         """See ``OpenFile``. Reactor thread."""
         warmer = self._warmer
-        if warmer is None or self._files.is_cached(self._fd, position, length):
+        if warmer is None:
             return None
-        return warmer.warm(self, position, length)
+        if not self._files.is_cached(self._fd, position, length):
+            return warmer.warm(self, position, length)
+        if self.ahead and self.warmed - self.ahead // 2 < position + length <= self.warmed:
+            warmer.read_on(self)
+        return None
 
     def read_cached(self, position: int, length: int) -> Buffer:
         """See ``OpenFile``. Reactor thread."""

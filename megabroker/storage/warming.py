@@ -8,8 +8,8 @@ wants in the page cache. Invariants:
 - What is missing again right after it was read (memory is short, or the disk fails) is not read here again:
   ``None`` says so, and the one who asks waits for the disk itself and learns what is wrong.
 
-A file read on where the last reading ended is read ahead too, twice as far each time, so that whoever reads
-a log from end to end keeps the disk busy while it is sent.
+A file read on where the last reading ended is read ahead too, twice as far each time, and on again when half
+of that is used, so that whoever reads a log from end to end keeps the disk busy while it is sent.
 """
 
 from __future__ import annotations
@@ -68,6 +68,17 @@ class Warmer:
 
         return self._begin((id(file), position), begin, None)
 
+    def read_on(self, file: LogFile) -> None:
+        """Begin to read what comes after what was read ahead; nobody waits for it."""
+
+        def begin() -> Callable[[], Any]:
+            start = file.warmed
+            file.ahead = min(2 * file.ahead, _MAX_AHEAD_BYTES)
+            file.warmed = start + file.ahead
+            return partial(self._read_ahead, file, start, file.ahead)
+
+        self._begin(("ahead", id(file)), begin, None, again=True)
+
     def work(self, key: Hashable, call: Callable[[], Any], done: Callable[[Any], None]) -> Cold | None:
         """Call what reads something else, then ``done`` with the result in the reactor."""
         return self._begin(key, lambda: call, done)
@@ -84,13 +95,16 @@ class Warmer:
         key: Hashable,  # of what exists while it is read; no reference to it is kept here
         begin: Callable[[], Callable[[], Any]],
         done: Callable[[Any], None] | None,
+        *,
+        again: bool = False,
     ) -> Cold | None:
         readings = self._readings
         cold = readings.get(key)
         if cold is not None:
             return cold
         now = time.monotonic()
-        if self._stopped or now - self._finished.pop(key, now - _AGAIN_SECONDS) < _AGAIN_SECONDS:
+        finished = self._finished.pop(key, now - _AGAIN_SECONDS)
+        if self._stopped or (now - finished < _AGAIN_SECONDS and not again):
             return None
         if len(readings) >= _MAX_READINGS:
             return readings[next(reversed(readings))]
@@ -99,6 +113,9 @@ class Warmer:
         readings[key] = cold = Cold()
         self._threads.submit(self._run, key, begin(), done)
         return cold
+
+    def _read_ahead(self, file: LogFile, position: int, length: int) -> None:
+        self._files.read_ahead(file.fileno(), position, length)
 
     def _warm(self, file: LogFile, position: int, length: int, ahead: int) -> None:
         self._files.warm(file.fileno(), position, length, ahead)

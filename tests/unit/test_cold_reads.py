@@ -409,6 +409,24 @@ class WarmerTests(SynchronousTestCase):
         self.warmer.warm(self.file, position + (100 << 20), 1 << 20)
         self.assertEqual(self.file.ahead, 0)
 
+    def test_half_of_what_was_read_ahead_is_used_before_more_is(self) -> None:
+        self.files.go.set()
+        self.files.pwritev(self.file.fileno(), [bytes(16 << 20)], 0)
+        ahead: list[tuple[int, int]] = []
+        self.patch(self.files, "read_ahead", lambda fd, position, length: ahead.append((position, length)))
+        cold = self.file.cold(0, 1 << 20)
+        assert cold is not None
+        over: list[bool] = []
+        cold.when_room(lambda: over.append(True))
+        self.clock.until(lambda: over)
+        self.assertEqual(ahead.pop(), (0, 2 << 20))
+        self.patch(self.files, "is_cached", lambda *where: True)
+        self.assertIsNone(self.file.cold(0, 1 << 20))
+        self.assertEqual(self.file.warmed, 2 << 20)
+        self.assertIsNone(self.file.cold(1 << 20, 1 << 20))
+        self.clock.until(lambda: ahead)
+        self.assertEqual(ahead, [(2 << 20, 2 << 20)])
+
     def test_one_that_waits_and_fails_does_not_keep_others_waiting(self) -> None:
         cold = self.warmer.warm(self.file, 0, 10)
         assert cold is not None

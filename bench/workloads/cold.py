@@ -1,0 +1,89 @@
+"""Prepared fetches of what the page cache has lost, and who else has to wait meanwhile."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from bench.bystander import Bystander
+from bench.native import run_load
+from bench.peers import Limit, Peer
+from bench.processes import peak_mib
+from bench.requests import create_topic, fetch_request, kafka_count, produce_request, record_batch
+from bench.workloads.model import ONE_WIRE, Sample, Workload, expect, sampled
+
+__all__ = ["COLD"]
+
+_TOPIC = "bench"
+_RECORD_BYTES, _BATCH_BYTES = 1000, 1 << 20
+
+
+def _fetch(stored: int) -> Callable[[Peer, float], Sample]:
+    """Return a workload of fetches, each of the next 1 MB; the limit reads a file of the same size.
+
+    Latencies are of the small requests that another connection makes meanwhile, one at a time; the last one
+    is the longest of all.
+    """
+
+    def run(peer: Peer, share: float) -> Sample:
+        count = max(16, int(stored * share))
+        if isinstance(peer, Limit):
+            with open(peer.file, "wb") as file:
+                for _ in range(count):
+                    file.write(os.urandom(_BATCH_BYTES))
+            _forget([peer.file])
+            return _read_through(peer)
+        records = _BATCH_BYTES // (_RECORD_BYTES + 10)
+        create_topic(peer.kafka, _TOPIC, max_message_bytes=str(8 << 20))
+        run_load(
+            peer.port, [produce_request(_TOPIC, 0, record_batch(records, _RECORD_BYTES), 1)], count=count
+        )
+        expect(kafka_count(peer.kafka, _TOPIC, 1), count * records, peer)
+        requests = [fetch_request(_TOPIC, 0, at * records, _BATCH_BYTES) for at in range(count)]
+        _forget(peer.logs(_TOPIC))
+        with Bystander(peer.port) as bystander:
+            sample = sampled(
+                peer, lambda: run_load(peer.port, requests, count=count, depth=4), 1, _BATCH_BYTES
+            )
+        p50_ms, p99_ms, longest_ms = bystander.waits()
+        return attrs.evolve(sample, p50_ms=p50_ms, p99_ms=p99_ms, p999_ms=longest_ms)
+
+    return run
+
+
+def _forget(paths: Sequence[pathlib.Path]) -> None:
+    """Have the kernel let go of what files hold."""
+    assert paths, "no files"
+    for path in paths:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _read_through(peer: Limit) -> Sample:
+    """What reading a file from its beginning to its end takes; an operation is 1 MiB."""
+    buffer = bytearray(_BATCH_BYTES)
+    began, used = time.monotonic(), time.process_time()
+    count = 0
+    with open(peer.file, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            count += 1
+    seconds, spent = time.monotonic() - began, time.process_time() - used
+    return Sample(count, count, count * len(buffer) / 1e6, seconds, spent, 0, peak_mib(peer.pid), 0, 0, 0)
+
+
+COLD = (
+    Workload(
+        "fetch-cold",
+        "fetches of 1 MB from the disk, one after the other, 4 under way, where the limit reads a file;"
+        " latencies are of small requests on another connection, the last the longest of all",
+        ONE_WIRE,
+        "time",
+        _fetch(512),
+        limit_mode=("sendfile", str(1 << 20)),
+    ),
+)
