@@ -61,8 +61,8 @@ class QuotaTests(ApiCase):
             self.assertEqual(self.alter((entity, ops), version=version), [0])
             [entry] = self.describe(("user", EXACT, "alice"), version=version).entries
             self.assertEqual(
-                {one.key: one.value for one in entry.values},
-                {"producer_byte_rate": 1024.0, "request_percentage": 12.5},
+                [(one.key, one.value) for one in entry.values],
+                [("request_percentage", 12.5), ("producer_byte_rate", 1024.0)],
             )
             self.assertEqual(
                 [(one.entity_type, one.entity_name) for one in entry.entity],
@@ -73,6 +73,18 @@ class QuotaTests(ApiCase):
             self.assertEqual(again.all(), self.broker.quotas.all())
             self.assertEqual(self.alter((entity, [(key, None) for key, _ in ops]), version=version), [0])
             self.assertEqual(self.describe(version=version).entries, [])
+
+    def test_the_order_in_which_clients_expect_them(self) -> None:
+        Entry = alter_client_quotas.Request.Entry
+        Op = Entry.Op
+        entity = [Entry.Entity(entity_type=kind, entity_name="x") for kind in ("user", "client-id")]
+        quotas = ("producer_byte_rate", "consumer_byte_rate", "request_percentage")
+        entry = Entry(entity=entity, ops=[Op(key=key, value=1.0) for key in quotas])
+        [row] = self.ask(alter_client_quotas.Request(entries=[entry]), 1).entries
+        self.assertEqual([one.entity_type for one in row.entity], ["client-id", "user"])
+        [told] = self.describe().entries
+        self.assertEqual([one.entity_type for one in told.entity], ["client-id", "user"])
+        self.assertEqual([one.key for one in told.values], [quotas[1], quotas[2], quotas[0]])
 
     def test_matching(self) -> None:
         alice_any: Entity = [("client-id", None), ("user", "alice")]

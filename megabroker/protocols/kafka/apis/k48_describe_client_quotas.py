@@ -25,6 +25,15 @@ _ENTITY_TYPES: Final = frozenset({"user", "client-id", "ip"})
 
 _EXACT, _DEFAULT, _ANY = 0, 1, 2
 
+_ORDER: Final = (
+    "consumer_byte_rate",
+    "controller_mutation_rate",
+    "request_percentage",
+    "producer_byte_rate",
+    "connection_creation_rate",
+)
+"""The order in which Apache Kafka tells up to three quotas of an entity; tests of clients compare lists."""
+
 _Component = describe_client_quotas.Request.Component
 _Entry = describe_client_quotas.Response.Entry
 
@@ -80,7 +89,7 @@ def _matches(entity: QuotaEntity, components: Sequence[_Component], strict: bool
 def _entry(entity: QuotaEntity, values: Mapping[str, float]) -> _Entry:
     return _Entry(
         entity=[_Entry.Entity(entity_type=kind, entity_name=name) for kind, name in entity],
-        values=[_Entry.Value(key=quota, value=value) for quota, value in values.items()],
+        values=[_Entry.Value(key=quota, value=values[quota]) for quota in _ORDER if quota in values],
     )
 
 

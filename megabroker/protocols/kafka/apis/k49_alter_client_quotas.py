@@ -29,7 +29,7 @@ async def handle(context: Context, request: alter_client_quotas.Request) -> alte
     quotas = context.broker.quotas
     by_entity = {_entity(one): one for one in request.entries}
     distinct, again = first_seen(_entity(one) for one in request.entries)
-    rows = {entity: _row(by_entity[entity]) for entity in distinct}
+    rows = {entity: _row(entity) for entity in distinct}
     changes: list[QuotaChange] = []
     for entity in distinct:
         try:
@@ -50,6 +50,7 @@ async def handle(context: Context, request: alter_client_quotas.Request) -> alte
 
 
 def _entity(asked: _Asked) -> QuotaEntity:
+    # Sorted by kind, as Apache Kafka's answers are.
     pairs = ((one.entity_type, one.entity_name) for one in asked.entity)
     return tuple(sorted(pairs, key=lambda pair: pair[0]))
 
@@ -64,12 +65,10 @@ def _change(entity: QuotaEntity, asked: _Asked) -> QuotaChange:
     return QuotaChange(entity, values)
 
 
-def _row(asked: _Asked) -> _Row:
+def _row(entity: QuotaEntity) -> _Row:
     return _Row(
         error_message=None,
-        entity=[
-            _Row.Entity(entity_type=one.entity_type, entity_name=one.entity_name) for one in asked.entity
-        ],
+        entity=[_Row.Entity(entity_type=kind, entity_name=name) for kind, name in entity],
     )
 
 
