@@ -565,8 +565,6 @@ class BrokerConnection(TwistedProtocol):
             # frames and never finish them would have their deadlines one after the other; and so does a
             # peer that does not read, else it could keep for ever what its frame has reserved.
             self._partial_tick = tick
-        if self._stopped & _MUTED:
-            self.active_tick = tick
         if self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
             self.abort(f"a frame stayed incomplete for {partial_seconds} s")
         elif self._input_closed and tick - self.active_tick > partial_seconds:
