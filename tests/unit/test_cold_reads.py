@@ -36,6 +36,7 @@ from megabroker.protocols.mega.settings import MegaSettings
 from megabroker.service import BrokerService
 from megabroker.storage import store, warming
 from megabroker.storage.files import Files, LogFile
+from tests.unit.share_fetch_harness import ShareMember
 from tests.unit.slow_files import SlowFiles
 
 _SECONDS = 30
@@ -82,7 +83,7 @@ class ColdCase(SynchronousTestCase):
         self.service.startService()
         self.addCleanup(self.stop)
         configs = {"segment.bytes": "1048576"}
-        self.done(self.service.topics.create("t", 2, configs))
+        self.topic = self.done(self.service.topics.create("t", 2, configs))
         for at in range(30):
             self.append(0, at, _SMALL)
             self.append(1, at, _LARGE)
@@ -295,6 +296,28 @@ class LookUpTests(ColdCase):
         self.assertIs(log.segments.index_of(first, cached_only=True), first.index)
         self.assertEqual(len(readers), 2)
         self.assertNotIn(threading.current_thread().name, readers)
+
+
+class ShareFetchTests(ColdCase):
+    def ask(self, message: Any, version: int, connection: Any) -> Any:
+        self.send(connection, message, version)
+        return self.received(connection, type(message).__schema__.key, version)
+
+    def test_members_of_share_groups_wait_for_the_disk_alone(self) -> None:
+        self.done(self.service.group_configs.set("g", {"share.auto.offset.reset": "earliest"}))
+        for index, value in ((0, _SMALL), (1, _LARGE)):
+            self.files.freeze()
+            member = ShareMember(self, f"m{index}")  # type: ignore[arg-type]
+            request = member.request(indexes=[index], max_wait_ms=20_000, max_bytes=1 << 20)
+            self.send(member.connection, request, 2)
+            self.disk_waits()
+            self.assertEqual(member.connection.transport.value(), b"")
+            self.others_are_served()
+            self.files.go.set()
+            (row,) = self.received(member.connection, 78, 2).responses[0].partitions
+            found = [record.value for record in read_records(row.records)]
+            self.assertEqual(found[:2], [value + b"0", value + b"1"])
+            self.assertEqual(row.acquired_records[0].first_offset, 0)
 
 
 class OtherWiresTests(ColdCase):

@@ -6,7 +6,6 @@ the data that holds the records acquired. Knows nothing of who acquires what.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -42,11 +41,12 @@ def batches_of(
 
     Raises:
         StorageError: the log could not be read, or holds something that is no batch.
+        Cold: the heads of batches have to be read from the disk first.
     """
     located = []
     aborted: Sequence[AbortedTransaction] = ()
     if committed and found.length:
-        aborted = partition.aborted_transactions(from_offset, partition.log.end_of(found))
+        aborted = partition.aborted_transactions(from_offset, partition.log.end_of(found, cached_only=True))
     for position, header in _headers(found):
         # Compaction leaves batches without records where a producer's last sequence must be kept.
         empty = header.is_control or not header.record_count
@@ -82,7 +82,7 @@ def _headers(found: ReadResult) -> Iterator[tuple[int, BatchHeader]]:
                 if not window_at <= position <= window_at + len(window) - HEADER_BYTES:
                     window_at = position
                     size = min(_WINDOW_BYTES, found.length - position)
-                    window = os.pread(data.file.fileno(), size, data.position + position)
+                    window = data.file.read_cached(data.position + position, size)
                 header = peek_header(window, position - window_at, len(window))
             else:
                 header = peek_header(data, position, found.length)

@@ -22,7 +22,7 @@ from uuid import UUID
 from twisted.logger import Logger
 
 from megabroker.core.shares.sessions import FINAL_EPOCH, INITIAL_EPOCH, ShareSession, ShareSessions
-from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.errors import BrokerError, Cold, ErrorCode, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import ReadResult
 from megabroker.net.connection import Answer
@@ -278,6 +278,9 @@ class ShareFetchAnswer(Answer):
                 break
             try:
                 row, count = self._take(one, room)
+            except Cold as cold:
+                cold.when_room(self._grown)
+                continue
             except BrokerError as error:
                 rows[one.place] = _failed_row(one.place, error)
                 continue
@@ -307,7 +310,10 @@ class ShareFetchAnswer(Answer):
                 offset = share.fetch_offset(partition.start_offset)
                 if offset is None or offset >= self._end(partition):
                     continue
-                found = partition.read(offset, limit, committed=self._committed)
+                found = partition.read(offset, limit, committed=self._committed, cached_only=True)
+            except Cold as cold:
+                cold.when_room(self._grown)
+                continue
             except BrokerError as error:
                 rows[place] = _failed_row(place, error)
                 continue
