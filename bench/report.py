@@ -121,32 +121,32 @@ def from_json(text: str) -> tuple[list[Row], dict[str, str]]:
 
 
 def plot(rows: Sequence[Row], path: pathlib.Path) -> None:
-    """Draw each peer's figure as a share of this broker's.
+    """Draw each peer's figure as a multiple of this broker's, a line a workload.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     from matplotlib import pyplot
 
-    names = list(dict.fromkeys(row.workload.name for row in rows))
-    peers = list(dict.fromkeys(row.peer for row in rows))
-    figure, axes = pyplot.subplots(figsize=(10, 1 + 0.6 * len(names)))
-    height = 0.8 / len(peers)
-    for place, peer in enumerate(peers):
-        found = {row.workload.name: row for row in rows if row.peer == peer}
-        ours = {row.workload.name: row.figure for row in rows if row.peer == "megabroker"}
-        shown = [name for name in names if name in found and name in ours]
-        axes.barh(
-            [names.index(name) + place * height for name in shown],
-            [found[name].figure / ours[name] for name in shown],
-            height,
+    ours = {row.workload.name: row.figure for row in rows if row.peer == "megabroker"}
+    compared = {row.workload.name for row in rows if row.peer != "megabroker"} & set(ours)
+    names = [name for name in WORKLOADS if name in compared]
+    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.26 * len(names)))
+    for peer in dict.fromkeys(row.peer for row in rows if row.peer != "megabroker"):
+        found = {row.workload.name: row.figure for row in rows if row.peer == peer}
+        shown = [name for name in names if name in found]
+        axes.plot(
+            [found[name] / ours[name] for name in shown],
+            [names.index(name) for name in shown],
+            "o",
             label=peer,
         )
-    axes.set_yticks([at + 0.4 for at in range(len(names))], names)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xscale("log")
-    axes.axvline(1, color="black", linewidth=0.5)
-    axes.set_xlabel("times megabroker; more is better")
-    axes.invert_yaxis()
+    axes.grid(alpha=0.3)
+    axes.axvline(1, color="black")
+    axes.set_xlabel("times megabroker, which is the line at 1; further right is better")
     axes.legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=90)

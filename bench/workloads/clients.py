@@ -116,16 +116,16 @@ def _flow(count: int, record_bytes: int = 100, rate: float = 0) -> Callable[[Pee
     def run(peer: Peer, share: float) -> Sample:
         create_topic(peer.kafka, _TOPIC)
         _warm_up(peer, _MANY)
-        return _flowed(peer, _TOPIC, max(100, int(count * share)), record_bytes, rate)
+        more = {"rate": rate, "linger_ms": 0} if rate else {}
+        return _flowed(peer, _TOPIC, max(100, int(count * share)), record_bytes, **more)
 
     return run
 
 
-def _flowed(peer: Peer, topic: str, count: int, record_bytes: int, rate: float) -> Sample:
-    config: dict[str, Any] = {"linger_ms": 0} if rate else {}
+def _flowed(peer: Peer, topic: str, count: int, record_bytes: int, **more: Any) -> Sample:
     with (
         _consumer(peer, count, topic=topic, latencies=True) as consumer,
-        _producer(peer, count, record_bytes, topic=topic, rate=rate, **config) as producer,
+        _producer(peer, count, record_bytes, topic=topic, **more) as producer,
     ):
         return _sample(peer, [consumer, producer], record_bytes, lead_seconds=1)
 
@@ -136,8 +136,8 @@ def _half(peer: Peer, share: float) -> Sample:
     _warm_up(peer, _MANY)
     for topic in ("most", _TOPIC):
         create_topic(peer.kafka, topic)
-    most = _flowed(peer, "most", count, 100, 0).per_second
-    return _flowed(peer, _TOPIC, count, 100, most / 2)
+    most = _flowed(peer, "most", count, 100).per_second
+    return _flowed(peer, _TOPIC, count, 100, rate=most / 2)
 
 
 def _transactions(count: int, records: int) -> Callable[[Peer, float], Sample]:
@@ -212,5 +212,5 @@ CLIENT_LATENCY = (
         "p99",
     ),
     _client("end-to-end-10000", "the same, 10,000 a second", _flow(50_000, rate=10_000), "p99"),
-    _client("end-to-end-half", "the same, at half of the most the peer can", _half, "p99"),
+    _client("end-to-end-half", "the same, linger 5 ms, at half of the most the peer can", _half, "p99"),
 )
