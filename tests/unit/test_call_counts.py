@@ -30,7 +30,7 @@ BOUNDS = {
     "one-in-flight": (7712, 6152),
     "one-100-connections": (5336, 4523),
     "two-partitions": (10395, 15648),
-    "two-topics": (10983, 15940),
+    "two-topics": (2583, 4390),
     "transactional": (3367, 5131),  # from the second request on; the first adds the partition
     "batch-16k": (3060, 4430),
     "fetch-cached": (10970, 16240),  # with two calls of Python a sendfile to see that the page cache has it

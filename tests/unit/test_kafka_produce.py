@@ -14,6 +14,7 @@ from megabroker.codec.batch import build, build_single, read_records
 from megabroker.config.load import parse
 from megabroker.model import HostPort, Listener
 from megabroker.plugin import discover
+from megabroker.protocols.kafka import protocol
 from megabroker.protocols.kafka.protocol import KafkaFactory
 from megabroker.protocols.kafka.schema import produce
 from megabroker.protocols.kafka.schema.registry import response_header_version
@@ -132,6 +133,34 @@ class ProduceTests(ProduceCase):
                 self.assertEqual(rows[0][1], rows[2][1])
                 expected_offset += 3
         self.assertEqual(self.stored(), [b"x" * 300, b"y", b"x" * 300] * 11)
+
+    def test_partitions_in_turn_are_all_taken_by_templates(self) -> None:
+        version = 9
+        frames = [
+            frame(request(build_single(None, b"%d" % n, 5), version, index=n % 2), version, n)
+            for n in range(8)
+        ]
+        data = self.exchange(*frames[:2])
+        made = self.connection.template
+        assert made is not None
+        data += self.exchange(*frames[2:])
+        rows = self.answers(data, version)
+        self.assertEqual([correlation for correlation, _ in rows], list(range(8)))
+        found = [message.responses[0].partition_responses[0] for _, message in rows]
+        self.assertEqual([(row.index, row.base_offset) for row in found], [(n % 2, n // 2) for n in range(8)])
+        self.assertEqual(self.stored(0), [b"0", b"2", b"4", b"6"])
+        self.assertEqual(self.stored(1), [b"1", b"3", b"5", b"7"])
+        # None was made anew: the last request had the template that the second one left.
+        self.assertIs(self.connection.template, made)
+
+    def test_templates_of_a_connection_are_bounded(self) -> None:
+        self.patch(protocol, "_MAX_TEMPLATES", 2)
+        version = 9
+        for n in range(6):
+            one = request(build_single(None, b"x", 5), version, index=n % 2)
+            (row,) = self.answers(self.exchange(frame(one, version, n, client=b"c%d" % n)), version)
+            self.assertEqual(row[1].responses[0].partition_responses[0].error_code, 0)
+        self.assertLessEqual(sum(map(len, self.connection._templates.values())), 2)
 
     def test_what_differs_goes_the_general_way(self) -> None:
         version = 9

@@ -159,6 +159,16 @@ class ProduceTemplate:
         template = cls(event, request, version, partition, acks, generation)
         return template if template.find(event) == request.topic_data[0].partition_data[0].records else None
 
+    @property
+    def pos(self) -> int:
+        """Where the batch's length stands in a request that matches."""
+        return self._pos
+
+    @property
+    def key(self) -> bytes:
+        """All of a request before its batch but the correlation id."""
+        return self._api + self._head
+
     def find(self, event: memoryview) -> memoryview | None:
         """Return the batch in a request that matches, else None."""
         pos = self._pos

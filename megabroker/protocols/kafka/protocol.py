@@ -57,6 +57,8 @@ _PRODUCE = 0
 _FETCH = 1
 _SHARE_FETCH = 78
 _API_VERSIONS = 18
+_MAX_TEMPLATES = 256
+"""Produce requests remembered of a connection; about a kilobyte each."""
 
 
 class KafkaConnection(BrokerConnection):
@@ -64,7 +66,8 @@ class KafkaConnection(BrokerConnection):
 
     Attributes:
         fetches: those that wait for data.
-        template: the last produce request of a shape that is likely to come again.
+        template: the last produce request of a shape that is likely to come again; others are remembered
+            beside it, since a producer of several partitions takes turns.
         looks: batches that other threads look into, by their place in the produce request that waits.
     """
 
@@ -74,6 +77,8 @@ class KafkaConnection(BrokerConnection):
         super().__init__(factory)
         self.fetches: set[k01_fetch.FetchAnswer | k78_share_fetch.ShareFetchAnswer] = set()
         self.template: ProduceTemplate | None = None
+        self._templates: dict[int, dict[bytes, ProduceTemplate]] = {}  # by length of what repeats, and that
+        self._template_count = 0
         self.looks: dict[int, Look] = {}
         self._gate = Gate()
 
@@ -87,6 +92,8 @@ class KafkaConnection(BrokerConnection):
             return self._gate
         if self.template is not None:
             full = self.template.take(self, event)
+            if full is NO_MATCH and event[1] == _PRODUCE == event[0]:
+                full = self._take_by_another(self.template, event)
             if full is not NO_MATCH:
                 return full
         key, version, correlation_id = _HEAD.unpack_from(event)
@@ -131,6 +138,28 @@ class KafkaConnection(BrokerConnection):
     def _metered(self, client_id: str, key: int, version: int) -> Metered | None:
         meter = self.broker.quotas.meter(ANONYMOUS, client_id)
         return None if meter is None else Metered(self, meter, key, version)
+
+    def remember(self, template: ProduceTemplate | None) -> None:
+        """Expect requests like the one that a template was made of."""
+        self.template = template
+        if template is None:
+            return
+        if self._template_count >= _MAX_TEMPLATES:
+            self._templates.clear()
+            self._template_count = 0
+        self._templates.setdefault(template.pos, {})[template.key] = template
+        self._template_count += 1
+
+    def _take_by_another(self, last: ProduceTemplate, event: memoryview) -> Room | None:
+        """Take a request by the template whose bytes it has, if those are not the last one's."""
+        for pos, templates in self._templates.items():
+            other = templates.get(bytes(event[:4]) + bytes(event[8:pos]))
+            if other is not None and other is not last:
+                full = other.take(self, event)
+                if full is not NO_MATCH:
+                    self.template = other
+                return full
+        return NO_MATCH  # type: ignore[no-any-return]
 
     def _answer_later(
         self, response: Awaitable[Message], context: Context, correlation_id: int, size_bytes: int

@@ -156,7 +156,7 @@ def receive(
         one = one and not metered.meter.limits_produce
     if one and acks is not None and partition.codec is None and not looks_inside(broker, partition):
         generation = broker.quotas.generation
-        connection.template = ProduceTemplate.of(event, request, version, partition, acks, generation)
+        connection.remember(ProduceTemplate.of(event, request, version, partition, acks, generation))
     answer.settle()
     return None
 
