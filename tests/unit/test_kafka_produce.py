@@ -160,7 +160,25 @@ class ProduceTests(ProduceCase):
             one = request(build_single(None, b"x", 5), version, index=n % 2)
             (row,) = self.answers(self.exchange(frame(one, version, n, client=b"c%d" % n)), version)
             self.assertEqual(row[1].responses[0].partition_responses[0].error_code, 0)
-        self.assertLessEqual(sum(map(len, self.connection._templates.values())), 2)
+        self.assertEqual(sum(map(len, self.connection._templates.values())), 2)
+        self.assertEqual(self.connection.factory.template_count, 2)
+        # The same request after a change of quotas replaces its template.
+        self.service.broker.quotas.generation += 1
+        self.exchange(frame(one, version, 7, client=b"c5"))
+        self.assertEqual(self.connection.factory.template_count, 2)
+
+    def test_templates_are_bounded_in_size_and_for_all_connections_together(self) -> None:
+        version = 9
+        one = request(build_single(None, b"x", 5), version)
+        self.exchange(frame(one, version, 1, client=b"c" * 600))
+        self.assertIsNotNone(self.connection.template)
+        self.assertEqual(self.connection.factory.template_count, 0)
+        self.patch(protocol, "_MAX_ALL_TEMPLATES", 1)
+        for client in (b"a", b"b"):
+            self.exchange(frame(one, version, 2, client=client))
+        self.assertEqual(self.connection.factory.template_count, 1)
+        self.connection.connection_closed()
+        self.assertEqual(self.connection.factory.template_count, 0)
 
     def test_what_differs_goes_the_general_way(self) -> None:
         version = 9

@@ -58,7 +58,13 @@ _FETCH = 1
 _SHARE_FETCH = 78
 _API_VERSIONS = 18
 _MAX_TEMPLATES = 256
-"""Produce requests remembered of a connection; about a kilobyte each."""
+"""Produce requests remembered of a connection beside the last one; about two kilobytes each at most."""
+
+_MAX_TEMPLATE_BYTES = 512
+"""Longest head of one of them."""
+
+_MAX_ALL_TEMPLATES = 20_000
+"""Remembered of all connections of a listener together."""
 
 
 class KafkaConnection(BrokerConnection):
@@ -144,11 +150,21 @@ class KafkaConnection(BrokerConnection):
         self.template = template
         if template is None:
             return
-        if self._template_count >= _MAX_TEMPLATES:
-            self._templates.clear()
-            self._template_count = 0
-        self._templates.setdefault(template.pos, {})[template.key] = template
-        self._template_count += 1
+        alike = self._templates.get(template.pos, {})
+        if template.key not in alike:
+            if self._template_count >= _MAX_TEMPLATES:
+                self._forget_templates()
+            if template.pos > _MAX_TEMPLATE_BYTES or self.factory.template_count >= _MAX_ALL_TEMPLATES:
+                return
+            self._template_count += 1
+            self.factory.template_count += 1
+            alike = self._templates.setdefault(template.pos, {})
+        alike[template.key] = template
+
+    def _forget_templates(self) -> None:
+        self._templates.clear()
+        self.factory.template_count -= self._template_count
+        self._template_count = 0
 
     def _take_by_another(self, last: ProduceTemplate, event: memoryview) -> Room | None:
         """Take a request by the template whose bytes it has, if those are not the last one's."""
@@ -211,7 +227,8 @@ class KafkaConnection(BrokerConnection):
             fetch.expire()
 
     def connection_closed(self) -> None:
-        """Forget the waits; what members of share groups had acquired over this connection is free again."""
+        """Forget waits and templates; what members of share groups had acquired over it is free again."""
+        self._forget_templates()
         for fetch in list(self.fetches):
             fetch.cancel()
         self.broker.shares.connection_closed(self)
@@ -232,12 +249,14 @@ class KafkaFactory(BrokerFactory):
     Attributes:
         timers: one wheel for all waits of this listener's fetches.
         fetch_sessions: what its consumers fetch.
+        template_count: produce requests that its connections remember beside their last ones.
     """
 
     def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
         super().__init__(broker, listener, KafkaConnection)
         self.settings = settings
         self.timers = TimerWheel(broker.reactor, granularity_ms=5)
+        self.template_count = 0
         self.fetch_sessions = FetchSessions(lambda: self.settings.max_fetch_sessions, broker.reactor.seconds)
 
 
