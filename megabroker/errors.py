@@ -18,6 +18,7 @@ __all__ = [
     "DataDirectoryLocked",
     "ErrorCode",
     "Fault",
+    "PeerError",
     "ProtocolError",
     "RequestError",
     "StateError",
@@ -53,6 +54,7 @@ class ErrorCode(enum.Enum):
     DISK_FULL = "disk-full"
     OVERLOADED = "overloaded"
     TIMED_OUT = "timed-out"
+    UNREACHABLE = "unreachable"
     SHUTTING_DOWN = "shutting-down"
     NOT_COORDINATOR = "not-coordinator"
     COORDINATOR_LOADING = "coordinator-loading"
@@ -118,6 +120,20 @@ class RequestError(BrokerError):
 
 class StateError(BrokerError):
     """The request is well-formed but does not fit the present state of the broker."""
+
+
+class PeerError(StateError):
+    """Another process of this broker did not answer: UNREACHABLE or TIMED_OUT.
+
+    Attributes:
+        sent: whether the request may have been carried out; False when it certainly was not.
+    """
+
+    retriable_by_default = True
+
+    def __init__(self, code: ErrorCode, message: str, *, sent: bool) -> None:
+        super().__init__(code, message)
+        self.sent = sent
 
 
 class StorageError(BrokerError):

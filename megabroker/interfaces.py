@@ -69,6 +69,7 @@ __all__ = [
     "IManagedFactory",
     "IMetadataStore",
     "IPartition",
+    "IPeers",
     "IPlacement",
     "IProducerState",
     "IProtocolPlugin",
@@ -705,6 +706,39 @@ class IPlacement(Interface):
 
     def coordinator(key: str) -> Node:
         """Return the node that coordinates a group or transactional id."""
+
+
+class IPeers(Interface):
+    """The other processes of this broker, asked in the protocol of Apache Kafka; messages are its wire's."""
+
+    def ask(
+        node_id: int,
+        key: int,
+        version: int,
+        request: Any,
+        *,
+        timeout_seconds: float = 30.0,
+        repeat: bool = False,
+    ) -> Deferred[Any]:
+        """Send a request message; fire with the response message.
+
+        Requests that wait at the same time overtake each other. Cancelling is allowed.
+
+        Args:
+            key: the API key; ``version`` that of request and answer.
+            repeat: send it again if the connection is lost before the answer, which a request must bear.
+
+        Fails with PeerError (UNREACHABLE, TIMED_OUT), StateError (OVERLOADED) or ProtocolError.
+        """
+
+    def forward(node_id: int, frame: Any, *, timeout_seconds: float = 30.0) -> Deferred[memoryview]:
+        """Send a client's whole request, its size left out, as it came; fire with the whole answer.
+
+        The answer has its size left out and the correlation id of the request. Fails as ``ask``.
+        """
+
+    def keep(node_id: int, made: Callable[[], None]) -> None:
+        """Keep a connection to a peer from now on, and call back whenever it has been made (again)."""
 
 
 class ILoggers(Interface):

@@ -66,6 +66,8 @@ ERRORS: Final[dict[ErrorCode, MegaError]] = {
     ErrorCode.MESSAGE_TOO_LARGE: MegaError.MESSAGE_TOO_LARGE,
     ErrorCode.OFFSET_OUT_OF_RANGE: MegaError.INVALID_OFFSET,
     ErrorCode.STORAGE: MegaError.NETWORK_ERROR,
+    ErrorCode.TIMED_OUT: MegaError.NETWORK_ERROR,
+    ErrorCode.UNREACHABLE: MegaError.NETWORK_ERROR,
     ErrorCode.NOT_ENOUGH_REPLICAS: MegaError.RESOURCE_EXHAUSTED,
     ErrorCode.TOPIC_LIMIT: MegaError.RESOURCE_EXHAUSTED,
     ErrorCode.DISK_FULL: MegaError.RESOURCE_EXHAUSTED,
