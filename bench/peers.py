@@ -7,6 +7,7 @@ with "fsync" the end of the machine; every peer is set to the same. What is not 
 from __future__ import annotations
 
 import abc
+import compileall
 import contextlib
 import os
 import pathlib
@@ -27,7 +28,8 @@ from tests.interop.java import Unavailable
 
 __all__ = ["PEERS", "Kafka", "Limit", "Megabroker", "Nats", "Peer", "Redis"]
 
-_CACHE = pathlib.Path(__file__).resolve().parents[1] / ".cache" / "bench"
+_CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+_CACHE = _CHECKOUT / ".cache" / "bench"
 _START_SECONDS = 30
 _KAFKA_JAVA = (
     *("-Xms1024m", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
@@ -108,6 +110,12 @@ class Megabroker(Peer):
         self.broker = BrokerProcess(
             {"durability": durability, "limits": limits, "topics": topics, **(config or {})}
         )
+
+    def prepare(self) -> None:
+        # As pip does where it installs; a checkout's modules are else compiled at every start wherever
+        # PYTHONDONTWRITEBYTECODE is set.
+        for package in ("megabroker", "twisted/plugins"):
+            compileall.compile_dir(_CHECKOUT / package, quiet=1)
 
     def start(self) -> None:
         self.broker.start()

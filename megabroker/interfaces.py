@@ -892,6 +892,7 @@ class IProtocolPlugin(Interface):
 
     Installed as a module ``megabroker/plugins/<x>_plugin.py`` of any distribution, found by
     ``megabroker.plugin.discover``. ``megabroker.plugin.ProtocolPlugin`` provides it ready made.
+    A plugin that never uses Twisted's TLS itself may say so by an attribute ``needs_tls`` that is False.
     """
 
     name: str = Attribute("The key under ``protocols:`` in the configuration.")

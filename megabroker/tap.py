@@ -11,33 +11,31 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
-from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
-from twisted.python.components import Componentized
 
 import twisted
 from megabroker import __version__
+from megabroker.config.endpoint import parse_endpoint
 from megabroker.config.load import load
 from megabroker.config.schema import Config
-from megabroker.errors import BrokerError, ConfigError, DataDirectoryLocked
-from megabroker.kafkadir.adopting import adopt
-from megabroker.kafkadir.server_properties import ServerProperties, read_server_properties
-from megabroker.ops.logs import LogThreshold, make_observer
+from megabroker.errors import ConfigError
+from megabroker.interfaces import IProtocolPlugin
+from megabroker.ops.logs import LogThreshold
+from megabroker.ops.tls import leave_out_tls
 from megabroker.plugin import discover
-from megabroker.service import BrokerService
+
+if TYPE_CHECKING:
+    from megabroker.kafkadir.server_properties import ServerProperties
 
 __all__ = ["Options", "makeService"]
 
-_log = Logger()
+_PLAIN = frozenset({"tcp", "unix"})
 
 
 class Options(usage.Options):
@@ -94,6 +92,8 @@ class Options(usage.Options):
         if self["kafka-properties"] is None:
             self.read_again = lambda: load(source, plugins)
             return self.read_again()
+        from megabroker.kafkadir.server_properties import read_server_properties
+
         read = partial(read_server_properties, source, plugins, os.getcwd())
         self.read_again = lambda: read().config
         self.kafka = read()
@@ -130,95 +130,15 @@ class Options(usage.Options):
                 raise SystemExit(1)
 
 
-class _Daemon(BrokerService):
-    """The broker under twistd: says in one line why it cannot start, and reloads on SIGHUP."""
-
-    def __init__(self, *args: Any, twistd: Any, kafka: ServerProperties | None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._twistd = twistd
-        self._kafka = kafka
-
-    def setServiceParent(self, parent: Any) -> None:
-        """Give the application our log, unless another was asked for on the command line."""
-        twistd = self._twistd
-        if isinstance(parent, Componentized) and not twistd.get("syslog"):
-            observer = make_observer(twistd.get("logfile"), not twistd["nodaemon"], self._threshold)
-            parent.setComponent(ILogObserver, observer)  # type: ignore[no-untyped-call]
-        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
-
-    def startService(self) -> None:
-        """Start; a broker that cannot ends the process with exit code 1 and the reason."""
-        self._reactor.callWhenRunning(self._take_signals)
-        try:
-            if self._kafka is not None:
-                self._open_kafka(self._kafka)
-            super().startService()
-        except (DataDirectoryLocked, BrokerError, CannotListenError) as error:
-            self._tell(f"megabroker cannot start: {error}")
-            pidfile = self._twistd["pidfile"]
-            if pidfile and os.path.exists(pidfile):
-                os.unlink(pidfile)
-            raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            self._tell("megabroker was interrupted before it was ready")
-            raise SystemExit(130) from None
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, self._hang_up)
-
-    def _open_kafka(self, kafka: ServerProperties) -> None:
-        """Make the directories of a Kafka broker ours, and say what that means."""
-        for name, reason in sorted(kafka.passed_over.items()):
-            _log.info("{name} is not followed: {reason}", name=name, reason=reason)
-        takeover = adopt(kafka.directories, kafka.config, time.time_ns() // 1_000_000)
-        if takeover is None:
-            return
-        for finding in takeover.findings:
-            _log.warn("{kind}: {text}", kind=finding.kind.value, text=finding.text)
-        _log.info(
-            "took over {topics} topics, {groups} groups and {ids} transactional ids from Apache Kafka",
-            topics=len(takeover.topics),
-            groups=len({*takeover.groups, *takeover.offsets}),
-            ids=len(takeover.transactions),
-        )
-
-    def _tell(self, text: str) -> None:
-        """Say why there is no broker, to whoever started it."""
-        if self._twistd["nodaemon"]:
-            print(text, file=sys.__stderr__)
-            return
-        _log.critical("{text}", text=text)
-        # The process that twistd was started as waits here for the outcome and prints 98 bytes of it.
-        pipe = self._twistd.get("statusPipe")
-        if pipe is not None:
-            os.write(pipe, b"1 " + text.encode()[:98])
-
-    def _take_signals(self) -> None:
-        # In place of the reactor's own handlers, after which twistd dies of the signal once all is stopped in
-        # order: an orderly stop has exit code 0. A shell lets what it runs in the background ignore SIGINT.
-        signal.signal(signal.SIGTERM, self._terminate)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, self._terminate)
-
-    def _terminate(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self._stop_reactor, signal.Signals(number).name)
-
-    def _stop_reactor(self, reason: str) -> None:
-        try:
-            self._reactor.stop()
-        except ReactorNotRunning:
-            _log.info("{reason} again: already stopping", reason=reason)
-        else:
-            _log.info("{reason} received", reason=reason)
-
-    def _hang_up(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self.reload)
-
-
 def makeService(options: Options) -> IService:
     """Return the broker as a service for twistd to start."""
+    if not _may_use_tls(options.broker_config, options.plugins):
+        leave_out_tls()
     from twisted.internet import reactor
 
-    return _Daemon(
+    from megabroker.daemon import Daemon
+
+    return Daemon(
         options.broker_config,
         options.plugins,
         reactor,
@@ -226,4 +146,14 @@ def makeService(options: Options) -> IService:
         threshold=LogThreshold(options.broker_config.logging.level),
         twistd=options.parent,
         kafka=options.kafka,
+    )
+
+
+def _may_use_tls(config: Config, plugins: Mapping[str, IProtocolPlugin]) -> bool:
+    """Say whether an endpoint is not plain, or the plugin of a protocol has not said that it needs no TLS."""
+    return any(
+        getattr(plugins[name], "needs_tls", True)
+        or any(parse_endpoint(listener.endpoint).type not in _PLAIN for listener in settings.listeners)
+        for name, settings in config.protocols.items()
+        if settings.enabled
     )

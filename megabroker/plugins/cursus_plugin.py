@@ -9,4 +9,5 @@ cursus = ProtocolPlugin(
     default_endpoint="tcp:9000:interface=127.0.0.1",
     settings="megabroker.protocols.cursus.settings.CursusSettings",
     factory="megabroker.protocols.cursus.protocol.CursusFactory",
+    needs_tls=False,
 )

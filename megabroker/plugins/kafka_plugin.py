@@ -9,4 +9,5 @@ kafka = ProtocolPlugin(
     default_endpoint="tcp:9092:interface=127.0.0.1",
     settings="megabroker.protocols.kafka.settings.KafkaSettings",
     factory="megabroker.protocols.kafka.protocol.make_factory",
+    needs_tls=False,
 )

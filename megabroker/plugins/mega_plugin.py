@@ -9,4 +9,5 @@ mega = ProtocolPlugin(
     default_endpoint="tcp:8080:interface=127.0.0.1",
     settings="megabroker.protocols.mega.settings.MegaSettings",
     factory="megabroker.protocols.mega.protocol.MegaFactory",
+    needs_tls=False,
 )

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.interop
 
 STOP_SECONDS = 8  # with load and with peers that owe or are owed something; measured below one second
 START_SECONDS = 5
-IDLE_MIB = 120
+IDLE_MIB = 60
 THOUSAND_IDLE_MIB = 40
 
 

@@ -1,0 +1,119 @@
+"""The broker as a daemon: under twistd, with its signals, its log and its one line about why it cannot start.
+
+Owns what a process has and a service has not. SIGTERM and SIGINT stop in order and with exit code 0, SIGHUP
+reads the configuration again; a broker that cannot start ends the process with exit code 1.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from megabroker.errors import BrokerError, DataDirectoryLocked
+from megabroker.ops.logs import make_observer
+from megabroker.service import BrokerService
+
+if TYPE_CHECKING:
+    from megabroker.kafkadir.server_properties import ServerProperties
+
+__all__ = ["Daemon"]
+
+_log = Logger()
+
+
+class Daemon(BrokerService):
+    """The broker under twistd.
+
+    Args:
+        twistd: the options of twistd itself.
+        kafka: what the server.properties of a Kafka broker say, whose directories are opened then.
+    """
+
+    def __init__(self, *args: Any, twistd: Any, kafka: ServerProperties | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._twistd = twistd
+        self._kafka = kafka
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Give the application our log, unless another was asked for on the command line."""
+        twistd = self._twistd
+        if isinstance(parent, Componentized) and not twistd.get("syslog"):
+            observer = make_observer(twistd.get("logfile"), not twistd["nodaemon"], self._threshold)
+            parent.setComponent(ILogObserver, observer)  # type: ignore[no-untyped-call]
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """Start; a broker that cannot ends the process with exit code 1 and the reason."""
+        self._reactor.callWhenRunning(self._take_signals)
+        try:
+            if self._kafka is not None:
+                self._open_kafka(self._kafka)
+            super().startService()
+        except (DataDirectoryLocked, BrokerError, CannotListenError) as error:
+            self._tell(f"megabroker cannot start: {error}")
+            pidfile = self._twistd["pidfile"]
+            if pidfile and os.path.exists(pidfile):
+                os.unlink(pidfile)
+            raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            self._tell("megabroker was interrupted before it was ready")
+            raise SystemExit(130) from None
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _open_kafka(self, kafka: ServerProperties) -> None:
+        """Make the directories of a Kafka broker ours, and say what that means."""
+        from megabroker.kafkadir.adopting import adopt
+
+        for name, reason in sorted(kafka.passed_over.items()):
+            _log.info("{name} is not followed: {reason}", name=name, reason=reason)
+        takeover = adopt(kafka.directories, kafka.config, time.time_ns() // 1_000_000)
+        if takeover is None:
+            return
+        for finding in takeover.findings:
+            _log.warn("{kind}: {text}", kind=finding.kind.value, text=finding.text)
+        _log.info(
+            "took over {topics} topics, {groups} groups and {ids} transactional ids from Apache Kafka",
+            topics=len(takeover.topics),
+            groups=len({*takeover.groups, *takeover.offsets}),
+            ids=len(takeover.transactions),
+        )
+
+    def _tell(self, text: str) -> None:
+        """Say why there is no broker, to whoever started it."""
+        if self._twistd["nodaemon"]:
+            print(text, file=sys.__stderr__)
+            return
+        _log.critical("{text}", text=text)
+        # The process that twistd was started as waits here for the outcome and prints 98 bytes of it.
+        pipe = self._twistd.get("statusPipe")
+        if pipe is not None:
+            os.write(pipe, b"1 " + text.encode()[:98])
+
+    def _take_signals(self) -> None:
+        # In place of the reactor's own handlers, after which twistd dies of the signal once all is stopped in
+        # order: an orderly stop has exit code 0. A shell lets what it runs in the background ignore SIGINT.
+        signal.signal(signal.SIGTERM, self._terminate)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._terminate)
+
+    def _terminate(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._stop_reactor, signal.Signals(number).name)
+
+    def _stop_reactor(self, reason: str) -> None:
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
+            _log.info("{reason} again: already stopping", reason=reason)
+        else:
+            _log.info("{reason} received", reason=reason)
+
+    def _hang_up(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self.reload)
