@@ -7,7 +7,7 @@ Unless a docstring says otherwise, everything here is called in, and calls back 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 from uuid import UUID
 
@@ -244,19 +244,26 @@ class IMetadataStore(Interface):
     """Small rows that must not be lost: topics, group offsets, producer-id blocks.
 
     A row is (table, key, JSON-like value). State is read once, at start; after that the services' own
-    memory is the truth and the store only follows.
+    memory is the truth and the store only follows. Of several processes each is so with the rows that it
+    writes, and reads those of another again when that one says so.
     """
 
     def open() -> None:
         """Open, creating if need be. Blocking. Raises StorageError."""
 
-    def rows(table: str) -> Mapping[str, Any]:
-        """Return all rows of a table. Blocking."""
+    def rows(table: str, keys: Collection[str] | None = None) -> Mapping[str, Any]:
+        """Return all rows of a table, or those of them with ``keys``. Blocking."""
 
     def write(changes: Sequence[Change]) -> Deferred[None]:
         """Apply all of ``changes`` atomically, in call order; fire when committed.
 
         Calls of one reactor turn are committed together, off the reactor thread. Fails with StorageError.
+        """
+
+    def advance(table: str, key: str, count: int) -> Deferred[int]:
+        """Raise the number in a row, 0 where there is none; fire when committed, with what it was.
+
+        No process that does so gets what another has got. In order with ``write``; fails with StorageError.
         """
 
     def close() -> Deferred[None]:

@@ -75,6 +75,7 @@ __all__ = [
     "TopicPartition",
     "TransactionDescription",
     "TransactionMarker",
+    "Worker",
 ]
 
 NO_TIMESTAMP = -1
@@ -407,6 +408,28 @@ class Node:
                     return listener.address
                 found = found or listener.address
         return found
+
+
+@attrs.frozen
+class Worker:
+    """One of the processes that are a broker together.
+
+    Attributes:
+        index: which of them; 0 controls and coordinates.
+        nodes: all of them.
+        sockets: where each takes the requests of the others, the path of a Unix socket.
+        descriptors: open sockets that listen for this one, by protocol and name of the listener.
+    """
+
+    index: int
+    nodes: tuple[Node, ...]
+    sockets: tuple[str, ...]
+    descriptors: Mapping[tuple[str, str], int]
+
+    @property
+    def me(self) -> Node:
+        """The node that this one is."""
+        return self.nodes[self.index]
 
 
 class Change(NamedTuple):

@@ -1,7 +1,8 @@
 """Producer ids: numbers never given out twice, taken from the metadata store in blocks.
 
 Owns the row ``producer_ids/next``, the first id no block has claimed. A block is handed out only after
-the row behind it is committed, so a crash wastes at most the rest of a block and repeats nothing.
+the row behind it is committed, so a crash wastes at most the rest of a block and repeats nothing; every
+process that gives out ids claims its blocks there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from twisted.python.failure import Failure
 
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.interfaces import IMetadataStore
-from megabroker.model import Change
 
 __all__ = ["NEXT_PRODUCER_ID", "PRODUCER_IDS_TABLE", "ProducerIds"]
 
@@ -57,7 +57,7 @@ class ProducerIds:
         if self._next < self._end and not self._waiting:
             return succeed(self._take())
         if self._end > _MAX_ID - self._block_size:
-            return fail(StorageError(ErrorCode.STORAGE, "producer ids are used up", retriable=False))
+            return fail(_used_up())
         waiting: Deferred[int] = Deferred()
         self._waiting.append(waiting)
         self._claim()
@@ -72,16 +72,18 @@ class ProducerIds:
         if self._claiming:
             return
         self._claiming = True
-        end = self._end + self._block_size
-        committed = self._metadata.write([Change(PRODUCER_IDS_TABLE, NEXT_PRODUCER_ID, end)])
-        committed.addCallbacks(self._claimed, self._not_claimed, callbackArgs=(end,))
+        claimed = self._metadata.advance(PRODUCER_IDS_TABLE, NEXT_PRODUCER_ID, self._block_size)
+        claimed.addCallbacks(self._claimed, self._not_claimed)
 
-    def _claimed(self, _: None, end: int) -> None:
+    def _claimed(self, first: int) -> None:
         self._claiming = False
-        self._end = end
+        self._next = first
+        self._end = end = min(first + self._block_size, _MAX_ID)
         while self._waiting and self._next < end:
             self._waiting.popleft().callback(self._take())
-        if self._waiting:
+        if self._waiting and self._end > _MAX_ID - self._block_size:
+            self._not_claimed(Failure(_used_up()))  # type: ignore[no-untyped-call]
+        elif self._waiting:
             self._claim()
 
     def _not_claimed(self, failure: Failure) -> None:
@@ -89,3 +91,7 @@ class ProducerIds:
         waiting, self._waiting = self._waiting, deque()
         for one in waiting:
             one.errback(failure)
+
+
+def _used_up() -> StorageError:
+    return StorageError(ErrorCode.STORAGE, "producer ids are used up", retriable=False)

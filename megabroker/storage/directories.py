@@ -13,6 +13,10 @@ first directory is the main one, where new brokers keep everything. Knows nothin
     <directory>/<topic>-<partition>/               one log
     <directory>/<topic>-<partition>.<hex>-delete/  on its way out
 
+Several processes may have the directories together, each its ``Share`` of the partitions. Each then keeps its
+clean marker and its checkpoint files elsewhere (``shares``); whose the directories are, the locks and what is
+left over is the business of the one process that started them.
+
 A partition stays where it is. A new one goes where the fewest are, as with Kafka, the main directory first.
 As long as a further directory holds partitions, nothing is opened without it: they would be made anew, empty.
 """
@@ -33,21 +37,18 @@ from megabroker.storage.checkpoints import decode_offsets, encode_offsets
 from megabroker.storage.files import Files, storage_error
 from megabroker.storage.lock import DirectoryLock
 from megabroker.storage.metadata import METADATA_FILE
+from megabroker.storage.shares import CHECKPOINTS, CLEAN, CLEANED_OFFSETS, WORKERS, Share, gather
 
 __all__ = ["UNFINISHED", "Checkpoints", "DataDirectories", "refuse_second_main"]
 
 UNFINISHED: Final = "import-unfinished"
 """There while another broker's data is copied into the directory."""
 
-_CLEAN: Final = ".kafka_cleanshutdown"
 _META: Final = "meta.properties"
 _MORE: Final = "more-data-dirs"
 _IDENTITY: Final = "directory.id"
-_RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
-_START_OFFSETS: Final = "log-start-offset-checkpoint"
-_CLEANED_OFFSETS: Final = "cleaner-offset-checkpoint"
-_NAMES: Final = (_START_OFFSETS, _RECOVERY_POINTS, _CLEANED_OFFSETS)
 _DIRECTORY: Final = re.compile(r"(.+)-(0|[1-9][0-9]{0,9})")
+_DOOMED: Final = re.compile(_DIRECTORY.pattern + r"\.[0-9a-f]{32}-delete")
 
 
 class Checkpoints(NamedTuple):
@@ -72,6 +73,7 @@ class DataDirectories:
         cluster_id: the cluster they must belong to; None takes what is found.
         node_id: the same for the node.
         new_cluster_id: makes the identity of directories that have none.
+        share: this process's part, if it is one of several.
 
     Attributes:
         was_clean: whether all of them were closed in order.
@@ -84,6 +86,7 @@ class DataDirectories:
         cluster_id: str | None,
         node_id: int | None,
         new_cluster_id: Callable[[], str] | None,
+        share: Share | None = None,
     ) -> None:
         self.paths = [os.path.abspath(path) for path in paths]
         self.cluster_id = cluster_id
@@ -91,21 +94,28 @@ class DataDirectories:
         self._files = files
         self._node_id = node_id
         self._new_cluster_id = new_cluster_id
+        self._share = share
         self._locks = [DirectoryLock(path) for path in self.paths]
         self._places: dict[TopicPartition, str] = {}
         self._counts: Counter[str] = Counter()
         self._identities: dict[str, str] = {}
         self._told = b""  # what more-data-dirs holds
 
+    def small(self, path: str) -> str:
+        """Return where the small files about the partitions in a directory are."""
+        return path if self._share is None else self._share.place(path)
+
     # --- opening --------------------------------------------------------------------------------
 
     def take(self, started: str) -> None:
-        """Make what is missing and lock all.
+        """Make what is missing and lock all; whoever has a share of them only finds them locked.
 
         Raises:
             DataDirectoryLocked: another process has one of them.
             StorageError: one cannot be used.
         """
+        if self._share is not None:
+            return
         for path, lock in zip(self.paths, self._locks, strict=True):
             try:
                 self._files.mkdir(path)
@@ -118,9 +128,14 @@ class DataDirectories:
             lock.take(started)
 
     def release(self) -> None:
-        """Unlock all."""
+        """Unlock all that ``take`` has locked."""
         for lock in self._locks:
             lock.release()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What holds the locks; a process that has them too keeps the directories locked."""
+        return [lock.fd for lock in self._locks]
 
     def prepare(self, *, sync: bool) -> Checkpoints:
         """Check whose they are, read what they say, and take the clean markers away.
@@ -141,22 +156,25 @@ class DataDirectories:
         for path in self.paths:
             self._check_meta(path)
         self._refuse_absent()
+        if self._share is None:
+            gather(files, self.paths)
         known = Checkpoints({}, {}, {})
         for path in self.paths:
             self._list(path)
         self._tell_more()
         for path in self.paths:
             # What a file says of a partition that is in another directory is of an older log of that name.
-            for offsets, name in zip(known, _NAMES, strict=True):
-                found = decode_offsets(files.read_bytes(f"{path}/{name}")) or {}
+            for offsets, name in zip(known, CHECKPOINTS, strict=True):
+                found = decode_offsets(files.read_bytes(f"{self.small(path)}/{name}")) or {}
                 offsets.update({one: at for one, at in found.items() if self._places.get(one, path) == path})
-        markers = [f"{path}/{_CLEAN}" for path in self.paths]
+        places = [self.small(path) for path in self.paths]
+        markers = [f"{place}/{CLEAN}" for place in places]
         self.was_clean = all(files.read_size(marker) is not None for marker in markers)
-        for path, marker in zip(self.paths, markers, strict=True):
+        for place, marker in zip(places, markers, strict=True):
             if files.read_size(marker) is not None:
                 files.unlink(marker)
                 if sync:
-                    files.sync_dir(path)
+                    files.sync_dir(place)
         return known
 
     def _list(self, path: str) -> None:
@@ -164,7 +182,8 @@ class DataDirectories:
         for name in self._files.subdirectories(path):
             match = _DIRECTORY.fullmatch(name)
             if name.endswith("-delete"):
-                self._files.rmtree(f"{path}/{name}")
+                if self._may_remove(name):
+                    self._files.rmtree(f"{path}/{name}")
             elif match is not None:
                 partition = TopicPartition(match[1], int(match[2]))
                 other = self._places.setdefault(partition, path)
@@ -173,6 +192,13 @@ class DataDirectories:
                         ErrorCode.STORAGE, f"{partition} is both in {other} and in {path}", retriable=False
                     )
                 self._counts[path] += 1
+
+    def _may_remove(self, name: str) -> bool:
+        """Whether nobody else is removing a directory that is on its way out."""
+        if self._share is None:
+            return True
+        match = _DOOMED.fullmatch(name)
+        return match is not None and self._share.has(TopicPartition(match[1], int(match[2])))
 
     def _check_meta(self, path: str) -> None:
         """Refuse a directory of another cluster or node; complete what is missing."""
@@ -216,7 +242,10 @@ class DataDirectories:
 
     def _tell_more(self) -> None:
         """Write down which further directories hold partitions. Raises OSError."""
-        held = [path for path in self.paths[1:] if self._counts[path]]
+        if self._share is None:
+            self._tell([path for path in self.paths[1:] if self._counts[path]])
+
+    def _tell(self, held: Sequence[str]) -> None:
         told = "".join(f"{self._identities[path]} {path}\n" for path in held).encode()
         if told != self._told:
             self._files.write_whole(f"{self.paths[0]}/{_MORE}", told, sync=True)
@@ -250,7 +279,7 @@ class DataDirectories:
             self._counts[path] -= 1
 
     def partitions(self) -> Iterator[tuple[TopicPartition, str]]:
-        """Yield every partition directory there is, by name. Raises StorageError."""
+        """Yield every partition directory there is of this share, by name. Raises StorageError."""
         found: list[tuple[str, str]] = []
         for path in self.paths:
             try:
@@ -259,26 +288,72 @@ class DataDirectories:
                 raise storage_error("cannot list", path, caught) from caught
         for name, path in sorted(found):
             match = _DIRECTORY.fullmatch(name)
-            if match is not None:
-                yield TopicPartition(match[1], int(match[2])), f"{path}/{name}"
+            if match is None:
+                continue
+            partition = TopicPartition(match[1], int(match[2]))
+            if self._share is None or self._share.has(partition):
+                yield partition, f"{path}/{name}"
 
     # --- checkpoints ----------------------------------------------------------------------------
 
     def save_checkpoints(self, known: Checkpoints, *, sync: bool) -> None:
         """Write them, each directory's partitions into its own files. Any thread; raises OSError."""
+        self._save(known, self.small, sync=sync)
+
+    def _save(self, known: Checkpoints, small: Callable[[str], str], *, sync: bool) -> None:
         places = self._places.copy()
         main = self.paths[0]
         for path in self.paths:
-            for name, offsets in zip(_NAMES, known, strict=True):
+            for name, offsets in zip(CHECKPOINTS, known, strict=True):
                 here = {one: at for one, at in offsets.items() if places.get(one, main) == path}
-                if here or name != _CLEANED_OFFSETS or self._files.read_size(f"{path}/{name}"):
-                    self._files.write_whole(f"{path}/{name}", encode_offsets(here), sync=sync)
+                file = f"{small(path)}/{name}"
+                if here or name != CLEANED_OFFSETS or self._files.read_size(file):
+                    self._files.write_whole(file, encode_offsets(here), sync=sync)
 
     def mark_clean(self, *, sync: bool) -> None:
         """Say that everything is on the disk. Any thread; raises OSError."""
         self._tell_more()  # one that has lost its last partition may be left out the next time
         for path in self.paths:
-            self._files.write_whole(f"{path}/{_CLEAN}", b"", sync=sync)
+            self._files.write_whole(f"{self.small(path)}/{CLEAN}", b"", sync=sync)
+
+    # --- several processes ----------------------------------------------------------------------
+
+    def deal(self, known: Checkpoints, names: Sequence[str], owner: Callable[[TopicPartition], str]) -> None:
+        """Deal out what ``prepare`` has read to several processes, which come and go from now on.
+
+        Args:
+            names: of their shares.
+            owner: the name of the share that has a partition.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        files = self._files
+        self._tell(self.paths[1:])  # nobody looks which of them hold partitions
+        for name in names:
+            share = Share(name, lambda partition, name=name: owner(partition) == name)  # type: ignore[misc]
+            theirs = [{one: at for one, at in part.items() if share.has(one)} for part in known]
+            for path in self.paths:
+                files.mkdir(f"{path}/{WORKERS}")
+                files.mkdir(share.place(path))
+            self._save(Checkpoints(*theirs), share.place, sync=True)
+            if self.was_clean:
+                for path in self.paths:
+                    files.write_whole(f"{share.place(path)}/{CLEAN}", b"", sync=True)
+        for path in self.paths:
+            files.sync_dir(f"{path}/{WORKERS}")
+            for file in CHECKPOINTS:
+                files.unlink(f"{path}/{file}")
+            files.sync_dir(path)
+
+    def collect(self) -> None:
+        """Take together again what was dealt out, when all of those processes have ended. Raises OSError."""
+        gather(self._files, self.paths)
+        self._places.clear()
+        self._counts.clear()
+        for path in self.paths:
+            self._list(path)
+        self._tell_more()
 
 
 def refuse_second_main(paths: Sequence[str]) -> None:

@@ -19,11 +19,15 @@ __all__ = ["DirectoryLock"]
 
 
 class DirectoryLock:
-    """Holds ``<data_dir>/.lock`` from ``take`` to ``release``."""
+    """Holds ``<data_dir>/.lock`` from ``take`` to ``release``.
+
+    Attributes:
+        fd: the open file, or -1. The lock by flock is held as long as any process has it open.
+    """
 
     def __init__(self, data_dir: str) -> None:
         self._path = os.path.join(data_dir, ".lock")
-        self._fd = -1
+        self.fd = -1
 
     def take(self, start: str) -> None:
         """Take the lock.
@@ -54,10 +58,10 @@ class DirectoryLock:
                     f"{os.path.dirname(self._path)} is in use by another broker ({said})"
                 ) from None
             raise storage_error("cannot lock", self._path, caught) from caught
-        self._fd = fd
+        self.fd = fd
 
     def release(self) -> None:
         """Give the lock back."""
-        fd, self._fd = self._fd, -1
+        fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)

@@ -8,6 +8,9 @@ order of the calls.
 Writes of one reactor turn, and those that arrive while a commit is running, share the next transaction: under
 load one fsync serves many of them. The database is in WAL mode; with ``synchronous=FULL`` a commit is on the
 disk, with ``NORMAL`` it survives the process but perhaps not the machine.
+
+Several processes may have the file open. A row has one of them that writes it; numbers that all of them raise
+are raised within a commit.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ import pathlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -54,9 +57,23 @@ _PUT = (
     " ON CONFLICT (tbl, key) DO UPDATE SET value = excluded.value"
 )
 _DELETE = "DELETE FROM rows WHERE tbl = ? AND key = ?"
+_ALL = "SELECT key, value FROM rows WHERE tbl = ?"
+_ONE = "SELECT key, value FROM rows WHERE tbl = ? AND key = ?"
 
 Row = tuple[str, str, str | None]
-Pending = tuple[list[Row], Deferred[None]]
+
+
+class Pending(NamedTuple):
+    """What waits for the next commit.
+
+    Attributes:
+        counter: table and key of a number to be raised, and by how much.
+        done: fires with what that number was, else None.
+    """
+
+    rows: list[Row]
+    counter: tuple[str, str, int] | None
+    done: Deferred[Any]
 
 
 class Turns(Protocol):
@@ -190,7 +207,7 @@ def stored_rows(path: str | os.PathLike[str], table: str) -> Mapping[str, Any]:
     try:
         connection = sqlite3.connect(f"file:{pathlib.Path(path).absolute()}?mode=ro", uri=True)
         try:
-            found = connection.execute("SELECT key, value FROM rows WHERE tbl = ?", (table,)).fetchall()
+            found = connection.execute(_ALL, (table,)).fetchall()
         finally:
             connection.close()
         return {key: json.loads(value) for key, value in found}
@@ -216,6 +233,7 @@ class SqliteMetadataStore:
         reactor: ends turns and takes completions back from the worker.
         worker: runs the commits; a thread of its own by default.
         busy_timeout_seconds: how long a commit waits for another process that locks the file.
+        shared: whether other processes have it open, so that what it looks like says nothing about its end.
     """
 
     def __init__(
@@ -226,6 +244,7 @@ class SqliteMetadataStore:
         *,
         worker: Worker | None = None,
         busy_timeout_seconds: float = 5.0,
+        shared: bool = False,
     ) -> None:
         self.path = pathlib.Path(path)
         self.failed_commits = 0
@@ -233,6 +252,7 @@ class SqliteMetadataStore:
         self._reactor = reactor
         self._worker: Worker = WorkerThread("megabroker-metadata") if worker is None else worker
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._shared = shared
         self._connection: sqlite3.Connection | None = None
         self._pending: list[Pending] = []
         self._scheduled = False
@@ -245,9 +265,14 @@ class SqliteMetadataStore:
         Raises:
             StorageError: it cannot be used; the message says what to do.
         """
+        self._connection = self._opened()
+        self._closing = None
+        self._worker.start()
+
+    def _opened(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            unclean = _size(f"{self.path}-wal") > 0
+            unclean = not self._shared and _size(f"{self.path}-wal") > 0
             connection = self._connect()
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
@@ -258,9 +283,7 @@ class SqliteMetadataStore:
             if isinstance(error, sqlite3.Error):
                 raise self._unusable(error) from error
             raise
-        self._connection = connection
-        self._closing = None
-        self._worker.start()
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(
@@ -300,6 +323,10 @@ class SqliteMetadataStore:
                 raise sqlite3.DatabaseError(verdict)
         connection.execute("SELECT 1 FROM rows LIMIT 1").fetchone()
 
+    def prepare(self) -> None:
+        """Make or check the file for other processes, not opening it here. Blocking; raises as ``open``."""
+        self._opened().close()
+
     def _unusable(self, error: Exception) -> StorageError:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -313,8 +340,8 @@ class SqliteMetadataStore:
         code = ErrorCode.DISK_FULL if name == "SQLITE_FULL" else ErrorCode.STORAGE
         return StorageError(code, f"cannot open {self.path}: {error}: {advice}", retriable=False)
 
-    def rows(self, table: str) -> Mapping[str, Any]:
-        """Return the committed rows of a table. Blocking.
+    def rows(self, table: str, keys: Collection[str] | None = None) -> Mapping[str, Any]:
+        """Return the committed rows of a table, or those of them with ``keys``. Blocking.
 
         Raises:
             StorageError: the file could not be read, or a row of it not understood.
@@ -324,21 +351,27 @@ class SqliteMetadataStore:
         try:
             connection = self._connect()
             try:
-                found = connection.execute("SELECT key, value FROM rows WHERE tbl = ?", (table,)).fetchall()
+                found = connection.execute(_ALL, (table,)) if keys is None else _some(connection, table, keys)
+                return {key: json.loads(value) for key, value in found}
             finally:
                 connection.close()
-            return {key: json.loads(value) for key, value in found}
         except (sqlite3.Error, ValueError) as error:
             message = f"cannot read table {table} of {self.path}: {error}"
             raise StorageError(ErrorCode.STORAGE, message) from error
 
     def write(self, changes: Sequence[Change]) -> Deferred[None]:
         """Apply changes atomically; fires when they are committed, fails with StorageError."""
-        rows = _to_rows(changes)
+        return self._add(_to_rows(changes), None)
+
+    def advance(self, table: str, key: str, count: int) -> Deferred[int]:
+        """Raise a number by ``count`` for all processes; see ``IMetadataStore.advance``."""
+        return self._add([], (table, key, count))
+
+    def _add(self, rows: list[Row], counter: tuple[str, str, int] | None) -> Deferred[Any]:
         if self._connection is None or self._closing is not None:
             return fail(_closed_error())
-        done: Deferred[None] = Deferred()
-        self._pending.append((rows, done))
+        done: Deferred[Any] = Deferred()
+        self._pending.append(Pending(rows, counter, done))
         if not self._scheduled and not self._committing:
             self._scheduled = True
             self._reactor.callLater(0, self._turn_ended)
@@ -364,29 +397,31 @@ class SqliteMetadataStore:
         connection = self._connection
         assert connection is not None
         error: Exception | None = None
+        results: list[int | None] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for rows, _ in batch:
+            for rows, counter, _ in batch:
                 for table, key, value in rows:
                     if value is None:
                         connection.execute(_DELETE, (table, key))
                     else:
                         connection.execute(_PUT, (table, key, value))
+                results.append(None if counter is None else _raise(connection, *counter))
             connection.execute("COMMIT")
         except Exception as failure:  # noqa: BLE001 - whatever it is, the writers must hear of it
             error = failure
             _roll_back(connection)
-        self._reactor.callFromThread(self._committed, batch, error)
+        self._reactor.callFromThread(self._committed, batch, results, error)
 
-    def _committed(self, batch: list[Pending], error: Exception | None) -> None:
+    def _committed(self, batch: list[Pending], results: list[int | None], error: Exception | None) -> None:
         if error is not None:
             self.failed_commits += 1
             _log.error("metadata commit failed: {writes} writes: {error}", writes=len(batch), error=error)
-        for _, done in batch:
-            if error is None:
-                done.callback(None)
-            else:
-                done.errback(_commit_error(error, self.path))
+            for one in batch:
+                one.done.errback(_commit_error(error, self.path))
+        else:
+            for one, result in zip(batch, results, strict=True):
+                one.done.callback(result)
         self._committing = False
         self._next()
 
@@ -422,6 +457,20 @@ class SqliteMetadataStore:
         waiting, self._closing = self._closing or [], None
         for done in waiting:
             done.callback(None)
+
+
+def _some(connection: sqlite3.Connection, table: str, keys: Collection[str]) -> list[tuple[str, str]]:
+    return [row for key in keys for row in connection.execute(_ONE, (table, key))]
+
+
+def _raise(connection: sqlite3.Connection, table: str, key: str, count: int) -> int:
+    """Raise a number within a transaction; return what it was."""
+    found = _some(connection, table, [key])
+    former = json.loads(found[0][1]) if found else 0
+    if not isinstance(former, int):
+        raise sqlite3.DataError(f"row {table}/{key} holds no number")
+    connection.execute(_PUT, (table, key, str(former + count)))
+    return former
 
 
 def _size(path: str) -> int:
@@ -466,33 +515,49 @@ class MemoryMetadataStore:
         """Nothing to open."""
         self._opened = True
 
-    def rows(self, table: str) -> Mapping[str, Any]:
-        """Return the committed rows of a table."""
+    def rows(self, table: str, keys: Collection[str] | None = None) -> Mapping[str, Any]:
+        """Return the committed rows of a table, or those of them with ``keys``."""
         if not self._opened:
             raise _closed_error()
-        return {key: json.loads(value) for key, value in self._tables.get(table, {}).items()}
+        found = self._tables.get(table, {})
+        wanted = found if keys is None else [key for key in keys if key in found]
+        return {key: json.loads(found[key]) for key in wanted}
 
     def write(self, changes: Sequence[Change]) -> Deferred[None]:
         """Apply changes at the end of the turn."""
-        rows = _to_rows(changes)
+        return self._add(_to_rows(changes), None)
+
+    def advance(self, table: str, key: str, count: int) -> Deferred[int]:
+        """Raise a number by ``count`` at the end of the turn."""
+        return self._add([], (table, key, count))
+
+    def _add(self, rows: list[Row], counter: tuple[str, str, int] | None) -> Deferred[Any]:
         if not self._opened:
             return fail(_closed_error())
-        done: Deferred[None] = Deferred()
+        done: Deferred[Any] = Deferred()
         if not self._pending:
             self._reactor.callLater(0, self._commit)
-        self._pending.append((rows, done))
+        self._pending.append(Pending(rows, counter, done))
         return done
 
     def _commit(self) -> None:
         batch, self._pending = self._pending, []
-        for rows, _ in batch:
+        results: list[int | None] = []
+        for rows, counter, _ in batch:
             for table, key, value in rows:
                 if value is None:
                     self._tables.get(table, {}).pop(key, None)
                 else:
                     self._tables.setdefault(table, {})[key] = value
-        for _, done in batch:
-            done.callback(None)
+            results.append(None if counter is None else self._raise(*counter))
+        for one, result in zip(batch, results, strict=True):
+            one.done.callback(result)
+
+    def _raise(self, table: str, key: str, count: int) -> int:
+        values = self._tables.setdefault(table, {})
+        former = int(values.get(key, "0"))
+        values[key] = str(former + count)
+        return former
 
     def close(self) -> Deferred[None]:
         """Commit what is pending."""

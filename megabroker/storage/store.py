@@ -1,4 +1,4 @@
-"""All logs of one broker in its data directories, laid out as Kafka lays them out.
+"""All logs of one process in its data directories, laid out as Kafka lays them out.
 
 Owns the logs that are open, and when checkpoints and the clean-shutdown marker are written; where things are
 is known to ``directories``. Knows nothing of what a log holds.
@@ -44,6 +44,7 @@ from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import Files, OpenFiles, storage_error
 from megabroker.storage.log import LocalLog
 from megabroker.storage.recovery import Loader
+from megabroker.storage.shares import Share
 from megabroker.storage.warming import Warmer
 
 __all__ = ["LocalLogStore"]
@@ -73,6 +74,7 @@ class LocalLogStore:
         cluster_id: the cluster this must belong to; None takes what is found.
         new_cluster_id: makes the identity of a directory that has none.
         more_dirs: further directories in which partitions lie.
+        share: which partitions are this process's, if it is one of several.
         call_soon: calls back at the end of the reactor turn; with it, little is written in place.
         threaded: without, nothing is written until ``disk.pump()``; for tests.
     """
@@ -93,6 +95,7 @@ class LocalLogStore:
         call_soon: Callable[[Callable[[], None]], object] | None = None,
         threaded: bool = True,
         cleaner: CleanerSettings | None = None,
+        share: Share | None = None,
     ) -> None:
         self.data_dir = os.path.abspath(data_dir)
         self.durability = durability
@@ -112,7 +115,7 @@ class LocalLogStore:
             None if threaded else self.disk.pump,
         )
         self._directories = DataDirectories(
-            self._files, [data_dir, *more_dirs], cluster_id, node_id, new_cluster_id
+            self._files, [data_dir, *more_dirs], cluster_id, node_id, new_cluster_id, share
         )
         self._logs: dict[TopicPartition, LocalLog] = {}
         self._leaving: set[TopicPartition] = set()

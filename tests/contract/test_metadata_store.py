@@ -97,6 +97,20 @@ class MetadataStoreContract:
             self.successResultOf(each)
         self.assertEqual(self.store.rows("t"), {"a": 3})
 
+    def test_single_rows_can_be_read(self) -> None:
+        self.write(Change("t", "a", 1), Change("t", "b", 2), Change("u", "c", 3))
+        self.settle()
+        self.assertEqual(self.store.rows("t", ["b", "c"]), {"b": 2})
+        self.assertEqual(self.store.rows("t", []), {})
+
+    def test_a_number_is_raised_in_order_with_writes(self) -> None:
+        asked = [self.store.advance("ids", "next", 10), self.store.advance("ids", "next", 5)]
+        self.write(Change("ids", "next", 100))
+        asked.append(self.store.advance("ids", "next", 1))
+        self.settle()
+        self.assertEqual([self.successResultOf(one) for one in asked], [0, 10, 100])
+        self.assertEqual(self.store.rows("ids"), {"next": 101})
+
     def test_falsy_values_are_values(self) -> None:
         self.write(Change("t", "zero", 0), Change("t", "no", False), Change("t", "empty", {}))
         self.settle()
@@ -211,6 +225,36 @@ class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
         self.assertEqual(self.worker.run(), 1)
         self.assertEqual(self.worker.run(), 0)
         self.assertEqual(len(self.store.rows("t")), 11)
+
+    def test_two_processes_raise_a_number_and_see_what_the_other_wrote(self) -> None:
+        other = SqliteMetadataStore(
+            self.store.path, Durability.FSYNC, self.clock, worker=ManualWorker(), shared=True
+        )
+        other.open()
+        asked = []
+        for _ in range(3):
+            for store in (self.store, other):
+                asked.append(store.advance("ids", "next", 10))
+                self.clock.advance(0)
+                store._worker.run()
+        self.assertEqual([self.successResultOf(one) for one in asked], [0, 10, 20, 30, 40, 50])
+        written = other.write([Change("topics", "orders", {"partitions": 3})])
+        self.clock.advance(0)
+        other._worker.run()
+        self.successResultOf(written)
+        self.assertEqual(self.store.rows("topics", ["orders"]), {"orders": {"partitions": 3}})
+        closed = other.close()
+        other._worker.run()
+        self.successResultOf(closed)
+
+    def test_a_number_that_is_none_fails(self) -> None:
+        self.write(Change("ids", "next", "seven"))
+        self.settle()
+        refused = self.store.advance("ids", "next", 1)
+        self.settle()
+        self.failureResultOf(refused, StorageError)
+        self.flushLoggedErrors()
+        self.assertEqual(self.store.rows("ids"), {"next": "seven"})
 
     def test_a_locked_file_fails_the_transaction_and_not_the_next(self) -> None:
         self.reopen_with_timeout(0.01)

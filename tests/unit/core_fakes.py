@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -218,13 +218,18 @@ class FakeMetadata:
         self.holding = False
         self.error: BrokerError | None = None
         self.writes = 0
-        self._held: list[tuple[Sequence[Change], Deferred[None]]] = []
+        self._held: list[tuple[Sequence[Change], Deferred[Any]]] = []
 
     def open(self) -> None:
         pass
 
-    def rows(self, table: str) -> Mapping[str, Any]:
-        return dict(self.tables.get(table, {}))
+    def rows(self, table: str, keys: Collection[str] | None = None) -> Mapping[str, Any]:
+        rows = self.tables.get(table, {})
+        return {key: row for key, row in rows.items() if keys is None or key in keys}
+
+    def advance(self, table: str, key: str, count: int) -> Deferred[int]:
+        former = self.tables.get(table, {}).get(key, 0)
+        return self.write([Change(table, key, former + count)]).addCallback(lambda _: former)
 
     def write(self, changes: Sequence[Change]) -> Deferred[None]:
         self.writes += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Collection
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -30,8 +31,13 @@ class HeldStore:
     def open(self) -> None:
         pass
 
-    def rows(self, table: str) -> dict[str, Any]:
-        return {key: json.loads(value) for key, value in self.tables.get(table, {}).items()}
+    def rows(self, table: str, keys: Collection[str] | None = None) -> dict[str, Any]:
+        rows = self.tables.get(table, {})
+        return {key: json.loads(value) for key, value in rows.items() if keys is None or key in keys}
+
+    def advance(self, table: str, key: str, count: int) -> Deferred[int]:
+        former = self.rows(table).get(key, 0)
+        return self.write([Change(table, key, former + count)]).addCallback(lambda _: former)
 
     def write(self, changes) -> Deferred[None]:
         if self.hold:

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from megabroker.core.broker import Broker
-from megabroker.core.placement import SinglePlacement
+from megabroker.core.placement import SinglePlacement, WorkerPlacement, leader_index
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.errors import StorageError
 from megabroker.interfaces import IBroker, IPlacement
@@ -41,6 +41,13 @@ class ProducerIdTests(SynchronousTestCase):
         self.assertNoResult(asked[3])
         self.metadata.commit()
         self.assertEqual([self.successResultOf(one) for one in asked], [0, 1, 2, 3, 4])
+
+    def test_several_processes_share_nothing(self) -> None:
+        other = self.restart()
+        mine = [self.take() for _ in range(4)]
+        theirs = [self.successResultOf(other.allocate()) for _ in range(4)]
+        self.assertEqual((mine, theirs), ([0, 1, 2, 3], [6, 7, 8, 9]))
+        self.assertEqual([self.take() for _ in range(3)], [4, 5, 12])
 
     def test_a_restart_repeats_nothing(self) -> None:
         given = {self.take() for _ in range(4)}
@@ -78,6 +85,27 @@ class PlacementTests(SynchronousTestCase):
             placement.coordinator("group"),
         )
         self.assertEqual(set(answers), {placement.me})
+
+
+class WorkerPlacementTests(SynchronousTestCase):
+    def test_partitions_of_a_topic_go_round_and_the_first_does_the_rest(self) -> None:
+        nodes = [Node(5 + index) for index in range(3)]
+        placements = [WorkerPlacement(nodes, index) for index in range(3)]
+        self.assertEqual([one.me for one in placements], nodes)
+        for placement in placements:
+            verifyObject(IPlacement, placement)
+            self.assertEqual(list(placement.nodes()), nodes)
+            self.assertEqual((placement.controller(), placement.coordinator("g")), (nodes[0], nodes[0]))
+        for topic in ("orders", "π", "a.b"):
+            leaders = [placements[0].leader(TopicPartition(topic, index)).id for index in range(6)]
+            self.assertEqual(leaders[:3], leaders[3:])
+            self.assertEqual(sorted(leaders[:3]), [5, 6, 7])
+            again = [placements[2].leader(TopicPartition(topic, index)).id for index in range(6)]
+            self.assertEqual(leaders, again)
+
+    def test_topics_begin_at_different_workers(self) -> None:
+        first = {leader_index(TopicPartition(f"topic-{index}", 0), 4) for index in range(50)}
+        self.assertEqual(first, {0, 1, 2, 3})
 
 
 class BrokerTests(SynchronousTestCase):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from megabroker.errors import DataDirectoryLocked, StorageError
 from megabroker.model import TopicPartition
 from megabroker.storage.directories import Checkpoints, DataDirectories
 from megabroker.storage.files import Files
+from megabroker.storage.shares import Share, gather
 
 ONE, TWO, THREE = (TopicPartition("orders", number) for number in range(3))
 
@@ -131,3 +134,148 @@ def test_every_directory_is_locked_and_checked(tmp_path: pathlib.Path) -> None:
     with pytest.raises(StorageError, match=r"belongs to node\.id 1, not to 2"):
         other.prepare(sync=False)
     other.release()
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+
+def owner(partition: TopicPartition) -> str:
+    return str(partition.partition % 2)
+
+
+def dealt(tmp_path: pathlib.Path, clean: bool = True) -> DataDirectories:
+    """Directories with three partitions, closed in order or not, dealt out to two processes."""
+    found, _ = opened(tmp_path, "a", "b")
+    for one in (ONE, TWO, THREE):
+        pathlib.Path(found.place(one)).mkdir(exist_ok=True)
+    known = Checkpoints({ONE: 1, TWO: 2}, {ONE: 10, TWO: 20, THREE: 30}, {THREE: 3})
+    found.save_checkpoints(known, sync=True)
+    if clean:
+        found.mark_clean(sync=True)
+    found.release()
+    found, again = opened(tmp_path, "a", "b")
+    assert (again, found.was_clean) == (known, clean)
+    found.deal(again, ["0", "1"], owner)
+    return found
+
+
+def worker(tmp_path: pathlib.Path, name: str) -> tuple[DataDirectories, Checkpoints]:
+    paths = [str(tmp_path / path) for path in ("a", "b")]
+    share = Share(name, lambda partition: owner(partition) == name)
+    found = DataDirectories(Files(), paths, None, None, None, share)
+    found.take("now")
+    return found, found.prepare(sync=True)
+
+
+def test_each_of_several_processes_has_its_own_small_files(tmp_path: pathlib.Path) -> None:
+    whole = dealt(tmp_path)
+    first, its = worker(tmp_path, "0")
+    second, others = worker(tmp_path, "1")
+    assert its == Checkpoints({ONE: 1}, {ONE: 10, THREE: 30}, {THREE: 3})
+    assert others == Checkpoints({TWO: 2}, {TWO: 20}, {})
+    assert first.was_clean
+    assert second.was_clean
+    assert [name for name, _ in first.partitions()] == [ONE, THREE]
+    # One dies and comes back: only its logs are suspect.
+    again, its = worker(tmp_path, "0")
+    assert not again.was_clean
+    again.save_checkpoints(Checkpoints({}, {ONE: 11, THREE: 30}, {}), sync=True)
+    again.mark_clean(sync=True)
+    second.save_checkpoints(Checkpoints({}, {TWO: 22}, {}), sync=True)
+    second.mark_clean(sync=True)
+    whole.collect()
+    whole.release()
+    alone, known = opened(tmp_path, "a", "b")
+    assert alone.was_clean
+    assert known.points == {ONE: 11, TWO: 22, THREE: 30}
+    assert not (tmp_path / "a" / "workers").exists()
+    alone.release()
+
+
+@pytest.mark.parametrize("ended", [(), ("0",), ("1",)])
+def test_all_count_as_killed_if_one_was(tmp_path: pathlib.Path, ended: tuple[str, ...]) -> None:
+    whole = dealt(tmp_path)
+    for name in ("0", "1"):
+        found, known = worker(tmp_path, name)
+        if name in ended:
+            found.save_checkpoints(known, sync=True)
+            found.mark_clean(sync=True)
+    whole.release()
+    alone, known = opened(tmp_path, "a", "b")
+    assert not alone.was_clean
+    assert known.points == {ONE: 10, TWO: 20, THREE: 30}
+    alone.release()
+
+
+def test_what_was_not_closed_in_order_is_not_dealt_out_as_if(tmp_path: pathlib.Path) -> None:
+    dealt(tmp_path, clean=False).release()
+    assert not worker(tmp_path, "0")[0].was_clean
+
+
+def test_no_crash_while_gathering_makes_a_marker_that_is_not_true(tmp_path: pathlib.Path) -> None:
+    class Cut(Files):
+        left = 0
+
+        def _may(self) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("power cut")
+
+        def unlink(self, path: str) -> None:
+            self._may()
+            super().unlink(path)
+
+        def write_whole(self, path: str, data: Any, *, sync: bool = False) -> None:
+            self._may()
+            super().write_whole(path, data, sync=sync)
+
+        def rmtree(self, path: str) -> None:
+            self._may()
+            if self.left == 0:  # cut in the middle of it
+                super().rmtree(f"{path}/{sorted(super().subdirectories(path))[0]}")
+                raise OSError("power cut")
+            super().rmtree(path)
+
+    for steps in range(40):
+        place = tmp_path / str(steps)
+        place.mkdir()
+        dealt(place).release()
+        worker(place, "0")  # killed
+        found, known = worker(place, "1")
+        found.save_checkpoints(known, sync=True)
+        found.mark_clean(sync=True)
+        files = Cut()
+        files.left = steps
+        paths = [str(place / name) for name in ("a", "b")]
+        try:
+            gather(files, paths)
+            whole = True
+        except OSError:
+            whole = False
+        alone, known = opened(place, "a", "b")
+        assert not alone.was_clean, steps
+        assert known.points == {ONE: 10, TWO: 20, THREE: 30}, steps
+        alone.release()
+        if whole:
+            return
+    raise AssertionError("never came to its end")
+
+
+def test_only_its_owner_removes_what_was_on_its_way_out(tmp_path: pathlib.Path) -> None:
+    dealt(tmp_path).release()
+    names = [f"orders-{number}.{'a' * 32}-delete" for number in (0, 1)]
+    for name in names:
+        (tmp_path / "a" / name).mkdir()
+    worker(tmp_path, "1")
+    assert [(tmp_path / "a" / name).exists() for name in names] == [True, False]
+
+
+def test_directories_stay_locked_while_a_process_has_them(tmp_path: pathlib.Path) -> None:
+    found, _ = opened(tmp_path, "a", "b")
+    kept = [os.dup(descriptor) for descriptor in found.descriptors]
+    found.release()
+    with pytest.raises(DataDirectoryLocked):
+        directories(tmp_path, "a").take("later")
+    for descriptor in kept:
+        os.close(descriptor)
+    opened(tmp_path, "a", "b")[0].release()

@@ -1,0 +1,80 @@
+"""The small files beside the logs: their names, and how several processes have theirs apart.
+
+Owns where these files lie, and that they come together again. One process keeps them in each data directory
+itself, as Kafka does. Of several, each keeps those of its own partitions in ``<directory>/workers/<name>/``,
+so that none writes another's and the end of one tells nothing of the others. The process that started them
+has dealt them out (``DataDirectories.deal``) and gathers them when all have ended, or the next start does:
+how many there are may then change.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from megabroker.model import TopicPartition
+from megabroker.storage.checkpoints import decode_offsets, encode_offsets
+from megabroker.storage.files import Files
+
+__all__ = ["CHECKPOINTS", "CLEAN", "CLEANED_OFFSETS", "WORKERS", "Share", "gather"]
+
+WORKERS: Final = "workers"
+"""The directory, in each data directory, for what each of several processes keeps."""
+
+CLEAN: Final = ".kafka_cleanshutdown"
+CLEANED_OFFSETS: Final = "cleaner-offset-checkpoint"
+CHECKPOINTS: Final = (
+    "log-start-offset-checkpoint",
+    "recovery-point-offset-checkpoint",
+    CLEANED_OFFSETS,
+)
+
+
+class Share(NamedTuple):
+    """What one of several processes has of the directories.
+
+    Attributes:
+        name: no other's; a part of a path.
+        has: whether a partition is its own.
+    """
+
+    name: str
+    has: Callable[[TopicPartition], bool]
+
+    def place(self, path: str) -> str:
+        """Return where it keeps its small files of a data directory."""
+        return f"{path}/{WORKERS}/{self.name}"
+
+
+def gather(files: Files, paths: Sequence[str]) -> None:
+    """Bring together what several processes have left, as one would have left it. Raises OSError.
+
+    The directories count as closed in order if every one of them was. A crash in between leaves some
+    checkpoints in both places, alike, and never a clean marker that is not true.
+    """
+    left = [path for path in paths if os.path.isdir(f"{path}/{WORKERS}")]
+    shares = {
+        path: [f"{path}/{WORKERS}/{name}" for name in files.subdirectories(f"{path}/{WORKERS}")]
+        for path in left
+    }
+    clean = all(
+        places and all(files.read_size(f"{place}/{CLEAN}") is not None for place in places)
+        for places in shares.values()
+    )
+    if not clean:
+        for place in (place for places in shares.values() for place in places):
+            files.unlink(f"{place}/{CLEAN}")
+            files.sync_dir(place)
+    for path, places in shares.items():
+        for name in CHECKPOINTS:
+            offsets: dict[TopicPartition, int] = {}
+            for place in (path, *places):
+                offsets.update(decode_offsets(files.read_bytes(f"{place}/{name}")) or {})
+            if offsets:
+                files.write_whole(f"{path}/{name}", encode_offsets(offsets), sync=True)
+    for path in left:
+        files.rmtree(f"{path}/{WORKERS}")
+        files.sync_dir(path)
+        if clean:
+            files.write_whole(f"{path}/{CLEAN}", b"", sync=True)
