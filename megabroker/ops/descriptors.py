@@ -12,7 +12,8 @@ _log = Logger()
 
 _RESERVED = 64  # listeners, the metadata store, the log, whatever a library opens
 _FEWEST = 64
-_MOST = 2048
+_MOST = 20_000  # as many as there may be partitions by default: opening a file anew at each append costs
+# more than the rest of a small request, and one that is open less than a kilobyte
 _HIGHEST_LIMIT = 1 << 20
 
 
@@ -23,7 +24,7 @@ def spare_descriptors(max_connections: int) -> int:
         max_connections: how many connections are to be possible.
 
     Returns:
-        How many files the log may keep open, from 64 to 2048.
+        How many files the log may keep open, from 64 to 20,000.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = _HIGHEST_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _HIGHEST_LIMIT)

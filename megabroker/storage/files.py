@@ -22,8 +22,8 @@ import os
 import shutil
 import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from random import randrange
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from megabroker.errors import Cold, ErrorCode, StorageError
@@ -345,8 +345,10 @@ class Holder(Protocol):
 
 
 class OpenFiles:
-    """Gives holders their file and takes it back from those that use it least (second chance).
+    """Gives holders their file and takes it back from one that did not use it lately.
 
+    Which one is a matter of chance: whoever comes round to a few files more than may be open would find each
+    one gone if the first were taken always. Those used since they were last looked at are passed over once.
     Any thread may call, and asks here at each use, or it would not be known which files are in use.
     """
 
@@ -354,7 +356,8 @@ class OpenFiles:
         self.files = files
         self.warmer = warmer
         self.limit = max(1, limit)
-        self._holders: OrderedDict[int, Holder] = OrderedDict()
+        self._holders: list[Holder] = []
+        self._places: dict[int, int] = {}  # where each is in the list, by its id
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -377,7 +380,8 @@ class OpenFiles:
             if not holder.gone:
                 holder.file = file
                 holder.touched = False  # used once is not in use: those used again stay before it
-                self._holders[id(holder)] = holder
+                self._places[id(holder)] = len(self._holders)
+                self._holders.append(holder)
             return file
 
     def with_room(self, call: Callable[[], _T]) -> _T:
@@ -390,27 +394,37 @@ class OpenFiles:
                     raise
 
     def _evict(self) -> bool:
-        """Let go of the first file not used since it was last looked at; return whether there was any."""
+        """Let go of a file not used since it was last looked at; return whether there was any."""
         with self._lock:
-            while self._holders:
-                key, other = self._holders.popitem(last=False)
-                if not other.touched:
-                    other.file = None
-                    return True
+            holders = self._holders
+            if not holders:
+                return False
+            place = randrange(len(holders))
+            while (other := holders[place]).touched:
                 other.touched = False
-                self._holders[key] = other
-        return False
+                place = (place + 1) % len(holders)
+            self._take_back(other)
+            return True
+
+    def _take_back(self, holder: Holder) -> None:
+        holder.file = None
+        place = self._places.pop(id(holder), None)
+        if place is not None:
+            last = self._holders.pop()
+            if last is not holder:
+                self._holders[place] = last
+                self._places[id(last)] = place
 
     def drop(self, holder: Holder) -> None:
         """Forget a holder's file, for good; ranges handed out keep it open."""
         with self._lock:
             holder.gone = True
-            self._holders.pop(id(holder), None)
-            holder.file = None
+            self._take_back(holder)
 
     def close(self) -> None:
         """Forget every holder's file."""
         with self._lock:
-            for holder in self._holders.values():
+            for holder in self._holders:
                 holder.file = None
             self._holders.clear()
+            self._places.clear()

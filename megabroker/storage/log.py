@@ -137,6 +137,7 @@ class LocalLog:
         )
         self.active = loaded.segments[-1]
         self._epochs = loaded.epochs
+        self._epochs_are_saved = loaded.epochs_are_saved
         self._epoch = self._epochs[-1][0] if self._epochs else -1
         self._lane = Lane(self, end)
         self._entries = self._lane.entries
@@ -258,6 +259,8 @@ class LocalLog:
     def _roll(self) -> Segment:
         """Begin a new segment at ``next_offset``."""
         old, base = self.active, self.next_offset
+        if self._epochs and not self._epochs_are_saved:
+            self._save_epochs()
         segment = Segment(old.open_files, self.directory, base)
         segment.index = Index()
         segment.born = self._seconds()
@@ -303,6 +306,12 @@ class LocalLog:
     def _begin_epoch(self, leader_epoch: int, offset: int) -> None:
         self._epoch = leader_epoch
         self._epochs.append((leader_epoch, offset))
+        # While a log is one segment of one epoch its first batch says it all, and a file costs an inode.
+        if self._epochs_are_saved or len(self._epochs) > 1:
+            self._save_epochs()
+
+    def _save_epochs(self) -> None:
+        self._epochs_are_saved = True
         self._save(LEADER_EPOCHS, encode_rows(self._epochs))
 
     def _save_damage(self) -> None:
@@ -655,6 +664,9 @@ class LocalLog:
         """Write what lets the next opening believe the sizes. Chores thread, after the last sync."""
         self.active.save_index()
         self._save_snapshot(self.next_offset, snapshot)
+        if self._epochs and not self._epochs_are_saved:
+            files = self.active.open_files.files
+            files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", encode_rows(self._epochs))
 
 
 def _first_offset(aborted: AbortedTransaction) -> int:

@@ -67,12 +67,14 @@ class Loaded:
     Attributes:
         segments: in offset order, at least one; the last one is to be appended to, its index loaded.
         epochs: (leader epoch, first offset), rising.
+        epochs_are_saved: whether there is a checkpoint file of them.
         unsynced: segments whose content may not be on the disk yet.
     """
 
     segments: list[Segment]
     next_offset: int = 0
     epochs: list[tuple[int, int]] = attrs.field(factory=list)
+    epochs_are_saved: bool = False
     damaged: list[Damage] = attrs.field(factory=list)
     unsynced: list[Segment] = attrs.field(factory=list)
 
@@ -233,6 +235,7 @@ class Loader:
         if not segments:
             segments.append(Segment(self._open_files, self._directory, self._start_offset))
         loaded.epochs = [(epoch, offset) for epoch, offset in rows or []]
+        loaded.epochs_are_saved = LEADER_EPOCHS in self._names
         if rows is None:
             self._first_epochs()
         self._known_damage()

@@ -44,6 +44,7 @@ from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import Files, OpenFiles, storage_error
 from megabroker.storage.log import LocalLog
 from megabroker.storage.recovery import Loader
+from megabroker.storage.segment import Segment
 from megabroker.storage.shares import Share
 from megabroker.storage.warming import Warmer
 
@@ -207,6 +208,8 @@ class LocalLogStore:
                 start_offset=start_offset,
                 interval=settings.index_interval_bytes,
             ).run()
+            if is_new:
+                self._create(loaded.segments[0])
             if self.durability is Durability.FSYNC and not self._all_synced:
                 for segment in loaded.unsynced:
                     file = self._open_files.get(segment)
@@ -234,9 +237,15 @@ class LocalLogStore:
             if loaded.unsynced:
                 log.recovery_point = min(log.recovery_point, recovery_point)
         log.topic_id = topic.id
-        log.unsynced_parent = is_new
+        log.unsynced_parent = log.unsynced_names = is_new
         self._logs[name] = log
         return log
+
+    def _create(self, segment: Segment) -> None:
+        """Make a new log's file, for which the first to append would have to wait. Raises OSError."""
+        fd = self._open_files.with_room(lambda: self._files.open(segment.path(), create=True))
+        self._files.close(fd)
+        segment.created = True
 
     def _cleaned_offset(self, name: TopicPartition, next_offset: int) -> int:
         offset = self._cleaned.get(name, 0)

@@ -333,6 +333,40 @@ class SegmentsTests(RecoveryCase):
         self.assertEqual(self.log.epoch_end_offset(2), (1, 1))
         self.assertEqual(self.log.epoch_end_offset(3), (3, 2))
 
+    def test_one_epoch_in_one_segment_needs_no_file(self) -> None:
+        self.append(b"a", epoch=2)
+        self.store.disk.pump()
+        self.crash()
+        self.assertNotIn("leader-epoch-checkpoint", os.listdir(self.partition))
+        self.start()
+        self.assertEqual(self.log.epoch_end_offset(2), (2, 1))
+        self.append(b"b", epoch=2)
+        self.close()
+        with open(f"{self.partition}/leader-epoch-checkpoint", "rb") as file:
+            self.assertEqual(file.read(), b"0\n1\n2 0\n")
+        self.start()
+        self.assertEqual(self.log.epoch_end_offset(2), (2, 2))
+
+    def test_a_second_epoch_is_written_down(self) -> None:
+        self.append(b"a", epoch=2)
+        self.append(b"b", epoch=5)
+        self.store.disk.pump()
+        with open(f"{self.partition}/leader-epoch-checkpoint", "rb") as file:
+            self.assertEqual(file.read(), b"0\n2\n2 0\n5 1\n")
+
+    def test_the_epoch_outlives_the_segment_it_began_in(self) -> None:
+        self.fill(60)
+        self.assertGreater(len(self.log.segments.items), 1)
+        self.store.disk.pump()
+        with open(f"{self.partition}/leader-epoch-checkpoint", "rb") as file:
+            self.assertEqual(file.read(), b"0\n1\n0 0\n")
+
+    def test_a_new_log_has_its_file(self) -> None:
+        directory = f"{self.directory}/other-0"
+        topic = Topic("other", uuid4(), 1, {})
+        self.store.log(topic, 0, LogSettings(), Listener(), Producers())
+        self.assertIn("00000000000000000000.log", os.listdir(directory))
+
     def test_leftovers_are_removed(self) -> None:
         self.fill(3)
         self.crash()

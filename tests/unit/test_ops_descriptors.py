@@ -22,7 +22,12 @@ def run(soft: int, hard: int, connections: int) -> list[int]:
 
 def test_the_soft_limit_is_raised_and_what_is_left_goes_to_the_log() -> None:
     hard = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1] % (1 << 20) or 4096, 4096)
-    assert run(256, hard, 1000) == [min(hard - 1000 - 64, 2048), hard]
+    assert run(256, hard, 1000) == [min(hard - 1000 - 64, hard // 2), hard]
+
+
+def test_every_partition_that_there_may_be_keeps_its_file_open() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1] % (1 << 20)
+    assert run(256, hard, 1000) == [min(hard - 1000 - 64, hard // 2, 20_000), hard]
 
 
 def test_a_process_that_may_open_little_keeps_some_for_both() -> None:

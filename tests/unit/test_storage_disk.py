@@ -230,7 +230,7 @@ class GroupingTests(StorageCase):
         for at in range(100):
             self.append(b"%d" % at)
         self.store.disk.pump()
-        self.assertEqual(self.files.calls["pwritev"], 1 + self.small_writes)
+        self.assertEqual(self.files.calls["pwritev"], 1)
         self.assertEqual(self.store.disk.syncs, 1)
         self.assertEqual(self.listener.progress, [(100, 100)])
 
@@ -239,7 +239,7 @@ class GroupingTests(StorageCase):
         for _ in range(2500):
             self.append(b"x")
         self.store.disk.pump()
-        self.assertEqual(self.files.calls["pwritev"], 3 + self.small_writes)
+        self.assertEqual(self.files.calls["pwritev"], 3)
         self.assertEqual(self.log.durable_offset, 2500)
 
     def test_a_turn_ends_though_appends_go_on(self) -> None:
@@ -259,8 +259,6 @@ class GroupingTests(StorageCase):
         self.assertEqual(self.listener.progress, [(1, 1)])
         disk.pump()
         self.assertEqual(self.log.durable_offset, 50)
-
-    small_writes = 1  # the leader epoch checkpoint
 
     def start_over(self, settings: LogSettings) -> None:
         self.log.settings = settings

@@ -219,15 +219,29 @@ class CacheTests(SynchronousTestCase):
         self.assertEqual(self.files.calls["open"], 20)
         self.assertIsNotNone(hot.file)
 
+    def test_going_round_a_few_more_than_may_be_open_finds_most_of_them(self) -> None:
+        cache = OpenFiles(self.files, limit=90)
+        segments = [Segment(cache, self.directory, at) for at in range(100)]
+        for _ in range(20):
+            for segment in segments:
+                cache.get(segment)
+        self.assertEqual(len(cache), 90)
+        self.assertEqual(sum(segment.file is not None for segment in segments), 90)
+        # 10 each time round could not be had for less; all 100 are what taking the oldest would cost.
+        self.assertLess(self.files.calls["open"], 1000)
+
     def test_dropped_is_never_kept_again(self) -> None:
         cache = OpenFiles(self.files)
         segment = Segment(cache, self.directory, 0)
         cache.get(segment)
+        other = Segment(cache, self.directory, 1)
+        cache.get(other)
         cache.drop(segment)
         file = cache.get(segment)
         descriptor = file.fileno()
         os.fstat(descriptor)
-        self.assertEqual((len(cache), segment.file), (0, None))
+        self.assertEqual((len(cache), segment.file), (1, None))
+        self.assertIsNotNone(other.file)
         del file
         with self.assertRaises(OSError):
             os.fstat(descriptor)
