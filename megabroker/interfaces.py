@@ -75,6 +75,7 @@ __all__ = [
     "IProtocolPlugin",
     "IShareService",
     "ITopicService",
+    "ITransactionPeers",
     "ITransactionService",
     "IWindowStore",
 ]
@@ -601,6 +602,9 @@ class ITransactionService(Interface):
     """
 
     coordinator_epoch: int = Attribute("What every transaction marker made here carries.")
+    marker_generation: int = Attribute(
+        "The highest generation of another process's requests with markers that was carried out here."
+    )
 
     def init_producer(
         transactional_id: str | None, timeout_ms: int, known: ProducerIdentity | None
@@ -655,6 +659,18 @@ class ITransactionService(Interface):
         transactional_id: str, identity: ProducerIdentity, commit: bool, *, bump_epoch: bool
     ) -> Deferred[ProducerIdentity]:
         """Commit or abort; fires when the outcome is certain, with the identity to go on with."""
+
+    def ending(partition: TopicPartition, producer_id: int) -> None:
+        """Take note that a marker for a producer is about to be appended to a partition led here."""
+
+    def unexplained(
+        open_transactions: Sequence[tuple[TopicPartition, ProducerIdentity]],
+    ) -> Sequence[tuple[TopicPartition, ProducerIdentity]]:
+        """Return which of what is open in partitions is part of no transaction; nobody will end it.
+
+        Raises:
+            StateError: NOT_COORDINATOR.
+        """
 
     def describe(transactional_id: str) -> TransactionDescription | None:
         """Describe one transactional id, or None."""
@@ -746,6 +762,36 @@ class IPeers(Interface):
 
     def keep(node_id: int, made: Callable[[], None]) -> None:
         """Keep a connection to a peer from now on, and call back whenever it has been made (again)."""
+
+
+class ITransactionPeers(Interface):
+    """What transactions need of the other processes of this broker: their coordinator, or their leaders."""
+
+    def add_partitions(
+        transactional_id: str,
+        identity: ProducerIdentity,
+        partitions: Sequence[TopicPartition],
+        *,
+        verify_only: bool,
+    ) -> Deferred[Mapping[TopicPartition, ErrorCode | None]]:
+        """Ask the coordinator; see ``ITransactionService.add_partitions``. Fails with BrokerError."""
+
+    def unexplained(
+        open_transactions: Sequence[tuple[TopicPartition, ProducerIdentity]],
+    ) -> Deferred[Sequence[tuple[TopicPartition, ProducerIdentity]]]:
+        """Ask the coordinator which of these are part of no transaction. Fails with BrokerError."""
+
+    def write_marker(
+        marker: TransactionMarker,
+        partition: TopicPartition,
+        done: Callable[[BrokerError | None], None],
+    ) -> None:
+        """Have the leader of a partition end a transaction there.
+
+        ``done`` is called once, not at once: None when the marker is durable; the leader's own refusal; or
+        PeerError when it did not answer. The marker may then be written, and must be asked for again; no
+        earlier asking takes effect after a later one was answered.
+        """
 
 
 class ILoggers(Interface):

@@ -420,16 +420,6 @@ class WarmerTests(SynchronousTestCase):
         self.clock.until(lambda: len(over) == 10)
         self.assertEqual(self.files.readings, 3)
 
-    def test_what_was_read_in_part_is_read_by_a_thread_too(self) -> None:
-        self.files.go.set()
-        for length in (4096, 1 << 20):
-            cold = self.warmer.warm(self.file, 0, length)
-            assert cold is not None, "the reactor would wait for the disk"
-            over: list[bool] = []
-            cold.when_room(lambda over=over: over.append(True))  # type: ignore[misc]
-            self.clock.until(lambda over=over: over)
-        self.assertIsNone(self.warmer.warm(self.file, 0, 1 << 20))
-
     def test_who_reads_on_has_more_read_ahead_and_who_jumps_has_not(self) -> None:
         self.files.go.set()
         ahead = []

@@ -113,7 +113,11 @@ class Harness:
         self.groups.load()
         self.ids = ProducerIds(self.store, self.block_size)
         self.ids.load()
-        self.service = TransactionService(
+        self.service = self.make_service()
+        self.service.load()
+
+    def make_service(self) -> TransactionService:
+        return TransactionService(
             self.clock,
             self.store,
             self.settings,
@@ -121,7 +125,6 @@ class Harness:
             self.groups.transactional,
             self.ids,
         )
-        self.service.load()
 
     def crash(self) -> None:
         """Forget everything that was not stored; nothing of before is heard of again."""

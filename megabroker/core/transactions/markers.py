@@ -2,7 +2,8 @@
 
 Owns the retries. A partition that cannot take its marker now is asked again, ever more slowly, for as long as
 the broker runs; one that is gone, or whose producer has moved on, needs none. Knows no transactional ids and
-stores nothing: who was asked before a crash is asked again after it.
+stores nothing: who was asked before a crash is asked again after it. Partitions that another process leads
+are asked over ``ITransactionPeers``, which is away for a second when that process is started anew.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from functools import partial
 from twisted.logger import Logger
 
 from megabroker.core.timers import TimerWheel
-from megabroker.errors import BrokerError, ErrorCode
-from megabroker.interfaces import ITopicService
+from megabroker.errors import BrokerError, ErrorCode, PeerError
+from megabroker.interfaces import ITopicService, ITransactionPeers
 from megabroker.model import ProducerIdentity, TopicPartition, TransactionMarker
 
 __all__ = ["MarkerRound", "Markers"]
@@ -23,6 +24,7 @@ _log = Logger()
 
 _FIRST_RETRY_MS = 100
 _LAST_RETRY_MS = 30_000
+_LAST_RETRY_OF_PEERS_MS = 1000
 _NEEDS_NONE = frozenset(
     {
         ErrorCode.UNKNOWN_TOPIC,
@@ -62,14 +64,20 @@ class MarkerRound:
 
 
 class Markers:
-    """Writes markers into the partitions led here.
+    """Writes markers into partitions.
+
+    Args:
+        peers: reaches those that others lead; None when all are led here.
 
     Attributes:
         coordinator_epoch: what every marker made here carries.
     """
 
-    def __init__(self, topics: ITopicService, timers: TimerWheel) -> None:
+    def __init__(
+        self, topics: ITopicService, timers: TimerWheel, peers: ITransactionPeers | None = None
+    ) -> None:
         self._topics = topics
+        self._peers = peers
         self._timers = timers
         self._stopped = False
         self.coordinator_epoch = 0
@@ -100,8 +108,8 @@ class Markers:
             self._ask(asked, topic_partition)
         return asked
 
-    def abort_unexplained(self, explained: Callable[[ProducerIdentity, TopicPartition], bool]) -> int:
-        """Abort what is open in the logs and part of no transaction; return how many."""
+    def abort_unexplained(self, explained: Callable[[TopicPartition, ProducerIdentity], bool]) -> int:
+        """Abort what is open in the logs here and part of no transaction; return how many."""
         found = 0
         for topic in self._topics.all():
             for index in range(topic.partitions):
@@ -111,7 +119,7 @@ class Markers:
                 except BrokerError:
                     continue
                 for identity in unmarked:
-                    if not explained(identity, where):
+                    if not explained(where, identity):
                         found += 1
                         self.begin(
                             TransactionMarker(*identity, False, self.coordinator_epoch),
@@ -127,12 +135,15 @@ class Markers:
         try:
             self._topics.partition(*where).append_marker(asked.marker, partial(self._told, asked, where))
         except BrokerError as error:
-            self._told(asked, where, error)
+            if error.code is ErrorCode.NOT_LEADER and self._peers is not None:
+                self._peers.write_marker(asked.marker, where, partial(self._told, asked, where))
+            else:
+                self._told(asked, where, error)
 
     def _told(self, asked: MarkerRound, where: TopicPartition, error: BrokerError | None) -> None:
         if where not in asked.missing:
             return
-        if error is None or error.code in _NEEDS_NONE:
+        if error is None or (error.code in _NEEDS_NONE and not self._knows_better(where, error)):
             if error is not None:
                 _log.info("transaction-marker-not-needed", partition=str(where), error=error.message)
             asked.missing.discard(where)
@@ -144,9 +155,17 @@ class Markers:
                 _log.error("transaction-marker-failed", partition=str(where), error=error.message)
                 self._timers.call_later(0, asked.struggled)
             if not asked.again:
-                self._timers.call_later(asked.retry_ms, partial(self._retry, asked))
+                last_ms = _LAST_RETRY_OF_PEERS_MS if isinstance(error, PeerError) else _LAST_RETRY_MS
+                self._timers.call_later(min(asked.retry_ms, last_ms), partial(self._retry, asked))
                 asked.retry_ms = min(2 * asked.retry_ms, _LAST_RETRY_MS)
             asked.again.add(where)
+
+    def _knows_better(self, where: TopicPartition, error: BrokerError) -> bool:
+        """Whether a partition that its leader does not know exists: another process may not have followed."""
+        if self._peers is None or error.code is ErrorCode.INVALID_PRODUCER_EPOCH:
+            return False
+        topic = self._topics.get(where.topic)
+        return topic is not None and 0 <= where.partition < topic.partitions
 
     def _retry(self, asked: MarkerRound) -> None:
         again, asked.again = asked.again, set()

@@ -47,7 +47,7 @@ from megabroker.core.transactions.transaction import (
 )
 from megabroker.core.transactions.turns import Entry, Turns
 from megabroker.errors import BrokerError, ErrorCode
-from megabroker.interfaces import IMetadataStore, ITopicService, ITransactionService
+from megabroker.interfaces import IMetadataStore, ITopicService, ITransactionPeers, ITransactionService
 from megabroker.model import (
     NO_PRODUCER,
     Change,
@@ -75,6 +75,7 @@ class TransactionService:
         clock: source of time and delayed calls.
         metadata: read at ``load``; written through ``groups``.
         groups: the offsets of groups, and the order of writes they share with transactions.
+        peers: how partitions that others lead are given their markers.
     """
 
     def __init__(
@@ -85,15 +86,17 @@ class TransactionService:
         topics: ITopicService,
         groups: TransactionalOffsets,
         producer_ids: ProducerIds,
+        peers: ITransactionPeers | None = None,
     ) -> None:
         self.settings = settings
+        self.marker_generation = 0
         self._clock = clock
         self._metadata = metadata
         self._topics = topics
         self._groups = groups
         self._producer_ids = producer_ids
         self._timers = TimerWheel(clock)
-        self._markers = Markers(topics, self._timers)
+        self._markers = Markers(topics, self._timers, peers)
         self._turns = Turns(settings.max_transactional_ids)
         self._admission = Admission(clock, self._turns, self._join)
         self._expiry = Expiry(self._timers, self._turns, groups.write, settings)
@@ -120,22 +123,25 @@ class TransactionService:
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 _log.error("unreadable transaction {id!r}: {error}", id=transactional_id, error=error)
         self._load_offsets()
+        unexplained = self._markers.abort_unexplained(self._explaining())
+        if unexplained:
+            _log.warn("aborting {count} transactions that no row explains", count=unexplained)
+        for entry in self._turns:
+            self._follow(entry)
+        self._expiry.begin()
+
+    def _explaining(self) -> Callable[[TopicPartition, ProducerIdentity], bool]:
         explained = {
             entry.transaction.producer_id: entry.transaction
             for entry in self._turns
             if entry.transaction.partitions
         }
 
-        def is_explained(identity: ProducerIdentity, partition: TopicPartition) -> bool:
+        def is_explained(partition: TopicPartition, identity: ProducerIdentity) -> bool:
             transaction = explained.get(identity.producer_id)
             return transaction is not None and partition in transaction.partitions
 
-        unexplained = self._markers.abort_unexplained(is_explained)
-        if unexplained:
-            _log.warn("aborting {count} transactions that no row explains", count=unexplained)
-        for entry in self._turns:
-            self._follow(entry)
-        self._expiry.begin()
+        return is_explained
 
     def _load_offsets(self) -> None:
         strays: list[Change] = []
@@ -467,6 +473,19 @@ class TransactionService:
 
     def _write_unanswered(self, changes: Sequence[Change], what: str) -> None:
         self._groups.write(changes, _nothing).addErrback(_log_failure, what)
+
+    # --- what leaders tell and ask ----------------------------------------------------------------
+
+    def ending(self, partition: TopicPartition, producer_id: int) -> None:
+        """See ``ITransactionService.ending``: what is known here does not depend on it."""
+
+    def unexplained(
+        self, open_transactions: Sequence[tuple[TopicPartition, ProducerIdentity]]
+    ) -> Sequence[tuple[TopicPartition, ProducerIdentity]]:
+        """See ``ITransactionService.unexplained``."""
+        self._turns.check_running()
+        is_explained = self._explaining()
+        return [one for one in open_transactions if not is_explained(*one)]
 
     # --- administration ---------------------------------------------------------------------------
 

@@ -18,13 +18,13 @@ import attrs
 from megabroker.interfaces import IBroker
 from megabroker.model import Node
 from megabroker.protocols.kafka.schema.fields import Message
-from megabroker.protocols.kafka.schema.registry import APIS, Api
+from megabroker.protocols.kafka.schema.registry import APIS, INTERNAL_APIS, Api
 
 if TYPE_CHECKING:
     from megabroker.protocols.kafka.metering import Metered
     from megabroker.protocols.kafka.settings import KafkaSettings
 
-__all__ = ["SERVED", "Context", "Handler", "Served"]
+__all__ = ["INTERNAL", "SERVED", "Context", "Handler", "Served"]
 
 Handler = Callable[["Context", Any], Message | Awaitable[Message]]
 
@@ -168,13 +168,24 @@ _ROWS: Final = """
 """
 
 
-def _table() -> dict[int, Served]:
+# The same of requests that processes of one broker make of each other, and nobody else may.
+_INTERNAL_ROWS: Final = """
+1011 0 0 k1011_admit_transactions
+1012 0 0 k1012_end_transactions
+1013 0 0 k1013_explain_transactions
+"""
+
+
+def _table(text: str, apis: Mapping[int, Api]) -> dict[int, Served]:
     rows = {}
-    for row in _ROWS.strip().splitlines():
+    for row in text.strip().splitlines():
         key, first, last, module = row.split()
-        rows[int(key)] = Served(APIS[int(key)], int(first), int(last), module)
+        rows[int(key)] = Served(apis[int(key)], int(first), int(last), module)
     return rows
 
 
-SERVED: Final[Mapping[int, Served]] = MappingProxyType(_table())
+SERVED: Final[Mapping[int, Served]] = MappingProxyType(_table(_ROWS, APIS))
 """Every request served, by key."""
+
+INTERNAL: Final[Mapping[int, Served]] = MappingProxyType({**SERVED, **_table(_INTERNAL_ROWS, INTERNAL_APIS)})
+"""Every request served to other processes of this broker, by key; ApiVersions does not tell of more."""

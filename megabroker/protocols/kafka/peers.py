@@ -30,6 +30,7 @@ from megabroker.protocols.kafka.peer_link import Connect, Connecting, PeerLink, 
 from megabroker.protocols.kafka.schema.compiler import skip_tags
 from megabroker.protocols.kafka.schema.registry import (
     APIS,
+    INTERNAL_APIS,
     request_header_version,
     response_header_version,
 )
@@ -58,7 +59,8 @@ def decode_answer(key: int, version: int, frame: memoryview) -> Any:
     pos, end = _CORRELATION_BYTES, len(frame)
     if response_header_version(key, version):
         pos = skip_tags(frame, pos, end)
-    return APIS[key].response.decoder(version)(frame, pos, end)[0]
+    api = APIS.get(key) or INTERNAL_APIS[key]
+    return api.response.decoder(version)(frame, pos, end)[0]
 
 
 class _Asked:

@@ -38,7 +38,7 @@ from megabroker.protocols.gate import Gate
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions, k78_share_fetch
 from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
-from megabroker.protocols.kafka.dispatch import SERVED, Context
+from megabroker.protocols.kafka.dispatch import INTERNAL, SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
 from megabroker.protocols.kafka.metering import Metered
 from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplate
@@ -48,7 +48,7 @@ from megabroker.protocols.kafka.schema.fields import Message
 from megabroker.protocols.kafka.schema.headers import read_request_header
 from megabroker.protocols.kafka.settings import KafkaSettings
 
-__all__ = ["KafkaConnection", "KafkaFactory", "make_factory"]
+__all__ = ["InternalFactory", "KafkaConnection", "KafkaFactory", "make_factory"]
 
 _log = Logger()
 
@@ -103,7 +103,7 @@ class KafkaConnection(BrokerConnection):
             if full is not NO_MATCH:
                 return full
         key, version, correlation_id = _HEAD.unpack_from(event)
-        served = SERVED.get(key)
+        served = self.factory.served.get(key)
         if served is None:
             raise ProtocolError(f"API key {key} is not served")
         if not served.api.first_version <= version <= served.last_version:
@@ -250,13 +250,18 @@ class KafkaFactory(BrokerFactory):
         timers: one wheel for all waits of this listener's fetches.
         fetch_sessions: what its consumers fetch.
         template_count: produce requests that its connections remember beside their last ones.
+        served: the requests that are served here.
+        is_internal: whether only other processes of this broker connect here.
     """
+
+    is_internal = False
 
     def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
         super().__init__(broker, listener, KafkaConnection)
         self.settings = settings
         self.timers = TimerWheel(broker.reactor, granularity_ms=5)
         self.template_count = 0
+        self.served = SERVED
         self.fetch_sessions = FetchSessions(lambda: self.settings.max_fetch_sessions, broker.reactor.seconds)
 
 
@@ -265,3 +270,23 @@ def make_factory(broker: IBroker, settings: KafkaSettings, listener: Listener) -
     broker.groups.subscribed_topics = subscribed_topics
     broker.groups.consumer_metadata = ConsumerMetadata()
     return KafkaFactory(broker, settings, listener)
+
+
+class InternalConnection(KafkaConnection):
+    """Another process of this broker; it may be silent, and no quota holds for it."""
+
+    idle_exempt = True
+
+    def _metered(self, client_id: str, key: int, version: int) -> Metered | None:
+        return None
+
+
+class InternalFactory(KafkaFactory):
+    """Makes the connections of other processes of this broker, which may ask more than clients."""
+
+    is_internal = True
+
+    def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
+        super().__init__(broker, settings, listener)
+        self.connection_class = InternalConnection
+        self.served = INTERNAL

@@ -18,6 +18,15 @@ FIRST_IMPLICIT = 12
 """The version of Produce from which on a partition is added by writing to it (KIP-890)."""
 
 _TRANSACTIONAL = 16
+_LATER = frozenset(
+    {
+        ErrorCode.CONCURRENT_TRANSACTIONS,
+        ErrorCode.COORDINATOR_LOADING,
+        ErrorCode.NOT_COORDINATOR,
+        ErrorCode.UNREACHABLE,
+    }
+)
+"""What a retry helps with."""
 
 
 def admit(
@@ -73,7 +82,7 @@ def _as_produce_error(code: ErrorCode, version: int) -> ErrorCode:
     """
     if code is ErrorCode.PRODUCER_FENCED:
         return ErrorCode.INVALID_PRODUCER_EPOCH
-    if code in (ErrorCode.CONCURRENT_TRANSACTIONS, ErrorCode.COORDINATOR_LOADING, ErrorCode.NOT_COORDINATOR):
+    if code in _LATER:
         return ErrorCode.TIMED_OUT
     if code in (ErrorCode.INVALID_TXN_STATE, ErrorCode.TRANSACTION_ABORTABLE):
         return ErrorCode.TRANSACTION_ABORTABLE if version >= _FIRST_ABORTABLE else ErrorCode.INVALID_TXN_STATE

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from twisted.internet.defer import Deferred
+
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
-from megabroker.model import TopicPartition
+from megabroker.interfaces import IBroker
+from megabroker.model import TopicPartition, TransactionMarker
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.groups import MAX_TEXT_BYTES, fits
 
-__all__ = ["by_topic", "check_transactional_id", "transaction_error"]
+__all__ = ["by_topic", "check_transactional_id", "transaction_error", "write_marker"]
 
 # Producers retry what names the coordinator; storage errors would end most of them.
 _AS_SEEN_BY_PRODUCERS: Final = {
@@ -65,3 +68,17 @@ def by_topic(codes: Mapping[TopicPartition, int]) -> dict[str, list[tuple[int, i
     for where, code in codes.items():
         rows.setdefault(where.topic, []).append((where.partition, code))
     return rows
+
+
+def write_marker(
+    broker: IBroker, where: TopicPartition, marker: TransactionMarker
+) -> Deferred[BrokerError | None]:
+    """End a transaction in a partition led here; fires when that is durable, or with why it is refused."""
+    written: Deferred[BrokerError | None] = Deferred()
+    try:
+        partition = broker.topics.partition(*where)
+        broker.transactions.ending(where, marker.producer_id)
+        partition.append_marker(marker, written.callback)
+    except BrokerError as error:
+        written.callback(error)
+    return written

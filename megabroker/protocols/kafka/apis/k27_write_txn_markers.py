@@ -10,15 +10,11 @@ can claim to be a later one and keep its markers out.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
-
-from megabroker.errors import BrokerError
-from megabroker.interfaces import IBroker
 from megabroker.model import TopicPartition, TransactionMarker
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import kafka_error
 from megabroker.protocols.kafka.schema import write_txn_markers
-from megabroker.protocols.kafka.transactions import by_topic
+from megabroker.protocols.kafka.transactions import by_topic, write_marker
 
 __all__ = ["handle"]
 
@@ -40,8 +36,9 @@ async def handle(context: Context, request: write_txn_markers.Request) -> write_
         places = dict.fromkeys(
             TopicPartition(topic.name, index) for topic in wanted.topics for index in topic.partition_indexes
         )
-        waiting = {where: _write(context.broker, where, marker) for where in places}
-        codes = {where: await written for where, written in waiting.items()}
+        waiting = {where: write_marker(context.broker, where, marker) for where in places}
+        outcomes = {where: await written for where, written in waiting.items()}
+        codes = {where: 0 if error is None else kafka_error(error) for where, error in outcomes.items()}
         response.markers.append(
             _Marker(
                 producer_id=wanted.producer_id,
@@ -57,17 +54,3 @@ async def handle(context: Context, request: write_txn_markers.Request) -> write_
             )
         )
     return response
-
-
-def _write(broker: IBroker, where: TopicPartition, marker: TransactionMarker) -> Deferred[int]:
-    """Fire with the wire code of the outcome."""
-    written: Deferred[int] = Deferred()
-
-    def done(error: BrokerError | None) -> None:
-        written.callback(0 if error is None else kafka_error(error))
-
-    try:
-        broker.topics.partition(*where).append_marker(marker, done)
-    except BrokerError as error:
-        done(error)
-    return written

@@ -19,7 +19,15 @@ import attrs
 
 from megabroker.protocols.kafka.schema.fields import Message
 
-__all__ = ["APIS", "API_VERSIONS", "Api", "api", "request_header_version", "response_header_version"]
+__all__ = [
+    "APIS",
+    "API_VERSIONS",
+    "INTERNAL_APIS",
+    "Api",
+    "api",
+    "request_header_version",
+    "response_header_version",
+]
 
 API_VERSIONS: Final = 18
 
@@ -152,9 +160,16 @@ _ROWS: Final = """
 """
 
 
-def _table() -> dict[int, Api]:
+_INTERNAL_ROWS: Final = """
+1011 AdmitTransactions            admit_transactions               0  0  -
+1012 EndTransactions              end_transactions                 0  0  -
+1013 ExplainTransactions          explain_transactions             0  0  -
+"""
+
+
+def _table(text: str) -> dict[int, Api]:
     rows = {}
-    for row in _ROWS.strip().splitlines():
+    for row in text.strip().splitlines():
         key, name, module, first, last, flexible = row.split()
         rows[int(key)] = Api(
             int(key), name, module, int(first), int(last), None if flexible == "-" else int(flexible)
@@ -162,8 +177,11 @@ def _table() -> dict[int, Api]:
     return rows
 
 
-APIS: Final[Mapping[int, Api]] = MappingProxyType(_table())
+APIS: Final[Mapping[int, Api]] = MappingProxyType(_table(_ROWS))
 """Every known request by key."""
+
+INTERNAL_APIS: Final[Mapping[int, Api]] = MappingProxyType(_table(_INTERNAL_ROWS))
+"""Requests that the processes of one broker make of each other besides, and clients never."""
 
 
 def api(key: int) -> Api | None:
