@@ -294,6 +294,7 @@ class IPartition(Interface):
     """One partition that this node leads: the bounded queue, the log behind it, and who waits on it."""
 
     topic: Topic = Attribute("The topic.")
+    topic_partition: TopicPartition = Attribute("Its name and the partition's number.")
     index: int = Attribute("Partition number.")
     leader_epoch: int = Attribute("The current leader epoch.")
     start_offset: int = Attribute("First readable offset.")
@@ -411,6 +412,14 @@ class ITopicService(Interface):
             RequestError: UNKNOWN_TOPIC or UNKNOWN_PARTITION.
             StateError: NOT_LEADER.
             StorageError: its log is out of order.
+        """
+
+    def led(topic: str) -> Sequence[IPartition | None]:
+        """Return the partitions of a topic by number, None where another node leads or the log is out of
+        order.
+
+        The sequence is shared and kept up: once the topic is changed or deleted it has no partitions more,
+        and is to be asked for anew.
         """
 
     def validate(name: str, partitions: int, configs: Mapping[str, str | None]) -> None:

@@ -98,6 +98,7 @@ class PartitionService:
     ) -> None:
         self.topic = topic
         self.index = index
+        self.topic_partition = TopicPartition(topic.name, index)
         self.leader_epoch = topic.leader_epoch
         self.high_watermark = 0
         self.append_time_ms = NO_TIMESTAMP
@@ -118,11 +119,6 @@ class PartitionService:
         self._asked_again = False
         self._watchers: dict[object, Callable[[], None]] = {}
         self._obey(policy)
-
-    @property
-    def topic_partition(self) -> TopicPartition:
-        """Name and number."""
-        return TopicPartition(self.topic.name, self.index)
 
     @property
     def start_offset(self) -> int:

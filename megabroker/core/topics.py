@@ -111,6 +111,7 @@ class TopicService(Service):
         self._by_id: dict[UUID, Topic] = {}
         self._alike: dict[str, set[str]] = {}  # names by what is left of them in the names of metrics
         self._partitions: dict[str, list[_Slot]] = {}
+        self._led: dict[str, list[PartitionService | None]] = {}  # of topics that were asked for
         self._coming: dict[str, int] = {}
         self._to_remove: dict[str, tuple[str, int]] = {}
         self._locks: dict[str, DeferredLock] = {}
@@ -230,6 +231,16 @@ class TopicService(Service):
             )
         raise StorageError(found.code, found.message, retriable=found.retriable)
 
+    def led(self, topic: str) -> Sequence[PartitionService | None]:
+        """Return the partitions of a topic by number, those that serve here; see ``ITopicService``."""
+        found = self._led.get(topic)
+        if found is None:
+            slots = self._partitions.get(topic, ())
+            found = [one if isinstance(one, PartitionService) else None for one in slots]
+            if slots:
+                self._led[topic] = found
+        return found
+
     def config(self, name: str, key: str) -> str:
         """Return one effective topic configuration value by Kafka's name, defaults included."""
         return self.configs.effective(self._known(name).configs, key)
@@ -331,6 +342,7 @@ class TopicService(Service):
         tombstone = {"name": name, "partitions": topic.partitions}
         await self._metadata.write([Change(TOPICS_TABLE, name, None), Change(_DELETED, key, tombstone)])
         partitions = self._partitions.pop(name)
+        self._forget_led(name)
         del self._topics[name], self._by_id[topic.id]
         self._alike[_plain(name)].discard(name)
         if not self._alike[_plain(name)]:
@@ -454,6 +466,12 @@ class TopicService(Service):
         self._by_id[topic.id] = topic
         self._alike.setdefault(_plain(topic.name), set()).add(topic.name)
         self._partitions[topic.name] = partitions
+        self._forget_led(topic.name)
+
+    def _forget_led(self, name: str) -> None:
+        led = self._led.pop(name, None)
+        if led is not None:
+            led.clear()
 
     def _serving(self) -> list[PartitionService]:
         return [

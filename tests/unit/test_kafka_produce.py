@@ -134,30 +134,71 @@ class ProduceTests(ProduceCase):
                 expected_offset += 3
         self.assertEqual(self.stored(), [b"x" * 300, b"y", b"x" * 300] * 11)
 
-    def test_partitions_in_turn_are_all_taken_by_templates(self) -> None:
-        version = 9
-        frames = [
-            frame(request(build_single(None, b"%d" % n, 5), version, index=n % 2), version, n)
-            for n in range(8)
-        ]
+    def test_partitions_in_turn_are_all_taken_by_one_template(self) -> None:
+        for version in range(3, 14):
+            with self.subTest(version=version):
+                connection = self.connect()
+                frames = [
+                    frame(
+                        request(
+                            build_single(None, b"%d" % n, 5),
+                            version,
+                            topic_id=self.topic.id.bytes,
+                            index=n % 2,
+                        ),
+                        version,
+                        n,
+                    )
+                    for n in range(8)
+                ]
+                before = len(self.stored(0))
+                data = self.exchange(frames[0], connection=connection)
+                made = connection.template
+                assert made is not None
+                data += self.exchange(*frames[1:], connection=connection)
+                rows = self.answers(data, version)
+                self.assertEqual([correlation for correlation, _ in rows], list(range(8)))
+                found = [message.responses[0].partition_responses[0] for _, message in rows]
+                self.assertEqual(
+                    [(row.index, row.base_offset) for row in found],
+                    [(n % 2, before + n // 2) for n in range(8)],
+                )
+                self.assertEqual(self.stored(0)[before:], [b"0", b"2", b"4", b"6"])
+                self.assertEqual(self.stored(1)[before:], [b"1", b"3", b"5", b"7"])
+                # None was made anew: the first request's served them all.
+                self.assertIs(connection.template, made)
+                self.assertEqual(connection.factory.template_count, 1)
+                connection.connection_closed()
+
+    def test_topics_in_turn_are_taken_by_a_template_each(self) -> None:
+        self.done(self.service.topics.create("u", 1))
+        batch = build_single(None, b"x", 5)
+        frames = [frame(request(batch, 9, topic="tu"[n % 2]), 9, n) for n in range(8)]
         data = self.exchange(*frames[:2])
         made = self.connection.template
-        assert made is not None
         data += self.exchange(*frames[2:])
-        rows = self.answers(data, version)
-        self.assertEqual([correlation for correlation, _ in rows], list(range(8)))
-        found = [message.responses[0].partition_responses[0] for _, message in rows]
-        self.assertEqual([(row.index, row.base_offset) for row in found], [(n % 2, n // 2) for n in range(8)])
-        self.assertEqual(self.stored(0), [b"0", b"2", b"4", b"6"])
-        self.assertEqual(self.stored(1), [b"1", b"3", b"5", b"7"])
-        # None was made anew: the last request had the template that the second one left.
+        rows = [message.responses[0].partition_responses[0] for _, message in self.answers(data, 9)]
+        self.assertEqual([row.base_offset for row in rows], [n // 2 for n in range(8)])
         self.assertIs(self.connection.template, made)
+
+    def test_partitions_that_there_are_not_go_the_general_way(self) -> None:
+        batch = build_single(None, b"x", 5)
+        for index in (0, 1, 2, -1, 2**31 - 1, -(2**31), 1):
+            [(_, message)] = self.answers(self.exchange(frame(request(batch, 9, index=index), 9, 1)), 9)
+            [row] = message.responses[0].partition_responses
+            self.assertEqual((row.index, row.error_code), (index, 0 if index in (0, 1) else 3))
+        self.done(self.service.topics.create_partitions("t", 3))
+        for index in (2, 2, 0):
+            [(_, message)] = self.answers(self.exchange(frame(request(batch, 9, index=index), 9, 1)), 9)
+            [row] = message.responses[0].partition_responses
+            self.assertEqual((row.index, row.error_code), (index, 0))
+        self.assertEqual([len(self.stored(index)) for index in range(3)], [2, 2, 2])
 
     def test_templates_of_a_connection_are_bounded(self) -> None:
         self.patch(protocol, "_MAX_TEMPLATES", 2)
         version = 9
         for n in range(6):
-            one = request(build_single(None, b"x", 5), version, index=n % 2)
+            one = request(build_single(None, b"x", 5), version)
             (row,) = self.answers(self.exchange(frame(one, version, n, client=b"c%d" % n)), version)
             self.assertEqual(row[1].responses[0].partition_responses[0].error_code, 0)
         self.assertEqual(sum(map(len, self.connection._templates.values())), 2)

@@ -1,17 +1,19 @@
 """The short way for the produce request that a connection repeats.
 
-A producer of small batches sends the same bytes again and again: only the correlation id and the batch
-differ; the rest is client id, acks, topic name and partition number. Once such a request (one topic, one
+A producer of small batches sends the same bytes again and again: only the correlation id, the partition's
+number and the batch differ; the rest is client id, acks and topic name. Once such a request (one topic, one
 partition, to be answered) has gone the general way, its other bytes are kept, and the next request that has
 them too needs no decoding: its batch is found by its length, checked as always, and appended. The answer is
-likewise an encoded one with four numbers put in.
+likewise an encoded one with five numbers put in. So a producer has one template a topic, to however many
+partitions it takes turns.
 
-    i16 key, i16 version | i32 correlation id | head | length | batch | three empty tag sections (flexible)
+    i16 key, i16 version | i32 correlation id | head | i32 partition | length | batch
+                         | three empty tag sections (flexible)
 
 The transactional id is among the bytes kept, so the coordinator can be asked about a batch of a transaction
-without decoding either. A topic that was configured anew is looked at anew: it may be compacted now, and
-for compacted topics, whose records must have keys, there is no short way. The same holds when quotas were
-changed: the client may be limited now.
+without decoding either. A topic that was configured anew, or has more partitions, is looked at anew: it may
+be compacted now, and for compacted topics, whose records must have keys, there is no short way. The same
+holds when quotas were changed: the client may be limited now.
 
 Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that a
 partition refuses, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its
@@ -21,13 +23,14 @@ tests.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
 from megabroker.codec.primitives import read_uvarint, uvarint_size
 from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IPartition
-from megabroker.model import Acks, ProducerIdentity, TopicPartition
+from megabroker.model import Acks, ProducerIdentity
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
@@ -46,36 +49,45 @@ _KEY = 0
 _FIRST_FLEXIBLE = 9
 _FIRST_WITH_START_OFFSET = 5
 _HEAD_POS = 8
-_I32 = struct.Struct(">i")
-_read_i32 = _I32.unpack_from
+_read_i32 = struct.Struct(">i").unpack_from
+_read_i32_and_byte = struct.Struct(">iB").unpack_from
+_read_i32s = struct.Struct(">ii").unpack_from
+_NUMBERS_BYTES = 8
 _TAGS = b"\0\0\0"
 _TRANSACTIONAL = 16
 _SENTINEL = 0x0123456789ABCDEF
+_BEFORE_OFFSET = 6  # bytes of the partition's number and the error code, which stand before the base offset
 _new = tuple.__new__
 
 
 class _TemplateAnswer(Answer):
     """The answer to one request that matched; called when its batch is stored, or was not."""
 
-    __slots__ = ("append_time_ms", "base_offset", "correlation_id", "template")
+    __slots__ = ("append_time_ms", "base_offset", "correlation_id", "partition", "template")
 
     base_offset: int
     append_time_ms: int
 
     def __init__(
-        self, connection: KafkaConnection, size_bytes: int, template: ProduceTemplate, correlation_id: int
+        self,
+        connection: KafkaConnection,
+        size_bytes: int,
+        template: ProduceTemplate,
+        partition: IPartition,
+        correlation_id: int,
     ) -> None:
         self.connection = connection
         self.size_bytes = size_bytes
         self.parts = None
         self.template = template
+        self.partition = partition
         self.correlation_id = correlation_id
 
     def __call__(self, error: BrokerError | None) -> None:
         self.fill(
-            self.template.answer(self.correlation_id, self.base_offset, self.append_time_ms)
+            self.template.answer(self.correlation_id, self.partition, self.base_offset, self.append_time_ms)
             if error is None
-            else self.template.refusal(self.correlation_id, error)
+            else self.template.refusal(self.correlation_id, self.partition.index, error)
         )
 
 
@@ -85,19 +97,16 @@ class ProduceTemplate:
     __slots__ = (
         "_acks",
         "_api",
-        "_configured",
         "_flexible",
         "_generation",
         "_head",
-        "_index",
         "_middle",
         "_pack",
-        "_partition",
+        "_partitions",
         "_pos",
         "_size",
         "_suffix",
         "_topic",
-        "_topic_partition",
         "_transactional_id",
         "_version",
         "_with_start",
@@ -108,7 +117,7 @@ class ProduceTemplate:
         event: memoryview,
         request: produce.Request,
         version: int,
-        partition: IPartition,
+        partitions: Sequence[IPartition | None],
         acks: Acks,
         generation: int,
     ) -> None:
@@ -118,28 +127,25 @@ class ProduceTemplate:
         size = len(data.records)
         self._version = version
         self._flexible = version >= _FIRST_FLEXIBLE
-        self._partition = partition
-        self._configured = partition.topic
+        self._partitions = partitions
         self._acks = acks
         self._generation = generation
         self._transactional_id = request.transactional_id
-        self._topic_partition = TopicPartition(partition.topic.name, partition.index)
         if self._flexible:
-            self._pos = len(event) - len(_TAGS) - size - uvarint_size(size + 1)
+            self._pos = len(event) - len(_TAGS) - size - uvarint_size(size + 1) - 4
         else:
-            self._pos = len(event) - size - _I32.size
+            self._pos = len(event) - size - _NUMBERS_BYTES
         self._api = bytes(event[:4])
         self._head = bytes(event[_HEAD_POS : self._pos])
         self._topic = (topic.name, bytes(topic.topic_id))
-        self._index = data.index
-        sample = b"".join(self._encode(0, base_offset=_SENTINEL))
+        sample = b"".join(self._encode(0, 0, base_offset=_SENTINEL))
         at = sample.index(_SENTINEL.to_bytes(8, "big"))
         self._with_start = version >= _FIRST_WITH_START_OFFSET
         numbers = "qqq" if self._with_start else "qq"
         self._size = sample[:4]
-        self._middle = sample[8:at]
+        self._middle = sample[8 : at - _BEFORE_OFFSET]
         self._suffix = sample[at + 8 * len(numbers) :]
-        self._pack = struct.Struct(f">4si{len(self._middle)}s{numbers}{len(self._suffix)}s").pack
+        self._pack = struct.Struct(f">4si{len(self._middle)}sih{numbers}{len(self._suffix)}s").pack
 
     @classmethod
     def of(
@@ -147,40 +153,42 @@ class ProduceTemplate:
         event: memoryview,
         request: produce.Request,
         version: int,
-        partition: IPartition,
+        partitions: Sequence[IPartition | None],
         acks: Acks,
         generation: int,
     ) -> ProduceTemplate | None:
         """Return the template of a request of one partition, or None if its bytes are unusual.
 
         Args:
+            partitions: its topic's, as ``ITopicService.led``: none any more once the topic was changed.
             generation: the quotas' at which the client is not limited.
         """
-        template = cls(event, request, version, partition, acks, generation)
-        return template if template.find(event) == request.topic_data[0].partition_data[0].records else None
+        template = cls(event, request, version, partitions, acks, generation)
+        data = request.topic_data[0].partition_data[0]
+        return template if template.find(event) == (data.index, data.records) else None
 
     @property
     def pos(self) -> int:
-        """Where the batch's length stands in a request that matches."""
+        """Where the partition's number stands in a request that matches."""
         return self._pos
 
     @property
     def key(self) -> bytes:
-        """All of a request before its batch but the correlation id."""
+        """All of a request before the partition's number but the correlation id."""
         return self._api + self._head
 
-    def find(self, event: memoryview) -> memoryview | None:
-        """Return the batch in a request that matches, else None."""
+    def find(self, event: memoryview) -> tuple[int, memoryview] | None:
+        """Return the partition's number and the batch in a request that matches, else None."""
         pos = self._pos
         end = len(event)
-        if event[:4] != self._api or event[_HEAD_POS:pos] != self._head or end < pos + 4:
+        if event[:4] != self._api or event[_HEAD_POS:pos] != self._head or end < pos + _NUMBERS_BYTES:
             return None
         if self._flexible:
-            size = event[pos]
-            start = pos + 1
+            index, size = _read_i32_and_byte(event, pos)
+            start = pos + 5
             if size > 127:
                 try:
-                    size, start = read_uvarint(event, pos, end)
+                    size, start = read_uvarint(event, start - 1, end)
                 except ProtocolError:
                     return None
             size -= 1
@@ -188,9 +196,11 @@ class ProduceTemplate:
             if event[end:] != _TAGS:
                 return None
         else:
-            (size,) = _read_i32(event, pos)
-            start = pos + 4
-        return event[start:end] if start + size == end else None
+            index, size = _read_i32s(event, pos)
+            start = pos + _NUMBERS_BYTES
+        if start + size != end or size < HEADER_BYTES:
+            return None
+        return index, event[start:end]
 
     def take(self, connection: KafkaConnection, event: memoryview) -> Room | None:
         """Take one request.
@@ -198,15 +208,16 @@ class ProduceTemplate:
         Returns:
             ``NO_MATCH``; or else as ``BrokerConnection.handle``.
         """
-        batch = self.find(event)
-        if batch is None or len(batch) < HEADER_BYTES:
+        found = self.find(event)
+        if found is None:
             return NO_MATCH  # type: ignore[no-any-return]
+        index, batch = found
         try:
             header = validate_produce(batch)
-        except BatchError:
+            partition = self._partitions[index] if index >= 0 else None
+        except (BatchError, IndexError):
             return NO_MATCH  # type: ignore[no-any-return]
-        partition = self._partition
-        if partition.topic is not self._configured or connection.broker.quotas.generation != self._generation:
+        if partition is None or connection.broker.quotas.generation != self._generation:
             return NO_MATCH  # type: ignore[no-any-return]
         if not partition.has_room(header.record_count, len(batch)):
             return partition
@@ -218,17 +229,17 @@ class ProduceTemplate:
                     connection.broker,
                     self._transactional_id,
                     _new(ProducerIdentity, (header.producer_id, header.producer_epoch)),
-                    self._topic_partition,
+                    partition.topic_partition,
                     self._version,
                 )
             except BrokerError as error:
                 refused = Answer(connection, len(event))
                 connection.add_slot(refused)
-                refused.fill(self.refusal(_read_i32(event, 4)[0], error))
+                refused.fill(self.refusal(_read_i32(event, 4)[0], index, error))
                 return None
             if waiting is not None:
                 return waiting
-        answer = _TemplateAnswer(connection, len(event), self, _read_i32(event, 4)[0])
+        answer = _TemplateAnswer(connection, len(event), self, partition, _read_i32(event, 4)[0])
         data = batch if connection.owned else bytearray(batch)
         try:
             answer.base_offset = partition.append(header, data, self._acks, answer)
@@ -238,15 +249,20 @@ class ProduceTemplate:
         connection.add_slot(answer)
         return None
 
-    def answer(self, correlation_id: int, base_offset: int, append_time_ms: int) -> list[bytes]:
+    def answer(
+        self, correlation_id: int, partition: IPartition, base_offset: int, append_time_ms: int
+    ) -> list[bytes]:
         """Return the answer of a batch that is stored."""
+        index = partition.index
         if self._with_start:
-            start_offset = self._partition.start_offset
+            start_offset = partition.start_offset
             return [
                 self._pack(
                     self._size,
                     correlation_id,
                     self._middle,
+                    index,
+                    0,
                     base_offset,
                     append_time_ms,
                     start_offset,
@@ -254,16 +270,26 @@ class ProduceTemplate:
                 )
             ]
         return [
-            self._pack(self._size, correlation_id, self._middle, base_offset, append_time_ms, self._suffix)
+            self._pack(
+                self._size,
+                correlation_id,
+                self._middle,
+                index,
+                0,
+                base_offset,
+                append_time_ms,
+                self._suffix,
+            )
         ]
 
-    def refusal(self, correlation_id: int, error: BrokerError) -> list[bytes]:
+    def refusal(self, correlation_id: int, index: int, error: BrokerError) -> list[bytes]:
         """Return the answer of a batch that could not be written."""
-        return self._encode(correlation_id, error_code=kafka_error(error), error_message=error.message)
+        return self._encode(correlation_id, index, error_code=kafka_error(error), error_message=error.message)
 
     def _encode(
         self,
         correlation_id: int,
+        index: int,
         *,
         base_offset: int = -1,
         error_code: int = 0,
@@ -272,7 +298,7 @@ class ProduceTemplate:
         """Encode an answer the general way."""
         name, topic_id = self._topic
         row = produce.Response.Topic.Partition(
-            index=self._index, error_code=error_code, base_offset=base_offset, error_message=error_message
+            index=index, error_code=error_code, base_offset=base_offset, error_message=error_message
         )
         topic = produce.Response.Topic(name=name, topic_id=topic_id, partition_responses=[row])
         return encode_answer(produce.Response(responses=[topic]), _KEY, self._version, correlation_id)

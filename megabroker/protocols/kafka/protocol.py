@@ -73,7 +73,7 @@ class KafkaConnection(BrokerConnection):
     Attributes:
         fetches: those that wait for data.
         template: the last produce request of a shape that is likely to come again; others are remembered
-            beside it, since a producer of several partitions takes turns.
+            beside it, since a producer of several topics takes turns.
         looks: batches that other threads look into, by their place in the produce request that waits.
     """
 

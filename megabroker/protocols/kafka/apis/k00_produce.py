@@ -155,8 +155,8 @@ def receive(
         answer.response.throttle_time_ms = metered.settle(metered.meter.produced(len(event)))
         one = one and not metered.meter.limits_produce
     if one and acks is not None and partition.codec is None and not looks_inside(broker, partition):
-        generation = broker.quotas.generation
-        connection.remember(ProduceTemplate.of(event, request, version, partition, acks, generation))
+        led, generation = broker.topics.led(partition.topic.name), broker.quotas.generation
+        connection.remember(ProduceTemplate.of(event, request, version, led, acks, generation))
     answer.settle()
     return None
 
