@@ -43,7 +43,7 @@ def main() -> None:
         rows += _measured(workload, peers, wanted.rounds, wanted.share, missing)
         _keep(wanted.json, rows, missing)
     _keep(wanted.json, rows, missing)
-    print(table(rows, missing))
+    print(table(rows, missing, wanted.of))
     if wanted.plot is not None:
         plot(rows, wanted.plot)
 
@@ -57,6 +57,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="name the workloads and end")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {','.join(PEERS)}")
+    parser.add_argument(
+        "--of", choices=list(PEERS), default="megabroker", help="whose figures are divided by the others'"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of requests")
     parser.add_argument(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import compileall
 import contextlib
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -22,11 +23,12 @@ from types import TracebackType
 from typing import Any
 
 from bench.native import Missing, program
+from megabroker.net import quick
 from tests.brokers import BrokerProcess
 from tests.interop.apache_kafka import ApacheKafka
 from tests.interop.java import Unavailable
 
-__all__ = ["PEERS", "Kafka", "Limit", "Megabroker", "Nats", "Peer", "Redis"]
+__all__ = ["PEERS", "Compiled", "Kafka", "Limit", "Megabroker", "Nats", "Peer", "Redis"]
 
 _CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 _CACHE = _CHECKOUT / ".cache" / "bench"
@@ -98,10 +100,11 @@ class Peer(abc.ABC):
 
 
 class Megabroker(Peer):
-    """This broker."""
+    """This broker, all of it Python."""
 
     name = "megabroker"
     speaks_kafka = True
+    compiled = "0"
 
     def __init__(self, durability: str = "os", config: Mapping[str, Any] | None = None) -> None:
         super().__init__(durability)
@@ -118,7 +121,7 @@ class Megabroker(Peer):
             compileall.compile_dir(_CHECKOUT / package, quiet=1)
 
     def start(self) -> None:
-        self.broker.start()
+        self.broker.start({quick.VARIABLE: self.compiled})
         assert self.broker.process is not None
         self.port, self.pid = self.broker.ports["kafka"], self.broker.process.pid
 
@@ -130,6 +133,18 @@ class Megabroker(Peer):
 
     def stop(self) -> None:
         self.broker.__exit__(None, None, None)
+
+
+class Compiled(Megabroker):
+    """This broker with its compiled part."""
+
+    name = "compiled"
+    compiled = "1"
+
+    def prepare(self) -> None:
+        if importlib.util.find_spec("megabroker.net.compiled") is None:
+            raise Missing("the broker's compiled part (./dev compile)")
+        super().prepare()
 
 
 class Kafka(Peer):
@@ -280,7 +295,7 @@ class Limit(Peer):
         self._directory.cleanup()
 
 
-PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (Megabroker, Kafka, Nats, Redis, Limit)}
+PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (Megabroker, Compiled, Kafka, Nats, Redis, Limit)}
 
 
 def _free_port() -> int:

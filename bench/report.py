@@ -56,14 +56,14 @@ class Row:
         return (max(values) - min(values)) / statistics.median(values)
 
 
-def table(rows: Sequence[Row], missing: Mapping[str, str]) -> str:
-    """Return one line a peer and workload, with ratios of this broker's figures to the peer's.
+def table(rows: Sequence[Row], missing: Mapping[str, str], of: str = "megabroker") -> str:
+    """Return one line a peer and workload, with ratios of the figures of one, ``of``, to the peer's.
 
     The last ratio is of what the workload is about, the one before it of operations a second.
     """
     lines = [_HEAD]
     for row in rows:
-        ours = next((one for one in rows if one.workload is row.workload and one.peer == "megabroker"), None)
+        ours = next((one for one in rows if one.workload is row.workload and one.peer == of), None)
         ratios = ["", ""]
         if ours is not None and ours is not row:
             ratios = [f"{ours.speed / row.speed:.2f}", f"{ours.figure / row.figure:.2f}"]

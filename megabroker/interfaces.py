@@ -39,6 +39,7 @@ from megabroker.model import (
     QuotaChange,
     QuotaEntity,
     ReadResult,
+    RunRoom,
     ScramChange,
     ScramCredential,
     ShareGroupDescription,
@@ -73,7 +74,9 @@ __all__ = [
     "IPlacement",
     "IProducerState",
     "IProtocolPlugin",
+    "IRun",
     "IShareService",
+    "ITakesRuns",
     "ITopicService",
     "ITransactionPeers",
     "ITransactionService",
@@ -150,6 +153,9 @@ class ILog(Interface):
         Raises:
             StorageError: the log is closed, deleted or failed.
         """
+
+    def append_run(run: IRun, leader_epoch: int) -> int:
+        """Accept all batches of a run, which are of no idempotent producers; as ``append``."""
 
     def append_marker(
         marker: TransactionMarker, leader_epoch: int, now_ms: int, first_offset: int, stable_offset: int
@@ -387,6 +393,52 @@ class IPartition(Interface):
 
         Returns:
             What ends the watch.
+        """
+
+
+class IRun(Interface):
+    """Batches in a row, of several requests, that go to one partition together.
+
+    Call it with None when all are stored, or with the error why they are not.
+    """
+
+    records = Attribute("How many records there are in all batches.")
+    size_bytes = Attribute("How long all batches are.")
+    data = Attribute("The batches, writable; whoever keeps it calls ``given``.")
+    connections = Attribute("Who is to be answered.")
+
+    def __call__(error: BrokerError | None) -> None:
+        """Answer."""
+
+    def stamp(base_offset: int, leader_epoch: int) -> None:
+        """Write offsets, from ``base_offset`` on, and the leader epoch into all batches."""
+
+    def note(segment: Any, position: int, interval: int) -> None:
+        """Have a segment note all batches, of which the first is at ``position``, one after the other."""
+
+    def sizes() -> Sequence[int]:
+        """Return how long each batch is."""
+
+    def given() -> None:
+        """Say that ``data`` is somebody else's now."""
+
+
+class ITakesRuns(Interface):
+    """A partition that takes many batches in one call."""
+
+    def open_run(acks: Acks) -> RunRoom | None:
+        """Say what a run may hold if it is appended before anything else is.
+
+        Returns:
+            None where batches must come one by one, because they have to be looked at, or refused, or others
+            wait for room.
+        """
+
+    def append_run(run: IRun, acks: Acks) -> None:
+        """Accept all of a run, whose batches are of no idempotent producers.
+
+        Raises:
+            StateError, StorageError: refused; the run is not called.
         """
 
 

@@ -57,6 +57,7 @@ __all__ = [
     "QuotaEntity",
     "ReadResult",
     "Record",
+    "RunRoom",
     "ScramChange",
     "ScramCredential",
     "ShareGroupDescription",
@@ -220,6 +221,24 @@ class FileRange(NamedTuple):
     file: OpenFile
     position: int
     length: int
+
+
+class RunRoom(NamedTuple):
+    """What a run of batches may hold.
+
+    Attributes:
+        records: how many, at most.
+        size_bytes: all batches together, at most.
+        batch_bytes: each, at most.
+        earliest_ms: what a batch's base timestamp must not be before, unless it is negative.
+        latest_ms: what its greatest timestamp must not be after.
+    """
+
+    records: int
+    size_bytes: int
+    batch_bytes: int
+    earliest_ms: int
+    latest_ms: int
 
 
 class ReadResult(NamedTuple):

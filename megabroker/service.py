@@ -65,6 +65,7 @@ from megabroker.interfaces import (
     IWindowStore,
 )
 from megabroker.model import HostPort, Listener, Node, TopicPartition
+from megabroker.net import quick
 from megabroker.net.admission import Admission
 from megabroker.net.transport import DirectReactor
 from megabroker.ops.descriptors import spare_descriptors
@@ -158,7 +159,8 @@ class BrokerService(MultiService):
 
     def _say_ready(self, milliseconds: int) -> None:
         _log.info(
-            "megabroker {version} is ready after {milliseconds} ms: {listeners}; data in {data_dir}",
+            "megabroker {version} is ready after {milliseconds} ms: {listeners}; data in {data_dir}; "
+            "{compiled}",
             version=__version__,
             milliseconds=milliseconds,
             listeners=", ".join(
@@ -167,6 +169,7 @@ class BrokerService(MultiService):
             )
             or "no protocol is enabled",
             data_dir=self._where(),
+            compiled=quick.describe(),
         )
 
     def _where(self) -> str:

@@ -16,7 +16,7 @@ from bench.workloads.producing import produce, write_batches
 __all__ = ["GROWTH"]
 
 _TOPIC = "bench"
-_PEERS = ("megabroker", "kafka")
+_PEERS = ("megabroker", "compiled", "kafka")
 _RECORD_BYTES, _RECORDS = 100, 148
 _MIB = 1 << 20
 

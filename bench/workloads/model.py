@@ -7,13 +7,13 @@ from collections.abc import Callable
 import attrs
 
 from bench.native import Loaded
-from bench.peers import Kafka, Limit, Megabroker, Nats, Peer, Redis
+from bench.peers import PEERS, Limit, Peer
 from bench.processes import cpu_seconds, peak_mib
 
 __all__ = ["ALL", "ONE_WIRE", "Sample", "Workload", "expect", "sampled"]
 
-ALL = ("megabroker", "kafka", "nats", "redis", "limit")
-ONE_WIRE = ("megabroker", "kafka", "limit")
+ALL = ("megabroker", "compiled", "kafka", "nats", "redis", "limit")
+ONE_WIRE = ("megabroker", "compiled", "kafka", "limit")
 
 
 @attrs.frozen
@@ -74,8 +74,7 @@ class Workload:
         """Return a peer, not yet started."""
         if name == Limit.name:
             return Limit(self.durability, *self.limit_mode)
-        kinds: dict[str, type[Peer]] = {kind.name: kind for kind in (Megabroker, Kafka, Nats, Redis)}
-        return kinds[name](self.durability)
+        return PEERS[name](self.durability)
 
 
 def sampled(peer: Peer, load: Callable[[], Loaded], records: int, record_bytes: int) -> Sample:

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from megabroker.core.producers import ProducerTable
 from megabroker.core.topic_configs import TopicPolicy
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
-from megabroker.interfaces import ILog, ILogListener, ILogStore, IPartition
+from megabroker.interfaces import ILog, ILogListener, ILogStore, IPartition, IRun, ITakesRuns
 from megabroker.model import (
     NO_TIMESTAMP,
     AbortedTransaction,
@@ -36,6 +36,7 @@ from megabroker.model import (
     ProducerDescription,
     ProducerIdentity,
     ReadResult,
+    RunRoom,
     TimestampType,
     Topic,
     TopicPartition,
@@ -72,7 +73,7 @@ class PartitionSettings:
     max_producers: int = 100_000
 
 
-@implementer(IPartition, ILogListener)
+@implementer(IPartition, ITakesRuns, ILogListener)
 class PartitionService:
     """The partition ``index`` of ``topic``; of no use before ``open``.
 
@@ -303,6 +304,44 @@ class PartitionService:
             else:
                 self._reactor.callLater(0, self._call, done, None)
         return base_offset
+
+    def open_run(self, acks: Acks) -> RunRoom | None:
+        """Say what a run of batches may hold now; see ``ITakesRuns``."""
+        if (
+            self._refusal is not None
+            or (self._room and not self._waking)
+            or self._stamps
+            or self.needs_keys
+            or self.codec is not None
+            or acks == 0
+            or (acks == -1 and self._too_few_replicas)
+        ):
+            return None
+        log = self.log
+        pending = log.next_offset - log.written_offset
+        earliest_ms, latest_ms = NO_TIMESTAMP, _UNLIMITED
+        if self._checks_time:
+            now_ms = self._now_ms()
+            earliest_ms, latest_ms = now_ms - self._before_ms, min(now_ms + self._after_ms, _UNLIMITED)
+        return RunRoom(
+            self._max_messages - pending,
+            self._max_bytes - log.pending_bytes,
+            self._max_message_bytes,
+            max(earliest_ms, NO_TIMESTAMP),
+            latest_ms,
+        )
+
+    def append_run(self, run: IRun, acks: Acks) -> None:
+        """Accept all batches of a run; see ``ITakesRuns``.
+
+        Raises:
+            StorageError: the log does not take it.
+        """
+        if self._refusal is not None:
+            raise self._refusal()
+        end = self.log.append_run(run, self.leader_epoch) + run.records
+        waiters = self._durable if acks == -1 and self._fsync else self._written
+        waiters.append((end, run))
 
     def append_marker(self, marker: TransactionMarker, done: Done) -> int:
         """End a producer's transaction here; see ``IPartition``. Markers do not wait for room.

@@ -228,6 +228,16 @@ class BrokerConnection(TwistedProtocol):
         self._unanswered_bytes += slot.size_bytes
         return slot
 
+    def expect(self, *shape: Any) -> None:
+        """Have the compiled turn take requests of a shape from now on, if there is one (``net.quick``)."""
+        if isinstance(self._output, DirectServer):
+            self._output.expect(*shape)
+
+    @property
+    def expects(self) -> bool:
+        """Whether ``expect`` has an effect."""
+        return isinstance(self._output, DirectServer) and self._output.expects
+
     @property
     def unanswered(self) -> int:
         """Requests taken whose answers have not been handed to the output."""

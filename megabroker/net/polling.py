@@ -55,7 +55,12 @@ class NestedEpoll:
 
     Args:
         reactor: has this as a reader while there are connections.
+
+    Attributes:
+        expects: whether connections may say what they are likely to receive (``net.quick``).
     """
+
+    expects = False
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor

@@ -30,7 +30,8 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 from megabroker.model import FileRange
 from megabroker.net.output import Part, part_length
-from megabroker.net.polling import NestedEpoll, available
+from megabroker.net.polling import NestedEpoll
+from megabroker.net.quick import CompiledEpoll, make_polling
 
 __all__ = ["DirectReactor", "DirectServer"]
 
@@ -68,6 +69,7 @@ class DirectServer(tcp.Server):
     protocol: Any
     scratch: memoryview
     polling: NestedEpoll | None
+    quick: Any = None  # how a compiled turn knows it, once it expects something
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -92,6 +94,16 @@ class DirectServer(tcp.Server):
             super().stopReading()  # type: ignore[no-untyped-call]
         else:
             self.polling.remove(self)
+
+    def expect(self, *shape: Any) -> None:
+        """Have the compiled turn take requests of a shape; where there is none it has no effect."""
+        if isinstance(self.polling, CompiledEpoll) and self.connected:
+            self.polling.expect(self, *shape)
+
+    @property
+    def expects(self) -> bool:
+        """Whether ``expect`` has an effect."""
+        return self.polling is not None and self.polling.expects
 
     def doRead(self) -> Any:
         """IReadDescriptor: receive once and hand the bytes on."""
@@ -236,6 +248,7 @@ class DirectServer(tcp.Server):
         """Forget what is queued; files are closed with their last reference."""
         self._parts.clear()
         self.pending_bytes = 0
+        self.quick = None
         super().connectionLost(reason)
 
 
@@ -258,7 +271,7 @@ class DirectReactor:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        self._polling = NestedEpoll(reactor) if available() else None
+        self._polling = make_polling(reactor, self._scratch)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)

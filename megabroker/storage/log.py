@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from megabroker.codec.batch import build_control, read_header, stamp, stamp_append_time
 from megabroker.errors import ErrorCode, RequestError, StorageError
-from megabroker.interfaces import ILog, ILogListener, IProducerState
+from megabroker.interfaces import ILog, ILogListener, IProducerState, IRun
 from megabroker.model import (
     AbortedTransaction,
     BatchHeader,
@@ -51,6 +51,7 @@ from megabroker.storage.index import Index
 from megabroker.storage.recompression import in_codec
 from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, Loaded
 from megabroker.storage.retention import ensure_created, expired
+from megabroker.storage.runs import append_each
 from megabroker.storage.segment import (
     MAX_RELATIVE_OFFSET,
     Damage,
@@ -198,6 +199,41 @@ class LocalLog:
         self.pending_bytes += size
         self.size_bytes += size
         self._entries.append((segment, position, data, last))
+        lane = self._lane
+        if not lane.queued:
+            lane.queued = True
+            self._disk.submit(lane)
+        return base
+
+    def append_run(self, run: IRun, leader_epoch: int) -> int:
+        if self.refusal is not None:
+            raise self.refusal
+        settings = self.settings
+        segment = self.active
+        position = segment.size
+        base = self.next_offset
+        end = position + run.size_bytes
+        last = base + run.records
+        if (
+            not position
+            or end > settings.segment_bytes
+            or last - segment.base_offset > MAX_RELATIVE_OFFSET
+            or end * 8 >= settings.segment_index_bytes * settings.index_interval_bytes
+            or (self._seconds() - (segment.born or 0.0)) * 1000
+            >= (settings.segment_ms - self._jitter_ms if settings.segment_ms >= 0 else _NEVER_MS)
+            or segment.saved
+            or leader_epoch > self._epoch
+            or settings.codec is not None
+        ):
+            return append_each(self, run, leader_epoch)
+        run.stamp(base, leader_epoch)
+        run.note(segment, position, settings.index_interval_bytes)
+        segment.size = end
+        self.next_offset = last
+        self.pending_bytes += run.size_bytes
+        self.size_bytes += run.size_bytes
+        self._entries.append((segment, position, run.data, last))
+        run.given()
         lane = self._lane
         if not lane.queued:
             lane.queued = True

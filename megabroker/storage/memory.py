@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from megabroker.codec.batch import build_control, read_header, records, scan, stamp, stamp_append_time
 from megabroker.errors import ErrorCode, ProtocolError, RequestError, StorageError
-from megabroker.interfaces import ILog, ILogListener, ILogStore, IProducerState
+from megabroker.interfaces import ILog, ILogListener, ILogStore, IProducerState, IRun
 from megabroker.model import (
     AbortedTransaction,
     BatchHeader,
@@ -33,6 +33,7 @@ from megabroker.model import (
 from megabroker.storage.cleaner import CleanerSettings, LogCleaner
 from megabroker.storage.memory_cleaning import Batch, CleanableMemoryLog
 from megabroker.storage.recompression import in_codec
+from megabroker.storage.runs import append_each
 
 __all__ = ["MemoryLog", "MemoryLogStore"]
 
@@ -127,6 +128,9 @@ class MemoryLog:
 
     def _roll(self) -> None:
         self.active_offset, self._active_bytes = self.next_offset, 0
+
+    def append_run(self, run: IRun, leader_epoch: int) -> int:
+        return append_each(self, run, leader_epoch)
 
     def append_marker(
         self,

@@ -27,7 +27,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.config.load import parse
 from megabroker.model import HostPort, Listener
+from megabroker.net import quick
 from megabroker.net.polling import NestedEpoll
+from megabroker.net.quick import CompiledEpoll
 from megabroker.net.transport import DirectServer
 from megabroker.plugin import discover
 from megabroker.protocols.kafka.protocol import KafkaFactory
@@ -36,7 +38,10 @@ from megabroker.protocols.kafka.settings import KafkaSettings
 from megabroker.service import BrokerService
 from megabroker.storage import disk
 
-__all__ = ["Calls", "Client", "CountingCase"]
+__all__ = ["COMPILED", "Calls", "Client", "CountingCase"]
+
+COMPILED = quick.compiled() is not None
+"""Whether there is a compiled part to test; ``./dev compile`` makes one."""
 
 _CONFIG = """\
 data_dir: {directory}
@@ -53,15 +58,20 @@ _UNCOUNTED = {__file__, base.__file__, task.__file__}
 class Turns(task.Clock):
     """A clock that is reactor enough for a broker with a disk.
 
+    Args:
+        compiled: whether the compiled part reads the connections; it must be there.
+
     Attributes:
         counting: where to count what the broker calls, if at all.
+        scratch: receives what comes.
         polling: reads the connections; turned only after something was sent to one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, compiled: bool = False) -> None:
         super().__init__()
         self.counting: Calls | None = None
-        self.polling = NestedEpoll(self)
+        self.scratch = memoryview(bytearray(256 * 1024))
+        self.polling = CompiledEpoll(self, quick.compiled(), self.scratch) if compiled else NestedEpoll(self)
         self.readable = False
         self._from_threads: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 
@@ -155,7 +165,7 @@ class Calls:
 class Client:
     """One connection to the broker, both ends of it."""
 
-    def __init__(self, factory: KafkaFactory, reactor: Turns, scratch: memoryview) -> None:
+    def __init__(self, factory: KafkaFactory, reactor: Turns) -> None:
         self._socket, theirs = socket.socketpair()
         self._reactor = reactor
         self._received = b""
@@ -164,7 +174,7 @@ class Client:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         connection: Any = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 9))
         transport: Any = type(
-            "DirectServer", (DirectServer,), {"scratch": scratch, "polling": reactor.polling}
+            "DirectServer", (DirectServer,), {"scratch": reactor.scratch, "polling": reactor.polling}
         )
         self._server = transport(theirs, connection, ("127.0.0.1", 9), None, 1, reactor)
         connection.makeConnection(self._server)
@@ -210,24 +220,31 @@ class Client:
 
 
 class CountingCase(SynchronousTestCase):
-    """A broker in a fresh directory, on a clock, with a Kafka factory."""
+    """A broker in a fresh directory, on a clock, with a Kafka factory.
+
+    Attributes:
+        compiled: whether the compiled part reads its connections.
+        config: more of the broker's configuration.
+    """
+
+    compiled = False
+    config = ""
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="megabroker-test-")
         self.addCleanup(directory.cleanup)
         # A disk that is slow for a moment would have another thread write for a while.
         self.patch(disk, "_SLOW_SECONDS", 3600.0)
-        self.reactor = Turns()
+        self.reactor = Turns(self.compiled)
         self.reactor.advance(1_700_000_000)
         plugins = discover()
-        config = parse(_CONFIG.format(directory=directory.name), "test", plugins)
+        config = parse(_CONFIG.format(directory=directory.name) + self.config, "test", plugins)
         self.service = BrokerService(config, plugins, self.reactor)
         self.service.startService()
         self.addCleanup(lambda: self.done(self.service.stopService()))
         self.factory = KafkaFactory(
             self.service.broker, KafkaSettings(), Listener("kafka", "default", HostPort("localhost", 1))
         )
-        self.scratch = memoryview(bytearray(256 * 1024))
 
     def done(self, deferred: Any) -> Any:
         """Turn the reactor until a Deferred has fired."""
@@ -239,7 +256,7 @@ class CountingCase(SynchronousTestCase):
 
     def connect(self) -> Client:
         """Return a new connection."""
-        client = Client(self.factory, self.reactor, self.scratch)
+        client = Client(self.factory, self.reactor)
         self.addCleanup(client.close)
         return client
 

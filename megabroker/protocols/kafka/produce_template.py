@@ -57,6 +57,7 @@ _TAGS = b"\0\0\0"
 _TRANSACTIONAL = 16
 _SENTINEL = 0x0123456789ABCDEF
 _BEFORE_OFFSET = 6  # bytes of the partition's number and the error code, which stand before the base offset
+_START_AFTER_OFFSET = 16  # bytes of it and of the append time, which stand before the start offset
 _new = tuple.__new__
 
 
@@ -176,6 +177,22 @@ class ProduceTemplate:
     def key(self) -> bytes:
         """All of a request before the partition's number but the correlation id."""
         return self._api + self._head
+
+    @property
+    def acks(self) -> Acks:
+        """What the requests wait for."""
+        return self._acks
+
+    def partition(self, index: int) -> IPartition | None:
+        """Return the partition of a number; None if there is none here, or the topic was changed."""
+        return self._partitions[index] if 0 <= index < len(self._partitions) else None
+
+    def shape(self) -> tuple[bytes, bytes, bool, bytes, int, int, int]:
+        """Return what ``net.compiled.Shape`` asks for: what repeats, an answer, the places of its numbers."""
+        sample = b"".join(self._encode(0, 0, base_offset=_SENTINEL))
+        at = sample.index(_SENTINEL.to_bytes(8, "big"))
+        start = at + _START_AFTER_OFFSET if self._with_start else -1
+        return self._api, self._head, self._flexible, sample, at - _BEFORE_OFFSET, at, start
 
     def find(self, event: memoryview) -> tuple[int, memoryview] | None:
         """Return the partition's number and the batch in a request that matches, else None."""

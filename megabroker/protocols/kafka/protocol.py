@@ -41,6 +41,7 @@ from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subsc
 from megabroker.protocols.kafka.dispatch import INTERNAL, SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
 from megabroker.protocols.kafka.metering import Metered
+from megabroker.protocols.kafka.produce_runs import Targets, expect
 from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplate
 from megabroker.protocols.kafka.record_rules import Look
 from megabroker.protocols.kafka.schema import produce
@@ -150,6 +151,8 @@ class KafkaConnection(BrokerConnection):
         self.template = template
         if template is None:
             return
+        if self.expects:
+            expect(self, template)
         alike = self._templates.get(template.pos, {})
         if template.key not in alike:
             if self._template_count >= _MAX_TEMPLATES:
@@ -249,6 +252,7 @@ class KafkaFactory(BrokerFactory):
     Attributes:
         timers: one wheel for all waits of this listener's fetches.
         fetch_sessions: what its consumers fetch.
+        run_targets: partitions that take what several connections send together.
         template_count: produce requests that its connections remember beside their last ones.
         served: the requests that are served here.
         is_internal: whether only other processes of this broker connect here.
@@ -262,6 +266,7 @@ class KafkaFactory(BrokerFactory):
         self.timers = TimerWheel(broker.reactor, granularity_ms=5)
         self.template_count = 0
         self.served = SERVED
+        self.run_targets = Targets(broker)
         self.fetch_sessions = FetchSessions(lambda: self.settings.max_fetch_sessions, broker.reactor.seconds)
 
 

@@ -1,0 +1,112 @@
+"""What the compiled turn (``net.compiled``) has to know to take produce requests that repeat.
+
+The shape of each template that Python keeps of a request (``produce_template``) is given to the turn: the
+bytes that will be the same in other requests, where in an answer the numbers stand, and where batches go. The
+turn recognises such requests, checks their batches and gathers them in runs; a run's target has the partition
+append it.
+
+Owns the targets of a listener. Invariant: a target is open only while a request of its shape would go the
+short way of ``produce_template`` too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from twisted.logger import Logger
+
+from megabroker.errors import BrokerError
+from megabroker.interfaces import IBroker, IPartition, IRun, ITakesRuns
+from megabroker.model import Acks, RunRoom
+from megabroker.protocols.kafka.record_rules import looks_inside
+
+if TYPE_CHECKING:
+    from megabroker.protocols.kafka.produce_template import ProduceTemplate
+    from megabroker.protocols.kafka.protocol import KafkaConnection
+
+__all__ = ["RunTarget", "Targets", "expect"]
+
+_log = Logger()
+
+
+class RunTarget:
+    """A partition as runs find it.
+
+    Args:
+        generation: the quotas' at which no client of a shape is limited.
+    """
+
+    __slots__ = ("__weakref__", "_broker", "_configured", "_generation", "acks", "partition")
+
+    def __init__(self, broker: IBroker, partition: Any, acks: Acks, generation: int) -> None:
+        self.partition = partition
+        self.acks = acks
+        self._broker = broker
+        self._configured = partition.topic
+        self._generation = generation
+
+    @property
+    def is_current(self) -> bool:
+        """Whether topic and quotas are still those that were looked at."""
+        return self.partition.topic is self._configured and self._broker.quotas.generation == self._generation
+
+    def open(self) -> RunRoom | None:
+        """Say what a run may hold; see ``ITakesRuns.open_run``."""
+        if not self.is_current or self._broker.admission.is_overdrawn:
+            return None
+        room: RunRoom | None = self.partition.open_run(self.acks)
+        return room
+
+    def append(self, run: IRun) -> None:
+        """Have a run appended; it is answered here if that is refused."""
+        self._broker.admission.charge(run.size_bytes)
+        try:
+            self.partition.append_run(run, self.acks)
+        except BrokerError as error:
+            run(error)
+        except Exception:  # noqa: BLE001 - logged, and the others go on
+            _log.failure("appending a run")
+            self.answered(run.size_bytes)
+            for connection in run.connections:
+                connection.abort("internal error, logged above")
+
+    def answered(self, size_bytes: int) -> None:
+        """A run is answered, or can no longer be."""
+        self._broker.admission.discharge(size_bytes)
+
+
+class Targets:
+    """The targets of all connections of a listener, so that what they send meets in one run."""
+
+    def __init__(self, broker: IBroker) -> None:
+        self._broker = broker
+        self._known: WeakValueDictionary[tuple[IPartition, Acks], RunTarget] = WeakValueDictionary()
+
+    def get(self, partition: IPartition, acks: Acks) -> RunTarget | None:
+        """Return where runs for a partition go; None if its batches must be looked into."""
+        target = self._known.get((partition, acks))
+        if target is not None and target.is_current:
+            return target
+        if (
+            not ITakesRuns.providedBy(partition)
+            or partition.codec is not None
+            or looks_inside(self._broker, partition)
+        ):
+            return None
+        target = RunTarget(self._broker, partition, acks, self._broker.quotas.generation)
+        self._known[partition, acks] = target
+        return target
+
+
+def expect(connection: KafkaConnection, template: ProduceTemplate) -> None:
+    """Have the compiled turn take requests that go by a template."""
+    targets = connection.factory.run_targets
+
+    def find(index: int) -> RunTarget | None:
+        partition = template.partition(index)
+        return None if partition is None else targets.get(partition, template.acks)
+
+    connection.expect(
+        *template.shape(), find, template.refusal, connection.broker.settings.limits.max_request_bytes
+    )
