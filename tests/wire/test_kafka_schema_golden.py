@@ -25,6 +25,7 @@ from megabroker.protocols.kafka.schema import (
     offset_commit,
     offset_fetch,
     produce,
+    streams_group_describe,
 )
 from megabroker.protocols.kafka.schema import fields as f
 from megabroker.protocols.kafka.schema.headers import (
@@ -378,12 +379,26 @@ class Notation(SynchronousTestCase):
             topic.nome = "t"  # type: ignore[attr-defined]
 
     def test_structs_at_default_are_not_shared(self) -> None:
-        first, second = fetch.Request(), fetch.Request()
-        self.assertEqual(first.replica_state, second.replica_state)
-        self.assertIsNot(first.replica_state, second.replica_state)
-        body = first.encode(12)
-        decoded = [fetch.Request.decode(body, 12)[0].replica_state for _ in range(2)]
-        self.assertIsNot(decoded[0], decoded[1])
+        first, second = (streams_group_describe.Response.Group.Member() for _ in range(2))
+        self.assertEqual(first.assignment, second.assignment)
+        self.assertIsNot(first.assignment, second.assignment)
+        self.assertIsNot(first.assignment.active_tasks, second.assignment.active_tasks)
+
+    def test_tagged_structs_that_are_not_sent_are_none(self) -> None:
+        State = fetch.Request.ReplicaState
+        bare = fetch.Request()
+        self.assertIsNone(fetch.Request.decode(bare.encode(15), 15)[0].replica_state)
+        state = State(replica_id=3, replica_epoch=7)
+        told = fetch.Request(replica_state=state)
+        body = told.encode(15)
+        self.assertEqual(body[:-16], bare.encode(15)[:-1])
+        self.assertEqual(body[-16:], from_hex("01 01 0d 00 00 00 03 00 00 00 00 00 00 00 07 00"))
+        self.assertEqual(fetch.Request.decode(body, 15)[0].replica_state, state)
+
+    def test_codecs_are_made_once_and_for_their_class_alone(self) -> None:
+        self.assertIs(fetch.Request.decoder(12), fetch.Request.decoder(12))
+        self.assertIsNot(fetch.Request.decoder(12), fetch.Request.decoder(11))
+        self.assertIsNot(fetch.Request.decoder(12), fetch.Response.decoder(12))
 
     def test_fields_of_other_versions_are_left_out(self) -> None:
         request = offset_commit.Request(group_id="g", member_id="m", retention_time_ms=7)

@@ -125,7 +125,10 @@ def pair(ours: Any, theirs: Any, version: int, rng: random.Random) -> tuple[Any,
     default = ours()
     for our, their in zip(our_fields, their_fields, strict=True):
         if their.name not in its:
-            its[their.name] = implied(getattr(default, our.name), their, version, rng)
+            value = getattr(default, our.name)
+            if value is None and our.struct is not None and our.tag is not None:
+                value = our.struct()  # kio has no other way to say that it is not sent
+            its[their.name] = implied(value, their, version, rng)
     return ours(**mine), theirs(**its)
 
 

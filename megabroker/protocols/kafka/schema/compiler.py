@@ -17,7 +17,6 @@ message holds at most `ELEMENT_LIMIT` array elements in all.
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Callable
 from typing import Any, Final
@@ -26,15 +25,17 @@ from megabroker.codec.primitives import Buffer, read_uvarint, write_uvarint
 from megabroker.errors import ProtocolError
 from megabroker.protocols.kafka.schema.decoding import DecoderSource
 from megabroker.protocols.kafka.schema.encoding import EncoderSource
-from megabroker.protocols.kafka.schema.fields import Message, Opaque, Schema
+from megabroker.protocols.kafka.schema.fields import Message, Schema, title
 
-__all__ = ["ELEMENT_LIMIT", "decoder", "encode", "encode_parts", "encoder", "source"]
+__all__ = ["ELEMENT_LIMIT", "decoder", "encoder", "source"]
 
 ELEMENT_LIMIT: Final = 500_000
 """Array elements of one message, counted over all its arrays; 100 bytes of memory each, more or less."""
 
 
-@functools.cache
+_ONE_BYTE: Final = tuple(bytes([value]) for value in range(128))
+
+
 def decoder(message: type[Message], version: int) -> Callable[[Buffer, int, int], tuple[Any, int]]:
     """Build ``decode(data, pos, end) -> (message, position after it)``.
 
@@ -42,7 +43,7 @@ def decoder(message: type[Message], version: int) -> Callable[[Buffer, int, int]
         ProtocolError: when the message has no such version.
     """
     schema = _known(message, version)
-    built = DecoderSource(message, version, _flexible(schema, version), _title(message, version))
+    built = DecoderSource(message, version, _flexible(schema, version), title(message, version))
     scope: dict[str, Any] = {
         **built.constants,
         "ProtocolError": ProtocolError,
@@ -57,7 +58,6 @@ def decoder(message: type[Message], version: int) -> Callable[[Buffer, int, int]
     return function
 
 
-@functools.cache
 def encoder(message: type[Message], version: int) -> Callable[[Any, list[Any], list[int]], None]:
     """Build ``encode(message, out, cuts)``, which appends buffers to ``out``.
 
@@ -73,41 +73,17 @@ def encoder(message: type[Message], version: int) -> Callable[[Any, list[Any], l
         "pack": struct.pack,
         "size_of": _size_of,
         "uvarint": write_uvarint,
+        "ONE_BYTE": _ONE_BYTE,
     }
-    exec(compile(built.text, f"<encode {_title(message, version)}>", "exec"), scope)
+    exec(compile(built.text, f"<encode {title(message, version)}>", "exec"), scope)
     function: Callable[[Any, list[Any], list[int]], None] = scope["encode"]
     return function
-
-
-def encode(message: Message, version: int) -> bytes:
-    """Encode ``message`` to one piece of bytes; see `Message.encode`."""
-    out: list[Any] = []
-    _run_encoder(message, version, out, [])
-    return b"".join(out)
-
-
-def encode_parts(message: Message, version: int) -> list[Buffer | Opaque]:
-    """Encode ``message`` to buffers, records apart; see `Message.encode_parts`."""
-    out: list[Any] = []
-    cuts: list[int] = []
-    _run_encoder(message, version, out, cuts)
-    if not cuts:
-        return [b"".join(out)]
-    parts: list[Buffer | Opaque] = []
-    start = 0
-    for cut in cuts:
-        parts.append(b"".join(out[start:cut]))
-        parts.append(out[cut])
-        start = cut + 1
-    if start < len(out):
-        parts.append(b"".join(out[start:]))
-    return parts
 
 
 def source(message: type[Message], version: int) -> str:
     """Show the Python text generated for a message, for people."""
     flexible = _flexible(_known(message, version), version)
-    decode = DecoderSource(message, version, flexible, _title(message, version)).text
+    decode = DecoderSource(message, version, flexible, title(message, version)).text
     return f"{decode}\n\n{EncoderSource(message, version, flexible).text}"
 
 
@@ -127,14 +103,6 @@ def skip_tags(buf: Buffer, pos: int, end: int) -> int:
     return pos
 
 
-def _run_encoder(message: Message, version: int, out: list[Any], cuts: list[int]) -> None:
-    function = encoder(type(message), version)
-    try:
-        function(message, out, cuts)
-    except (struct.error, AttributeError, TypeError, OverflowError) as error:
-        raise ValueError(f"cannot encode {_title(type(message), version)}: {error}") from error
-
-
 def _size_of(records: Any) -> int:
     if isinstance(records, bytes | bytearray):
         return len(records)
@@ -148,14 +116,10 @@ def _known(message: type[Message], version: int) -> Schema:
     schema = message.__schema__
     first, last = schema.versions
     if not first <= version <= last:
-        raise ProtocolError(f"{_title(message, version)} does not exist")
+        raise ProtocolError(f"{title(message, version)} does not exist")
     return schema
 
 
 def _flexible(schema: Schema, version: int) -> bool:
     first, last = schema.flexible
     return first <= version <= last
-
-
-def _title(message: type[Message], version: int) -> str:
-    return f"{message.__module__.rpartition('.')[2]}.{message.__qualname__} v{version}"

@@ -93,20 +93,34 @@ class DecoderSource(Source):
         self.line(f"pos += {struct.calcsize('>' + codes)}")
         self._run.clear()
 
-    def _varint(self, prefix: str) -> str:
-        """Read an unsigned varint, fused with what stands before it, into a new local."""
+    def _varint(self, prefix: str, often_long: bool = False) -> str:
+        """Read an unsigned varint, fused with what stands before it, into a new local.
+
+        Args:
+            often_long: whether to spend code on two bytes, so that those cost no call.
+        """
         value = self.name(prefix)
         self._run.append(("B", value))
         self._flush()
         self.open(f"if {value} > 127:")
+        if often_long:
+            second = self.name(prefix)
+            self.line(f"{second} = buf[pos]")
+            self.open(f"if {second} < 128:")
+            self.line(f"{value} = {value} & 127 | {second} << 7")
+            self.line("pos += 1")
+            self.close()
+            self.open("else:")
         self.line(f"{value}, pos = read_uvarint(buf, pos - 1, end)")
+        if often_long:
+            self.close()
         self.close()
         return value
 
     def _length(self, field: Field) -> tuple[str, int]:
         """Read the length of a field; gives the local that holds it and what it is when empty."""
         if self.compact(field):
-            return self._varint("n"), 1
+            return self._varint("n", often_long=field.kind == "records"), 1
         value = self.name("n")
         self._run.append(("h" if field.kind == "string" else "i", value))
         self._flush()
@@ -216,7 +230,8 @@ class DecoderSource(Source):
             self.close()
             return
         count = self._varint("t")
-        self.open(f"for _ in range({count}):")
+        self.open(f"while {count}:")
+        self.line(f"{count} -= 1")
         tag = self._varint("k")
         size = self._varint("z")
         stop = self.name("e")

@@ -46,7 +46,7 @@ class EncoderSource(Source):
     def _varint(self, value: str) -> None:
         """Write a varint, in one piece with what waits when it is a single byte."""
         if not self._run:
-            self._add(f"uvarint({value})")
+            self._add(f"ONE_BYTE[{value}] if {value} < 128 else uvarint({value})")
             return
         self.open(f"if {value} < 128:")
         self._add(self._packed([*self._run, ("B", value)]))
@@ -158,16 +158,21 @@ class EncoderSource(Source):
         self.close()
 
     def _tags(self, fields: list[Field], target: str) -> None:
+        """Write the tagged fields; mostly all have their defaults, and nothing is made or called for them."""
         if not fields:
             self._run.append(("B", "0"))
             return
         waiting, outer = self._run, self._out
-        tags = self.name("tags")
-        self.line(f"{tags} = []")
+        differs = []
         for field in fields:
             value = self.name("v")
             self.line(f"{value} = {target}.{field.name}")
-            self.open(f"if {value} != {self._default(field)}:")
+            differs.append((field, value, self._differs(field, value)))
+        self.open(f"if {' or '.join(test for _, _, test in differs)}:")
+        tags = self.name("tags")
+        self.line(f"{tags} = []")
+        for field, value, test in differs:
+            self.open(f"if {test}:")
             self._run, self._out = [], self.name("part")
             self.line(f"{self._out} = []")
             self.line(f"add_{self._out} = {self._out}.append")
@@ -177,18 +182,25 @@ class EncoderSource(Source):
             self.line(f'{data} = b"".join({self._out})')
             self.line(f"{tags} += (uvarint({field.tag}), uvarint(len({data})), {data})")
             self.close()
-        self._run, self._out = waiting, outer
-        count = self.name("n")
-        self.line(f"{count} = len({tags}) // 3")
-        self._varint(count)
-        self.open(f"for {count} in {tags}:")
-        self._add(count)
+        self._run, self._out = list(waiting), outer
+        self._flush()
+        self._add(f"uvarint(len({tags}) // 3)")
+        part = self.name("b")
+        self.open(f"for {part} in {tags}:")
+        self._add(part)
+        self.close()
+        self.close()
+        self.open("else:")
+        self._run = [*waiting, ("B", "0")]
+        self._flush()
         self.close()
 
-    def _default(self, field: Field) -> str:
-        if field.kind == "array":
-            return "None" if field.default is None else "[]"
+    def _differs(self, field: Field, value: str) -> str:
+        """Return the expression that says whether a tagged field has to be written."""
+        if field.kind == "array" and field.default is not None:
+            return f"{value} != []"
         if field.kind == "struct" and field.default is not None:
             assert field.struct is not None
-            return self.constant("default_" + field.struct.__qualname__.replace(".", "_"), field.struct())
-        return repr(field.default)
+            name = "default_" + field.struct.__qualname__.replace(".", "_")
+            return f"{value} != {self.constant(name, field.struct())}"
+        return f"{value} is not None" if field.default is None else f"{value} != {field.default!r}"

@@ -18,7 +18,9 @@ Version ranges are ``"3"``, ``"3-5"``, ``"3+"`` (without an upper end) or ``""``
 written in wire order. ``nullable`` is the range in which null is allowed, ``tag`` makes the field a
 tagged one in the versions ``tagged`` (by default in every version that has it). A field that a version
 lacks keeps its default when decoded and is left out when encoded, whatever its value: Kafka refuses
-some such messages, we never do, so a handler may fill in everything it knows.
+some such messages, we never do, so a handler may fill in everything it knows. A tagged struct with the
+default None is None where it is not to be sent, or was not, whatever ``nullable`` says: what nearly nobody
+sends costs nothing then.
 
 The classes are slotted, take keywords, compare by value and print themselves. Invariant: the annotations
 are for people and mypy only; what is on the wire follows from the specifiers alone.
@@ -27,6 +29,7 @@ are for people and mypy only; what is on the wire follows from the specifiers al
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import error as struct_error
 from typing import Any, ClassVar, Final, Protocol, TypeVar, dataclass_transform
 
 import attrs
@@ -53,6 +56,7 @@ __all__ = [
     "records",
     "string",
     "struct",
+    "title",
     "uint16",
     "uint32",
     "uuid",
@@ -308,12 +312,21 @@ class Struct(metaclass=_StructMeta):
 
 
 M = TypeVar("M", bound="Message")
+Decode = Callable[[Buffer, int, int], tuple[Any, int]]
+Encode = Callable[[Any, list[Any], list[int]], None]
 
 
 class Message(Struct):
     """A whole request, response or header: a struct that can be decoded and encoded by version."""
 
     __slots__ = ()
+
+    __decoders__: ClassVar[dict[int, Decode]]
+    __encoders__: ClassVar[dict[int, Encode]]
+
+    def __init_subclass__(cls) -> None:
+        cls.__decoders__ = {}
+        cls.__encoders__ = {}
 
     @classmethod
     def decoder(cls: type[M], version: int) -> Callable[[Buffer, int, int], tuple[M, int]]:
@@ -326,9 +339,12 @@ class Message(Struct):
         Raises:
             ProtocolError: when the version is not one this message has.
         """
-        from megabroker.protocols.kafka.schema import compiler
+        decode = cls.__decoders__.get(version)
+        if decode is None:
+            from megabroker.protocols.kafka.schema import compiler
 
-        return compiler.decoder(cls, version)
+            decode = cls.__decoders__[version] = compiler.decoder(cls, version)
+        return decode
 
     @classmethod
     def decode(
@@ -344,9 +360,9 @@ class Message(Struct):
             ValueError: when a value does not fit its field, null included.
             TypeError: when records are `Opaque`; use `encode_parts`.
         """
-        from megabroker.protocols.kafka.schema import compiler
-
-        return compiler.encode(self, version)
+        out: list[Any] = []
+        self._encode(version, out, [])
+        return b"".join(out)
 
     def encode_parts(self, version: int) -> list[Buffer | Opaque]:
         """Encode to buffers in wire order, in which records are the very objects that were given.
@@ -354,6 +370,33 @@ class Message(Struct):
         Raises:
             ValueError: when a value does not fit its field, null included.
         """
-        from megabroker.protocols.kafka.schema import compiler
+        out: list[Any] = []
+        cuts: list[int] = []
+        self._encode(version, out, cuts)
+        if not cuts:
+            return [b"".join(out)]
+        parts: list[Buffer | Opaque] = []
+        start = 0
+        for cut in cuts:
+            parts.append(b"".join(out[start:cut]))
+            parts.append(out[cut])
+            start = cut + 1
+        if start < len(out):
+            parts.append(b"".join(out[start:]))
+        return parts
 
-        return compiler.encode_parts(self, version)
+    def _encode(self, version: int, out: list[Any], cuts: list[int]) -> None:
+        encode = self.__encoders__.get(version)
+        if encode is None:
+            from megabroker.protocols.kafka.schema import compiler
+
+            encode = self.__encoders__[version] = compiler.encoder(self.__class__, version)
+        try:
+            encode(self, out, cuts)
+        except (struct_error, AttributeError, TypeError, OverflowError) as error:
+            raise ValueError(f"cannot encode {title(self.__class__, version)}: {error}") from error
+
+
+def title(message: type[Message], version: int) -> str:
+    """Name a message and its version as errors do."""
+    return f"{message.__module__.rpartition('.')[2]}.{message.__qualname__} v{version}"

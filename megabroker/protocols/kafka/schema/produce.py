@@ -45,7 +45,7 @@ class Response(f.Message, key=0, versions="3-13", flexible="9+"):
             log_start_offset: int = f.int64("5+", default=-1)
             record_errors: list[RecordError] = f.array(RecordError, "8+")
             error_message: str | None = f.string("8+", nullable="0+", default=None)
-            current_leader: CurrentLeader = f.struct(CurrentLeader, "10+", tag=0)
+            current_leader: CurrentLeader | None = f.struct(CurrentLeader, "10+", default=None, tag=0)
 
         name: str = f.string("0-12")
         topic_id: bytes = f.uuid("13+")

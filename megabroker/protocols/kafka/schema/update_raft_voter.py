@@ -34,4 +34,4 @@ class Response(f.Message, key=82, versions="0", flexible="0+"):
 
     throttle_time_ms: int = f.int32()
     error_code: int = f.int16()
-    current_leader: CurrentLeader = f.struct(CurrentLeader, tag=0)
+    current_leader: CurrentLeader | None = f.struct(CurrentLeader, default=None, tag=0)
