@@ -25,7 +25,7 @@ from megabroker.protocols.kafka.schema import (
     produce,
 )
 from megabroker.protocols.kafka.schema import fields as f
-from megabroker.protocols.kafka.schema.headers import read_request_header
+from megabroker.protocols.kafka.schema.headers import read_client_id, read_request_header
 from megabroker.protocols.kafka.schema.registry import APIS
 from megabroker.protocols.kafka.schema.source import FIXED, fields_in, min_size, within
 
@@ -114,6 +114,28 @@ def test_any_bytes(data: bytes, key: int, pick: int) -> None:
     version = entry.versions[pick % len(entry.versions)]
     survive(entry.request.decoder(version), data)
     survive(read_request_header, data)
+
+
+@settings(max_examples=400)
+@given(
+    key=st.sampled_from(sorted(APIS)),
+    version=st.integers(0, 13),
+    length=st.integers(-3, 12),
+    rest=st.one_of(st.binary(max_size=16), st.text(max_size=4).map(str.encode), st.just(bytes(12))),
+    end=st.integers(8, 40),
+)
+def test_the_short_way_of_a_header_is_the_general_one(
+    key: int, version: int, length: int, rest: bytes, end: int
+) -> None:
+    data = memoryview((struct.pack(">hhih", key, version, 7, length) + rest)[:end])
+    try:
+        header, pos = read_request_header(data, 0, len(data))
+    except ProtocolError:
+        with pytest.raises(ProtocolError):
+            read_client_id(data, len(data), APIS[key].is_flexible(version))
+    else:
+        found = read_client_id(data, len(data), APIS[key].is_flexible(version))
+        assert found == (header.client_id or "", pos)
 
 
 @pytest.mark.parametrize(("message", "version"), CASES)

@@ -299,6 +299,10 @@ class Headers(SynchronousTestCase):
             self.assertEqual(golden, b"\xff\xff\xff\xfe" + bytes(version))
         self.assertEqual(encode_response_header(3, 8, -2), b"\xff\xff\xff\xfe")
         self.assertEqual(encode_response_header(3, 9, -2), b"\xff\xff\xff\xfe\x00")
+        for key in (*APIS, 999):
+            for version in range(20):
+                header = ResponseHeader(correlation_id=5).encode(response_header_version(key, version))
+                self.assertEqual(encode_response_header(key, version, 5), header)
 
     def test_versions(self) -> None:
         self.assertEqual([request_header_version(18, v) for v in (0, 2, 3, 4, 5, 99)], [1, 1, 2, 2, 2, 2])

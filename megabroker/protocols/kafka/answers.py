@@ -24,7 +24,7 @@ def encode_answer(response: Message, key: int, version: int, correlation_id: int
     parts: list[Any] = response.encode_parts(version)
     size = len(header)
     for part in parts:
-        size += part_length(part)
+        size += len(part) if part.__class__ is bytes else part_length(part)
     parts[0] = _SIZE.pack(size) + header + parts[0]
     return parts
 

@@ -17,7 +17,7 @@ import attrs
 
 from megabroker.interfaces import IBroker
 from megabroker.model import Node
-from megabroker.protocols.kafka.schema.fields import Message
+from megabroker.protocols.kafka.schema.fields import Decode, Message
 from megabroker.protocols.kafka.schema.registry import APIS, INTERNAL_APIS, Api
 
 if TYPE_CHECKING:
@@ -67,12 +67,21 @@ class Served:
 
     Attributes:
         first_version: lowest version advertised; those without a schema are answered by the connection.
+        readers: what ``reader`` has returned, by version.
     """
 
     api: Api
     first_version: int
     last_version: int
     module: str
+    readers: dict[int, tuple[Decode, bool]] = attrs.field(factory=dict, init=False, eq=False, repr=False)
+
+    def reader(self, version: int) -> tuple[Decode, bool]:
+        """Return what decodes a request of this version, and whether the version is flexible."""
+        found = self.readers.get(version)
+        if found is None:
+            found = self.readers[version] = (self.api.request.decoder(version), self.api.is_flexible(version))
+        return found
 
     @property
     def handler(self) -> Handler:

@@ -46,7 +46,7 @@ from megabroker.protocols.kafka.produce_template import NO_MATCH, ProduceTemplat
 from megabroker.protocols.kafka.record_rules import Look
 from megabroker.protocols.kafka.schema import produce
 from megabroker.protocols.kafka.schema.fields import Message
-from megabroker.protocols.kafka.schema.headers import read_request_header
+from megabroker.protocols.kafka.schema.headers import read_client_id
 from megabroker.protocols.kafka.settings import KafkaSettings
 
 __all__ = ["InternalFactory", "KafkaConnection", "KafkaFactory", "make_factory"]
@@ -111,12 +111,12 @@ class KafkaConnection(BrokerConnection):
             self._refuse_version(key, version, correlation_id, event)
             return None
         end = len(event)
-        header, pos = read_request_header(event, 0, end)
-        client_id = header.client_id or ""
+        decode, flexible = served.readers.get(version) or served.reader(version)
+        client_id, pos = read_client_id(event, end, flexible)
         metered: Metered | None = None
         if self.broker.quotas.limits_clients:
             metered = self._metered(client_id, key, version)
-        request: Any = served.api.request.decoder(version)(event, pos, end)[0]
+        request: Any = decode(event, pos, end)[0]
         if key == _PRODUCE:
             return k00_produce.receive(self, event, request, version, correlation_id, metered)
         if key == _FETCH:

@@ -39,6 +39,7 @@ from megabroker.codec.primitives import Buffer
 __all__ = [
     "ZERO_UUID",
     "Buffer",
+    "Decode",
     "Field",
     "Message",
     "Opaque",
