@@ -30,12 +30,12 @@ BOUNDS = {
     "one-pipelined": (2267, 4031),
     "one-in-flight": (7712, 6152),
     "one-100-connections": (5336, 4523),
-    "two-partitions": (10395, 15648),
+    "two-partitions": (5395, 11648),
     "two-topics": (2583, 4390),
     "transactional": (3367, 5131),  # from the second request on; the first adds the partition
     "batch-16k": (3060, 4430),
-    "fetch-cached": (10970, 16240),  # with two calls of Python a sendfile to see that the page cache has it
-    "fetch-waiting": (21812, 22952),  # a produce request each with it
+    "fetch-cached": (7670, 13640),  # with two calls of Python a sendfile to see that the page cache has it
+    "fetch-waiting": (18212, 20252),  # a produce request each with it
 }
 """Python's and C's calls of 100 requests."""
 

@@ -88,11 +88,7 @@ class Targets:
         target = self._known.get((partition, acks))
         if target is not None and target.is_current:
             return target
-        if (
-            not ITakesRuns.providedBy(partition)
-            or partition.codec is not None
-            or looks_inside(self._broker, partition)
-        ):
+        if not ITakesRuns.providedBy(partition) or partition.codec is not None or looks_inside(partition):
             return None
         target = RunTarget(self._broker, partition, acks, self._broker.quotas.generation)
         self._known[partition, acks] = target

@@ -41,7 +41,7 @@ _CODEC: Final = 0x07
 _BEFORE: Final = "message.timestamp.before.max.ms"
 _AFTER: Final = "message.timestamp.after.max.ms"
 _TIMESTAMP_TYPE: Final = "message.timestamp.type"
-_UNLIMITED: Final = str(2**63 - 1)
+_UNLIMITED: Final = 2**63 - 1
 _MAX_TOLD: Final = 1000
 
 
@@ -57,28 +57,27 @@ class RejectedRecords(RequestError):
         self.errors = errors
 
 
-def looks_inside(broker: IBroker, partition: IPartition) -> bool:
+def looks_inside(partition: IPartition) -> bool:
     """Whether every batch for a partition is taken apart."""
-    return partition.needs_keys or broker.topics.config(partition.topic.name, _BEFORE) != _UNLIMITED
+    return partition.needs_keys or partition.policy.timestamp_before_max_ms != _UNLIMITED
 
 
 def check_records(broker: IBroker, partition: IPartition, header: BatchHeader, batch: Buffer) -> None:
-    """Refuse a batch with records that break a rule of its topic.
+    """Refuse a batch of a topic that ``looks_inside``, with records that break a rule of it.
 
     Raises:
         RejectedRecords: INVALID_TIMESTAMP if a timestamp is among what is wrong, else INVALID_RECORD.
         RequestError: INVALID_RECORD when the records cannot be read.
     """
-    if looks_inside(broker, partition):
-        bounds = _bounds(broker, partition.topic.name)
-        _refuse(_broken(partition, header, batch, partition.needs_keys, *bounds))
+    bounds = _bounds(broker, partition.topic.name)
+    _refuse(_broken(partition, header, batch, partition.needs_keys, *bounds))
 
 
-def takes_long(broker: IBroker, partition: IPartition, count: int, attributes: int, size_bytes: int) -> bool:
+def takes_long(partition: IPartition, count: int, attributes: int, size_bytes: int) -> bool:
     """Whether a batch is for another thread: what its records take is not known before that."""
     if partition.codec is not None and partition.codec[0] != attributes & _CODEC:
         return size_bytes > _LARGE_BYTES or attributes & _CODEC != 0
-    return count > _MANY_RECORDS and looks_inside(broker, partition)
+    return count > _MANY_RECORDS and looks_inside(partition)
 
 
 class Look:
@@ -95,7 +94,7 @@ class Look:
         self.error: BrokerError | None = None
         self.batch: bytearray | None = None
         self._callbacks: list[Callable[[], None]] = []
-        inside = looks_inside(broker, partition)
+        inside = looks_inside(partition)
         bounds = _bounds(broker, partition.topic.name)
         needs_keys, data = partition.needs_keys, bytes(batch)
         codec = partition.codec if len(data) <= partition.policy.max_message_bytes else None

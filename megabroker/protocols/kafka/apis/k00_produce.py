@@ -27,7 +27,7 @@ from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
 from megabroker.codec.primitives import Buffer
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition
-from megabroker.model import Acks, ProducerIdentity, TopicPartition
+from megabroker.model import Acks, ProducerIdentity
 from megabroker.net.connection import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
@@ -63,6 +63,25 @@ _MANY = 1000
 
 _Topic = produce.Response.Topic
 _Partition = produce.Response.Topic.Partition
+
+
+class _Part:
+    """What a request has for one partition.
+
+    Attributes:
+        error: why it is refused, as far as that is known.
+        look: what another thread has found in it, if it was asked.
+    """
+
+    __slots__ = ("error", "look", "partition", "records")
+
+    def __init__(
+        self, records: Buffer | None, partition: IPartition | None, error: BrokerError | None
+    ) -> None:
+        self.records = records
+        self.partition = partition
+        self.error = error
+        self.look: Look | None = None
 
 
 class ProduceAnswer(Answer):
@@ -109,24 +128,23 @@ def receive(
         ProtocolError: something was refused and the client wants no answer.
     """
     broker = connection.broker
-    refused: dict[int, BrokerError] = {}
-    looked: dict[int, Look] = {}
-    full = _not_yet(connection, request, version, refused, looked)
+    parts = _parts(broker, request, version)
+    full = _not_yet(connection, request, version, parts)
     if full is not None:
         return full
     if connection.looks:
         connection.looks.clear()
     acks = _ACKS.get(request.acks)
     if acks is Acks.NONE:
-        _store_unanswered(connection, request, version, refused, looked)
+        _store_unanswered(connection, request, version, parts)
         if metered is not None:
             metered.settle_unanswered(metered.meter.produced(len(event)))
         return None
     answer = ProduceAnswer(connection, version, correlation_id, len(event))
     connection.add_slot(answer)
-    rows: list[_Partition] = []
+    each = iter(parts)
     for topic in request.topic_data:
-        rows = []
+        rows: list[_Partition] = []
         answer.response.responses.append(
             _Topic(name=topic.name, topic_id=topic.topic_id, partition_responses=rows)
         )
@@ -137,25 +155,23 @@ def receive(
                 row.error_code = int(KafkaError.INVALID_REQUIRED_ACKS)
                 continue
             answer.pending += 1
+            part = next(each)
             try:
-                partition = _find(broker, topic, data.index, version)
-                if id(data) in refused:
-                    raise refused[id(data)]
-                look = looked.get(id(data)) if looked else None
-                row.base_offset = _append(
-                    connection, partition, version, data.records, acks, partial(answer.stored, row), look
-                )
+                row.base_offset = _append(connection, part, version, acks, partial(answer.stored, row))
+                partition = part.partition
+                assert partition is not None
                 row.log_start_offset = partition.start_offset
                 row.log_append_time_ms = partition.append_time_ms
             except BrokerError as error:
                 answer.pending -= 1
                 _refuse(row, error)
-    one = len(request.topic_data) == 1 and len(rows) == 1 and answer.pending == 2
+    only = parts[0].partition if len(request.topic_data) == len(parts) == 1 and answer.pending == 2 else None
     if metered is not None:
         answer.response.throttle_time_ms = metered.settle(metered.meter.produced(len(event)))
-        one = one and not metered.meter.limits_produce
-    if one and acks is not None and partition.codec is None and not looks_inside(broker, partition):
-        led, generation = broker.topics.led(partition.topic.name), broker.quotas.generation
+        if metered.meter.limits_produce:
+            only = None
+    if only is not None and acks is not None and only.codec is None and not looks_inside(only):
+        led, generation = broker.topics.led(only.topic.name), broker.quotas.generation
         connection.remember(ProduceTemplate.of(event, request, version, led, acks, generation))
     answer.settle()
     return None
@@ -199,91 +215,95 @@ def refuse_old(event: Buffer, version: int) -> tuple[int, bytes]:
     return acks, bytes(body)
 
 
-def _find(broker: IBroker, topic: produce.Request.Topic, index: int, version: int) -> IPartition:
-    name = topic.name
-    if version >= 13:
-        found = broker.topics.get_by_id(UUID(bytes=bytes(topic.topic_id)))
-        if found is None:
-            raise RequestError(ErrorCode.UNKNOWN_TOPIC_ID)
-        name = found.name
-    return broker.topics.partition(name, index)
+def _parts(broker: IBroker, request: produce.Request, version: int) -> list[_Part]:
+    """Return the parts of a request in its order, each with its partition or why there is none."""
+    topics = broker.topics
+    parts: list[_Part] = []
+    for topic in request.topic_data:
+        name = topic.name
+        unknown: BrokerError | None = None
+        if version >= 13:
+            found = topics.get_by_id(UUID(bytes=topic.topic_id))
+            if found is None:
+                unknown = RequestError(ErrorCode.UNKNOWN_TOPIC_ID)
+            else:
+                name = found.name
+        led = topics.led(name)
+        for data in topic.partition_data:
+            index = data.index
+            partition = led[index] if 0 <= index < len(led) else None
+            error = unknown
+            if partition is None and error is None:
+                try:
+                    partition = topics.partition(name, index)
+                except BrokerError as caught:
+                    error = caught
+            parts.append(_Part(data.records, partition, error))
+    return parts
 
 
 def _not_yet(
-    connection: KafkaConnection,
-    request: produce.Request,
-    version: int,
-    refused: dict[int, BrokerError],
-    looked: dict[int, Look],
+    connection: KafkaConnection, request: produce.Request, version: int, parts: list[_Part]
 ) -> Room | None:
     """Return what the request has to wait for: a partition without room, its records, or its transaction.
 
-    Other faults are found later; why a transaction does not take a batch is put into ``refused``, by the
-    ``id`` of the partition's part of the request. Once one part is refused the request does not wait for
-    its others: they are refused as well, so that the client hears of it. Batches that another thread has
-    looked into are put into ``looked`` in the same way.
+    Other faults are found later; why a transaction does not take a batch becomes the part's error. Once one
+    part is refused the request does not wait for its others: they are refused as well, so that the client
+    hears of it.
     """
     broker = connection.broker
     waiting: Room | None = None
-    not_admitted: list[int] = []
-    place = -1
-    for topic in request.topic_data:
-        for data in topic.partition_data:
-            place += 1
-            records = data.records
-            if records is None or len(records) < HEADER_BYTES:
-                continue
+    refused: BrokerError | None = None
+    not_admitted: list[_Part] = []
+    for place, part in enumerate(parts):
+        partition, records = part.partition, part.records
+        if partition is None or records is None or len(records) < HEADER_BYTES:
+            continue
+        (count,) = _COUNT.unpack_from(records, _COUNT_POS)
+        if not partition.has_room(count, len(records)):
+            return partition
+        (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_POS)
+        if (count > _MANY or partition.codec is not None) and takes_long(
+            partition, count, attributes, len(records)
+        ):
+            # The request is read anew each time it is offered; its parts keep their places.
+            look = connection.looks.get(place)
+            if look is None:
+                look = connection.looks[place] = Look(broker, partition, records)
+            if not look.over:
+                return look
+            part.look = look
+        if attributes & _TRANSACTIONAL:
+            # Every partition is asked for, so that all that are new are added by one write.
             try:
-                partition = _find(broker, topic, data.index, version)
-            except BrokerError:
-                continue
-            (count,) = _COUNT.unpack_from(records, _COUNT_POS)
-            if not partition.has_room(count, len(records)):
-                return partition
-            (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_POS)
-            if (count > _MANY or partition.codec is not None) and takes_long(
-                broker, partition, count, attributes, len(records)
-            ):
-                # The request is read anew each time it is offered; its parts keep their places.
-                look = connection.looks.get(place)
-                if look is None:
-                    look = connection.looks[place] = Look(broker, partition, records)
-                if not look.over:
-                    return look
-                looked[id(data)] = look
-            if attributes & _TRANSACTIONAL:
-                # Every partition is asked for, so that all that are new are added by one write.
-                try:
-                    room = admit(
-                        broker,
-                        request.transactional_id,
-                        ProducerIdentity(*_IDENTITY.unpack_from(records, _IDENTITY_POS)),
-                        TopicPartition(partition.topic.name, partition.index),
-                        version,
-                    )
-                except BrokerError as error:
-                    refused[id(data)] = error
-                else:
-                    if room is not None:
-                        waiting = waiting or room
-                        not_admitted.append(id(data))
-    if waiting is not None and refused:
-        why = next(iter(refused.values()))
-        refused.update((part, why) for part in not_admitted)
+                room = admit(
+                    broker,
+                    request.transactional_id,
+                    ProducerIdentity(*_IDENTITY.unpack_from(records, _IDENTITY_POS)),
+                    partition.topic_partition,
+                    version,
+                )
+            except BrokerError as error:
+                part.error = error
+                refused = refused or error
+            else:
+                if room is not None:
+                    waiting = waiting or room
+                    not_admitted.append(part)
+    if waiting is not None and refused is not None:
+        for part in not_admitted:
+            part.error = refused
         return None
     return waiting
 
 
 def _append(
-    connection: KafkaConnection,
-    partition: IPartition,
-    version: int,
-    records: Buffer | None,
-    acks: Acks,
-    done: partial[None] | None,
-    look: Look | None,
+    connection: KafkaConnection, part: _Part, version: int, acks: Acks, done: partial[None] | None
 ) -> int:
     """Check one batch, unless that was done, and have it stored; return its base offset."""
+    partition, records, look = part.partition, part.records, part.look
+    if part.error is not None or partition is None:
+        raise part.error or RequestError(ErrorCode.UNKNOWN_PARTITION)
     if not records:
         raise RequestError(ErrorCode.INVALID_RECORD, "no record batch")
     try:
@@ -291,7 +311,8 @@ def _append(
     except BatchError as error:
         raise RequestError(error.code, str(error)) from None
     if look is None:
-        check_records(connection.broker, partition, header, records)
+        if looks_inside(partition):
+            check_records(connection.broker, partition, header, records)
     elif look.error is not None:
         raise look.error
     elif look.batch is not None:
@@ -309,20 +330,13 @@ def _append(
 
 
 def _store_unanswered(
-    connection: KafkaConnection,
-    request: produce.Request,
-    version: int,
-    refused: dict[int, BrokerError],
-    looked: dict[int, Look],
+    connection: KafkaConnection, request: produce.Request, version: int, parts: list[_Part]
 ) -> None:
+    each = iter(parts)
     for topic in request.topic_data:
         for data in topic.partition_data:
             try:
-                partition = _find(connection.broker, topic, data.index, version)
-                if id(data) in refused:
-                    raise refused[id(data)]
-                look = looked.get(id(data)) if looked else None
-                _append(connection, partition, version, data.records, Acks.NONE, None, look)
+                _append(connection, next(each), version, Acks.NONE, None)
             except BrokerError as error:
                 raise ProtocolError(
                     f"produce with acks=0 to {topic.name!r} partition {data.index} refused: {error.message}"
