@@ -21,6 +21,7 @@ import yaml
 from confluent_kafka import Producer
 
 from megabroker.client.mega import MessageClient
+from megabroker.net import quick
 from tests.brokers import BrokerProcess
 from tests.interop.wires import (
     MEGA_PRODUCE,
@@ -185,6 +186,7 @@ def test_sigterm_under_load_loses_nothing_acknowledged() -> None:
         assert took < STOP_SECONDS
         assert not load.unexpected, load.unexpected
         assert "Traceback" not in broker.log, broker.log[-5000:]
+        assert f"; {quick.describe()}\n" in broker.log, "it says whether the compiled part is used"
         assert (broker.directory / "data" / ".kafka_cleanshutdown").exists(), "it stopped in order"
         broker.start()
         for topic in topics:
