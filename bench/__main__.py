@@ -11,9 +11,11 @@ compare ratios of one run, not figures of two. ``bench/README.md`` says what is 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import importlib.util
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from bench.native import Missing
 from bench.peers import PEERS
@@ -31,7 +33,7 @@ def main() -> None:
                 print(f"  {one.name:28} {one.doc} [{', '.join(one.peers)}; durability {one.durability}]")
         return
     names = wanted.workloads or ([] if wanted.read else GROUPS)
-    workloads = [one for name in names for one in GROUPS.get(name) or [WORKLOADS[name]]]
+    workloads = [one for name in names for one in _named(name)]
     missing: dict[str, str] = {}
     rows = []
     for file in wanted.read:
@@ -48,12 +50,20 @@ def main() -> None:
         plot(rows, wanted.plot)
 
 
+def _named(name: str) -> Sequence[Workload]:
+    """Return the workloads of a group, or those whose names fit a pattern."""
+    return GROUPS.get(name) or [WORKLOADS[one] for one in fnmatch.filter(WORKLOADS, name)]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "workloads", nargs="*", metavar="WORKLOAD", help="or a group of them; by default all; see --list"
+        "workloads",
+        nargs="*",
+        metavar="WORKLOAD",
+        help="or a group, or a pattern; by default all; see --list",
     )
     parser.add_argument("--list", action="store_true", help="name the workloads and end")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {','.join(PEERS)}")
@@ -74,8 +84,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="a PNG; needs matplotlib")
     wanted = parser.parse_args()
     for name in wanted.workloads:
-        if name not in WORKLOADS and name not in GROUPS:
-            parser.error(f"{name!r}: expected some of {', '.join([*GROUPS, *WORKLOADS])}")
+        if not _named(name):
+            parser.error(f"{name!r}: expected some of those that --list shows, or a pattern")
     for name in wanted.peers.split(","):
         if name not in PEERS:
             parser.error(f"{name!r}: expected one of {', '.join(PEERS)}")

@@ -110,9 +110,9 @@ class Megabroker(Peer):
         super().__init__(durability)
         limits = {"max_request_bytes": 16 << 20}
         topics = {"max_message_bytes": 8 << 20}
-        self.broker = BrokerProcess(
-            {"durability": durability, "limits": limits, "topics": topics, **(config or {})}
-        )
+        protocols = {"cursus": {"subscribe_push": True}}
+        settings = {"durability": durability, "limits": limits, "topics": topics, "protocols": protocols}
+        self.broker = BrokerProcess({**settings, **(config or {})})
 
     def prepare(self) -> None:
         # As pip does where it installs; a checkout's modules are else compiled at every start wherever

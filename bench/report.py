@@ -14,9 +14,12 @@ from bench.workloads import WORKLOADS, Sample, Workload
 
 __all__ = ["Row", "as_json", "from_json", "plot", "table"]
 
-_LINE = "{:27} {:11} {:>9} {:4.0f}% {:>10} {:7,.0f} {:6.2f} {:6.2f} {:5.0f} {:>8} {:>8} {:>8} {:>7} {:>6} {}"
+_NAME_WIDTH = 27
+_LINE = (
+    "{:{width}} {:11} {:>9} {:4.0f}% {:>10} {:7,.0f} {:6.2f} {:6.2f} {:5.0f} {:>8} {:>8} {:>8} {:>7} {:>6} {}"
+)
 _HEAD = (
-    f"{'workload':27} {'peer':11} {'ops/s':>9} {'spread':>5} {'ops/cpu s':>9} {'MB/s':>7} {'cpu s':>6} "
+    f"{{:{{width}}}} {'peer':11} {'ops/s':>9} {'spread':>5} {'ops/cpu s':>9} {'MB/s':>7} {'cpu s':>6} "
     f"{'client':>6} {'MiB':>5} {'p50 ms':>8} {'p99 ms':>8} {'99.9 ms':>8} {'ratio/s':>7} {'ratio':>6} of"
 )
 
@@ -61,7 +64,8 @@ def table(rows: Sequence[Row], missing: Mapping[str, str], of: str = "megabroker
 
     The last ratio is of what the workload is about, the one before it of operations a second.
     """
-    lines = [_HEAD]
+    width = max([_NAME_WIDTH, *(len(row.workload.name) for row in rows)])
+    lines = [_HEAD.format("workload", width=width)]
     for row in rows:
         ours = next((one for one in rows if one.workload is row.workload and one.peer == of), None)
         ratios = ["", ""]
@@ -79,7 +83,8 @@ def table(rows: Sequence[Row], missing: Mapping[str, str], of: str = "megabroker
             _latency(row.median(lambda s: s.p99_ms)),
             _latency(row.median(lambda s: s.p999_ms)),
         )
-        lines.append(_LINE.format(row.workload.name, row.peer, *figures, *ratios, row.workload.measure))
+        names = (row.workload.name, row.peer)
+        lines.append(_LINE.format(*names, *figures, *ratios, row.workload.measure, width=width))
     lines += [f"missing: {peer}: {reason}" for peer, reason in missing.items()]
     return "\n".join(lines)
 

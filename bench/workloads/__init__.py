@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.workloads.clients import CLIENTS
 from bench.workloads.cold import COLD
+from bench.workloads.crossing import CROSSED, CROSSINGS
 from bench.workloads.fetching import FETCHING
 from bench.workloads.growth import GROWTH
 from bench.workloads.latency import LATENCY
@@ -28,8 +29,12 @@ GROUPS: Mapping[str, Sequence[Workload]] = {
     "cold": COLD,
     "starting": STARTING,
     "clients": CLIENTS,
+    "crossed": CROSSED,
     "wires": WIRES,
     "growth": GROWTH,
 }
 
-WORKLOADS: Mapping[str, Workload] = {one.name: one for group in GROUPS.values() for one in group}
+WORKLOADS: Mapping[str, Workload] = {
+    one.name: one for group in (*GROUPS.values(), CROSSINGS) for one in group
+}
+"""Those of all groups, and every crossing of settings."""

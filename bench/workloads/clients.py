@@ -10,9 +10,10 @@ from bench.client import Client, Worked
 from bench.peers import Peer
 from bench.processes import cpu_seconds, peak_mib
 from bench.requests import create_topic, kafka_count
+from bench.workloads.cold import forget
 from bench.workloads.model import Sample, Workload, expect
 
-__all__ = ["CLIENTS", "CLIENT_LATENCY"]
+__all__ = ["CLIENTS", "CLIENT_LATENCY", "by_client", "produce"]
 
 _TOPIC = "bench"
 _PEERS = ("megabroker", "kafka")
@@ -74,7 +75,7 @@ def _alone(client: Client) -> Worked:
         return client.result()
 
 
-def _produce(
+def produce(
     count: int, record_bytes: int = 100, partitions: int = 1, **config: Any
 ) -> Callable[[Peer, float], Sample]:
     """Return a workload of one producer as fast as can be."""
@@ -96,14 +97,18 @@ def _produce(
     return run
 
 
-def _consume(count: int, record_bytes: int = 100, consumers: int = 1) -> Callable[[Peer, float], Sample]:
-    """Return a workload of consumers of what has just been written."""
+def _consume(
+    count: int, record_bytes: int = 100, consumers: int = 1, *, cold: bool = False
+) -> Callable[[Peer, float], Sample]:
+    """Return a workload of consumers of what has just been written, or of what only the disk has."""
 
     def run(peer: Peer, share: float) -> Sample:
         wanted = max(_WARM, int(count * share))
         create_topic(peer.kafka, _TOPIC)
         _alone(_producer(peer, wanted, record_bytes))
         _warm_up(peer, wanted)
+        if cold:
+            forget(peer.logs(_TOPIC))
         with _consumer(peer, wanted, consumers=consumers) as client:
             return _sample(peer, [client], record_bytes)
 
@@ -165,38 +170,49 @@ def _transactions(count: int, records: int) -> Callable[[Peer, float], Sample]:
     return run
 
 
-def _client(
+def by_client(
     name: str, doc: str, run: Callable[[Peer, float], Sample], measure: str = "cpu", durability: str = "os"
 ) -> Workload:
+    """Return a workload of librdkafka."""
     return Workload(name, doc, _PEERS, measure, run, durability)
 
 
 CLIENTS = (
-    _client(
+    by_client(
         "client-produce",
         "one producer of 100-byte records, linger 5 ms, one partition, acks 1",
-        _produce(1_000_000),
+        produce(1_000_000),
     ),
-    _client("client-produce-linger-0", "the same, linger 0", _produce(500_000, linger_ms=0)),
-    _client("client-produce-linger-50", "the same, linger 50 ms", _produce(1_000_000, linger_ms=50)),
-    _client("client-produce-16k", "the same, batches of 16 KB", _produce(1_000_000, batch_size=16_384)),
-    _client("client-produce-1k", "the same, 1,000-byte records", _produce(300_000, record_bytes=1000)),
-    _client("client-produce-100", "the same, 100 partitions", _produce(1_000_000, partitions=100)),
-    _client("client-produce-acks-0", "the same, acks 0", _produce(1_000_000, acks=0)),
-    _client("client-produce-acks-all", "the same, acks all", _produce(1_000_000, acks="all")),
-    _client(
+    by_client("client-produce-linger-0", "the same, linger 0", produce(500_000, linger_ms=0)),
+    by_client("client-produce-linger-50", "the same, linger 50 ms", produce(1_000_000, linger_ms=50)),
+    by_client("client-produce-16k", "the same, batches of 16 KB", produce(1_000_000, batch_size=16_384)),
+    by_client("client-produce-1k", "the same, 1,000-byte records", produce(300_000, record_bytes=1000)),
+    by_client("client-produce-100", "the same, 100 partitions", produce(1_000_000, partitions=100)),
+    by_client("client-produce-acks-0", "the same, acks 0", produce(1_000_000, acks=0)),
+    by_client("client-produce-acks-all", "the same, acks all", produce(1_000_000, acks="all")),
+    by_client(
         "client-produce-fsync",
         "the same, acks all, on the disk",
-        _produce(500_000, acks="all"),
+        produce(500_000, acks="all"),
         durability="fsync",
     ),
-    _client("client-produce-lz4", "the same, lz4", _produce(1_000_000, compression_type="lz4")),
-    _client("client-produce-zstd", "the same, zstd", _produce(1_000_000, compression_type="zstd")),
-    _client("client-consume", "one consumer of 100-byte records just written", _consume(1_000_000)),
-    _client("client-consume-1k", "the same, 1,000-byte records", _consume(300_000, record_bytes=1000)),
-    _client("client-consume-10", "10 consumers of all the same records", _consume(200_000, consumers=10)),
-    _client("client-both", "a producer and a consumer of 100-byte records at once", _flow(500_000)),
-    _client(
+    by_client("client-produce-lz4", "the same, lz4", produce(1_000_000, compression_type="lz4")),
+    by_client("client-produce-zstd", "the same, zstd", produce(1_000_000, compression_type="zstd")),
+    by_client("client-consume", "one consumer of 100-byte records just written", _consume(1_000_000)),
+    by_client("client-consume-1k", "the same, 1,000-byte records", _consume(300_000, record_bytes=1000)),
+    by_client("client-consume-10", "10 consumers of all the same records", _consume(200_000, consumers=10)),
+    by_client(
+        "client-consume-cold",
+        "one consumer of 1,000-byte records that only the disk has",
+        _consume(300_000, record_bytes=1000, cold=True),
+    ),
+    by_client(
+        "client-consume-cold-10",
+        "10 consumers of all the same such records",
+        _consume(60_000, record_bytes=1000, consumers=10, cold=True),
+    ),
+    by_client("client-both", "a producer and a consumer of 100-byte records at once", _flow(500_000)),
+    by_client(
         "client-transactions",
         "transactions of 10 records, one after the other",
         _transactions(1000, 10),
@@ -205,12 +221,12 @@ CLIENTS = (
 )
 
 CLIENT_LATENCY = (
-    _client(
+    by_client(
         "end-to-end-100",
         "from when a record was due to when its consumer has it, 100 a second, linger 0",
         _flow(500, rate=100),
         "p99",
     ),
-    _client("end-to-end-10000", "the same, 10,000 a second", _flow(50_000, rate=10_000), "p99"),
-    _client("end-to-end-half", "the same, linger 5 ms, at half of the most the peer can", _half, "p99"),
+    by_client("end-to-end-10000", "the same, 10,000 a second", _flow(50_000, rate=10_000), "p99"),
+    by_client("end-to-end-half", "the same, linger 5 ms, at half of the most the peer can", _half, "p99"),
 )

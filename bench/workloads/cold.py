@@ -16,7 +16,7 @@ from bench.processes import peak_mib
 from bench.requests import create_topic, fetch_request, kafka_count, produce_request, record_batch
 from bench.workloads.model import ONE_WIRE, Sample, Workload, expect, sampled
 
-__all__ = ["COLD"]
+__all__ = ["COLD", "forget"]
 
 _TOPIC = "bench"
 _RECORD_BYTES, _BATCH_BYTES = 1000, 1 << 20
@@ -35,7 +35,7 @@ def _fetch(stored: int) -> Callable[[Peer, float], Sample]:
             with open(peer.file, "wb") as file:
                 for _ in range(count):
                     file.write(os.urandom(_BATCH_BYTES))
-            _forget([peer.file])
+            forget([peer.file])
             return _read_through(peer)
         records = _BATCH_BYTES // (_RECORD_BYTES + 10)
         create_topic(peer.kafka, _TOPIC, max_message_bytes=str(8 << 20))
@@ -44,7 +44,7 @@ def _fetch(stored: int) -> Callable[[Peer, float], Sample]:
         )
         expect(kafka_count(peer.kafka, _TOPIC, 1), count * records, peer)
         requests = [fetch_request(_TOPIC, 0, at * records, _BATCH_BYTES) for at in range(count)]
-        _forget(peer.logs(_TOPIC))
+        forget(peer.logs(_TOPIC))
         with Bystander(peer.port) as bystander:
             sample = sampled(
                 peer, lambda: run_load(peer.port, requests, count=count, depth=4), 1, _BATCH_BYTES
@@ -55,7 +55,7 @@ def _fetch(stored: int) -> Callable[[Peer, float], Sample]:
     return run
 
 
-def _forget(paths: Sequence[pathlib.Path]) -> None:
+def forget(paths: Sequence[pathlib.Path]) -> None:
     """Have the kernel let go of what files hold."""
     assert paths, "no files"
     for path in paths:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Sequence
 
+import attrs
+
+from bench import cursus
 from bench.native import Loaded, run_load
 from bench.peers import Megabroker, Peer
+from bench.processes import cpu_seconds, peak_mib
 from bench.requests import create_topic, kafka_count, record_batch
 from bench.workloads.model import Sample, Workload, expect, sampled
 from bench.workloads.producing import write_batches
@@ -63,6 +68,34 @@ def _mega_consume(peer: Peer, share: float) -> Sample:
     return _loaded(peer, "mega", "mega-consume", requests, max(100, int(50_000 * share)), 1, 100)
 
 
+def _cursus_consume(peer: Peer, share: float) -> Sample:
+    """Numbered messages by one CONSUME after the other, as many as each is answered with."""
+    wanted = max(_STORED, int(200_000 * share))
+    create_topic(peer.kafka, _TOPIC)
+    _loaded(peer, "cursus", "cursus", [_cursus_publish()], wanted, 1, 100)
+    before, used, began = cpu_seconds(peer.pid), time.process_time(), time.monotonic()
+    cursus.consume(_port(peer, "cursus"), _TOPIC, wanted)
+    seconds, client = time.monotonic() - began, time.process_time() - used
+    spent, moved = cpu_seconds(peer.pid) - before, wanted * _RECORD_BYTES / 1e6
+    return Sample(wanted, wanted, moved, seconds, spent, client, peak_mib(peer.pid), 0, 0, 0)
+
+
+def _cursus_push(peer: Peer, share: float) -> Sample:
+    """Numbered messages from who publishes them to who has subscribed."""
+    wanted = max(_STORED, int(50_000 * share))
+    create_topic(peer.kafka, _TOPIC)
+    subscriber = cursus.Subscriber(_port(peer, "cursus"), _TOPIC, wanted)
+    began = time.monotonic()
+    sample = _loaded(peer, "cursus", "cursus", [_cursus_publish()], wanted, 1, 100)
+    seconds = subscriber.finish() - began
+    return attrs.evolve(sample, seconds=seconds, client_cpu=sample.client_cpu + subscriber.cpu_seconds)
+
+
+def _port(peer: Peer, wire: str) -> int:
+    assert isinstance(peer, Megabroker)
+    return peer.broker.ports[wire]
+
+
 def _loaded(
     peer: Peer,
     wire: str,
@@ -72,8 +105,7 @@ def _loaded(
     connections: int,
     depth: int,
 ) -> Sample:
-    assert isinstance(peer, Megabroker)
-    port = peer.broker.ports[wire]
+    port = _port(peer, wire)
 
     def load() -> Loaded:
         return run_load(port, requests, count=count, connections=connections, depth=depth, kind=kind)
@@ -106,5 +138,15 @@ WIRES = (
         "cursus-100-connections",
         "the same, 100 connections with one under way each",
         _written("cursus", "cursus", _cursus_publish, connections=100, count=50_000),
+    ),
+    _wire(
+        "cursus-consume",
+        "CONSUME of 100-byte messages, up to 8,192 by each, one after the other",
+        _cursus_consume,
+    ),
+    _wire(
+        "cursus-push",
+        "messages of 100 bytes pushed to a subscriber while they are published, 100 under way",
+        _cursus_push,
     ),
 )

@@ -7,7 +7,9 @@ import json
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from itertools import combinations
 from unittest import mock
 
 import pytest
@@ -16,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from bench import __main__ as program
 from bench.peers import PEERS, Megabroker
 from bench.report import Row, table
-from bench.workloads import GROUPS, WORKLOADS, Sample
+from bench.workloads import GROUPS, WORKLOADS, Sample, Workload
+from bench.workloads.crossing import CROSSED, CROSSINGS
 from bench.workloads.model import expect
 
 needs_compiler = pytest.mark.skipif(
@@ -56,7 +59,14 @@ class RunningTests(SynchronousTestCase):
         self.assertEqual(lines[2].split()[-1], "cpu")
 
     def test_real_clients_and_the_other_wires(self) -> None:
-        names = ["client-both", "client-transactions", "mega-consume", "cursus-pipelined", "recovery-1m"]
+        names = [
+            "client-both",
+            "client-transactions",
+            "mega-consume",
+            "cursus-consume",
+            "cursus-push",
+            "recovery-1m",
+        ]
         printed = run(*names, "--peers", "megabroker", "--rounds", "1", "--share", "0.005")
         self.assertEqual([line.split()[0] for line in printed.splitlines()[1:]], names)
 
@@ -89,10 +99,19 @@ class TellingTests(SynchronousTestCase):
                 self.assertEqual(line[-3:-1], ["2.00", ratio])
 
     def test_every_workload_names_peers_that_exist_and_is_in_one_group(self) -> None:
-        self.assertEqual(sum(map(len, GROUPS.values())), len(WORKLOADS))
+        grouped = [one.name for group in GROUPS.values() for one in group]
+        self.assertEqual(len(grouped), len(set(grouped)))
         for workload in WORKLOADS.values():
             self.assertIn("megabroker", workload.peers)
             self.assertLessEqual(set(workload.peers), set(PEERS))
+
+    def test_few_crossings_have_all_pairs_of_settings(self) -> None:
+        def pairs(workloads: Sequence[Workload]) -> set[tuple[str, str]]:
+            return {pair for one in workloads for pair in combinations(one.doc.split(", "), 2)}
+
+        self.assertEqual(len({one.name for one in CROSSINGS}), 432)
+        self.assertLess(len(CROSSED), 16)
+        self.assertEqual(pairs(CROSSED), pairs(CROSSINGS))
 
     def test_a_name_that_is_no_workload_is_refused(self) -> None:
         with self.assertRaises(SystemExit):
