@@ -6,19 +6,21 @@ reads the configuration again; a broker that cannot start ends the process with 
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from megabroker.errors import BrokerError, DataDirectoryLocked
-from megabroker.ops.logs import make_observer
-from megabroker.service import BrokerService
+from megabroker.ops.logs import LogThreshold, make_observer
 
 if TYPE_CHECKING:
     from megabroker.kafkadir.server_properties import ServerProperties
@@ -28,16 +30,30 @@ __all__ = ["Daemon"]
 _log = Logger()
 
 
-class Daemon(BrokerService):
+class Daemon(Service):
     """The broker under twistd.
 
     Args:
+        service: the broker, or what supervises it: a service with ``reload`` and, perhaps, an ``exit_code``.
+        threshold: the log's threshold.
         twistd: the options of twistd itself.
         kafka: what the server.properties of a Kafka broker say, whose directories are opened then.
     """
 
-    def __init__(self, *args: Any, twistd: Any, kafka: ServerProperties | None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    name = "megabroker"
+
+    def __init__(
+        self,
+        service: Any,
+        reactor: Any,
+        threshold: LogThreshold,
+        *,
+        twistd: Any,
+        kafka: ServerProperties | None,
+    ) -> None:
+        self._service = service
+        self._reactor = reactor
+        self._threshold = threshold
         self._twistd = twistd
         self._kafka = kafka
 
@@ -55,7 +71,7 @@ class Daemon(BrokerService):
         try:
             if self._kafka is not None:
                 self._open_kafka(self._kafka)
-            super().startService()
+            self._service.startService()
         except (DataDirectoryLocked, BrokerError, CannotListenError) as error:
             self._tell(f"megabroker cannot start: {error}")
             pidfile = self._twistd["pidfile"]
@@ -67,6 +83,17 @@ class Daemon(BrokerService):
             raise SystemExit(130) from None
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._hang_up)
+        super().startService()  # type: ignore[no-untyped-call]
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in order; the process then ends with the service's exit code, whatever twistd thinks of it."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return maybeDeferred(self._service.stopService).addCallback(self._stopped)
+
+    def _stopped(self, _: Any) -> None:
+        exit_code = getattr(self._service, "exit_code", 0)
+        if exit_code:
+            atexit.register(os._exit, exit_code)
 
     def _open_kafka(self, kafka: ServerProperties) -> None:
         """Make the directories of a Kafka broker ours, and say what that means."""
@@ -116,4 +143,4 @@ class Daemon(BrokerService):
             _log.info("{reason} received", reason=reason)
 
     def _hang_up(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self.reload)
+        self._reactor.callFromThread(self._service.reload)

@@ -1006,7 +1006,9 @@ class IProtocolPlugin(Interface):
 
     Installed as a module ``megabroker/plugins/<x>_plugin.py`` of any distribution, found by
     ``megabroker.plugin.discover``. ``megabroker.plugin.ProtocolPlugin`` provides it ready made.
-    A plugin that never uses Twisted's TLS itself may say so by an attribute ``needs_tls`` that is False.
+    A plugin that never uses Twisted's TLS itself may say so by an attribute ``needs_tls`` that is False. One
+    whose clients choose the node they talk to says so by an attribute ``own_ports`` that is True: then each
+    of several workers listens on ports of its own, else all of them take the connections of one port.
     """
 
     name: str = Attribute("The key under ``protocols:`` in the configuration.")

@@ -43,6 +43,9 @@ class ProtocolPlugin:
         settings: dotted name of the attrs class of its settings.
         factory: dotted name of a callable taking (broker, settings, listener) and returning a factory.
         version: version of ``IProtocolPlugin`` this was written for.
+        own_ports: whether its clients choose the node they talk to, so that of several workers each listens
+        on
+            ports of its own; else all of them take the connections of one port.
         needs_tls: whether it uses Twisted's TLS even if its endpoints do not; a broker none of whose
             protocols does goes without, which saves 13 MiB.
     """
@@ -55,10 +58,12 @@ class ProtocolPlugin:
         factory: str,
         version: int = INTERFACE_VERSION,
         needs_tls: bool = True,
+        own_ports: bool = False,
     ) -> None:
         self.name = name
         self.version = version
         self.needs_tls = needs_tls
+        self.own_ports = own_ports
         self.default_endpoint = default_endpoint
         self._settings = settings
         self._factory = factory

@@ -16,14 +16,11 @@ both are done here.
 
 from __future__ import annotations
 
-import base64
 import gc
 import os
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
@@ -38,40 +35,47 @@ from megabroker import __version__
 from megabroker.config.diff import changes
 from megabroker.config.overlay import overlaid
 from megabroker.config.protocol import ListenerSettings
+from megabroker.config.rereading import described, reread
 from megabroker.config.schema import Config, Storage
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BrokerConfigs
 from megabroker.core.client_metrics import ClientMetrics
 from megabroker.core.credentials import Credentials
-from megabroker.core.dedup import DeduplicationService, DedupScope, DedupSettings
+from megabroker.core.dedup import DeduplicationService
 from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.service import GroupService
-from megabroker.core.groups.settings import GroupSettings
-from megabroker.core.groups.streams import StreamsSettings
-from megabroker.core.partitions import PartitionSettings
-from megabroker.core.placement import SinglePlacement
+from megabroker.core.placement import SinglePlacement, WorkerPlacement
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.core.quotas.service import Quotas
-from megabroker.core.shares import ShareService, ShareSettings
+from megabroker.core.shares import ShareService
 from megabroker.core.topic_configs import TopicConfigs
-from megabroker.core.topics import TopicLimits, TopicService
-from megabroker.core.transactions import TransactionService, TransactionSettings
-from megabroker.errors import BrokerError, ConfigError, ErrorCode, StateError
+from megabroker.core.topics import TopicService
+from megabroker.core.transactions import TransactionService
+from megabroker.errors import BrokerError, ErrorCode, StateError
 from megabroker.interfaces import (
     ILogStore,
     IManagedFactory,
     IMetadataStore,
+    IPlacement,
     IProtocolPlugin,
     IWindowStore,
 )
-from megabroker.model import HostPort, Listener, Node, TopicPartition
+from megabroker.model import HostPort, Listener, Node, TopicPartition, Worker
 from megabroker.net import quick
 from megabroker.net.admission import Admission
+from megabroker.net.listening import Inherited, advertised
 from megabroker.net.transport import DirectReactor
-from megabroker.ops.descriptors import spare_descriptors
 from megabroker.ops.logs import LogThreshold
 from megabroker.ops.memory import keep_freed_memory
-from megabroker.storage.cleaner import CleanerSettings
+from megabroker.service_settings import (
+    dedup_settings,
+    group_settings,
+    partition_settings,
+    share_settings,
+    topic_limits,
+    transaction_settings,
+)
+from megabroker.stores import cleaner_settings, make_stores, new_cluster_id
 
 __all__ = ["BrokerService"]
 
@@ -79,8 +83,6 @@ _log = Logger()
 
 _CHECKPOINT_SECONDS = 60.0
 _DRAIN_SECONDS = 10.0
-_DEDUP_DIRECTORY = "dedup"
-_KAFKA_METADATA = "__cluster_metadata-0"
 
 
 class BrokerService(MultiService):
@@ -92,6 +94,7 @@ class BrokerService(MultiService):
         reactor: the reactor to run in.
         read_again: reads the configuration anew, for ``reload``; raises ConfigError.
         threshold: the log's threshold, which follows ``logging.level``.
+        worker: which of several processes this is; None for one that is alone.
 
     Attributes:
         broker: the core; set while running.
@@ -107,11 +110,17 @@ class BrokerService(MultiService):
         reactor: Any,
         read_again: Callable[[], Config] | None = None,
         threshold: LogThreshold | None = None,
+        worker: Worker | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.setName("megabroker")  # type: ignore[no-untyped-call]
         self.config = config
-        self.placement = SinglePlacement(Node(id=config.node.id, rack=config.node.rack))
+        self.placement: IPlacement
+        if worker is None:
+            self.placement = SinglePlacement(Node(id=config.node.id, rack=config.node.rack))
+        else:
+            self.placement = WorkerPlacement(worker.nodes, worker.index)
+        self._worker = worker
         self._plugins = plugins
         self._reactor = reactor
         self._read_again = read_again
@@ -155,9 +164,10 @@ class BrokerService(MultiService):
         self._checkpoints.clock = self._reactor
         self._checkpoints.start(_CHECKPOINT_SECONDS, now=False)
         # Only the running reactor serves, and only it has twistd's signal handlers.
-        self._reactor.callWhenRunning(self._say_ready, round((time.monotonic() - began) * 1000))
+        self._reactor.callWhenRunning(self.ready, round((time.monotonic() - began) * 1000))
 
-    def _say_ready(self, milliseconds: int) -> None:
+    def ready(self, milliseconds: int) -> None:
+        """Say that clients are served; called once, so many milliseconds after the start began."""
         _log.info(
             "megabroker {version} is ready after {milliseconds} ms: {listeners}; data in {data_dir}; "
             "{compiled}",
@@ -178,54 +188,9 @@ class BrokerService(MultiService):
         return os.path.abspath(self.config.data_dir)
 
     def _open_stores(self) -> None:
-        config = self.config
-        reactor = self._reactor
-        if config.storage is Storage.MEMORY:
-            from megabroker.storage.memory import MemoryLogStore
-            from megabroker.storage.metadata import MemoryMetadataStore
-
-            self._store = MemoryLogStore(
-                partial(reactor.callLater, 0),
-                reactor.seconds,
-                reactor.callFromThread,
-                _cleaner_settings(config),
-            )
-            self._metadata = MemoryMetadataStore(reactor)
-        else:
-            from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
-            from megabroker.storage.store import LocalLogStore
-            from megabroker.storage.window import FileWindowStore
-
-            self._store = LocalLogStore(
-                str(config.data_dir),
-                reactor,
-                reactor.callFromThread,
-                config.durability,
-                cluster_id=None if config.node.cluster_id == "auto" else config.node.cluster_id,
-                new_cluster_id=_new_cluster_id,
-                node_id=config.node.id,
-                more_dirs=[str(path) for path in config.more_data_dirs],
-                max_open_files=spare_descriptors(config.limits.max_connections),
-                call_soon=partial(reactor.callLater, 0),
-                cleaner=_cleaner_settings(config),
-            )
-            self._metadata = SqliteMetadataStore(config.data_dir / METADATA_FILE, config.durability, reactor)
-            self._journal = FileWindowStore(config.data_dir / _DEDUP_DIRECTORY, config.dedup.window_ms)
-            self._refuse_unread_kafka()
+        self._store, self._metadata, self._journal = make_stores(self.config, self._reactor, self._worker)
         self._store.open()
         self._metadata.open()
-
-    def _refuse_unread_kafka(self) -> None:
-        """Serve nothing out of Kafka's directory as if it were empty."""
-        from megabroker.storage.metadata import METADATA_FILE
-
-        place = self.config.data_dir
-        if (place / _KAFKA_METADATA).exists() and not (place / METADATA_FILE).exists():
-            raise StateError(
-                ErrorCode.INVALID_CONFIG,
-                f"data_dir {place} is a directory of Apache Kafka: expected --kafka-properties with its "
-                "server.properties, or a new data_dir filled by megabroker import-kafka",
-            )
 
     def _assemble(self) -> None:
         config = self.config
@@ -241,18 +206,14 @@ class BrokerService(MultiService):
             metadata=metadata,
             placement=self.placement,
             configs=TopicConfigs(config.topics.topic_configs()),
-            limits=_topic_limits(config),
-            partition_settings=_partition_settings(config),
+            limits=topic_limits(config),
+            partition_settings=partition_settings(config),
             reactor=reactor,
             now_ms=_now_ms,
             run=self._in_thread,
         )
         self.dedup = DeduplicationService(
-            DedupSettings(
-                scope=DedupScope(config.dedup.scope.value),
-                window_ms=config.dedup.window_ms,
-                max_entries=config.dedup.max_entries,
-            ),
+            dedup_settings(config),
             self._journal,
             self._topic_id,
             reactor,
@@ -261,7 +222,7 @@ class BrokerService(MultiService):
         self.groups = GroupService(
             reactor,
             metadata,
-            _group_settings(config),
+            group_settings(config),
             self._partition_exists,
             topics=self.topics.all,
             create_topic=self.topics.create,
@@ -271,7 +232,7 @@ class BrokerService(MultiService):
         self.shares = ShareService(
             reactor,
             metadata,
-            ShareSettings(max_members=config.shares.max_members, max_sessions=config.shares.max_sessions),
+            share_settings(config),
             self.topics,
             self.group_configs,
             self.groups.__contains__,
@@ -283,12 +244,7 @@ class BrokerService(MultiService):
         self.transactions = TransactionService(
             reactor,
             metadata,
-            TransactionSettings(
-                max_timeout_ms=config.transactions.max_timeout_ms,
-                max_transactional_ids=config.transactions.max_transactional_ids,
-                max_offsets=config.transactions.max_offsets,
-                id_expiration_ms=config.transactions.id_expiration_ms,
-            ),
+            transaction_settings(config),
             self.topics,
             self.groups.transactional,
             self._producer_ids,
@@ -321,7 +277,7 @@ class BrokerService(MultiService):
     def _cluster_id(self) -> str:
         """Return what the data directory says, or for a broker in memory something new."""
         known: str | None = getattr(self._store, "cluster_id", None)
-        return known or _new_cluster_id()
+        return known or new_cluster_id()
 
     def _load(self) -> None:
         self._client_metrics.load()
@@ -334,9 +290,10 @@ class BrokerService(MultiService):
         self.topics.load()
         self.dedup.load()
         self.group_configs.load()
-        self.groups.load()
-        self.shares.load()
-        self.transactions.load()
+        if self._worker is None or self._worker.index == 0:  # the others coordinate nothing
+            self.groups.load()
+            self.shares.load()
+            self.transactions.load()
 
     def _topic_id(self, name: str) -> Any:
         topic = self.topics.get(name)
@@ -351,7 +308,7 @@ class BrokerService(MultiService):
 
     def _listen(self) -> None:
         """Bind every listener of every enabled protocol, then advertise where they are."""
-        advertised: list[Listener] = []
+        listeners: list[Listener] = []
         for name, settings in self.config.protocols.items():
             if not settings.enabled:
                 continue
@@ -360,6 +317,8 @@ class BrokerService(MultiService):
                 factory = self._make_factory(name, settings, placeholder)
                 managed = IManagedFactory.providedBy(factory)
                 reactor = self._direct if managed else self._reactor
+                if self._worker is not None:
+                    reactor = Inherited(reactor, self._worker.descriptors[name, wanted.name])
                 endpoint = serverFromString(reactor, wanted.endpoint)  # type: ignore[no-untyped-call]
                 try:
                     port = _result_of(endpoint.listen(factory))
@@ -371,8 +330,9 @@ class BrokerService(MultiService):
                 self._ports.append(port)
                 if managed:
                     self._factories.append(factory)
-                advertised.append(Listener(name, wanted.name, _advertised(wanted, port)))
-        self.placement.advertise(advertised)
+                listeners.append(Listener(name, wanted.name, _advertised(wanted, port)))
+        if isinstance(self.placement, SinglePlacement):
+            self.placement.advertise(listeners)
 
     def _make_factory(self, name: str, settings: Any, listener: Listener) -> Any:
         try:
@@ -406,26 +366,15 @@ class BrokerService(MultiService):
         return None if checkpoint is None else checkpoint().addErrback(_log_failure)
 
     def reload(self) -> None:
-        """Read the configuration file again and apply what may change while running.
+        """Read the configuration file again and apply what may change while running."""
+        if self._read_again is not None:
+            fresh = reread(self.config, self._read_again)
+            if fresh is not None:
+                self.follow(fresh)
 
-        A file with a fault changes nothing; a changed key that needs a restart is named and refused, and
-        then nothing is applied either.
-        """
-        if self._read_again is None:
-            return
-        try:
-            fresh = self._read_again()
-        except ConfigError as error:
-            _log.error("the configuration is not reloaded: {error}", error=str(error))
-            return
+    def follow(self, fresh: Config) -> None:
+        """Put another configuration in force, of which nothing needs a restart."""
         found = changes(self.config, fresh)
-        fixed = [change.path for change in found if not change.reloadable]
-        if fixed:
-            _log.error(
-                "the configuration is not reloaded: {keys} can only change with a restart",
-                keys=", ".join(fixed),
-            )
-            return
         if fresh.logging.level != self.config.logging.level:
             self._threshold.set(fresh.logging.level)
         self.config = self._configs.file = fresh
@@ -434,7 +383,7 @@ class BrokerService(MultiService):
             settings = fresh.protocols.get(factory.listener.protocol)
             if settings is not None and hasattr(factory, "settings"):
                 factory.settings = settings
-        _log.info("configuration reloaded: {keys}", keys=", ".join(c.path for c in found) or "no changes")
+        _log.info("configuration reloaded: {keys}", keys=described(found))
 
     def _apply(self) -> None:
         """Put in force what the file says and, stronger, what administrators have set."""
@@ -442,10 +391,10 @@ class BrokerService(MultiService):
         config = overlaid(self.config, defaults, self._configs.keys())
         self.broker.settings = config
         self.topics.follow(
-            TopicConfigs({**config.topics.topic_configs(), **defaults}), _partition_settings(config)
+            TopicConfigs({**config.topics.topic_configs(), **defaults}), partition_settings(config)
         )
-        self.topics.limits = _topic_limits(config)
-        self._store.cleaner.settings = _cleaner_settings(config)
+        self.topics.limits = topic_limits(config)
+        self._store.cleaner.settings = cleaner_settings(config)
         admission = self.broker.admission
         admission.max_connections = config.limits.max_connections
         admission.max_connections_per_address = config.limits.max_connections_per_address
@@ -505,68 +454,10 @@ def _result_of(listening: Deferred[IListeningPort]) -> IListeningPort:
 
 
 def _advertised(wanted: ListenerSettings, port: IListeningPort) -> HostPort:
-    """Return what clients are told: what is configured, else what was bound."""
     bound = port.getHost()
-    host = getattr(bound, "host", "localhost")
-    if host in ("0.0.0.0", "::"):
-        host = os.uname().nodename
-    number = wanted.advertised_port or int(getattr(bound, "port", 0))
-    return HostPort(wanted.advertised_host or host, number)
+    address = getattr(bound, "host", "localhost"), int(getattr(bound, "port", 0))
+    return advertised(wanted.advertised_host, wanted.advertised_port, address)
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _new_cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
-
-
-def _topic_limits(config: Config) -> TopicLimits:
-    return TopicLimits(
-        max_topics=config.topics.max_topics,
-        max_partitions=config.topics.max_partitions,
-        retention_check_interval_ms=config.retention_check_interval_ms,
-    )
-
-
-def _partition_settings(config: Config) -> PartitionSettings:
-    return PartitionSettings(
-        partition_channel_buffer_size=config.partition_channel_buffer_size,
-        partition_channel_buffer_bytes=config.partition_channel_buffer_bytes,
-        durability=config.durability,
-        producer_id_expiration_ms=config.producers.id_expiration_ms,
-        max_producers=config.producers.max_per_partition,
-    )
-
-
-def _cleaner_settings(config: Config) -> CleanerSettings:
-    cleaner = config.cleaner
-    return CleanerSettings(
-        enabled=cleaner.enabled,
-        interval_ms=cleaner.interval_ms,
-        max_bytes_per_second=cleaner.max_bytes_per_second,
-        dedupe_buffer_bytes=cleaner.dedupe_buffer_bytes,
-    )
-
-
-def _group_settings(config: Config) -> GroupSettings:
-    groups = config.groups
-    return GroupSettings(
-        initial_rebalance_delay_ms=groups.initial_rebalance_delay_ms,
-        min_session_timeout_ms=groups.min_session_timeout_ms,
-        max_session_timeout_ms=groups.max_session_timeout_ms,
-        group_max_size=groups.max_members,
-        may_upgrade=groups.migration_policy in ("bidirectional", "upgrade"),
-        may_downgrade=groups.migration_policy in ("bidirectional", "downgrade"),
-        consumer_heartbeat_interval_ms=groups.consumer_heartbeat_interval_ms,
-        consumer_session_timeout_ms=groups.consumer_session_timeout_ms,
-        offset_metadata_max_chars=groups.offset_metadata_max_bytes,
-        offsets_retention_ms=groups.offsets_retention_ms,
-        streams=StreamsSettings(
-            heartbeat_interval_ms=groups.streams_heartbeat_interval_ms,
-            session_timeout_ms=groups.streams_session_timeout_ms,
-            standby_replicas=groups.streams_standby_replicas,
-            group_max_size=groups.max_members,
-        ),
-    )

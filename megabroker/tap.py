@@ -132,21 +132,27 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """Return the broker as a service for twistd to start."""
-    if not _may_use_tls(options.broker_config, options.plugins):
+    config = options.broker_config
+    twistd: Any = options.parent
+    tls = _may_use_tls(config, options.plugins)
+    if not tls:
         leave_out_tls()
     from twisted.internet import reactor
 
     from megabroker.daemon import Daemon
 
-    return Daemon(
-        options.broker_config,
-        options.plugins,
-        reactor,
-        read_again=options.read_again,
-        threshold=LogThreshold(options.broker_config.logging.level),
-        twistd=options.parent,
-        kafka=options.kafka,
-    )
+    threshold = LogThreshold(config.logging.level)
+    service: IService
+    if config.workers == 1:
+        from megabroker.service import BrokerService
+
+        service = BrokerService(config, options.plugins, reactor, options.read_again, threshold)
+    else:
+        from megabroker.supervisor import Supervisor
+
+        name = twistd.get("reactor")
+        service = Supervisor(config, options.plugins, reactor, options.read_again, threshold, tls, name)
+    return Daemon(service, reactor, threshold, twistd=twistd, kafka=options.kafka)
 
 
 def _may_use_tls(config: Config, plugins: Mapping[str, IProtocolPlugin]) -> bool:

@@ -7,7 +7,7 @@ them are handed in, and only those that the file names are asked for their setti
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import attrs
@@ -17,6 +17,7 @@ from megabroker.config.kinds import INVALID, note
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
 from megabroker.config.schema import Config
 from megabroker.config.structure import Reader, did_you_mean, structure
+from megabroker.config.workers import listener_faults, own_ports, worker_config
 from megabroker.config.yaml_text import read_yaml
 from megabroker.errors import ConfigError, Fault
 
@@ -72,6 +73,13 @@ def parse(text: str, source: str, plugins: Mapping[str, PluginDescription]) -> C
     config: Any = INVALID
     if document is not None or not faults:
         config = structure(Config, document, "", faults, {"protocols": _protocols_reader(plugins)})
+    if isinstance(config, Config) and config.workers > 1:
+        own = own_ports(plugins)
+        faults += listener_faults(config.protocols, config.workers, own, "protocols")
+        if not faults:
+            _note_conflicts(
+                [worker_config(config, i, own).protocols for i in range(config.workers)], own, faults
+            )
     if faults or not isinstance(config, Config):
         raise ConfigError(faults, source)
     return config
@@ -97,7 +105,7 @@ def _protocols_reader(plugins: Mapping[str, PluginDescription]) -> Reader:
             settings = _read_protocol(plugin, entry, f"{path}.{name}", faults)
             if settings is not None:
                 result[name] = settings
-        _note_conflicts(result, path, faults)
+        _note_conflicts([result], frozenset(), faults)
         return result
 
     return read
@@ -123,21 +131,35 @@ def _read_protocol(
     return settings
 
 
-def _note_conflicts(protocols: Mapping[str, ProtocolSettings], path: str, faults: list[Fault]) -> None:
-    """Note listeners of enabled protocols that would bind the same port or the same file."""
+def _note_conflicts(
+    workers: Sequence[Mapping[str, ProtocolSettings]], own: frozenset[str], faults: list[Fault]
+) -> None:
+    """Note listeners of enabled protocols that would bind the same port or the same file.
+
+    Args:
+        workers: the protocols as each process has them.
+        own: those that listen on ports of their own in each; the others' are shared.
+    """
     taken: list[tuple[EndpointDescription, str]] = []
-    for name, settings in protocols.items():
-        if not settings.enabled:
-            continue
-        for index, listener in enumerate(settings.listeners):
-            where = f"{path}.{name}.listeners[{index}].endpoint"
-            found = parse_endpoint(listener.endpoint)
-            for other, owner in taken:
-                if _collide(found, other):
-                    what = "file" if found.address else "port"
-                    note(faults, where, listener.endpoint, f"a {what} that {owner} does not take")
-                    break
-            taken.append((found, where))
+    for number, protocols in enumerate(workers):
+        for name, settings in protocols.items():
+            if not settings.enabled or (number and name not in own):
+                continue
+            for index, listener in enumerate(settings.listeners):
+                where = f"protocols.{name}.listeners[{index}].endpoint"
+                found = parse_endpoint(listener.endpoint)
+                for other, owner in taken:
+                    if _collide(found, other):
+                        what = "file" if found.address else "port"
+                        of_worker = f" (worker {number + 1} of {len(workers)})" if number else ""
+                        note(
+                            faults,
+                            where,
+                            listener.endpoint,
+                            f"a {what} that {owner} does not take{of_worker}",
+                        )
+                        break
+                taken.append((found, where))
 
 
 def _collide(one: EndpointDescription, other: EndpointDescription) -> bool:

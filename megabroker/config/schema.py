@@ -526,6 +526,13 @@ class Config:
     """The whole file."""
 
     node: NodeSettings = fields.section(NodeSettings, doc="Who this process is.")
+    workers: int = fields.integer(
+        1,
+        minimum=1,
+        maximum=64,
+        unit="processes",
+        doc="Processes that share the work, each a node of its own; Kafka listeners take as many ports.",
+    )
     data_dir: pathlib.Path = fields.path(
         "./data",
         doc="Where everything is kept; a relative path counts from the working directory of the process.",
@@ -582,6 +589,19 @@ class Config:
     protocols: Mapping[str, Any] = fields.mapping(
         of=ProtocolSettings, doc="Which protocols are served, by the name of their plugin."
     )
+
+    def faults(self) -> Iterable[Fault]:
+        """Yield what does not go together."""
+        if self.workers > 1 and self.storage is Storage.MEMORY:
+            yield Fault("workers", self.workers, "1, as storage is memory, which processes cannot share")
+        if self.node.id + self.workers - 1 > _MAX_I32:
+            expected = f"at most {_MAX_I32 - self.workers + 1}: each of {self.workers} workers takes the next"
+            yield Fault("node.id", self.node.id, expected)
+        if self.workers > 1:
+            for name in ("mega", "cursus"):
+                settings = self.protocols.get(name)
+                if settings is not None and settings.enabled:
+                    yield Fault("workers", self.workers, f"1, as {name} is served")
 
     def group_configs(self) -> dict[str, str]:
         """Return what this file says of every group, by Kafka's names of group configurations."""

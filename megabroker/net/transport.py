@@ -262,7 +262,7 @@ class _DirectPort(tcp.Port):
 
 
 class DirectReactor:
-    """A reactor whose ``listenTCP`` makes ports with ``DirectServer`` connections.
+    """A reactor whose ``listenTCP`` (and ``adoptStreamPort``) makes ports with ``DirectServer`` connections.
 
     Give it to ``serverFromString`` in place of the reactor: ``tcp:`` endpoints then use the broker's own
     transport and every other kind of endpoint works as it always did.
@@ -282,7 +282,22 @@ class DirectReactor:
         """IReactorTCP: listen, with the broker's transport under each connection."""
         if backlog == _TWISTED_BACKLOG:
             backlog = _BACKLOG
-        listening = _DirectPort(
+        listening = self._port(port, factory, backlog, interface)
+        listening.startListening()
+        return listening
+
+    def adoptStreamPort(
+        self, descriptor: int, family: socket.AddressFamily, factory: IProtocolFactory
+    ) -> IListeningPort:
+        """IReactorSocket: serve a socket that listens already, duplicating its descriptor."""
+        adopted = socket.fromfd(descriptor, family, socket.SOCK_STREAM)
+        listening = self._port(None, factory, _BACKLOG, adopted.getsockname()[0])
+        listening._preexistingSocket = adopted
+        listening.startListening()
+        return listening
+
+    def _port(self, port: int | None, factory: IProtocolFactory, backlog: int, interface: str) -> _DirectPort:
+        return _DirectPort(
             port,
             factory,
             backlog,
@@ -291,5 +306,3 @@ class DirectReactor:
             scratch=self._scratch,
             polling=self._polling,
         )
-        listening.startListening()
-        return listening

@@ -33,7 +33,10 @@ from zope.interface import implementer
 
 from megabroker.interfaces import ILoggers
 
-__all__ = ["LogThreshold", "format_line", "make_observer"]
+__all__ = ["LINE", "LogThreshold", "format_line", "make_observer", "make_worker_observer"]
+
+LINE = "log_line"
+"""Key of an event that is a line another process has made of one of its events."""
 
 _PREFIX = "megabroker."
 _LONGEST_FIELD_CHARS = 1000
@@ -71,9 +74,12 @@ class LogThreshold:
     def __call__(self, event: LogEvent) -> Any:
         """ILogFilterPredicate: say whether an event is written.
 
-        What Twisted says of its own start, ports and end is written with everything else only: the broker
-        says each of these in its own words. Warnings and failures of Twisted's are none of them.
+        A line that another process has written is. What Twisted says of its own start, ports and end is
+        written with everything else only: the broker says each of these in its own words. Warnings and
+        failures of Twisted's are none of them.
         """
+        if LINE in event:
+            return PredicateResult.yes
         if self.predicate.logLevelForNamespace("") is not LogLevel.debug and _of_twisted(event):
             return PredicateResult.no
         return self.predicate(event)
@@ -90,6 +96,8 @@ def _of_twisted(event: LogEvent) -> bool:
 
 def format_line(event: LogEvent) -> str | None:
     """Return the line for an event, or None when it says nothing."""
+    if LINE in event:
+        return f"{event[LINE]}\n"
     text = formatEvent(event)
     failure = event.get("log_failure")
     if not text and failure is None:
@@ -125,6 +133,15 @@ def _unsaid(event: LogEvent) -> Mapping[str, Any]:
 def _field(value: object) -> str:
     text = value if isinstance(value, str) and value.isidentifier() else repr(value)
     return text if len(text) <= _LONGEST_FIELD_CHARS else text[:_LONGEST_FIELD_CHARS] + "..."
+
+
+def make_worker_observer(stream: IO[str], node_id: int, threshold: LogThreshold) -> ILogObserver:
+    """Return the observer of one of several processes, whose lines say which node it is."""
+
+    def format_with_node(event: LogEvent) -> str | None:
+        return format_line({"node": node_id, **event})
+
+    return FilteringLogObserver(FileLogObserver(stream, format_with_node), [threshold])
 
 
 def make_observer(logfile: str | None, daemon: bool, threshold: LogThreshold) -> ILogObserver:

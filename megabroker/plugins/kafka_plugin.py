@@ -9,5 +9,6 @@ kafka = ProtocolPlugin(
     default_endpoint="tcp:9092:interface=127.0.0.1",
     settings="megabroker.protocols.kafka.settings.KafkaSettings",
     factory="megabroker.protocols.kafka.protocol.make_factory",
+    own_ports=True,
     needs_tls=False,
 )

@@ -1,0 +1,57 @@
+"""Messages between the processes of one broker: whole Python values over a pair of sockets, in order.
+
+Owns the framing, a length and a pickle. Both ends are processes of this program that have started each other;
+nothing else can reach the sockets, so that what is read is believed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import struct
+from typing import Any, Final
+
+__all__ = ["STOP", "Channel"]
+
+STOP: Final = "stop"
+"""What a process is told that is to stop in order."""
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Channel:
+    """One end. Both methods block, and may be called by different threads."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def fileno(self) -> int:
+        """Return the descriptor, -1 when closed."""
+        return self._connection.fileno()
+
+    def send(self, message: Any) -> None:
+        """Send a value. Raises OSError when the other end is gone."""
+        data = pickle.dumps(message)
+        self._connection.sendall(_LENGTH.pack(len(data)) + data)
+
+    def receive(self) -> Any | None:
+        """Return the next value, or None when the other end is gone."""
+        head = self._exactly(_LENGTH.size)
+        data = None if head is None else self._exactly(_LENGTH.unpack(head)[0])
+        return None if data is None else pickle.loads(data)
+
+    def _exactly(self, size: int) -> bytes | None:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                more = self._connection.recv(size - len(data))
+            except ConnectionResetError:
+                return None
+            if not more:
+                return None
+            data += more
+        return bytes(data)
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()

@@ -1,0 +1,345 @@
+"""Several workers as one broker: started together, watched, and stopped in order.
+
+Owns what there is once for all of them: the locks on the data directories, the sockets that clients connect
+to, the configuration file, the log, and which processes there are. Serves nobody and reads no log of
+messages. A worker that dies is started anew, ever more slowly if it dies again and again; its sockets stay
+open meanwhile.
+
+*Start* is one blocking call, as that of a single process: it returns when every worker serves, or raises what
+one of them said is wrong. *Stop*: the first worker, which controls and coordinates, then the others,
+together; each with all the time it takes. A worker that sees its channel end has lost its supervisor and
+stops.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
+from twisted.logger import Logger, LogLevel
+
+from megabroker import __version__
+from megabroker.config.diff import changes
+from megabroker.config.rereading import described, reread
+from megabroker.config.schema import Config
+from megabroker.config.workers import own_ports, worker_config
+from megabroker.errors import ErrorCode, StateError
+from megabroker.interfaces import IProtocolPlugin
+from megabroker.model import Listener, Node, Worker
+from megabroker.net.listening import advertised, bind_each, bind_shared
+from megabroker.ops.channel import STOP
+from megabroker.ops.child import Child, ended_how, wait
+from megabroker.ops.logs import LINE, LogThreshold
+from megabroker.stores import SharedDirectories, sockets
+
+__all__ = ["Start", "Supervisor"]
+
+_log = Logger()
+
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 10.0
+_STEADY_SECONDS: Final = 20.0
+_LINE: Final = re.compile(r"\d{4}-\d\d-\d\dT|    ")
+
+
+@attrs.frozen
+class Start:
+    """What a worker is told first.
+
+    Attributes:
+        reactor: the name that twistd was given, or None.
+        tls: whether what it serves may use TLS.
+    """
+
+    config: Config
+    worker: Worker
+    reactor: str | None
+    tls: bool
+
+
+class _Place:
+    """A worker's place, whichever process has it.
+
+    Attributes:
+        child: that process; None while it is to be started anew.
+        serves: whether it has said so.
+        why: why it cannot serve, in its own words.
+        pause_seconds: how long the next start is put off.
+        gone: fires when the process has ended that is being stopped.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.child: Child | None = None
+        self.serves = False
+        self.why = ""
+        self.started_at = 0.0
+        self.pause_seconds = _FIRST_PAUSE_SECONDS
+        self.restart: Any = None
+        self.gone: Deferred[int] | None = None
+
+
+class Supervisor(Service):
+    """See the module.
+
+    Args:
+        config: checked configuration, with more than one worker.
+        plugins: the installed protocols by name.
+        reactor: the reactor to run in.
+        read_again: reads the configuration anew; raises ConfigError.
+        threshold: the log's threshold.
+        tls: whether what is served may use TLS.
+        reactor_name: what twistd was told to use.
+
+    Attributes:
+        exit_code: what the process should end with, known when stopped.
+    """
+
+    name = "megabroker"
+
+    def __init__(
+        self,
+        config: Config,
+        plugins: Mapping[str, IProtocolPlugin],
+        reactor: Any,
+        read_again: Callable[[], Config] | None = None,
+        threshold: LogThreshold | None = None,
+        tls: bool = True,
+        reactor_name: str | None = None,
+    ) -> None:
+        self.config = config
+        self.exit_code = 0
+        self._own = own_ports(plugins)
+        self._reactor = reactor
+        self._read_again = read_again
+        self._threshold = LogThreshold() if threshold is None else threshold
+        self._tls = tls
+        self._reactor_name = reactor_name
+        node_ids = [config.node.id + index for index in range(config.workers)]
+        self._directories = SharedDirectories(config, node_ids, reactor)
+        self._sockets: list[socket.socket] = []
+        self._places: list[_Place] = []
+        self._stopping = False
+
+    # --- start ---
+
+    def startService(self) -> None:
+        """Start every worker and wait until all serve. Blocking.
+
+        Raises:
+            DataDirectoryLocked: another broker has the data directory.
+            StorageError: it cannot be used.
+            StateError: an address is taken or not ours, or a worker cannot start.
+        """
+        began = time.monotonic()
+        self._threshold.set(self.config.logging.level)
+        self._directories.open()
+        try:
+            self._places = [_Place(worker) for worker in self._workers()]
+            for place in self._places:
+                self._start(place)
+            self._wait()
+        except BaseException:
+            self._undo()
+            raise
+        super().startService()  # type: ignore[no-untyped-call]
+        for place in self._places:
+            assert place.child is not None
+            place.child.follow()
+        self._reactor.callWhenRunning(self._say_ready, round((time.monotonic() - began) * 1000))
+
+    def _workers(self) -> list[Worker]:
+        """Bind every socket; return what each worker is."""
+        config = self.config
+        each = [worker_config(config, index, self._own) for index in range(config.workers)]
+        descriptors: list[dict[tuple[str, str], int]] = [{} for _ in each]
+        listeners: list[list[Listener]] = [[] for _ in each]
+        for name, settings in config.protocols.items():
+            for number, listener in enumerate(settings.listeners if settings.enabled else ()):
+                wanted = [one.protocols[name].listeners[number] for one in each]
+                try:
+                    if name in self._own:
+                        bound = bind_each([one.endpoint for one in wanted])
+                    else:
+                        bound = bind_shared(listener.endpoint, len(each))
+                except StateError as error:
+                    raise StateError(error.code, f"protocols.{name}: {error.message}") from error
+                self._sockets += bound
+                for index, (one, theirs) in enumerate(zip(bound, wanted, strict=True)):
+                    descriptors[index][name, listener.name] = one.fileno()
+                    address = advertised(
+                        theirs.advertised_host, theirs.advertised_port, one.getsockname()[:2]
+                    )
+                    listeners[index].append(Listener(name, listener.name, address))
+        nodes = tuple(
+            Node(one.node.id, one.node.rack, tuple(theirs))
+            for one, theirs in zip(each, listeners, strict=True)
+        )
+        places = sockets(config, [node.id for node in nodes])
+        return [Worker(index, nodes, places, descriptors[index]) for index in range(len(nodes))]
+
+    def _start(self, place: _Place) -> None:
+        worker = place.worker
+        start = Start(
+            worker_config(self.config, worker.index, self._own), worker, self._reactor_name, self._tls
+        )
+        descriptors = [*self._directories.descriptors, *worker.descriptors.values()]
+        place.serves, place.why = False, ""
+        place.started_at = self._reactor.seconds()
+        module = ["megabroker.worker", str(worker.me.id)]
+        place.child = Child(self._reactor, self, module, start, descriptors)
+
+    def _wait(self) -> None:
+        """Wait until all serve. Raises StateError."""
+        while not all(place.serves for place in self._places):
+            for place in self._places:
+                if place.child is None:
+                    raise StateError(ErrorCode.INTERNAL, place.why)
+            wait([place.child for place in self._places if place.child is not None], None)
+
+    def _undo(self) -> None:
+        """Give back what a start that failed had taken."""
+        self._stopping = True
+        for place in self._places:
+            if place.child is not None:
+                place.child.signal(signal.SIGKILL)
+        while children := [place.child for place in self._places if place.child is not None]:
+            wait(children, None)
+        self._close_sockets()
+        self._directories.close()
+
+    def _close_sockets(self) -> None:
+        for one in self._sockets:
+            one.close()
+        self._sockets = []
+
+    def _say_ready(self, milliseconds: int) -> None:
+        told = dict.fromkeys(
+            f"{listener.protocol} at {listener.address.host}:{listener.address.port}"
+            for place in self._places
+            for listener in place.worker.me.listeners
+        )
+        _log.info(
+            "megabroker {version} with {count} workers is ready after {milliseconds} ms: {listeners}; "
+            "data in {data_dir}",
+            version=__version__,
+            count=len(self._places),
+            milliseconds=milliseconds,
+            listeners=", ".join(told) or "no protocol is enabled",
+            data_dir=os.path.abspath(self.config.data_dir),
+        )
+
+    # --- what workers say and do ---
+
+    def _place_of(self, child: Child) -> _Place:
+        return next(place for place in self._places if place.child is child)
+
+    def said(self, child: Child, line: str) -> None:
+        """A worker has logged something, or something in it printed."""
+        if _LINE.match(line):
+            _log.emit(LogLevel.info, "{log_line}", **{LINE: line})
+        elif line:
+            _log.warn("{line}", line=line, node=self._place_of(child).worker.me.id)
+
+    def told(self, child: Child, message: Any) -> None:
+        """A worker serves now, or cannot."""
+        place = self._place_of(child)
+        kind, what = message
+        if kind == "ready":
+            place.serves = True
+            if self.running:
+                _log.info("worker serves again", node=place.worker.me.id, milliseconds=what)
+        else:
+            place.why = what
+
+    def ended(self, child: Child, status: int) -> None:
+        """A worker has ended; unless it was told to, it is started anew."""
+        place = self._place_of(child)
+        place.child = None
+        place.serves = False
+        place.why = place.why or f"worker of node {place.worker.me.id} ended {ended_how(status)}"
+        if place.gone is not None:
+            place.gone.callback(status)
+            return
+        if self._stopping or not self.running:
+            return
+        if self._reactor.seconds() - place.started_at > _STEADY_SECONDS:
+            place.pause_seconds = _FIRST_PAUSE_SECONDS
+        _log.error(
+            "worker-ended", node=place.worker.me.id, why=place.why, restart_seconds=place.pause_seconds
+        )
+        place.restart = self._reactor.callLater(place.pause_seconds, self._start_anew, place)
+        place.pause_seconds = min(2 * place.pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+    def _start_anew(self, place: _Place) -> None:
+        place.restart = None
+        try:
+            self._start(place)
+        except OSError as error:
+            place.why = f"no process can be started: {error}"
+            _log.error("worker-not-started", node=place.worker.me.id, error=str(error))
+            place.restart = self._reactor.callLater(_LONGEST_PAUSE_SECONDS, self._start_anew, place)
+            return
+        assert place.child is not None
+        place.child.follow()
+
+    def reload(self) -> None:
+        """Read the configuration file again and have every worker apply what may change while running."""
+        if self._read_again is None:
+            return
+        fresh = reread(self.config, self._read_again)
+        if fresh is None:
+            return
+        found = changes(self.config, fresh)
+        self.config = fresh
+        self._threshold.set(fresh.logging.level)
+        for place in self._places:
+            if place.child is not None:
+                place.child.send(worker_config(fresh, place.worker.index, self._own))
+        _log.info("configuration reloaded: {keys}", keys=described(found))
+
+    # --- stop ---
+
+    def stopService(self) -> Deferred[None]:
+        """Stop every worker, in order; fires when all have ended and the directories are in order."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._stopping = True
+        _log.info("megabroker is stopping")
+        self._close_sockets()
+        return ensureDeferred(self._stop_all())
+
+    async def _stop_all(self) -> None:
+        first, *others = self._places
+        statuses = [await self._stop(first)]
+        statuses += await gatherResults([self._stop(place) for place in others])
+        self._stopped(statuses)
+
+    def _stop(self, place: _Place) -> Deferred[int]:
+        if place.restart is not None:
+            place.restart.cancel()
+            place.restart = None
+        if place.child is None:
+            return succeed(1)
+        place.gone = Deferred()
+        place.child.send(STOP)
+        return place.gone
+
+    def _stopped(self, statuses: list[int]) -> None:
+        for place, status in zip(self._places, statuses, strict=True):
+            if status:
+                self.exit_code = 1
+                _log.error("worker-not-stopped-in-order", node=place.worker.me.id, why=place.why)
+        try:
+            self._directories.close()
+        except OSError as error:
+            self.exit_code = 1
+            _log.error("data directories are not left in order: {error}", error=str(error))
+        _log.info("megabroker has stopped")

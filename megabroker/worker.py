@@ -1,0 +1,99 @@
+"""A worker: the process that does a share of the work of a broker, started and watched by the supervisor.
+
+    python -m megabroker.worker NODE-ID CHANNEL
+
+Owns what this process has and a service has not: it logs to its standard output, stops in order when told or
+when its supervisor is gone, and ends with exit code 1 after it has said why it cannot start. Signals that a
+terminal or an init system sends to all processes at once are the supervisor's business: it stops the workers
+in order.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from megabroker.ops.channel import STOP, Channel
+from megabroker.ops.tls import leave_out_tls
+
+__all__ = ["main"]
+
+_ORPHAN_SECONDS = 15
+
+
+def main(arguments: list[str]) -> int:
+    """Run a worker; return the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    channel = Channel(socket.socket(fileno=int(arguments[1])))
+    start = channel.receive()
+    if start is None:
+        return 1
+    if not start.tls:
+        leave_out_tls()
+    if start.reactor is not None:
+        from twisted.application.reactors import installReactor
+
+        installReactor(start.reactor)
+    return _run(start, channel)
+
+
+def _run(start: Any, channel: Channel) -> int:
+    from twisted.internet import reactor
+    from twisted.internet.error import CannotListenError
+    from twisted.logger import globalLogBeginner
+
+    from megabroker.errors import BrokerError
+    from megabroker.ops.logs import LogThreshold, make_worker_observer
+    from megabroker.plugin import discover
+    from megabroker.service import BrokerService
+
+    class Broker(BrokerService):
+        """The broker of this process."""
+
+        def ready(self, milliseconds: int) -> None:
+            """Tell the supervisor."""
+            channel.send(("ready", milliseconds))
+
+    threshold = LogThreshold(start.config.logging.level)
+    observer = make_worker_observer(sys.stdout, start.worker.me.id, threshold)
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    service = Broker(start.config, discover(), reactor, threshold=threshold, worker=start.worker)
+    watch = threading.Thread(target=_obey, args=(channel, service, reactor), daemon=True)
+    watch.start()
+    try:
+        service.startService()
+    except (BrokerError, CannotListenError) as error:
+        channel.send(("refused", str(error)))
+        return 1
+    running: Any = reactor
+    running.addSystemEventTrigger("before", "shutdown", service.stopService)
+    running.run(installSignalHandlers=False)
+    return 0
+
+
+def _obey(channel: Channel, service: Any, reactor: Any) -> None:
+    """Thread: pass on what the supervisor sends; when it is gone, stop, whatever else happens."""
+    while (message := channel.receive()) is not None:
+        if message == STOP:
+            reactor.callFromThread(_stop, reactor)
+        else:
+            reactor.callFromThread(service.follow, message)
+    signal.alarm(_ORPHAN_SECONDS)
+    reactor.callFromThread(_stop, reactor)
+
+
+def _stop(reactor: Any) -> None:
+    from twisted.internet.error import ReactorNotRunning
+
+    try:
+        reactor.stop()
+    except ReactorNotRunning:
+        pass  # it is stopping already
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
