@@ -21,6 +21,7 @@ from twisted.python import usage
 
 import twisted
 from megabroker import __version__
+from megabroker.codec.compression import missing_libraries
 from megabroker.config.endpoint import parse_endpoint
 from megabroker.config.load import load
 from megabroker.config.schema import Config
@@ -72,6 +73,13 @@ class Options(usage.Options):
         except ConfigError as error:
             print(ConfigError(error.faults, source), file=sys.stderr)
             raise SystemExit(1) from None
+        for codec, library in missing_libraries().items():
+            print(
+                f"megabroker cannot start: {library}, the library for {codec}, is not installed: expected an "
+                "installation by pip, which brings it",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
         if not any(settings.enabled for settings in self.broker_config.protocols.values()):
             print(f"{source}: warning: no protocol is enabled, nothing will be served", file=sys.stderr)
         if self["check"]:

@@ -14,10 +14,12 @@ before it is made. Damage, trailing bytes and excess raise ``ProtocolError``, no
     xerial  82 'SNAPPY' 00 | version i32 | compatible i32 | { length i32 | raw snappy block }*
 
 The libraries are imported at first use: a broker that meets only uncompressed batches never loads them.
+``missing_libraries`` tells at the start whether they are there.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
 import sys
@@ -41,11 +43,18 @@ __all__ = [
     "compress",
     "decompress",
     "gunzip",
+    "missing_libraries",
 ]
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 NAMES = ("none", "gzip", "snappy", "lz4", "zstd")
 CODEC_NUMBERS = {name: number for number, name in enumerate(NAMES)}
+
+_LIBRARIES = {
+    SNAPPY: "cramjam",
+    LZ4: "lz4",
+    ZSTD: "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd",
+}
 
 _XERIAL_HEAD = struct.Struct(">8sii")
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
@@ -245,6 +254,18 @@ def _compress_xerial(data: Buffer) -> bytes:
         parts.append(_BLOCK_LENGTH.pack(len(block)))
         parts.append(block)
     return b"".join(parts)
+
+
+def missing_libraries() -> dict[str, str]:
+    """Return the libraries that are not installed, by the name of their codec; imports none."""
+    return {NAMES[codec]: library for codec, library in _LIBRARIES.items() if not _is_installed(library)}
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except ModuleNotFoundError:  # of the package it would be in
+        return False
 
 
 def _zstd() -> Any:

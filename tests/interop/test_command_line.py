@@ -19,10 +19,16 @@ from tests.interop.wires import until
 pytestmark = pytest.mark.interop
 
 
-def twistd(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
+def twistd(*arguments: str, cwd: pathlib.Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = BrokerProcess.command(pathlib.Path("unused"))[:2]
     return subprocess.run(
-        [*command, *arguments], cwd=cwd, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
+        [*command, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -63,6 +69,19 @@ def test_a_taken_port_is_named_with_its_protocol(tmp_path: pathlib.Path) -> None
         assert "Traceback" not in log
         # The one who was asked to start it may be gone before the daemon itself has tidied up.
         until(lambda: not (tmp_path / "d.pid").exists(), what="the file d.pid is removed")
+
+
+@pytest.mark.parametrize("library", ["cramjam", "lz4", "backports"])
+def test_a_compression_library_that_is_missing(tmp_path: pathlib.Path, library: str) -> None:
+    if library == "backports" and sys.version_info >= (3, 14):
+        pytest.skip("zstd is part of this Python")
+    write_config(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\n\nsys.modules[{library!r}] = None\n")
+    ended = twistd("megabroker", "--check", "-c", "broker.yaml", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"megabroker cannot start: {library}")
+    assert "is not installed" in line
 
 
 def test_nothing_enabled_is_worth_a_warning(tmp_path: pathlib.Path) -> None:
