@@ -395,6 +395,12 @@ class IPartition(Interface):
             What ends the watch.
         """
 
+    def watch_as(key: object, callback: Callable[[], None]) -> None:
+        """Do the same until ``unwatch``, for who watches many partitions; a key has one callback."""
+
+    def unwatch(key: object) -> None:
+        """End the watch of a key, if there is one."""
+
 
 class IRun(Interface):
     """Batches in a row, of several requests, that go to one partition together.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -129,7 +130,9 @@ class PartitionService:
     @property
     def last_stable_offset(self) -> int:
         """Everything below is readable and belongs to no transaction that may still go either way."""
-        unstable = self.producers.first_unstable_offset()
+        unstable = self.producers.unstable
+        if unstable is None:
+            unstable = self.producers.first_unstable_offset()
         if unstable >= self.high_watermark:
             return self.high_watermark
         return min(max(unstable, self.log.start_offset), self.high_watermark)
@@ -494,15 +497,18 @@ class PartitionService:
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back at every advance of the high watermark and on closing; return the cancel function."""
         key = object()
-        watchers = self._watchers
-        watchers[key] = callback
+        self.watch_as(key, callback)
+        return partial(self.unwatch, key)
+
+    def watch_as(self, key: object, callback: Callable[[], None]) -> None:
+        """Do the same until ``unwatch(key)``."""
+        self._watchers[key] = callback
         if self._closed:
             self._reactor.callLater(0, self._dismiss_watchers)
 
-        def cancel() -> None:
-            watchers.pop(key, None)
-
-        return cancel
+    def unwatch(self, key: object) -> None:
+        """End the watch of a key, if there is one."""
+        self._watchers.pop(key, None)
 
     def _tell_watchers(self) -> None:
         watchers = self._watchers

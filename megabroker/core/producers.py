@@ -79,7 +79,7 @@ class ProducerTable:
         self._undo: deque[tuple[int, int, _Entry | None]] = deque()
         self._open: list[tuple[int, int]] = []  # (first offset, producer id), rising
         self._ended: deque[tuple[int, int]] = deque()  # (marker's offset, first offset), rising
-        self._unstable: int | None = ALL_STABLE
+        self.unstable: int | None = ALL_STABLE
         self.evicted = 0
 
     def __contains__(self, producer_id: int) -> bool:
@@ -206,7 +206,7 @@ class ProducerTable:
         ended = self._ended
         while ended and ended[0][0] < offset:
             ended.popleft()
-            self._unstable = None
+            self.unstable = None
 
     def rollback(self, offset: int) -> None:
         """Forget every accepted batch from ``offset`` on, as if it had never come."""
@@ -225,16 +225,16 @@ class ProducerTable:
                 entries[producer_id] = former
         while self._ended and self._ended[-1][0] >= offset:
             self._ended.pop()
-            self._unstable = None
+            self.unstable = None
 
     def first_unstable_offset(self) -> int:
         """Return where the earliest transaction begins that is undecided, or was at the last ``settled``."""
-        found = self._unstable
+        found = self.unstable
         if found is None:
             found = min((first for _, first in self._ended), default=ALL_STABLE)
             if self._open:
                 found = min(found, self._open[0][0])
-            self._unstable = found
+            self.unstable = found
         return found
 
     def open_transactions(self) -> list[ProducerIdentity]:
@@ -307,7 +307,7 @@ class ProducerTable:
             for one in snapshot
             if one.transaction_first_offset >= 0
         )
-        self._unstable = None
+        self.unstable = None
 
     def snapshot(self) -> Sequence[ProducerSnapshot]:
         """Return the state after the last accepted batch, longest silent producer first."""
@@ -363,13 +363,13 @@ class ProducerTable:
     def _open_transaction(self, first_offset: int, producer_id: int) -> None:
         if first_offset >= 0:
             insort(self._open, (first_offset, producer_id))
-            self._unstable = None
+            self.unstable = None
 
     def _close_transaction(self, first_offset: int, producer_id: int) -> None:
         if first_offset >= 0:
             at = bisect_left(self._open, (first_offset, producer_id))
             del self._open[at : at + 1]
-            self._unstable = None
+            self.unstable = None
 
     def _evict(self) -> None:
         """Forget the longest silent producer; those with open transactions count as just heard of."""

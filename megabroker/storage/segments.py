@@ -238,6 +238,7 @@ class Segments:
             OSError: the file could not be read.
             Cold: with ``cached_only``, that would have waited for the disk.
         """
+        first_size = 0
         place = self._ends.get(offset) or self._marks.get(offset)
         if place is not None and place[1] < place[0].written and not place[0].damaged:
             segment, position = place
@@ -254,7 +255,7 @@ class Segments:
                     return EMPTY
             if hop.base_offset >= limit:
                 return EMPTY
-            position = hop.position
+            position, first_size = hop.position, hop.size_bytes
         following = self.bases[at + 1] if at + 1 < len(self.bases) else written_offset
         stop = segment.written
         if limit < following:
@@ -265,7 +266,8 @@ class Segments:
         if length <= 0:
             return EMPTY
         if length > max_bytes:
-            length = min(length, max(max_bytes, self._first_size(segment, position, cached_only)))
+            first_size = first_size or self._first_size(segment, position, cached_only)
+            length = min(length, max(max_bytes, first_size))
         if length <= _COPY_BYTES:
             data = segment.read(position, length, cached_only=cached_only)
             return ReadResult(data, len(data))

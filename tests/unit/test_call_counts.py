@@ -34,8 +34,8 @@ BOUNDS = {
     "two-topics": (2583, 4390),
     "transactional": (3367, 5131),  # from the second request on; the first adds the partition
     "batch-16k": (3060, 4430),
-    "fetch-cached": (7670, 13640),  # with two calls of Python a sendfile to see that the page cache has it
-    "fetch-waiting": (18212, 20252),  # a produce request each with it
+    "fetch-cached": (7420, 13460),  # with two calls of Python a sendfile to see that the page cache has it
+    "fetch-waiting": (18012, 19752),  # a produce request each with it
 }
 """Python's and C's calls of 100 requests."""
 

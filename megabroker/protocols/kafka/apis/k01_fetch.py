@@ -18,13 +18,14 @@ check, 12 is flexible, 13 names topics by id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from megabroker.errors import BrokerError, Cold, ErrorCode, RequestError
 from megabroker.interfaces import IPartition
-from megabroker.model import ReadResult
+from megabroker.model import NO_LEADER_EPOCH, ReadResult
 from megabroker.net.connection import Answer
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
@@ -45,6 +46,7 @@ __all__ = ["FetchAnswer", "receive"]
 
 _KEY = 1
 _READ_COMMITTED = 1
+_FIRST_BY_ID = 13
 _ABSENT = (ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 
 _Topic = fetch.Response.Topic
@@ -75,18 +77,26 @@ def receive(
 
 
 class FetchAnswer(Answer):
-    """A fetch, possibly waiting; holds what it must give back when it is answered or given up."""
+    """A fetch, possibly waiting; holds what it must give back when it is answered or given up.
+
+    While it waits it keeps what it has read: of the partitions it watches, those that grow are read again.
+    """
 
     __slots__ = (
-        "_cancels",
+        "_cold",
+        "_committed",
         "_correlation_id",
+        "_failed",
         "_metered",
         "_min_bytes",
         "_request",
+        "_rows",
         "_session",
+        "_size",
         "_timer",
         "_version",
         "_wanted",
+        "_watched",
     )
 
     def __init__(
@@ -110,7 +120,12 @@ class FetchAnswer(Answer):
             self._min_bytes = min(request.min_bytes, metered.meter.fetch_bytes)
         self._version = version
         self._correlation_id = correlation_id
-        self._cancels: list[Callable[[], None]] = []
+        self._committed = request.isolation_level == _READ_COMMITTED
+        self._rows: list[_Partition | None] = []
+        self._size = 0
+        self._failed = False
+        self._cold: Cold | None = None
+        self._watched: list[IPartition] = []
         self._timer: TimerHandle | None = None
 
     connection: KafkaConnection
@@ -118,23 +133,25 @@ class FetchAnswer(Answer):
     def begin(self) -> None:
         """Answer at once if there is reason to, else wait."""
         request = self._request
-        rows, size, failed, cold = self._read()
-        if cold is not None and size < self._min_bytes and not failed:
+        partitions = self._read()
+        cold = self._cold
+        if cold is not None and self._size < self._min_bytes and not self._failed:
             if self._metered is not None:
                 self._metered.pause()
             self.connection.fetches.add(self)
             cold.when_room(self._warmed)
             return
         wait_ms = min(request.max_wait_ms, self.connection.factory.settings.max_fetch_wait_ms)
-        if failed or size >= self._min_bytes or wait_ms <= 0 or not rows:
-            self._answer(rows)
+        if self._failed or self._size >= self._min_bytes or wait_ms <= 0 or not partitions:
+            self._answer()
             return
         if self._metered is not None:
             self._metered.pause()
         self._timer = self.connection.factory.timers.call_later(wait_ms, self.expire)
         self.connection.fetches.add(self)
-        for one in self._wanted:
-            self._cancels.append(self._find(one).watch(self._grown))
+        self._watched = partitions
+        for place, partition in enumerate(partitions):
+            partition.watch_as(self, partial(self._grown, place))
 
     def _warmed(self) -> None:
         """What was being read is in memory."""
@@ -144,14 +161,23 @@ class FetchAnswer(Answer):
                 self._metered.resume()
             self.begin()
 
-    def _grown(self) -> None:
+    def _grown(self, place: int) -> None:
         """One of the partitions has more, or is gone."""
         if self._metered is not None:
             self._metered.resume()
-        rows, size, failed, _ = self._read()
-        if failed or size >= self._min_bytes:
+        former = self._rows[place]
+        if former is not None:
+            self._size -= records_bytes((former,))
+        one = self._wanted[place]
+        try:
+            # What lies on the disk only is left out: the client comes for it, and waits then.
+            self._rows[place] = self._row(self._find(one), one.partition, self._room())
+        except BrokerError as error:
+            self._rows[place] = _failed(one.partition.partition, error)
+            self._failed = True
+        if self._failed or self._size >= self._min_bytes:
             self.cancel()
-            self._answer(rows)
+            self._answer()
         elif self._metered is not None:
             self._metered.pause()
 
@@ -160,7 +186,7 @@ class FetchAnswer(Answer):
         self.cancel()
         if self._metered is not None:
             self._metered.resume()
-        self._answer(self._read()[0])
+        self._answer()
 
     def cancel(self) -> None:
         """Stop waiting."""
@@ -168,29 +194,29 @@ class FetchAnswer(Answer):
             self._timer.cancel()
             self._timer = None
         self.connection.fetches.discard(self)
-        cancels, self._cancels = self._cancels, []
-        for cancel in cancels:
-            cancel()
+        watched, self._watched = self._watched, []
+        for partition in watched:
+            partition.unwatch(self)
 
-    def _answer(self, rows: Sequence[_Partition]) -> None:
+    def _answer(self) -> None:
         session = self._session
-        if self._metered is not None and self._throttle(self._metered, rows):
+        if self._metered is not None and self._throttle(self._metered):
             return
         response = fetch.Response(session_id=0 if session is None else session.id)
         topic: _Topic | None = None
-        for one, row in zip(self._wanted, rows, strict=True):
-            if session is not None and not session.tell(one, row):
+        for one, row in zip(self._wanted, self._rows, strict=True):
+            if row is None or (session is not None and not session.tell(one, row)):
                 continue
             if topic is None or topic.topic != one.topic or topic.topic_id != one.topic_id:
                 topic = _Topic(topic=one.topic, topic_id=one.topic_id)
                 response.responses.append(topic)
             topic.partitions.append(row)
+        self._rows = []
         self.fill(encode_answer(response, _KEY, self._version, self._correlation_id))
 
-    def _throttle(self, metered: Metered, rows: Sequence[_Partition]) -> bool:
+    def _throttle(self, metered: Metered) -> bool:
         """Count what was read; answer with nothing of it, if the client has to wait."""
-        size = records_bytes(rows)
-        throttle_ms = metered.settle(metered.meter.may_consume(size))
+        throttle_ms = metered.settle(metered.meter.may_consume(self._size))
         if not throttle_ms:
             return False
         response = fetch.Response(throttle_time_ms=throttle_ms)
@@ -204,60 +230,110 @@ class FetchAnswer(Answer):
         return True
 
     def _find(self, wanted: Wanted) -> IPartition:
-        topics = self.connection.broker.topics
-        name = wanted.topic
-        if self._version >= 13:
-            found = topics.get_by_id(UUID(bytes=wanted.topic_id))
-            if found is None:
-                raise RequestError(ErrorCode.UNKNOWN_TOPIC_ID)
-            name = found.name
-        return topics.partition(name, wanted.partition.partition)
+        return self.connection.broker.topics.partition(self._name(wanted), wanted.partition.partition)
 
-    def _read(self) -> tuple[list[_Partition], int, bool, Cold | None]:
-        """Read all partitions wanted.
+    def _name(self, wanted: Wanted) -> str:
+        if self._version < _FIRST_BY_ID:
+            return wanted.topic
+        found = self.connection.broker.topics.get_by_id(UUID(bytes=wanted.topic_id))
+        if found is None:
+            raise RequestError(ErrorCode.UNKNOWN_TOPIC_ID)
+        return found.name
 
-        Returns:
-            A row for each, the bytes of records, whether any failed, and the first that is being read.
-        """
-        request = self._request
-        committed = request.isolation_level == _READ_COMMITTED
-        room = min(max(request.max_bytes, 0), self.connection.factory.settings.max_fetch_bytes)
+    def _led(self, wanted: Wanted) -> Sequence[IPartition | None]:
+        """Return the partitions of a topic, none if there is no such topic."""
+        if self._version < _FIRST_BY_ID:
+            return self.connection.broker.topics.led(wanted.topic)
+        try:
+            return self.connection.broker.topics.led(self._name(wanted))
+        except BrokerError:
+            return ()
+
+    def _room(self) -> int:
+        """Return how many more bytes of records the answer may have."""
+        room = min(max(self._request.max_bytes, 0), self.connection.factory.settings.max_fetch_bytes)
         if self._metered is not None:
             room = min(room, self._metered.meter.fetch_bytes)
-        total = 0
-        failed = False
-        first_cold: Cold | None = None
-        rows: list[_Partition] = []
+        return room - self._size
+
+    def _read(self) -> list[IPartition]:
+        """Read all partitions wanted: a row for each, or None for one of which a session has no news.
+
+        Returns:
+            The partitions, as far as there are such.
+        """
+        self._size = 0
+        self._failed = False
+        self._cold = None
+        rows: list[_Partition | None] = []
+        self._rows = rows
+        partitions: list[IPartition] = []
+        session, committed, room = self._session, self._committed, self._room()
+        led: Sequence[IPartition | None] = ()
+        topic: Wanted | None = None
         for one in self._wanted:
             wanted = one.partition
-            row = _Partition(
-                partition_index=wanted.partition,
-                high_watermark=-1,
-                records=b"",
-                aborted_transactions=[] if committed else None,
-            )
-            rows.append(row)
+            if topic is None or one.topic != topic.topic or one.topic_id != topic.topic_id:
+                topic, led = one, self._led(one)
+            index = wanted.partition
+            partition = led[index] if 0 <= index < len(led) else None
             try:
-                partition = self._find(one)
-                check_leader_epoch(partition, wanted.current_leader_epoch)
-                row.high_watermark = partition.high_watermark
-                row.last_stable_offset = partition.last_stable_offset
-                row.log_start_offset = partition.start_offset
-                limit = min(room - total, max(wanted.partition_max_bytes, 0))
-                if total and limit <= 0:
-                    continue
-                found = partition.read(wanted.fetch_offset, limit, committed=committed, cached_only=True)
-                if found.length and (found.length <= limit or not total):
-                    if committed:
-                        row.aborted_transactions = _aborted(partition, wanted.fetch_offset, found)
-                    row.records = found.data
-                    total += found.length
-            except Cold as cold:
-                first_cold = first_cold or cold
+                if partition is None:
+                    partition = self._find(one)
+                partitions.append(partition)
+                high, stable = partition.high_watermark, partition.last_stable_offset
+                start = partition.log.start_offset
+                epoch = wanted.current_leader_epoch
+                if wanted.fetch_offset != (stable if committed else high) or (
+                    epoch != partition.leader_epoch and epoch != NO_LEADER_EPOCH
+                ):
+                    rows.append(self._row(partition, wanted, room - self._size))
+                elif session is not None and one.told == (high, stable, start):
+                    rows.append(None)
+                else:
+                    rows.append(self._bare_row(index, high, stable, start))
             except BrokerError as error:
-                row = rows[-1] = _failed(wanted.partition, error)
-                failed = True
-        return rows, total, failed, first_cold
+                rows.append(_failed(index, error))
+                self._failed = True
+        return partitions
+
+    def _bare_row(self, index: int, high_watermark: int, stable: int, start: int) -> _Partition:
+        return _Partition(
+            partition_index=index,
+            high_watermark=high_watermark,
+            last_stable_offset=stable,
+            log_start_offset=start,
+            records=b"",
+            aborted_transactions=[] if self._committed else None,
+        )
+
+    def _row(self, partition: IPartition, wanted: fetch.Request.Topic.Partition, room: int) -> _Partition:
+        """Read one partition, as far as it is in memory.
+
+        Args:
+            room: for how many bytes of records; more if nothing is found before.
+        """
+        check_leader_epoch(partition, wanted.current_leader_epoch)
+        row = self._bare_row(
+            wanted.partition,
+            partition.high_watermark,
+            partition.last_stable_offset,
+            partition.log.start_offset,
+        )
+        limit = min(room, max(wanted.partition_max_bytes, 0))
+        if self._size and limit <= 0:
+            return row
+        committed, offset = self._committed, wanted.fetch_offset
+        try:
+            found = partition.read(offset, limit, committed=committed, cached_only=True)
+            if found.length and (found.length <= limit or not self._size):
+                if committed:
+                    row.aborted_transactions = _aborted(partition, offset, found)
+                row.records = found.data
+                self._size += found.length
+        except Cold as cold:
+            self._cold = self._cold or cold
+        return row
 
 
 def _failed(index: int, error: BrokerError) -> _Partition:
