@@ -203,6 +203,9 @@ class OpenFile(Protocol):
     def fileno(self) -> int:
         """Return the descriptor, open for reading."""
 
+    def read(self, position: int, length: int) -> bytes:
+        """Read, waiting for the disk if need be; fewer bytes only at the end of the file. Raises OSError."""
+
     def cold(self, position: int, length: int) -> Cold | None:
         """Return None if a stretch can be read without waiting for the disk, else begin to read it."""
 

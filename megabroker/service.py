@@ -20,7 +20,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
@@ -75,14 +75,35 @@ from megabroker.service_settings import (
     topic_limits,
     transaction_settings,
 )
-from megabroker.stores import cleaner_settings, make_stores, new_cluster_id
+from megabroker.stores import Stores, cleaner_settings, make_stores, new_cluster_id
 
-__all__ = ["BrokerService"]
+__all__ = ["BrokerService", "Surroundings"]
 
 _log = Logger()
 
 _CHECKPOINT_SECONDS = 60.0
 _DRAIN_SECONDS = 10.0
+
+
+class Surroundings(NamedTuple):
+    """What a broker meets outside of itself beside the reactor; whoever simulates it all brings other ones.
+
+    Attributes:
+        stores: makes the stores of a process.
+        transports: makes, of the reactor, what listens in its place for the connections of the broker's own.
+        now_ms: the time, in milliseconds since the epoch.
+    """
+
+    stores: Callable[[Config, Any, Worker | None], Stores]
+    transports: Callable[[Any], Any]
+    now_ms: Callable[[], int]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+_REAL = Surroundings(make_stores, DirectReactor, _now_ms)
 
 
 class BrokerService(MultiService):
@@ -95,6 +116,7 @@ class BrokerService(MultiService):
         read_again: reads the configuration anew, for ``reload``; raises ConfigError.
         threshold: the log's threshold, which follows ``logging.level``.
         worker: which of several processes this is; None for one that is alone.
+        surroundings: the real ones, or others.
 
     Attributes:
         broker: the core; set while running.
@@ -111,6 +133,7 @@ class BrokerService(MultiService):
         read_again: Callable[[], Config] | None = None,
         threshold: LogThreshold | None = None,
         worker: Worker | None = None,
+        surroundings: Surroundings = _REAL,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.setName("megabroker")  # type: ignore[no-untyped-call]
@@ -125,7 +148,8 @@ class BrokerService(MultiService):
         self._reactor = reactor
         self._read_again = read_again
         self._threshold = LogThreshold() if threshold is None else threshold
-        self._direct = DirectReactor(reactor)
+        self._make_stores, transports, self._now_ms = surroundings
+        self._direct = transports(reactor)
         self._ports: list[IListeningPort] = []
         self._factories: list[Any] = []
         self._checkpoints: LoopingCall | None = None
@@ -188,7 +212,9 @@ class BrokerService(MultiService):
         return os.path.abspath(self.config.data_dir)
 
     def _open_stores(self) -> None:
-        self._store, self._metadata, self._journal = make_stores(self.config, self._reactor, self._worker)
+        self._store, self._metadata, self._journal = self._make_stores(
+            self.config, self._reactor, self._worker
+        )
         self._store.open()
         self._metadata.open()
 
@@ -209,7 +235,7 @@ class BrokerService(MultiService):
             limits=topic_limits(config),
             partition_settings=partition_settings(config),
             reactor=reactor,
-            now_ms=_now_ms,
+            now_ms=self._now_ms,
             run=self._in_thread,
         )
         self.dedup = DeduplicationService(
@@ -217,7 +243,7 @@ class BrokerService(MultiService):
             self._journal,
             self._topic_id,
             reactor,
-            _now_ms,
+            self._now_ms,
         )
         self.groups = GroupService(
             reactor,
@@ -269,7 +295,7 @@ class BrokerService(MultiService):
                 config.limits.max_connections_per_address,
                 config.limits.in_flight_bytes,
             ),
-            now_ms=_now_ms,
+            now_ms=self._now_ms,
         )
         self.topics.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.dedup.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -457,7 +483,3 @@ def _advertised(wanted: ListenerSettings, port: IListeningPort) -> HostPort:
     bound = port.getHost()
     address = getattr(bound, "host", "localhost"), int(getattr(bound, "port", 0))
     return advertised(wanted.advertised_host, wanted.advertised_port, address)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

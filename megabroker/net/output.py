@@ -12,7 +12,6 @@ An *output* takes ``send(parts)`` and has ``pending_bytes``; whoever owns it is 
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -82,7 +81,7 @@ class StockOutput:
                     cold.when_room(self._warmed)
                     return
                 try:
-                    data = os.pread(part.file.fileno(), count, part.position)
+                    data = part.file.read(part.position, count)
                 except OSError as error:
                     self._failed(f"cannot read the log: {error}")
                     return

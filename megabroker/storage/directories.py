@@ -95,7 +95,7 @@ class DataDirectories:
         self._node_id = node_id
         self._new_cluster_id = new_cluster_id
         self._share = share
-        self._locks = [DirectoryLock(path) for path in self.paths]
+        self._locks = [DirectoryLock(path, files) for path in self.paths]
         self._places: dict[TopicPartition, str] = {}
         self._counts: Counter[str] = Counter()
         self._identities: dict[str, str] = {}
@@ -119,9 +119,9 @@ class DataDirectories:
         for path, lock in zip(self.paths, self._locks, strict=True):
             try:
                 self._files.mkdir(path)
-                if not os.path.isdir(path):
+                if not self._files.is_directory(path):
                     raise StorageError(ErrorCode.STORAGE, f"{path} is not a directory", retriable=False)
-                if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                if not self._files.is_writable(path):
                     raise StorageError(ErrorCode.STORAGE, f"{path} is not writable", retriable=False)
             except OSError as caught:
                 raise storage_error("cannot use data directory", path, caught) from caught

@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import functools
+import mmap
 import os
 import shutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from random import randrange
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from megabroker.errors import Cold, ErrorCode, StorageError
 from megabroker.model import Buffer
@@ -166,6 +169,15 @@ class Files:
         """Cut the file to ``length`` bytes."""
         os.ftruncate(fd, length)
 
+    def map(self, fd: int, length: int) -> AbstractContextManager[Any]:
+        """Return the beginning of a file as memory, for reading, until the context ends."""
+        return mmap.mmap(fd, length, prot=mmap.PROT_READ)
+
+    def lock(self, fd: int) -> None:
+        """Lock the file for this process by flock and by fcntl; EWOULDBLOCK or EACCES if another has it."""
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
     def size(self, fd: int) -> int:
         """Return the file's length in bytes."""
         return os.fstat(fd).st_size
@@ -176,6 +188,18 @@ class Files:
             return os.stat(path).st_size
         except FileNotFoundError:
             return None
+
+    def is_directory(self, path: str) -> bool:
+        """Return whether there is a directory of that name."""
+        return os.path.isdir(path)
+
+    def is_writable(self, path: str) -> bool:
+        """Return whether files can be made in a directory, as far as permissions go."""
+        return os.access(path, os.R_OK | os.W_OK | os.X_OK)
+
+    def device(self, path: str) -> int:
+        """Return a number that two paths share if they are on one file system."""
+        return os.stat(path).st_dev
 
     def sync_dir(self, path: str) -> None:
         """Wait until the directory's entries are on the disk."""
@@ -296,6 +320,10 @@ class LogFile:
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._fd
+
+    def read(self, position: int, length: int) -> bytes:
+        """See ``OpenFile``."""
+        return self._files.pread(self._fd, length, position)
 
     def cold(self, position: int, length: int) -> Cold | None:
         """See ``OpenFile``. Reactor thread."""

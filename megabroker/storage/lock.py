@@ -8,12 +8,11 @@ Kafka locks the same file, so that neither broker opens a directory that the oth
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 
 from megabroker.errors import DataDirectoryLocked
-from megabroker.storage.files import storage_error
+from megabroker.storage.files import Files, storage_error
 
 __all__ = ["DirectoryLock"]
 
@@ -25,8 +24,9 @@ class DirectoryLock:
         fd: the open file, or -1. The lock by flock is held as long as any process has it open.
     """
 
-    def __init__(self, data_dir: str) -> None:
+    def __init__(self, data_dir: str, files: Files | None = None) -> None:
         self._path = os.path.join(data_dir, ".lock")
+        self._files = Files() if files is None else files
         self.fd = -1
 
     def take(self, start: str) -> None:
@@ -39,23 +39,24 @@ class DirectoryLock:
             DataDirectoryLocked: somebody holds it.
             StorageError: the file cannot be made.
         """
+        files = self._files
         try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = files.open(self._path, create=True)
         except OSError as caught:
             raise storage_error("cannot lock", self._path, caught) from caught
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"pid {os.getpid()}\nhost {socket.gethostname()}\nstart {start}\n".encode(), 0)
+            files.lock(fd)
+            files.truncate(fd, 0)
+            said = f"pid {os.getpid()}\nhost {socket.gethostname()}\nstart {start}\n".encode()
+            files.pwritev(fd, (said,), 0)
         except OSError as caught:
             held = caught.errno in (errno.EWOULDBLOCK, errno.EACCES)
-            holder = os.pread(fd, 512, 0).decode(errors="replace") if held else ""
-            os.close(fd)
+            holder = files.pread(fd, 512, 0).decode(errors="replace") if held else ""
+            files.close(fd)
             if held:
-                said = ", ".join(holder.split("\n")[:3]).strip(", ") or "an unknown process"
+                said_by = ", ".join(holder.split("\n")[:3]).strip(", ") or "an unknown process"
                 raise DataDirectoryLocked(
-                    f"{os.path.dirname(self._path)} is in use by another broker ({said})"
+                    f"{os.path.dirname(self._path)} is in use by another broker ({said_by})"
                 ) from None
             raise storage_error("cannot lock", self._path, caught) from caught
         self.fd = fd
@@ -64,4 +65,4 @@ class DirectoryLock:
         """Give the lock back."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            self._files.close(fd)

@@ -17,7 +17,6 @@ A valid batch is one with a sane head, the right CRC and an offset not below tho
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
@@ -95,7 +94,7 @@ def find_damage(segment: Segment, position: int, expected_offset: int) -> tuple[
     found = None
     exhausted = False
     if position < there:
-        with mmap.mmap(fd, there, prot=mmap.PROT_READ) as view:
+        with files.map(fd, there) as view:
             buffer = memoryview(view)
             try:
                 found = find_batch(buffer, position + 1, there, expected_offset)

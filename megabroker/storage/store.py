@@ -171,7 +171,7 @@ class LocalLogStore:
         if self.was_clean or self.durability is Durability.OS:
             return False
         try:
-            devices = {os.stat(path).st_dev: path for path in self._directories.paths}
+            devices = {self._files.device(path): path for path in self._directories.paths}
             return all(self._files.sync_file_system(path) for path in devices.values())
         except OSError as caught:
             _log.warn("file-system-not-synced: {error}: each log is synced by itself", error=caught)
@@ -192,7 +192,7 @@ class LocalLogStore:
             raise StorageError(ErrorCode.STORAGE, f"the log of {name} is open already or being deleted")
         directory = self._directories.place(name)
         try:
-            is_new = not os.path.isdir(directory)
+            is_new = not self._files.is_directory(directory)
             if is_new:
                 self._forget(name)
                 self._files.mkdir(directory)
