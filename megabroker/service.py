@@ -65,6 +65,7 @@ from megabroker.net import quick
 from megabroker.net.admission import Admission
 from megabroker.net.listening import Inherited, advertised
 from megabroker.net.transport import DirectReactor
+from megabroker.net.turns import Turns
 from megabroker.ops.logs import LogThreshold
 from megabroker.ops.memory import keep_freed_memory
 from megabroker.service_settings import (
@@ -90,12 +91,12 @@ class Surroundings(NamedTuple):
 
     Attributes:
         stores: makes the stores of a process.
-        transports: makes, of the reactor, what listens in its place for the connections of the broker's own.
+        transports: makes, of the reactor and its turns, what listens in its place for the connections of the broker's own.
         now_ms: the time, in milliseconds since the epoch.
     """
 
-    stores: Callable[[Config, Any, Worker | None], Stores]
-    transports: Callable[[Any], Any]
+    stores: Callable[[Config, Any, Turns, Worker | None], Stores]
+    transports: Callable[[Any, Turns], Any]
     now_ms: Callable[[], int]
 
 
@@ -121,6 +122,7 @@ class BrokerService(MultiService):
     Attributes:
         broker: the core; set while running.
         placement: who this node is and where it listens.
+        turns: what is done once for all that comes in a turn of the reactor.
     """
 
     broker: Broker
@@ -149,7 +151,8 @@ class BrokerService(MultiService):
         self._read_again = read_again
         self._threshold = LogThreshold() if threshold is None else threshold
         self._make_stores, transports, self._now_ms = surroundings
-        self._direct = transports(reactor)
+        self.turns = Turns(reactor)
+        self._direct = transports(reactor, self.turns)
         self._ports: list[IListeningPort] = []
         self._factories: list[Any] = []
         self._checkpoints: LoopingCall | None = None
@@ -213,7 +216,7 @@ class BrokerService(MultiService):
 
     def _open_stores(self) -> None:
         self._store, self._metadata, self._journal = self._make_stores(
-            self.config, self._reactor, self._worker
+            self.config, self._reactor, self.turns, self._worker
         )
         self._store.open()
         self._metadata.open()
@@ -290,6 +293,7 @@ class BrokerService(MultiService):
             producer_ids=self._producer_ids,
             settings=config,
             reactor=reactor,
+            turns=self.turns,
             admission=Admission(
                 config.limits.max_connections,
                 config.limits.max_connections_per_address,

@@ -20,6 +20,7 @@ from megabroker.core.placement import leader_index
 from megabroker.errors import ErrorCode, StateError
 from megabroker.interfaces import IWindowStore
 from megabroker.model import TopicPartition, Worker
+from megabroker.net.turns import Turns
 from megabroker.ops.descriptors import spare_descriptors
 
 __all__ = ["SharedDirectories", "Stores", "cleaner_settings", "make_stores", "new_cluster_id", "sockets"]
@@ -43,10 +44,10 @@ class Stores(NamedTuple):
     journal: IWindowStore | None
 
 
-def make_stores(config: Config, reactor: Any, worker: Worker | None) -> Stores:
+def make_stores(config: Config, reactor: Any, turns: Turns, worker: Worker | None) -> Stores:
     """Make the stores of a process. Raises StateError."""
     if config.storage is Storage.MEMORY:
-        return _in_memory(config, reactor)
+        return _in_memory(config, reactor, turns)
     from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
     from megabroker.storage.shares import Share
     from megabroker.storage.store import LocalLogStore
@@ -58,14 +59,14 @@ def make_stores(config: Config, reactor: Any, worker: Worker | None) -> Stores:
     logs = LocalLogStore(
         str(config.data_dir),
         reactor,
-        reactor.callFromThread,
+        partial(reactor.callFromThread, turns.run),
         config.durability,
         cluster_id=_cluster_id(config),
         new_cluster_id=new_cluster_id,
         node_id=config.node.id if worker is None else None,
         more_dirs=[str(path) for path in config.more_data_dirs],
         max_open_files=spare_descriptors(config.limits.max_connections),
-        call_soon=partial(reactor.callLater, 0),
+        call_soon=turns.write_at_end,
         cleaner=cleaner_settings(config),
         share=share,
     )
@@ -75,12 +76,12 @@ def make_stores(config: Config, reactor: Any, worker: Worker | None) -> Stores:
     return Stores(logs, metadata, FileWindowStore(config.data_dir / _DEDUP_DIRECTORY, config.dedup.window_ms))
 
 
-def _in_memory(config: Config, reactor: Any) -> Stores:
+def _in_memory(config: Config, reactor: Any, turns: Turns) -> Stores:
     from megabroker.storage.memory import MemoryLogStore
     from megabroker.storage.metadata import MemoryMetadataStore
 
     logs = MemoryLogStore(
-        partial(reactor.callLater, 0), reactor.seconds, reactor.callFromThread, cleaner_settings(config)
+        turns.write_at_end, reactor.seconds, reactor.callFromThread, cleaner_settings(config)
     )
     return Stores(logs, MemoryMetadataStore(reactor), None)
 

@@ -4,17 +4,18 @@
 
 Worst-case cost: every byte is copied at most twice (once into a frame's own buffer, once more when that
 buffer grows by doubling), whatever way the stream is cut; a frame that lies whole within one received
-chunk is not copied at all. Memory: at most four times what the peer has really sent, plus 64 KiB; an
-announced length alone allocates nothing.
+chunk is not copied at all. Memory: at most four times what the peer has really sent, plus 64 KiB, or what the
+last frame came to, up to a megabyte, if that was more; an announced length alone allocates nothing.
 
-Used as: ``feed`` a chunk, ``next`` until it gives None, ``release`` before the chunk is reused. Between
-chunks, ``target`` offers the buffer of an unfinished frame so that a transport can receive straight into
-it; ``filled`` then says how much came.
+Used as: ``feed`` a chunk, ``next`` until it gives None; or, to leave frames for later, ``release`` before the chunk
+is reused. Between chunks, ``target`` offers the buffer of an unfinished frame so that a transport can receive
+straight into it; ``filled`` then says how much came.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import NoReturn
 
 from megabroker.errors import ProtocolError
 from megabroker.model import Buffer
@@ -22,7 +23,13 @@ from megabroker.model import Buffer
 __all__ = ["FrameReader"]
 
 _LENGTH = struct.Struct(">i")
+_unpack_length = _LENGTH.unpack_from
 _FIRST_CAPACITY_BYTES = 64 * 1024
+_TRUSTED_BYTES = 1 << 20
+"""What a peer whose last frame came to so much is given for the next before it has come."""
+
+_LARGE_BYTES = 256 * 1024
+_PEEK_BYTES = 4096
 _HTTP = " (this is how HTTP begins)"
 _OTHERS = {
     b"GET": _HTTP,
@@ -40,6 +47,14 @@ class FrameReader:
     Args:
         max_bytes: longest frame accepted, its prefix not counted.
         min_bytes: shortest frame accepted.
+
+    Attributes:
+        has_target: whether ``target`` has a place for the next bytes.
+        owned: whether the last frame came in several chunks: it then has a buffer of its own, is writable and
+            stays valid.
+        held_bytes: bytes of a chunk kept because nobody has asked for them yet.
+        announced_bytes: length of the frame that has begun to come and is not complete, or 0.
+        mid_frame: whether part of a frame is held and the rest is awaited.
     """
 
     __slots__ = (
@@ -49,8 +64,14 @@ class FrameReader:
         "_frame",
         "_length",
         "_pos",
+        "_peek",
         "_prefix",
+        "_usual_bytes",
+        "announced_bytes",
+        "has_target",
+        "held_bytes",
         "max_bytes",
+        "mid_frame",
         "min_bytes",
         "owned",
     )
@@ -58,31 +79,25 @@ class FrameReader:
     def __init__(self, max_bytes: int, min_bytes: int = 0) -> None:
         self.max_bytes = max_bytes
         self.min_bytes = min_bytes
+        self.has_target = False
+        self.owned = False
+        self.held_bytes = 0
+        self.announced_bytes = 0
+        self.mid_frame = False
         self._data: memoryview | None = None
         self._pos = 0
         self._end = 0
         self._prefix = b""
+        self._peek: memoryview | None = None
         self._frame: bytearray | None = None
         self._length = 0
         self._filled = 0
-        self.owned = False
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of a chunk kept because nobody has asked for them yet."""
-        return 0 if self._data is None else self._end - self._pos
-
-    @property
-    def announced_bytes(self) -> int:
-        """Length of the frame that has begun to come and is not complete, or 0."""
-        return 0 if self._frame is None else self._length
+        self._usual_bytes = _FIRST_CAPACITY_BYTES
 
     def feed(self, data: Buffer) -> None:
-        """Take the next chunk; it must stay unchanged until ``release``."""
+        """Take the next chunk; it must stay unchanged until ``next`` has given None, or until ``release``."""
         if self._data is not None:
-            self.release()
-            if self._data is not None:
-                data = b"".join((self._data[self._pos : self._end], data))
+            data = b"".join((self._data[self._pos : self._end], data))
         self._data = memoryview(data)
         self._pos = 0
         self._end = len(data)
@@ -90,78 +105,112 @@ class FrameReader:
     def next(self) -> memoryview | None:
         """Return the next whole frame without its prefix, or None when more bytes are needed.
 
-        The view is valid until ``release``; but with ``owned`` set the frame came in several chunks, has
-        a buffer of its own, is writable and stays valid.
+        The view is valid until the chunk is reused; but with ``owned`` set it stays valid.
 
         Raises:
             ProtocolError: the announced length is out of bounds; the stream is of no more use.
         """
-        if self._frame is not None:
+        if self.mid_frame:
             return self._continue()
-        data = self._data
-        if data is None:
-            return None
         pos = self._pos
-        available = self._end - pos
-        if self._prefix:
-            missing = 4 - len(self._prefix)
-            if available < missing:
-                return None
-            (length,) = _LENGTH.unpack(self._prefix + data[pos : pos + missing])
-            self._check(length)
-            self._prefix = b""
-            pos += missing
-        else:
-            if available < 4:
-                return None
-            (length,) = _LENGTH.unpack_from(data, pos)
-            if not self.min_bytes <= length <= self.max_bytes:
-                self._check(length)
-            pos += 4
-        end = pos + length
-        if end <= self._end:
-            self._pos = end
-            self.owned = False
-            return data[pos:end]
-        self._pos = pos
-        received = self._end - pos
-        self._frame = bytearray(min(length, max(4 * received, _FIRST_CAPACITY_BYTES)))
-        self._length = length
-        self._filled = 0
-        return self._continue()
-
-    def _check(self, length: int) -> None:
+        start = pos + 4
+        data = self._data
+        if data is None or start > self._end:
+            return self._drain()
+        (length,) = _unpack_length(data, pos)
         if not self.min_bytes <= length <= self.max_bytes:
-            hint = _OTHERS.get(_LENGTH.pack(length)[:3], "")
-            raise ProtocolError(
-                f"frame of {length} bytes: expected {self.min_bytes} to {self.max_bytes} bytes{hint}"
-            )
+            self._refuse(length)
+        stop = start + length
+        if stop > self._end:
+            return self._begin(length, start)
+        self._pos = stop
+        self.owned = False
+        return data[start:stop]
+
+    def _refuse(self, length: int) -> NoReturn:
+        hint = _OTHERS.get(_LENGTH.pack(length)[:3], "")
+        raise ProtocolError(
+            f"frame of {length} bytes: expected {self.min_bytes} to {self.max_bytes} bytes{hint}"
+        )
+
+    def _begin(self, length: int, start: int) -> None:
+        """Give a frame whose end has not come a buffer of its own."""
+        self._pos = start
+        received = self._end - start
+        self._frame = bytearray(min(length, max(4 * received, self._usual_bytes)))
+        self._length = self.announced_bytes = length
+        self._filled = 0
+        self.has_target = self.mid_frame = True
+        self._fill()
 
     def _continue(self) -> memoryview | None:
-        frame = self._frame
-        assert frame is not None
+        """Return the frame that has begun, if its end has come."""
+        if self._frame is None:
+            return self._with_prefix()
         if self._data is not None:
-            count = min(self._end - self._pos, self._length - self._filled)
-            if count:
-                self._grow(self._filled + count)
-                frame = self._frame
-                assert frame is not None
-                frame[self._filled : self._filled + count] = self._data[self._pos : self._pos + count]
-                self._pos += count
-                self._filled += count
+            self._fill()
         if self._filled < self._length:
             return None
+        frame = self._frame
         self._frame = None
+        self._usual_bytes = min(max(_FIRST_CAPACITY_BYTES, self._length), _TRUSTED_BYTES)
+        self.has_target = self._length >= _LARGE_BYTES
+        self.announced_bytes = 0
+        self.mid_frame = False
         self.owned = True
         return memoryview(frame)
 
-    def _grow(self, needed: int) -> None:
+    def _with_prefix(self) -> memoryview | None:
+        """Go on with a length that came in part."""
+        data = self._data
+        missing = 4 - len(self._prefix)
+        if data is None or self._end - self._pos < missing:
+            return self._drain()
+        start = self._pos + missing
+        (length,) = _LENGTH.unpack(self._prefix + data[self._pos : start])
+        if not self.min_bytes <= length <= self.max_bytes:
+            self._refuse(length)
+        self._prefix = b""
+        self.mid_frame = False
+        stop = start + length
+        if stop > self._end:
+            return self._begin(length, start)
+        self._pos = stop
+        self.owned = False
+        return data[start:stop]
+
+    def _drain(self) -> None:
+        """Keep the less than four bytes that are left of the chunk."""
+        data = self._data
+        if data is not None:
+            if self._pos < self._end:
+                self._prefix += bytes(data[self._pos : self._end])
+                self.mid_frame = True
+            self._data = None
+            self._pos = self._end = self.held_bytes = 0
+
+    def _fill(self) -> None:
+        """Copy what the chunk has of the frame."""
+        data, frame = self._data, self._frame
+        assert data is not None
+        assert frame is not None
+        filled = self._filled
+        count = min(self._end - self._pos, self._length - filled)
+        if len(frame) < filled + count:
+            frame = self._grow(filled + count)
+        frame[filled : filled + count] = data[self._pos : self._pos + count]
+        self._pos += count
+        self._filled = filled + count
+        if self._filled < self._length:
+            self._drain()
+
+    def _grow(self, needed: int) -> bytearray:
         frame = self._frame
         assert frame is not None
-        if len(frame) < needed:
-            grown = bytearray(min(self._length, max(needed, 2 * len(frame))))
-            grown[: self._filled] = memoryview(frame)[: self._filled]
-            self._frame = grown
+        grown = bytearray(min(self._length, max(needed, 2 * len(frame))))
+        grown[: self._filled] = memoryview(frame)[: self._filled]
+        self._frame = grown
+        return grown
 
     def release(self) -> None:
         """Copy what is left of the chunk, which the caller may then reuse."""
@@ -169,32 +218,31 @@ class FrameReader:
         if data is None:
             return
         left = self._end - self._pos
-        if left == 0:
-            self._data = None
-        elif self._frame is None and left + len(self._prefix) < 4:
-            self._prefix += bytes(data[self._pos : self._end])
-            self._data = None
-        else:
-            self._data = memoryview(bytes(data[self._pos : self._end]))
-            self._pos = 0
-            self._end = left
-
-    @property
-    def mid_frame(self) -> bool:
-        """Whether part of a frame is held and the rest is awaited."""
-        return self._frame is not None or bool(self._prefix)
+        self._data = memoryview(bytes(data[self._pos : self._end])) if left else None
+        self._pos = 0
+        self._end = self.held_bytes = left
 
     def target(self) -> memoryview | None:
-        """Return where the transport may put the next bytes of an unfinished frame, or None."""
+        """Return where the transport may put the next bytes, or None.
+
+        That is in the unfinished frame. After a large one it is a small place for the beginning of the next, whose
+        bulk then need not be copied.
+        """
         frame = self._frame
-        if frame is None or self._data is not None:
+        if self._data is not None or not self.has_target:
             return None
+        if frame is None:
+            self._peek = memoryview(bytearray(_PEEK_BYTES))
+            return self._peek
         if len(frame) == self._filled:
-            self._grow(self._filled + 1)
-            frame = self._frame
-            assert frame is not None
+            frame = self._grow(self._filled + 1)
         return memoryview(frame)[self._filled :]
 
     def filled(self, count: int) -> None:
         """Say that ``count`` bytes were put into ``target``."""
-        self._filled += count
+        if self._frame is not None:
+            self._filled += count
+        elif self._peek is not None:
+            peek, self._peek = self._peek, None
+            self.has_target = False
+            self.feed(peek[:count])

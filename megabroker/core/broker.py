@@ -51,6 +51,7 @@ class Broker:
         producer_ids: ProducerIds,
         settings: Any,
         reactor: Any,
+        turns: Any,
         admission: Any,
         now_ms: Callable[[], int],
     ) -> None:
@@ -67,6 +68,7 @@ class Broker:
         self.quotas = quotas
         self.settings = settings
         self.reactor = reactor
+        self.turns = turns
         self.admission = admission
         self._producer_ids = producer_ids
         self._now_ms = now_ms

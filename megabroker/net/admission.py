@@ -107,15 +107,16 @@ class Share:
             call of this connection's own.
 
     Attributes:
+        charged_bytes: what it was last charged.
         wanted_bytes: what it waits to reserve, or 0.
     """
 
-    __slots__ = ("_admission", "_charged", "_go_on", "_reserved", "_waits", "wanted_bytes")
+    __slots__ = ("_admission", "_go_on", "_reserved", "_waits", "charged_bytes", "wanted_bytes")
 
     def __init__(self, admission: Admission, go_on: Callable[[], None]) -> None:
         self._admission = admission
         self._go_on = go_on
-        self._charged = 0
+        self.charged_bytes = 0
         self._reserved = 0
         self._waits = False
         self.wanted_bytes = 0
@@ -132,9 +133,9 @@ class Share:
         """
         admission = self._admission
         wanted = announced_bytes if announced_bytes > FREE_BYTES else 0
-        less = held_bytes < self._charged or wanted < self._reserved
-        admission.charged_bytes += held_bytes - self._charged
-        self._charged = held_bytes
+        less = held_bytes < self.charged_bytes or wanted < self._reserved
+        admission.charged_bytes += held_bytes - self.charged_bytes
+        self.charged_bytes = held_bytes
         if wanted != (self._reserved or self.wanted_bytes):
             self._reserve(wanted)
         if less:

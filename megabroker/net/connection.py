@@ -44,8 +44,8 @@ from zope.interface import implementer
 from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Buffer, FileRange
-from megabroker.net.admission import Share
-from megabroker.net.output import Part, StockOutput
+from megabroker.net.admission import FREE_BYTES, Share
+from megabroker.net.output import Part, StockOutput, total_length
 from megabroker.net.transport import DirectServer
 
 if TYPE_CHECKING:
@@ -67,11 +67,18 @@ _WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET | _ANSWERS | _MUTED
 
 
 class Reader(Protocol):
-    """The sans-IO half of a wire: bytes in, events out."""
+    """The sans-IO half of a wire: bytes in, events out.
+
+    What it says of itself holds between chunks: when ``next`` has given None, or after ``release``.
+    """
 
     @property
     def owned(self) -> bool:
-        """Whether the last event's memory may be kept beyond ``release`` and written to."""
+        """Whether the last event's memory may be kept beyond the chunk and written to."""
+
+    @property
+    def has_target(self) -> bool:
+        """Whether ``target`` has a place for the next bytes."""
 
     @property
     def held_bytes(self) -> int:
@@ -86,16 +93,16 @@ class Reader(Protocol):
         """Whether the rest of something begun is awaited."""
 
     def feed(self, data: Buffer) -> None:
-        """Take a chunk, unchanged until ``release``."""
+        """Take a chunk, unchanged until ``next`` has given None, or until ``release``."""
 
     def next(self) -> Any | None:
-        """Return the next event or None. Raises ProtocolError."""
+        """Return the next event, or None when more bytes are needed. Raises ProtocolError."""
 
     def release(self) -> None:
         """Copy what is left of the chunk."""
 
     def target(self) -> memoryview | None:
-        """Return where the next bytes may be put directly, or None."""
+        """Return where the next bytes may be put, or None."""
 
     def filled(self, count: int) -> None:
         """Say that ``count`` bytes were put into ``target``."""
@@ -207,7 +214,7 @@ class BrokerConnection(TwistedProtocol):
 
     def answer(self, parts: Sequence[Part]) -> None:
         """Answer the present request now."""
-        self._answer_bytes += _total(parts)
+        self._answer_bytes += total_length(parts)
         if self._slots:
             slot = Answer(self, 0)
             slot.parts = parts
@@ -353,10 +360,6 @@ class BrokerConnection(TwistedProtocol):
     def writeConnectionLost(self) -> None:
         """IHalfCloseableProtocol: not used."""
 
-    def receive_target(self) -> memoryview | None:
-        """For ``DirectServer``: where to put the next bytes."""
-        return self.reader.target()
-
     def receive_filled(self, count: int) -> None:
         """For ``DirectServer``: bytes were put into the target."""
         self.reader.filled(count)
@@ -368,33 +371,47 @@ class BrokerConnection(TwistedProtocol):
         self._pump()
 
     def _pump(self) -> None:
-        """Offer events until there are none or something says stop; then send what is ready."""
+        """Offer events until there are none or something says stop; send what is ready, account for the rest."""
         self.active_tick = self.factory.tick
         self._pumping = True
-        self.guarded(self._offer_events)
-        self.guarded(self.turn_ended)
-        self._pumping = False
-        if not self.closed:
-            self.reader.release()
-            self._settle()
-
-    def guarded(self, work: Callable[[], None]) -> None:
-        """Do what may fail by the peer's fault or ours; either ends this connection alone."""
         try:
-            work()
-        except ProtocolError as error:
+            if not self._stopped:
+                self._offer_events()
+        except Exception as error:  # noqa: BLE001 - the connection edge
+            self.fail(error)
+        try:
+            self.turn_ended()
+        except Exception as error:  # noqa: BLE001 - the connection edge
+            self.fail(error)
+        self._pumping = False
+        if self.closed:
+            return
+        reader = self.reader
+        if self._stopped:
+            reader.release()
+        if self._ready:
+            self._flush()
+        held = reader.held_bytes + self._parked_bytes + self._unanswered_bytes
+        charged = self._share.charged_bytes
+        if held > FREE_BYTES or held < charged or reader.mid_frame or self._partial_tick is not None:
+            self._settle()
+        elif held > charged and not self._flushing:
+            self._flushing = True
+            self.factory.flush_soon(self)
+
+    def fail(self, error: Exception) -> None:
+        """End this connection alone for what failed by the peer's fault or ours, to be called as it is handled."""
+        if isinstance(error, ProtocolError):
             self._give_up(str(error), self.farewell(error))
-        except Exception:  # noqa: BLE001 - the connection edge: logged, and the others go on
-            _log.failure(
-                "{protocol} connection from {peer}",
-                protocol=self.factory.listener.protocol,
-                peer=self.peer,
-            )
-            self._give_up("internal error, logged above", ())
+            return
+        _log.failure(
+            "{protocol} connection from {peer}",
+            protocol=self.factory.listener.protocol,
+            peer=self.peer,
+        )
+        self._give_up("internal error, logged above", ())
 
     def _offer_events(self) -> None:
-        if self._stopped != 0:
-            return
         reader = self.reader
         event = self._parked
         if event is not None:
@@ -454,7 +471,7 @@ class BrokerConnection(TwistedProtocol):
         self._stopped &= ~_WAITING
         last = Answer(self, 0)
         last.parts = tuple(farewell)
-        self._answer_bytes += _total(farewell)
+        self._answer_bytes += total_length(farewell)
         self._slots.append(last)
         self._input_closed = True
         self._take_filled()
@@ -463,7 +480,7 @@ class BrokerConnection(TwistedProtocol):
     # --- answers ---
 
     def _filled(self, slot: Answer, parts: Sequence[Part]) -> None:
-        self._answer_bytes += _total(parts)
+        self._answer_bytes += total_length(parts)
         if not self._flushing and self._slots and self._slots[0] is slot:
             self._flushing = True
             self.factory.flush_soon(self)
@@ -482,25 +499,25 @@ class BrokerConnection(TwistedProtocol):
         if self.closed:
             return
         self._take_filled()
-        self._flush()
-        self._settle()
-        if self._stopped & _ANSWERS and self._answer_bytes <= self.factory.output_buffer_bytes:
-            self._go(_ANSWERS)
-        if self._stopped & _SLOTS and len(self._slots) * 2 < self.max_unanswered:
-            self._go(_SLOTS)
+        if self._ready:
+            self._flush()
+        held = self.reader.held_bytes + self._parked_bytes + self._unanswered_bytes
+        if held != self._share.charged_bytes or self._stopped:
+            self._settle()
+            if self._stopped & _ANSWERS and self._answer_bytes <= self.factory.output_buffer_bytes:
+                self._go(_ANSWERS)
+            if self._stopped & _SLOTS and len(self._slots) * 2 < self.max_unanswered:
+                self._go(_SLOTS)
         if self._input_closed:
             self._close_when_done()
 
     def _flush(self) -> None:
         output = self._output
-        if output is None or not self._ready:
-            return
         parts = self._ready
+        if output is None or not parts:
+            return
         self._ready = []
-        if self._slots:
-            self._answer_bytes -= _total(parts)
-        else:
-            self._answer_bytes = 0
+        self._answer_bytes = self._answer_bytes - total_length(parts) if self._slots else 0
         output.send(parts)
         if output.pending_bytes > self.factory.output_buffer_bytes:
             self._stop(_OUTPUT)
@@ -585,11 +602,3 @@ class BrokerConnection(TwistedProtocol):
             and tick - self.active_tick > idle_seconds
         ):
             self.close()
-
-
-def _total(parts: Sequence[Part]) -> int:
-    """Return the bytes that parts stand for."""
-    total = 0
-    for part in parts:
-        total += part.length if isinstance(part, FileRange) else len(part)
-    return total

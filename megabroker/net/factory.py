@@ -1,7 +1,7 @@
 """The factory of one listener: admits connections, keeps their deadlines, sends their answers, drains them.
 
 Owns the set of a listener's connections and the two things done for all of them together: one sweep a
-second instead of a timer each, and one flush at the end of a reactor turn for all that have answers ready.
+second instead of a timer each, and settling all that had something to do in a turn at its end.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class BrokerFactory(Factory):
         self.idle_seconds = int(limits.idle_seconds)
         self.tick = 0
         self.connections: set[BrokerConnection] = set()
+        self._turns = broker.turns
         self._to_flush: list[BrokerConnection] = []
         self._sweeping: LoopingCall | None = None
         self._drained: Deferred[None] | None = None
@@ -108,16 +109,20 @@ class BrokerFactory(Factory):
             self._finish_draining()
 
     def flush_soon(self, connection: BrokerConnection) -> None:
-        """Have ``connection.flush`` called once, at the end of this reactor turn."""
-        if not self._to_flush:
-            self.broker.reactor.callLater(0, self._flush_all)
-        self._to_flush.append(connection)
+        """Have ``connection.flush`` called once, at the end of this turn."""
+        to_flush = self._to_flush
+        to_flush.append(connection)
+        if len(to_flush) == 1:
+            self._turns.settle_at_end(self._flush_all)
 
     def _flush_all(self) -> None:
         connections = self._to_flush
         self._to_flush = []
         for connection in connections:
-            connection.guarded(connection.flush)
+            try:
+                connection.flush()
+            except Exception as error:  # noqa: BLE001 - the connection edge: logged, and the others go on
+                connection.fail(error)
 
     def _sweep(self) -> None:
         self.tick += 1

@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from megabroker.model import Buffer, FileRange
 
-__all__ = ["Part", "StockOutput", "part_length"]
+__all__ = ["Part", "StockOutput", "part_length", "total_length"]
 
 Part = Buffer | FileRange
 
@@ -30,6 +30,14 @@ _SLICE_BYTES = 256 * 1024
 def part_length(part: Part) -> int:
     """Return the number of bytes a part stands for."""
     return part.length if isinstance(part, FileRange) else len(part)
+
+
+def total_length(parts: Iterable[Part]) -> int:
+    """Return the number of bytes parts stand for together."""
+    total = 0
+    for part in parts:
+        total += part.length if isinstance(part, FileRange) else len(part)
+    return total
 
 
 @implementer(IPushProducer)

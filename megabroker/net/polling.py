@@ -3,7 +3,7 @@
 A reactor spends on every ready descriptor what a small request costs: a log context, a look-up, two checks.
 Here the connections are in an epoll of their own, whose descriptor is readable while any of them is. One
 event of the reactor then reads every connection that is ready, and what they have asked for meets in one
-turn: one write of the log, one sync, one send each.
+turn (``megabroker.net.turns``): one write of the log, one sync, one send each.
 
 Only reading goes this way. A connection whose output is full waits for writability with the reactor itself.
 
@@ -21,6 +21,8 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from megabroker.net.turns import Turns
 
 __all__ = ["NestedEpoll", "available"]
 
@@ -55,6 +57,7 @@ class NestedEpoll:
 
     Args:
         reactor: has this as a reader while there are connections.
+        turns: of that reactor; reading is one.
 
     Attributes:
         expects: whether connections may say what they are likely to receive (``net.quick``).
@@ -62,8 +65,9 @@ class NestedEpoll:
 
     expects = False
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, turns: Turns) -> None:
         self._reactor = reactor
+        self._turns = turns
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
 
@@ -98,7 +102,10 @@ class NestedEpoll:
                 self._reactor.removeReader(self)
 
     def doRead(self) -> None:
-        """IReadDescriptor: read every connection that is ready."""
+        """IReadDescriptor: read every connection that is ready, and do what they ask for."""
+        self._turns.run(self._read_ready)
+
+    def _read_ready(self) -> None:
         for descriptor, _ in self._epoll.poll(0, _AT_ONCE):
             connection = self._connections.get(descriptor)
             if connection is None:

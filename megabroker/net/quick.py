@@ -14,6 +14,7 @@ from twisted.internet import main
 from twisted.logger import Logger
 
 from megabroker.net.polling import NestedEpoll, available
+from megabroker.net.turns import Turns
 
 __all__ = ["VARIABLE", "CompiledEpoll", "compiled", "describe", "make_polling"]
 
@@ -51,8 +52,8 @@ class CompiledEpoll(NestedEpoll):
 
     expects = True
 
-    def __init__(self, reactor: Any, module: Any, scratch: memoryview) -> None:
-        super().__init__(reactor)
+    def __init__(self, reactor: Any, turns: Turns, module: Any, scratch: memoryview) -> None:
+        super().__init__(reactor, turns)
         self._module = module
         self.turn = module.Turn(
             self._epoll.fileno(), self._connections, scratch, self._read, self._take, self._ended
@@ -69,11 +70,11 @@ class CompiledEpoll(NestedEpoll):
         transport.quick.expect(self._module.Shape(*shape))
 
     def doRead(self) -> None:
-        """IReadDescriptor: read every connection that is ready."""
-        self.turn.take()
+        """IReadDescriptor: read every connection that is ready, and do what they ask for."""
+        self._turns.run(self.turn.take)
 
     def _read(self, connection: Any) -> None:
-        """Read a connection as `NestedEpoll.doRead` does, which saves the call."""
+        """Read a connection as `NestedEpoll` does, which saves the call."""
         try:
             why = connection.doRead()
         except Exception as error:  # noqa: BLE001 - the connection edge: logged, and the others go on
@@ -94,9 +95,11 @@ class CompiledEpoll(NestedEpoll):
         self._lost(connection, main.CONNECTION_DONE if by_peer else main.CONNECTION_LOST)
 
 
-def make_polling(reactor: Any, scratch: memoryview) -> NestedEpoll | None:
+def make_polling(reactor: Any, turns: Turns, scratch: memoryview) -> NestedEpoll | None:
     """Return what reads all connections, or None where there is no epoll."""
     if not available():
         return None
     module = compiled()
-    return NestedEpoll(reactor) if module is None else CompiledEpoll(reactor, module, scratch)
+    if module is None:
+        return NestedEpoll(reactor, turns)
+    return CompiledEpoll(reactor, turns, module, scratch)

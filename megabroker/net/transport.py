@@ -5,14 +5,14 @@ batch's cost:
 
 - *Receiving.* One scratch buffer per reactor instead of a new ``bytes`` per read; the protocol gets a
   view of it that is valid during the call only. While a frame is incomplete the bytes go straight into
-  the frame's own buffer (``receive_target`` / ``receive_filled`` of the protocol).
+  the frame's own buffer (``target`` of the protocol's reader).
 - *Polling.* The connections are behind one descriptor of the reactor (``megabroker.net.polling``).
 - *Sending.* ``send`` writes at once when nothing is queued, saving a turn of the reactor and two calls of
   epoll_ctl per answer; what the socket does not take is queued.
 - *Files.* ``FileRange`` parts are sent by sendfile, once they are in the page cache: what lies on the disk is
   read by another thread first, while the connection waits and the reactor does not.
 
-Only protocols with ``receive_target`` (``megabroker.net.connection.BrokerConnection``) may run on it. TLS
+Only protocols with a ``reader`` (``megabroker.net.connection.BrokerConnection``) may run on it. TLS
 and Unix sockets stay on Twisted's transports, with ``megabroker.net.output.StockOutput`` for the output.
 """
 
@@ -32,6 +32,7 @@ from megabroker.model import FileRange
 from megabroker.net.output import Part, part_length
 from megabroker.net.polling import NestedEpoll
 from megabroker.net.quick import CompiledEpoll, make_polling
+from megabroker.net.turns import Turns
 
 __all__ = ["DirectReactor", "DirectServer"]
 
@@ -39,7 +40,7 @@ __all__ = ["DirectReactor", "DirectServer"]
 _TWISTED_BACKLOG = 50
 _BACKLOG = 1024
 _SCRATCH_BYTES = 256 * 1024
-_JOIN_BYTES = 64 * 1024
+_JOIN_BYTES = 256 * 1024
 _MAX_IOVECS = 512
 _WINDOW_BYTES = 1 << 20
 
@@ -47,11 +48,12 @@ _WINDOW_BYTES = 1 << 20
 class _Receiver(Protocol):
     """What ``DirectServer`` needs of a protocol."""
 
-    def receive_target(self) -> memoryview | None:
-        """Return where to put the next bytes, or None for the scratch buffer."""
+    @property
+    def reader(self) -> Any:
+        """What has the place for the next bytes, if not the scratch buffer; see ``megabroker.net.connection``."""
 
     def receive_filled(self, count: int) -> None:
-        """Take note that ``count`` bytes were put into the target."""
+        """Take note that ``count`` bytes were put into the reader's target."""
 
     def dataReceived(self, data: memoryview) -> None:
         """Take bytes that are valid during the call only."""
@@ -108,28 +110,38 @@ class DirectServer(tcp.Server):
     def doRead(self) -> Any:
         """IReadDescriptor: receive once and hand the bytes on."""
         receiver: _Receiver = self.protocol
-        target = receiver.receive_target()
+        target = receiver.reader.target() if receiver.reader.has_target else None
         try:
-            if target is not None:
-                count = self.socket.recv_into(target)
-            else:
-                count = self.socket.recv_into(self.scratch)
+            count = self.socket.recv_into(self.scratch if target is None else target)
         except BlockingIOError:
             return None
         except OSError:
             return main.CONNECTION_LOST
         if not count:
             return main.CONNECTION_DONE
-        if target is not None:
-            receiver.receive_filled(count)
-        else:
+        if target is None:
             receiver.dataReceived(self.scratch[:count])
+        else:
+            receiver.receive_filled(count)
         return None
 
     def send(self, parts: Iterable[Part]) -> None:
         """Send parts in order, at once as far as the socket takes them."""
         if not self.connected or self._writeDisconnected:
             return
+        if not (self._parts or self.disconnecting):
+            data = _joined(parts)
+            if data is not None:
+                try:
+                    sent = self.socket.send(data)
+                except OSError:
+                    sent = 0  # full, or broken: who sends what is queued finds out
+                if sent == len(data):
+                    return
+                parts = (memoryview(data)[sent:],)
+        self._queue(parts)
+
+    def _queue(self, parts: Iterable[Part]) -> None:
         was_empty = not self._parts
         for part in parts:
             length = part_length(part)
@@ -252,6 +264,19 @@ class DirectServer(tcp.Server):
         super().connectionLost(reason)
 
 
+def _joined(parts: Iterable[Part]) -> bytes | None:
+    """Return a few bytes in one piece; None if they are many or in a file."""
+    if type(parts) is not list:
+        return None
+    if len(parts) == 1:
+        (part,) = parts
+        return part if type(part) is bytes else None
+    try:
+        return b"".join(parts) if sum(map(len, parts)) <= _JOIN_BYTES else None
+    except TypeError:
+        return None  # a FileRange
+
+
 class _DirectPort(tcp.Port):
     """A listening port whose connections are ``DirectServer``."""
 
@@ -266,12 +291,15 @@ class DirectReactor:
 
     Give it to ``serverFromString`` in place of the reactor: ``tcp:`` endpoints then use the broker's own
     transport and every other kind of endpoint works as it always did.
+
+    Args:
+        turns: of that reactor.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, turns: Turns) -> None:
         self._reactor = reactor
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        self._polling = make_polling(reactor, self._scratch)
+        self._polling = make_polling(reactor, turns, self._scratch)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)

@@ -28,6 +28,7 @@ from megabroker.core.topics import TopicLimits, TopicService
 from megabroker.model import Acks, HostPort, Listener, Node
 from megabroker.net.admission import Admission
 from megabroker.net.transport import DirectReactor
+from megabroker.net.turns import Turns
 from megabroker.protocols.cursus.protocol import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.mega.protocol import MegaFactory
@@ -55,6 +56,8 @@ class BrokerCase(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.directory = tempfile.TemporaryDirectory()
+        turns = Turns(reactor)
+        self.direct_reactor = DirectReactor(reactor, turns)
         self.store = LocalLogStore(self.directory.name, reactor, reactor.callFromThread)
         self.store.open()
         metadata = MemoryMetadataStore(reactor)
@@ -94,6 +97,7 @@ class BrokerCase(TestCase):
             producer_ids=ProducerIds(metadata),
             settings=self.config,
             reactor=reactor,
+            turns=turns,
             admission=Admission(
                 limits.max_connections, limits.max_connections_per_address, limits.in_flight_bytes
             ),
@@ -107,7 +111,7 @@ class BrokerCase(TestCase):
     async def listen(self, factory: Any, settings: Any, name: str) -> int:
         made = factory(self.broker, settings, Listener(name, "default", HostPort("localhost", 0)))
         endpoint = serverFromString(
-            DirectReactor(reactor) if self.direct else reactor, "tcp:0:interface=127.0.0.1"
+            self.direct_reactor if self.direct else reactor, "tcp:0:interface=127.0.0.1"
         )
         port = await endpoint.listen(made)
         self.factories.append(made)

@@ -58,20 +58,17 @@ _UNCOUNTED = {__file__, base.__file__, task.__file__}
 class Turns(task.Clock):
     """A clock that is reactor enough for a broker with a disk.
 
-    Args:
-        compiled: whether the compiled part reads the connections; it must be there.
-
     Attributes:
         counting: where to count what the broker calls, if at all.
         scratch: receives what comes.
         polling: reads the connections; turned only after something was sent to one.
     """
 
-    def __init__(self, compiled: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.counting: Calls | None = None
         self.scratch = memoryview(bytearray(256 * 1024))
-        self.polling = CompiledEpoll(self, quick.compiled(), self.scratch) if compiled else NestedEpoll(self)
+        self.polling: NestedEpoll
         self.readable = False
         self._from_threads: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 
@@ -235,11 +232,16 @@ class CountingCase(SynchronousTestCase):
         self.addCleanup(directory.cleanup)
         # A disk that is slow for a moment would have another thread write for a while.
         self.patch(disk, "_SLOW_SECONDS", 3600.0)
-        self.reactor = Turns(self.compiled)
+        self.reactor = Turns()
         self.reactor.advance(1_700_000_000)
         plugins = discover()
         config = parse(_CONFIG.format(directory=directory.name) + self.config, "test", plugins)
         self.service = BrokerService(config, plugins, self.reactor)
+        turns = self.service.turns
+        if self.compiled:
+            self.reactor.polling = CompiledEpoll(self.reactor, turns, quick.compiled(), self.reactor.scratch)
+        else:
+            self.reactor.polling = NestedEpoll(self.reactor, turns)
         self.service.startService()
         self.addCleanup(lambda: self.done(self.service.stopService()))
         self.factory = KafkaFactory(

@@ -100,3 +100,46 @@ def test_frames_left_unread_survive_release() -> None:
     third = reader.next()
     assert third is not None
     assert bytes(third) == b"!"
+
+
+def test_after_a_large_frame_the_bulk_of_the_next_is_received_in_place() -> None:
+    body = bytes(range(256)) * 4000
+    stream = frame(body) + frame(body) + frame(b"small") + frame(b"last")
+    reader = FrameReader(2 << 20)
+    reader.feed(stream[:200_000])
+    pos, copied, found = 200_000, 0, []
+    while True:
+        while (event := reader.next()) is not None:
+            found.append(bytes(event))
+        if pos == len(stream):
+            break
+        target = reader.target() if reader.has_target else None
+        count = len(stream) - pos if target is None else min(len(target), len(stream) - pos)
+        if target is None:
+            reader.feed(stream[pos : pos + count])
+        else:
+            copied += count if len(target) < 10_000 else 0
+            target[:count] = stream[pos : pos + count]
+            reader.filled(count)
+        pos += count
+    assert found == [body, body, b"small", b"last"]
+    assert 0 < copied < 10_000
+
+
+def test_frames_of_usual_size_allocate_no_more_than_a_megabyte_before_they_have_come() -> None:
+    reader = FrameReader(1 << 30)
+    whole = frame(bytes(5 << 20))
+    reader.feed(whole[:100])
+    assert reader.next() is None
+    reader.feed(whole[100:])
+    assert reader.next() is not None
+    tracemalloc.start()
+    try:
+        reader.feed(struct.pack(">i", 5 << 20) + b"x")
+        assert reader.next() is None
+        reader.feed(b"x" * 10)
+        assert reader.next() is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_200_000

@@ -23,6 +23,7 @@ from megabroker.net.admission import Admission
 from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.transport import DirectReactor, DirectServer
+from megabroker.net.turns import Turns
 from megabroker.storage.files import Files, LogFile
 from megabroker.storage.metadata import MemoryMetadataStore
 from megabroker.storage.warming import Warmer
@@ -99,6 +100,7 @@ def make_factory(clock: Any, **limits: Any) -> BrokerFactory:
         settings=SimpleNamespace(limits=SimpleNamespace(**values)),
         admission=Admission(connections, 5, budget),
         reactor=clock,
+        turns=Turns(clock),
         quotas=Quotas(MemoryMetadataStore(clock), lambda: int(clock.seconds() * 1000)),
     )
     return BrokerFactory(broker, Listener("echo", "main", HostPort("localhost", 1)), Echo)  # type: ignore[arg-type]
@@ -433,7 +435,7 @@ class DirectTransportTests(TestCase):
         self.addCleanup(os.unlink, file.name)
         self.file = LogFile(Files(), file.name, create=False)
         self.factory.range = FileRange(self.file, 1000, 2_500_000)
-        endpoint = serverFromString(DirectReactor(reactor), "tcp:0:interface=127.0.0.1")
+        endpoint = serverFromString(DirectReactor(reactor, self.factory.broker.turns), "tcp:0:interface=127.0.0.1")
         self.port = yield endpoint.listen(self.factory)
         self.addCleanup(self.stop)
         client = clientFromString(reactor, f"tcp:127.0.0.1:{self.port.getHost().port}")

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.net.polling import NestedEpoll, available
+from megabroker.net.turns import Turns
 
 
 class Reactor:
@@ -61,7 +62,7 @@ class Connection:
 class NestedEpollTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = Reactor()
-        self.polling = NestedEpoll(self.reactor)
+        self.polling = NestedEpoll(self.reactor, Turns(self.reactor))
 
     def connection(self) -> Connection:
         made = Connection(self.polling)

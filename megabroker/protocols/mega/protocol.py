@@ -98,6 +98,7 @@ class FatalRequest(ProtocolError):
 class _Reader:
     """``RequestParser`` as ``BrokerConnection`` wants it: one request at a time."""
 
+    has_target = False
     owned = True
 
     def __init__(self, parser: RequestParser) -> None:

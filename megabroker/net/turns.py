@@ -1,0 +1,92 @@
+"""What is done once for everything that came in one turn of the reactor.
+
+A turn is whatever the reactor does in one go: reading all connections that are ready, or taking the reports
+of the disk. Requests of many connections meet in it, and so do their writes and answers:
+
+    read every connection that is ready -> *write* once -> *settle* each connection once
+
+Both come right after the work of the turn, in the same event of the reactor. A delayed call for each would cost a
+second round of the reactor, which is as much as several small requests.
+
+Invariants: what was asked for is called exactly once, soon, and never inside the call that asks; writes come
+before connections settle, so that what is written in place is answered in the same turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+__all__ = ["Turns"]
+
+_log = Logger()
+
+_ROUNDS = 4
+"""How often ends of a turn may ask for another before others have theirs: settling may let requests in."""
+
+_Call = Callable[[], None]
+
+
+class Turns:
+    """The turns of one reactor.
+
+    Args:
+        reactor: calls what was asked for outside any turn.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._writes: list[_Call] = []
+        self._settlements: list[_Call] = []
+        self._running = False
+        self._planned = False
+
+    def write_at_end(self, call: _Call) -> None:
+        """Call once at the end of this turn, before connections settle."""
+        self._writes.append(call)
+        if not (self._running or self._planned):
+            self._plan()
+
+    def settle_at_end(self, call: _Call) -> None:
+        """Call once at the end of this turn, after what is written."""
+        self._settlements.append(call)
+        if not (self._running or self._planned):
+            self._plan()
+
+    def run(self, work: _Call) -> None:
+        """Do the work of a turn and what it asks for."""
+        self._running = True
+        try:
+            work()
+        finally:
+            self._end()
+
+    def _plan(self) -> None:
+        self._planned = True
+        self._reactor.callLater(0, self._end_planned)
+
+    def _end_planned(self) -> None:
+        self._planned = False
+        self._end()
+
+    def _end(self) -> None:
+        self._running = True
+        for _ in range(_ROUNDS):
+            calls = self._writes
+            if calls:
+                self._writes = []
+            else:
+                calls = self._settlements
+                if not calls:
+                    break
+                self._settlements = []
+            for call in calls:
+                try:
+                    call()
+                except Exception:  # noqa: BLE001 - one that fails must not keep the others from their turn
+                    _log.failure("turn-end-failed")
+        self._running = False
+        if (self._writes or self._settlements) and not self._planned:
+            self._plan()
