@@ -44,6 +44,7 @@ __all__ = [
     "TruncatedBatch",
     "UnsupportedMagic",
     "check_crc",
+    "pack_stamp",
     "peek_header",
     "read_header",
     "stamp",
@@ -65,8 +66,8 @@ _MAX_OFFSET = (1 << 63) - 1
 
 _unpack = HEADER.unpack_from
 _new = tuple.__new__
-_pack_base_offset = struct.Struct(">q").pack_into
-_pack_leader_epoch = struct.Struct(">i").pack_into
+pack_stamp = struct.Struct(">qii").pack_into
+"""Write base offset, batch length and leader epoch at the head of a batch: ``stamp``, where the length is known."""
 _pack_crc = struct.Struct(">I").pack_into
 _pack_max_timestamp = struct.Struct(">q").pack_into
 _pack_attributes = struct.Struct(">h").pack_into
@@ -168,8 +169,10 @@ def validate_produce(data: Buffer) -> BatchHeader:
     size = len(data)
     if size < HEADER_BYTES:
         peek_header(data, 0, size)
-    header: BatchHeader = _new(BatchHeader, _unpack(data, 0))
-    (_, length, _, magic, crc, attributes, last_delta, _, _, producer_id, epoch, sequence, count) = header
+    view = data if type(data) is memoryview else memoryview(data)
+    fields = _unpack(view)
+    (_, length, _, magic, crc, attributes, last_delta, _, _, producer_id, epoch, sequence, count) = fields
+    header: BatchHeader = _new(BatchHeader, fields)
     if (
         magic != 2
         or length != size - LENGTH_END
@@ -179,7 +182,7 @@ def validate_produce(data: Buffer) -> BatchHeader:
         or (not attributes & 7 and count * MIN_RECORD_BYTES > size - HEADER_BYTES)
         or (producer_id != -1 and (producer_id < 0 or epoch < 0 or sequence < 0))
         or (attributes & 16 and producer_id < 0)
-        or crc32c(memoryview(data)[CRC_START:]) != crc
+        or crc32c(view[CRC_START:]) != crc
     ):
         _refuse_produce(data, header)
     return header
@@ -187,8 +190,7 @@ def validate_produce(data: Buffer) -> BatchHeader:
 
 def stamp(data: bytearray | memoryview, base_offset: int, leader_epoch: int) -> None:
     """Write the base offset and leader epoch into the batch at the start of ``data``; the CRC stays right."""
-    _pack_base_offset(data, 0, base_offset)
-    _pack_leader_epoch(data, LENGTH_END, leader_epoch)
+    pack_stamp(data, 0, base_offset, int.from_bytes(data[8:LENGTH_END], "big"), leader_epoch)
 
 
 def stamp_append_time(data: bytearray | memoryview, header: BatchHeader, now_ms: int) -> BatchHeader:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 from twisted.logger import Logger
@@ -259,7 +259,7 @@ class PartitionService:
         """
         if self._refusal is not None:
             raise self._refusal()
-        if header.batch_length + 12 > self._max_message_bytes:
+        if header[1] + 12 > self._max_message_bytes:
             raise RequestError(
                 ErrorCode.MESSAGE_TOO_LARGE,
                 f"a batch of {header.size_bytes} bytes; {self.topic.name} takes {self._max_message_bytes}",
@@ -271,20 +271,24 @@ class PartitionService:
                 f"{self.policy.min_insync_replicas}",
                 retriable=True,
             )
-        if header.attributes & _CONTROL:
+        attributes = header[5]
+        if attributes & _CONTROL:
             raise RequestError(ErrorCode.INVALID_RECORD, "clients may not write control batches")
-        if header.record_count != header.last_offset_delta + 1 or header.record_count < 1:
+        count = header[12]
+        if count != header[6] + 1 or count < 1:
             raise RequestError(
                 ErrorCode.INVALID_RECORD,
-                f"{header.record_count} records with a last offset delta of {header.last_offset_delta}",
+                f"{count} records with a last offset delta of {header.last_offset_delta}",
             )
         append_time_ms = None
         if self._stamps:
             self.append_time_ms = append_time_ms = self._now_ms()
         elif self._checks_time:
-            self._check_time(header)
-        if header.producer_id < 0:
-            if header.attributes & _TRANSACTIONAL:
+            now_ms = self._now_ms()
+            if header[8] - now_ms > self._after_ms or 0 <= header[7] < now_ms - self._before_ms:
+                self._refuse_time(header, now_ms)
+        if header[9] < 0:
+            if attributes & _TRANSACTIONAL:
                 raise RequestError(ErrorCode.INVALID_RECORD, "a transactional batch without a producer id")
             base_offset = self.log.append(header, data, self.leader_epoch, append_time_ms)
         else:
@@ -301,9 +305,9 @@ class PartitionService:
             self.producers.accepted(header, base_offset, self._now_ms())
         if done is not None:
             if acks == 1 or (acks == -1 and not self._fsync):
-                self._written.append((base_offset + header.record_count, done))
+                self._written.append((base_offset + count, done))
             elif acks:
-                self._durable.append((base_offset + header.record_count, done))
+                self._durable.append((base_offset + count, done))
             else:
                 self._reactor.callLater(0, self._call, done, None)
         return base_offset
@@ -363,18 +367,16 @@ class PartitionService:
         (self._durable if self._fsync else self._written).append((offset + 1, done))
         return offset
 
-    def _check_time(self, header: BatchHeader) -> None:
-        now_ms = self._now_ms()
+    def _refuse_time(self, header: BatchHeader, now_ms: int) -> NoReturn:
         if header.max_timestamp - now_ms > self._after_ms:
             raise RequestError(
                 ErrorCode.INVALID_TIMESTAMP,
                 f"timestamp {header.max_timestamp} lies more than {self._after_ms} ms in the future",
             )
-        if 0 <= header.base_timestamp < now_ms - self._before_ms:
-            raise RequestError(
-                ErrorCode.INVALID_TIMESTAMP,
-                f"timestamp {header.base_timestamp} lies more than {self._before_ms} ms in the past",
-            )
+        raise RequestError(
+            ErrorCode.INVALID_TIMESTAMP,
+            f"timestamp {header.base_timestamp} lies more than {self._before_ms} ms in the past",
+        )
 
     def when_durable(self, end_offset: int, done: Done) -> None:
         """Wait until all below ``end_offset`` is durable; see ``IPartition``."""
@@ -401,7 +403,7 @@ class PartitionService:
         """Answer who waited for these offsets, in offset order, then show them, then make room."""
         if self._closed:
             return
-        visible = self._visible(written_offset, durable_offset)
+        visible = durable_offset if self._fsync else written_offset
         self.producers.settled(visible)
         advanced = visible > self.high_watermark
         if advanced:

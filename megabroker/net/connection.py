@@ -136,6 +136,15 @@ class Answer:
             self.parts = parts
             self.connection._filled(self, parts)
 
+    def fill_bytes(self, data: bytes) -> None:
+        """Give the answer in one piece, which is what ``fill`` does in several."""
+        if self.parts is None:
+            self.parts = (data,)
+            connection = self.connection
+            connection._answer_bytes += len(data)
+            if not connection._flushing:
+                connection._may_flush(self)
+
 
 _SlotT = TypeVar("_SlotT", bound=Answer)
 
@@ -481,7 +490,12 @@ class BrokerConnection(TwistedProtocol):
 
     def _filled(self, slot: Answer, parts: Sequence[Part]) -> None:
         self._answer_bytes += total_length(parts)
-        if not self._flushing and self._slots and self._slots[0] is slot:
+        if not self._flushing:
+            self._may_flush(slot)
+
+    def _may_flush(self, slot: Answer) -> None:
+        """Have what is filled sent at the end of the turn, if nothing is owed before it."""
+        if self._slots and self._slots[0] is slot:
             self._flushing = True
             self.factory.flush_soon(self)
 

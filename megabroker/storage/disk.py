@@ -167,7 +167,7 @@ class DiskHandler:
         if (
             self._handed_over != self._finished
             or len(lanes) > _IN_PLACE_LANES
-            or sum(lane.log.pending_bytes for lane in lanes) > _IN_PLACE_BYTES
+            or sum([lane.log.pending_bytes for lane in lanes]) > _IN_PLACE_BYTES
         ):
             self._hand_over(lanes)
             return

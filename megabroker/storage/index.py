@@ -37,10 +37,17 @@ class Index:
         self.times = array("q")
         self.time_offsets = array("I")
 
-    def note(self, offset: int, position: int) -> None:
-        """Add the batch at ``position`` whose last relative offset is ``offset``."""
+    def note(self, offset: int, position: int, timestamp_ms: int, time_offset: int) -> None:
+        """Add the batch at ``position`` whose last relative offset is ``offset``, and the greatest timestamp so far.
+
+        Args:
+            time_offset: as for ``note_time``.
+        """
         self.offsets.append(offset)
         self.positions.append(position)
+        times = self.times
+        if not times or timestamp_ms > times[-1]:
+            self.note_time(timestamp_ms, time_offset)
 
     def note_time(self, timestamp_ms: int, offset: int) -> None:
         """Add the greatest timestamp so far, unless an entry says so already."""

@@ -29,7 +29,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from megabroker.codec.batch import build_control, read_header, stamp, stamp_append_time
+from megabroker.codec.batch import build_control, read_header, stamp_append_time
+from megabroker.codec.header import LENGTH_END, pack_stamp
 from megabroker.errors import ErrorCode, RequestError, StorageError
 from megabroker.interfaces import ILog, ILogListener, IProducerState, IRun
 from megabroker.model import (
@@ -187,7 +188,7 @@ class LocalLog:
                 self._unsave(segment)
         else:
             segment.born = self._seconds()
-        stamp(data, base, leader_epoch)
+        pack_stamp(data, 0, base, size - LENGTH_END, leader_epoch)
         if leader_epoch > self._epoch:
             self._begin_epoch(leader_epoch, base)
         if header[8] > segment.max_timestamp or segment.unindexed > settings.index_interval_bytes:

@@ -247,8 +247,10 @@ class Segment:
         if self.unindexed > interval:
             index = self.index
             if index is not None:
-                index.note(last_offset - self.base_offset, position)
-                index.note_time(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
+                base = self.base_offset
+                index.note(
+                    last_offset - base, position, self.max_timestamp, self.max_timestamp_offset - base
+                )
             self.unindexed = 0
         self.unindexed += size
 

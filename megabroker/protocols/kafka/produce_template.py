@@ -49,9 +49,6 @@ _KEY = 0
 _FIRST_FLEXIBLE = 9
 _FIRST_WITH_START_OFFSET = 5
 _HEAD_POS = 8
-_read_i32 = struct.Struct(">i").unpack_from
-_read_i32_and_byte = struct.Struct(">iB").unpack_from
-_read_i32s = struct.Struct(">ii").unpack_from
 _NUMBERS_BYTES = 8
 _TAGS = b"\0\0\0"
 _TRANSACTIONAL = 16
@@ -85,11 +82,14 @@ class _TemplateAnswer(Answer):
         self.correlation_id = correlation_id
 
     def __call__(self, error: BrokerError | None) -> None:
-        self.fill(
-            self.template.answer(self.correlation_id, self.partition, self.base_offset, self.append_time_ms)
-            if error is None
-            else self.template.refusal(self.correlation_id, self.partition.index, error)
-        )
+        if error is None:
+            self.fill_bytes(
+                self.template.answer(
+                    self.correlation_id, self.partition, self.base_offset, self.append_time_ms
+                )
+            )
+        else:
+            self.fill(self.template.refusal(self.correlation_id, self.partition.index, error))
 
 
 class ProduceTemplate:
@@ -101,14 +101,17 @@ class ProduceTemplate:
         "_flexible",
         "_generation",
         "_head",
+        "_least_bytes",
         "_middle",
         "_pack",
         "_partitions",
         "_pos",
         "_size",
+        "_start",
         "_suffix",
         "_topic",
         "_transactional_id",
+        "_unpack",
         "_version",
         "_with_start",
     )
@@ -138,6 +141,10 @@ class ProduceTemplate:
             self._pos = len(event) - size - _NUMBERS_BYTES
         self._api = bytes(event[:4])
         self._head = bytes(event[_HEAD_POS : self._pos])
+        known = struct.Struct(f">4si{len(self._head)}si{'B' if self._flexible else 'i'}")
+        self._unpack = known.unpack_from
+        self._start = known.size
+        self._least_bytes = known.size + HEADER_BYTES + (len(_TAGS) if self._flexible else 0)
         self._topic = (topic.name, bytes(topic.topic_id))
         sample = b"".join(self._encode(0, 0, base_offset=_SENTINEL))
         at = sample.index(_SENTINEL.to_bytes(8, "big"))
@@ -166,7 +173,8 @@ class ProduceTemplate:
         """
         template = cls(event, request, version, partitions, acks, generation)
         data = request.topic_data[0].partition_data[0]
-        return template if template.find(event) == (data.index, data.records) else None
+        found = template.find(event)
+        return template if found is not None and found[1:] == (data.index, data.records) else None
 
     @property
     def pos(self) -> int:
@@ -194,30 +202,35 @@ class ProduceTemplate:
         start = at + _START_AFTER_OFFSET if self._with_start else -1
         return self._api, self._head, self._flexible, sample, at - _BEFORE_OFFSET, at, start
 
-    def find(self, event: memoryview) -> tuple[int, memoryview] | None:
-        """Return the partition's number and the batch in a request that matches, else None."""
-        pos = self._pos
-        end = len(event)
-        if event[:4] != self._api or event[_HEAD_POS:pos] != self._head or end < pos + _NUMBERS_BYTES:
+    def find(self, event: memoryview) -> tuple[int, int, memoryview] | None:
+        """Return correlation id, the partition's number and the batch in a request that matches, else None."""
+        if len(event) < self._least_bytes:
             return None
+        api, correlation_id, head, index, size = self._unpack(event)
+        if head != self._head or api != self._api:
+            return None
+        start = self._start
+        end = len(event)
         if self._flexible:
-            index, size = _read_i32_and_byte(event, pos)
-            start = pos + 5
             if size > 127:
-                try:
-                    size, start = read_uvarint(event, start - 1, end)
-                except ProtocolError:
-                    return None
+                byte = event[start]
+                start += 1
+                size += (byte - 1) << 7
+                if byte > 127:
+                    byte = event[start]
+                    start += 1
+                    size += (byte - 1) << 14
+                    if byte > 127:
+                        # More than two megabytes, or an unusual way to say that it is less.
+                        try:
+                            size, start = read_uvarint(event, self._start - 1, end)
+                        except ProtocolError:
+                            return None
             size -= 1
             end -= 3
-            if event[end:] != _TAGS:
+            if event[end] or event[end + 1] or event[end + 2]:
                 return None
-        else:
-            index, size = _read_i32s(event, pos)
-            start = pos + _NUMBERS_BYTES
-        if start + size != end or size < HEADER_BYTES:
-            return None
-        return index, event[start:end]
+        return (correlation_id, index, event[start:end]) if start + size == end else None
 
     def take(self, connection: KafkaConnection, event: memoryview) -> Room | None:
         """Take one request.
@@ -228,7 +241,7 @@ class ProduceTemplate:
         found = self.find(event)
         if found is None:
             return NO_MATCH  # type: ignore[no-any-return]
-        index, batch = found
+        correlation_id, index, batch = found
         try:
             header = validate_produce(batch)
             partition = self._partitions[index] if index >= 0 else None
@@ -236,9 +249,9 @@ class ProduceTemplate:
             return NO_MATCH  # type: ignore[no-any-return]
         if partition is None or connection.broker.quotas.generation != self._generation:
             return NO_MATCH  # type: ignore[no-any-return]
-        if not partition.has_room(header.record_count, len(batch)):
+        if not partition.has_room(header[12], len(batch)):
             return partition
-        if header.attributes & _TRANSACTIONAL:
+        if header[5] & _TRANSACTIONAL:
             if header.base_sequence and not partition.remembers(header.producer_id):
                 return NO_MATCH  # type: ignore[no-any-return]
             try:
@@ -252,11 +265,11 @@ class ProduceTemplate:
             except BrokerError as error:
                 refused = Answer(connection, len(event))
                 connection.add_slot(refused)
-                refused.fill(self.refusal(_read_i32(event, 4)[0], index, error))
+                refused.fill(self.refusal(correlation_id, index, error))
                 return None
             if waiting is not None:
                 return waiting
-        answer = _TemplateAnswer(connection, len(event), self, partition, _read_i32(event, 4)[0])
+        answer = _TemplateAnswer(connection, len(event), self, partition, correlation_id)
         data = batch if connection.owned else bytearray(batch)
         try:
             answer.base_offset = partition.append(header, data, self._acks, answer)
@@ -268,36 +281,30 @@ class ProduceTemplate:
 
     def answer(
         self, correlation_id: int, partition: IPartition, base_offset: int, append_time_ms: int
-    ) -> list[bytes]:
+    ) -> bytes:
         """Return the answer of a batch that is stored."""
-        index = partition.index
-        if self._with_start:
-            start_offset = partition.start_offset
-            return [
-                self._pack(
-                    self._size,
-                    correlation_id,
-                    self._middle,
-                    index,
-                    0,
-                    base_offset,
-                    append_time_ms,
-                    start_offset,
-                    self._suffix,
-                )
-            ]
-        return [
-            self._pack(
+        if not self._with_start:
+            return self._pack(
                 self._size,
                 correlation_id,
                 self._middle,
-                index,
+                partition.index,
                 0,
                 base_offset,
                 append_time_ms,
                 self._suffix,
             )
-        ]
+        return self._pack(
+            self._size,
+            correlation_id,
+            self._middle,
+            partition.index,
+            0,
+            base_offset,
+            append_time_ms,
+            partition.log.start_offset,
+            self._suffix,
+        )
 
     def refusal(self, correlation_id: int, index: int, error: BrokerError) -> list[bytes]:
         """Return the answer of a batch that could not be written."""
