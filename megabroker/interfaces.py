@@ -995,7 +995,9 @@ class IBroker(Interface):
         "The broker's configuration as it is in force, ``megabroker.config.schema.Config``."
     )
     reactor: Any = Attribute("The reactor or clock: time and delayed calls.")
-    turns: Any = Attribute("What is done once at the end of a reactor's turn, ``megabroker.net.turns.Turns``.")
+    turns: Any = Attribute(
+        "What is done once at the end of a reactor's turn, ``megabroker.net.turns.Turns``."
+    )
     admission: Any = Attribute("Shared connection and memory limits, ``megabroker.net.admission.Admission``.")
 
     def now_ms() -> int:

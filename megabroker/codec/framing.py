@@ -7,9 +7,9 @@ buffer grows by doubling), whatever way the stream is cut; a frame that lies who
 chunk is not copied at all. Memory: at most four times what the peer has really sent, plus 64 KiB, or what the
 last frame came to, up to a megabyte, if that was more; an announced length alone allocates nothing.
 
-Used as: ``feed`` a chunk, ``next`` until it gives None; or, to leave frames for later, ``release`` before the chunk
-is reused. Between chunks, ``target`` offers the buffer of an unfinished frame so that a transport can receive
-straight into it; ``filled`` then says how much came.
+Used as: ``feed`` a chunk, ``next`` until it gives None; or, to leave frames for later, ``release`` before the
+chunk is reused. Between chunks, ``target`` offers the buffer of an unfinished frame so that a transport can
+receive straight into it; ``filled`` then says how much came.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class FrameReader:
         "_filled",
         "_frame",
         "_length",
-        "_pos",
         "_peek",
+        "_pos",
         "_prefix",
         "_usual_bytes",
         "announced_bytes",
@@ -116,13 +116,15 @@ class FrameReader:
         start = pos + 4
         data = self._data
         if data is None or start > self._end:
-            return self._drain()
+            self._drain()
+            return None
         (length,) = _unpack_length(data, pos)
         if not self.min_bytes <= length <= self.max_bytes:
             self._refuse(length)
         stop = start + length
         if stop > self._end:
-            return self._begin(length, start)
+            self._begin(length, start)
+            return None
         self._pos = stop
         self.owned = False
         return data[start:stop]
@@ -165,7 +167,8 @@ class FrameReader:
         data = self._data
         missing = 4 - len(self._prefix)
         if data is None or self._end - self._pos < missing:
-            return self._drain()
+            self._drain()
+            return None
         start = self._pos + missing
         (length,) = _LENGTH.unpack(self._prefix + data[self._pos : start])
         if not self.min_bytes <= length <= self.max_bytes:
@@ -174,7 +177,8 @@ class FrameReader:
         self.mid_frame = False
         stop = start + length
         if stop > self._end:
-            return self._begin(length, start)
+            self._begin(length, start)
+            return None
         self._pos = stop
         self.owned = False
         return data[start:stop]
@@ -225,8 +229,8 @@ class FrameReader:
     def target(self) -> memoryview | None:
         """Return where the transport may put the next bytes, or None.
 
-        That is in the unfinished frame. After a large one it is a small place for the beginning of the next, whose
-        bulk then need not be copied.
+        That is in the unfinished frame. After a large one it is a small place for the beginning of the next,
+        whose bulk then need not be copied.
         """
         frame = self._frame
         if self._data is not None or not self.has_target:

@@ -67,7 +67,7 @@ _MAX_OFFSET = (1 << 63) - 1
 _unpack = HEADER.unpack_from
 _new = tuple.__new__
 pack_stamp = struct.Struct(">qii").pack_into
-"""Write base offset, batch length and leader epoch at the head of a batch: ``stamp``, where the length is known."""
+"""Write base offset, batch length and leader epoch at the head of a batch: ``stamp`` for a known length."""
 _pack_crc = struct.Struct(">I").pack_into
 _pack_max_timestamp = struct.Struct(">q").pack_into
 _pack_attributes = struct.Struct(">h").pack_into

@@ -43,7 +43,7 @@ from zope.interface import implementer
 
 from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker
-from megabroker.model import ANONYMOUS, Buffer, FileRange
+from megabroker.model import ANONYMOUS, Buffer
 from megabroker.net.admission import FREE_BYTES, Share
 from megabroker.net.output import Part, StockOutput, total_length
 from megabroker.net.transport import DirectServer
@@ -380,7 +380,7 @@ class BrokerConnection(TwistedProtocol):
         self._pump()
 
     def _pump(self) -> None:
-        """Offer events until there are none or something says stop; send what is ready, account for the rest."""
+        """Offer events until there are none or something says stop; send, and account for the rest."""
         self.active_tick = self.factory.tick
         self._pumping = True
         try:
@@ -409,7 +409,7 @@ class BrokerConnection(TwistedProtocol):
             self.factory.flush_soon(self)
 
     def fail(self, error: Exception) -> None:
-        """End this connection alone for what failed by the peer's fault or ours, to be called as it is handled."""
+        """End this connection alone for what has failed by the peer or by us; call it as that is handled."""
         if isinstance(error, ProtocolError):
             self._give_up(str(error), self.farewell(error))
             return

@@ -50,7 +50,7 @@ class _Receiver(Protocol):
 
     @property
     def reader(self) -> Any:
-        """What has the place for the next bytes, if not the scratch buffer; see ``megabroker.net.connection``."""
+        """Where the next bytes go, if not the scratch buffer; see ``megabroker.net.connection``."""
 
     def receive_filled(self, count: int) -> None:
         """Take note that ``count`` bytes were put into the reader's target."""

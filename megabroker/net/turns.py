@@ -5,8 +5,8 @@ of the disk. Requests of many connections meet in it, and so do their writes and
 
     read every connection that is ready -> *write* once -> *settle* each connection once
 
-Both come right after the work of the turn, in the same event of the reactor. A delayed call for each would cost a
-second round of the reactor, which is as much as several small requests.
+Both come right after the work of the turn, in the same event of the reactor. A delayed call for each would
+cost a second round of the reactor, which is as much as several small requests.
 
 Invariants: what was asked for is called exactly once, soon, and never inside the call that asks; writes come
 before connections settle, so that what is written in place is answered in the same turn.

@@ -38,7 +38,7 @@ class Index:
         self.time_offsets = array("I")
 
     def note(self, offset: int, position: int, timestamp_ms: int, time_offset: int) -> None:
-        """Add the batch at ``position`` whose last relative offset is ``offset``, and the greatest timestamp so far.
+        """Add the batch at ``position`` that ends with relative ``offset``, and the greatest time so far.
 
         Args:
             time_offset: as for ``note_time``.

@@ -248,9 +248,7 @@ class Segment:
             index = self.index
             if index is not None:
                 base = self.base_offset
-                index.note(
-                    last_offset - base, position, self.max_timestamp, self.max_timestamp_offset - base
-                )
+                index.note(last_offset - base, position, self.max_timestamp, self.max_timestamp_offset - base)
             self.unindexed = 0
         self.unindexed += size
 

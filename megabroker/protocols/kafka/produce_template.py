@@ -203,7 +203,7 @@ class ProduceTemplate:
         return self._api, self._head, self._flexible, sample, at - _BEFORE_OFFSET, at, start
 
     def find(self, event: memoryview) -> tuple[int, int, memoryview] | None:
-        """Return correlation id, the partition's number and the batch in a request that matches, else None."""
+        """Return correlation id, partition's number and batch of a request that matches, else None."""
         if len(event) < self._least_bytes:
             return None
         api, correlation_id, head, index, size = self._unpack(event)
