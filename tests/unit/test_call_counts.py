@@ -27,26 +27,25 @@ _PRODUCE_VERSION, _FETCH_VERSION = 12, 12
 _TRANSACTIONAL = 16
 
 BOUNDS = {
-    "one-pipelined": (2267, 4031),
-    "one-in-flight": (7712, 6152),
-    "one-100-connections": (5336, 4523),
-    "two-partitions": (5395, 11648),
-    "two-topics": (2583, 4390),
-    "transactional": (3367, 5131),  # from the second request on; the first adds the partition
-    "batch-16k": (3060, 4430),
-    "fetch-cached": (7420, 13460),  # with two calls of Python a sendfile to see that the page cache has it
-    "fetch-waiting": (18012, 19752),  # a produce request each with it
+    "one-pipelined": (1449, 2735),
+    "one-in-flight": (5508, 5352),
+    "one-100-connections": (2835, 3525),
+    "two-partitions": (4871, 10452),
+    "two-topics": (1763, 3194),
+    "transactional": (2549, 3835),  # from the second request on; the first adds the partition
+    "batch-16k": (2080, 3170),
+    "fetch-cached": (7330, 13510),  # with two calls of Python a sendfile to see that the page cache has it
+    "fetch-waiting": (15208, 16452),  # a produce request each with it
 }
 """Python's and C's calls of 100 requests."""
 
 COMPILED_BOUNDS = BOUNDS | {
-    "one-pipelined": (48, 38),  # all of a turn together, a segment's notes apart
-    "one-in-flight": (3612, 3208),
-    "one-100-connections": (48, 38),
-    "batch-16k": (660, 500),
-    "fetch-waiting": (17912, 19808),
-    # What is left to Python is looked at before.
-    "two-topics": (2583, 4390),
+    "one-pipelined": (45, 39),  # all of a turn together, a segment's notes apart
+    "one-in-flight": (3708, 3308),
+    "one-100-connections": (45, 39),
+    "batch-16k": (570, 510),
+    "fetch-waiting": (13608, 14408),
+    "two-topics": (281, 471),
 }
 """The same with the compiled part."""
 
