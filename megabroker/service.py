@@ -91,7 +91,8 @@ class Surroundings(NamedTuple):
 
     Attributes:
         stores: makes the stores of a process.
-        transports: makes, of the reactor and its turns, what listens in its place for the connections of the broker's own.
+        transports: makes, of the reactor and its turns, what listens in its place for the broker's own
+            connections.
         now_ms: the time, in milliseconds since the epoch.
     """
 

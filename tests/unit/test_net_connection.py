@@ -435,7 +435,9 @@ class DirectTransportTests(TestCase):
         self.addCleanup(os.unlink, file.name)
         self.file = LogFile(Files(), file.name, create=False)
         self.factory.range = FileRange(self.file, 1000, 2_500_000)
-        endpoint = serverFromString(DirectReactor(reactor, self.factory.broker.turns), "tcp:0:interface=127.0.0.1")
+        endpoint = serverFromString(
+            DirectReactor(reactor, self.factory.broker.turns), "tcp:0:interface=127.0.0.1"
+        )
         self.port = yield endpoint.listen(self.factory)
         self.addCleanup(self.stop)
         client = clientFromString(reactor, f"tcp:127.0.0.1:{self.port.getHost().port}")
