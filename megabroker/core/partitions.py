@@ -404,7 +404,9 @@ class PartitionService:
         if self._closed:
             return
         visible = durable_offset if self._fsync else written_offset
-        self.producers.settled(visible)
+        producers = self.producers
+        if producers.unsettled:
+            producers.settled(visible)
         advanced = visible > self.high_watermark
         if advanced:
             self.high_watermark = visible
@@ -425,7 +427,8 @@ class PartitionService:
                 _log.failure("acknowledgement-failed", partition=str(self.topic_partition))
         if advanced and self._watchers:
             self._tell_watchers()
-        self._wake_room()
+        if self._room:
+            self._wake_room()
 
     def failed(self, from_offset: int, error: BrokerError) -> None:
         """Take back everything from ``from_offset`` on and say so to those who waited for it."""

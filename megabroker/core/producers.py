@@ -71,12 +71,14 @@ class ProducerTable:
 
     Attributes:
         evicted: how many entries ``max_producers`` cost.
+        unsettled: what ``settled`` has not been told of: (offset, producer id, what was known of it before).
+        unstable: what ``first_unstable_offset`` returns, None while it has to look.
     """
 
     def __init__(self, max_producers: int = 100_000) -> None:
         self._max_producers = max_producers
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
-        self._undo: deque[tuple[int, int, _Entry | None]] = deque()
+        self.unsettled: deque[tuple[int, int, _Entry | None]] = deque()
         self._open: list[tuple[int, int]] = []  # (first offset, producer id), rising
         self._ended: deque[tuple[int, int]] = deque()  # (marker's offset, first offset), rising
         self.unstable: int | None = ALL_STABLE
@@ -183,7 +185,7 @@ class ProducerTable:
     def accepted(self, header: BatchHeader, base_offset: int, now_ms: int) -> None:
         """Take note of a batch the log accepted at ``base_offset``; it can still be rolled back."""
         producer_id = header.producer_id
-        self._undo.append((base_offset, producer_id, self._entries.get(producer_id)))
+        self.unsettled.append((base_offset, producer_id, self._entries.get(producer_id)))
         self._add(header, base_offset, now_ms)
         if len(self._entries) > self._max_producers:
             self._evict()
@@ -191,7 +193,7 @@ class ProducerTable:
     def ended(self, marker: TransactionMarker, offset: int, now_ms: int) -> None:
         """Take note of a marker the log accepted at ``offset``; it can still be rolled back."""
         former = self._entries.get(marker.producer_id)
-        self._undo.append((offset, marker.producer_id, former))
+        self.unsettled.append((offset, marker.producer_id, former))
         if former is not None and former.transaction_first_offset >= 0:
             self._ended.append((offset, former.transaction_first_offset))
         self._end(marker, now_ms)
@@ -200,7 +202,7 @@ class ProducerTable:
 
     def settled(self, offset: int) -> None:
         """Everything below ``offset`` is in the log for good: ``rollback`` will not go below it."""
-        undo = self._undo
+        undo = self.unsettled
         while undo and undo[0][0] < offset:
             undo.popleft()
         ended = self._ended
@@ -210,7 +212,7 @@ class ProducerTable:
 
     def rollback(self, offset: int) -> None:
         """Forget every accepted batch from ``offset`` on, as if it had never come."""
-        undo, entries = self._undo, self._entries
+        undo, entries = self.unsettled, self._entries
         while undo and undo[-1][0] >= offset:
             _, producer_id, former = undo.pop()
             current = entries.get(producer_id)
@@ -287,7 +289,7 @@ class ProducerTable:
 
     def restore(self, snapshot: Sequence[ProducerSnapshot]) -> None:
         """Begin from a stored snapshot; what was known before is forgotten."""
-        self._undo.clear()
+        self.unsettled.clear()
         self._entries = OrderedDict(
             (
                 one.producer_id,

@@ -386,7 +386,9 @@ class LocalLog:
         self.segments.mark_end(offset, segment, position)
         if self._disk.durability is Durability.OS:
             self.durable_offset = offset
-            self._flush_when_due(offset)
+            settings = self.settings
+            if offset - self.recovery_point >= settings.flush_messages or settings.flush_ms < _NEVER_MS:
+                self._flush_when_due(offset)
         touched[self] = None
 
     def _flush_when_due(self, offset: int) -> None:
