@@ -120,6 +120,7 @@ class ApiCase(SynchronousTestCase):
             producer_ids=producer_ids,
             settings=self.config,
             reactor=self.clock,
+            turns=None,
             admission=None,
             now_ms=self.now_ms,
         )

@@ -128,6 +128,7 @@ class BrokerTests(SynchronousTestCase):
             producer_ids=ids,
             settings=None,
             reactor=clock,
+            turns=None,
             admission=None,
             now_ms=lambda: 5,
         )
