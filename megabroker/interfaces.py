@@ -991,6 +991,8 @@ class IBroker(Interface):
     client_metrics: IClientMetrics = Attribute("What administrators want to know of clients.")
     credentials: ICredentials = Attribute("What checks the passwords of users.")
     quotas: IQuotas = Attribute("How much clients may use.")
+    peers: IPeers | None = Attribute("The other processes of this broker; None if there are none.")
+    following: Any = Attribute("What follows rows that others write, ``megabroker.core.following``.")
     settings: Any = Attribute(
         "The broker's configuration as it is in force, ``megabroker.config.schema.Config``."
     )

@@ -21,6 +21,7 @@ __all__ = [
     "NO_LEADER_EPOCH",
     "NO_PRODUCER",
     "NO_TIMESTAMP",
+    "PEERS",
     "AbortedTransaction",
     "AcknowledgeType",
     "AcknowledgementBatch",
@@ -73,6 +74,7 @@ __all__ = [
     "TimestampedOffset",
     "Topic",
     "TopicAssignment",
+    "TopicChange",
     "TopicPartition",
     "TransactionDescription",
     "TransactionMarker",
@@ -432,6 +434,10 @@ class Node:
         return found
 
 
+PEERS = ("", "")
+"""Stands for protocol and listener where the other processes of the same broker connect."""
+
+
 @attrs.frozen
 class Worker:
     """One of the processes that are a broker together.
@@ -440,7 +446,9 @@ class Worker:
         index: which of them; 0 controls and coordinates.
         nodes: all of them.
         sockets: where each takes the requests of the others, the path of a Unix socket.
-        descriptors: open sockets that listen for this one, by protocol and name of the listener.
+        descriptors: open sockets that listen for this one, by protocol and name of the listener; what takes
+        the
+            requests of the others is ``PEERS``.
     """
 
     index: int
@@ -452,6 +460,14 @@ class Worker:
     def me(self) -> Node:
         """The node that this one is."""
         return self.nodes[self.index]
+
+
+class TopicChange(enum.IntEnum):
+    """What is to become of a topic."""
+
+    CREATE = 0
+    GROW = 1
+    DELETE = 2
 
 
 class Change(NamedTuple):

@@ -20,7 +20,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
@@ -38,18 +38,19 @@ from megabroker.config.protocol import ListenerSettings
 from megabroker.config.rereading import described, reread
 from megabroker.config.schema import Config, Storage
 from megabroker.core.broker import Broker
-from megabroker.core.broker_configs import BrokerConfigs
-from megabroker.core.client_metrics import ClientMetrics
-from megabroker.core.credentials import Credentials
+from megabroker.core.broker_configs import BROKER_CONFIGS_TABLE, BrokerConfigs
+from megabroker.core.client_metrics import CLIENT_METRICS_TABLE, ClientMetrics
+from megabroker.core.credentials import SCRAM_TABLE, Credentials
 from megabroker.core.dedup import DeduplicationService
-from megabroker.core.groups.configs import GroupConfigs
+from megabroker.core.following import Following
+from megabroker.core.groups.configs import GROUP_CONFIGS_TABLE, GroupConfigs
 from megabroker.core.groups.service import GroupService
 from megabroker.core.placement import SinglePlacement, WorkerPlacement
 from megabroker.core.producer_ids import ProducerIds
-from megabroker.core.quotas.service import Quotas
+from megabroker.core.quotas.service import QUOTAS_TABLE, Quotas
 from megabroker.core.shares import ShareService
 from megabroker.core.topic_configs import TopicConfigs
-from megabroker.core.topics import TopicService
+from megabroker.core.topics import TOPICS_TABLE, TopicService
 from megabroker.core.transactions import TransactionService
 from megabroker.errors import BrokerError, ErrorCode, StateError
 from megabroker.interfaces import (
@@ -77,6 +78,9 @@ from megabroker.service_settings import (
     transaction_settings,
 )
 from megabroker.stores import Stores, cleaner_settings, make_stores, new_cluster_id
+
+if TYPE_CHECKING:
+    from megabroker.peering import Peering
 
 __all__ = ["BrokerService", "Surroundings"]
 
@@ -160,6 +164,7 @@ class BrokerService(MultiService):
         self._store: Any = None
         self._metadata: Any = None
         self._journal: IWindowStore | None = None
+        self._peering: Peering | None = None
 
     # --- start ---
 
@@ -221,6 +226,11 @@ class BrokerService(MultiService):
         )
         self._store.open()
         self._metadata.open()
+        if self._worker is not None:
+            from megabroker.peering import Peering
+
+            self._peering = Peering(self._worker, self.config, self._reactor)
+            self._metadata = self._peering.followed(self._metadata)
 
     def _assemble(self) -> None:
         config = self.config
@@ -279,6 +289,8 @@ class BrokerService(MultiService):
             self.groups.transactional,
             self._producer_ids,
         )
+        if self._peering is not None:
+            self._peering.share_topics(self.topics)
         self.broker = Broker(
             cluster_id=self._cluster_id(),
             topics=self.topics,
@@ -291,6 +303,8 @@ class BrokerService(MultiService):
             client_metrics=self._client_metrics,
             credentials=self._credentials,
             quotas=self._quotas,
+            peers=None if self._peering is None else self._peering.peers,
+            following=self._following(),
             producer_ids=self._producer_ids,
             settings=config,
             reactor=reactor,
@@ -304,6 +318,28 @@ class BrokerService(MultiService):
         )
         self.topics.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.dedup.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def _following(self) -> Following:
+        """Return what this process does when another has changed rows."""
+
+        def anew(load: Callable[[], None], applied: Callable[[], None] | None = None) -> Any:
+            def follow(keys: Any) -> None:
+                load()
+                if applied is not None:
+                    applied()
+
+            return follow
+
+        return Following(
+            {
+                BROKER_CONFIGS_TABLE: anew(self._configs.load, self._apply),
+                TOPICS_TABLE: self.topics.catch_up,
+                QUOTAS_TABLE: anew(self._quotas.load),
+                SCRAM_TABLE: anew(self._credentials.load),
+                CLIENT_METRICS_TABLE: anew(self._client_metrics.load),
+                GROUP_CONFIGS_TABLE: anew(self.group_configs.load),
+            }
+        )
 
     def _cluster_id(self) -> str:
         """Return what the data directory says, or for a broker in memory something new."""
@@ -321,7 +357,7 @@ class BrokerService(MultiService):
         self.topics.load()
         self.dedup.load()
         self.group_configs.load()
-        if self._worker is None or self._worker.index == 0:  # the others coordinate nothing
+        if self._peering is None or self._peering.coordinates:
             self.groups.load()
             self.shares.load()
             self.transactions.load()
@@ -364,6 +400,10 @@ class BrokerService(MultiService):
                 listeners.append(Listener(name, wanted.name, _advertised(wanted, port)))
         if isinstance(self.placement, SinglePlacement):
             self.placement.advertise(listeners)
+        if self._peering is not None:
+            port, factory = self._peering.listen(self.broker, self.config)
+            self._ports.append(port)
+            self._factories.append(factory)
 
     def _make_factory(self, name: str, settings: Any, listener: Listener) -> Any:
         try:
@@ -447,6 +487,8 @@ class BrokerService(MultiService):
         await _all([factory.drain(_DRAIN_SECONDS) for factory in self._factories])
         self._factories = []
         self.shares.stop()
+        if self._peering is not None:
+            self._peering.stop()
         await _all([maybeDeferred(self.topics.stopService)])
         await _all([maybeDeferred(self.dedup.stopService)])
         if self._journal is not None:

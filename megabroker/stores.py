@@ -23,7 +23,7 @@ from megabroker.model import TopicPartition, Worker
 from megabroker.net.turns import Turns
 from megabroker.ops.descriptors import spare_descriptors
 
-__all__ = ["SharedDirectories", "Stores", "cleaner_settings", "make_stores", "new_cluster_id", "sockets"]
+__all__ = ["SharedDirectories", "Stores", "cleaner_settings", "make_stores", "new_cluster_id"]
 
 _DEDUP_DIRECTORY = "dedup"
 _KAFKA_METADATA = "__cluster_metadata-0"
@@ -90,32 +90,17 @@ def _leads(index: int, workers: int, partition: TopicPartition) -> bool:
     return leader_index(partition, workers) == index
 
 
-def sockets(config: Config, node_ids: Sequence[int]) -> tuple[str, ...]:
-    """Return where each worker takes the requests of the others.
-
-    Raises:
-        StateError: the path of the data directory is too long for a Unix socket.
-    """
-    from megabroker.storage.shares import WORKERS
-
-    place = os.path.join(os.path.abspath(config.data_dir), WORKERS)
-    found = tuple(f"{place}/{node_id}.sock" for node_id in node_ids)
-    longest = max(len(os.fsencode(one)) for one in found)
-    if longest > _LONGEST_SOCKET_BYTES:
-        raise StateError(
-            ErrorCode.INVALID_CONFIG,
-            f"data_dir {config.data_dir}: workers meet at Unix sockets in it, whose path is {longest} bytes "
-            f"long: expected at most {_LONGEST_SOCKET_BYTES}, so a shorter data_dir, or workers: 1",
-        )
-    return found
-
-
 class SharedDirectories:
     """The data directories of several workers, held by the process that starts them.
 
     Args:
         node_ids: of the workers.
+
+    Attributes:
+        sockets: where each worker takes the requests of the others, known when open.
     """
+
+    sockets: tuple[str, ...]
 
     def __init__(self, config: Config, node_ids: Sequence[int], reactor: Any) -> None:
         from megabroker.storage.directories import DataDirectories
@@ -145,11 +130,13 @@ class SharedDirectories:
         from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
 
         config, directories = self._config, self._directories
+        self.sockets = self._socket_paths()
         try:
             directories.take(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
             _refuse_unread_kafka(config)
             known = directories.prepare(sync=True)
             directories.deal(known, self._names, self._owner)
+            os.chmod(os.path.dirname(self.sockets[0]), 0o700)
             SqliteMetadataStore(config.data_dir / METADATA_FILE, config.durability, self._reactor).prepare()
         except OSError as caught:
             directories.release()
@@ -157,6 +144,21 @@ class SharedDirectories:
         except BaseException:
             directories.release()
             raise
+
+    def _socket_paths(self) -> tuple[str, ...]:
+        from megabroker.storage.shares import WORKERS
+
+        place = os.path.join(os.path.abspath(self._config.data_dir), WORKERS)
+        found = tuple(f"{place}/{name}.sock" for name in self._names)
+        longest = max(len(os.fsencode(one)) for one in found)
+        if longest > _LONGEST_SOCKET_BYTES:
+            raise StateError(
+                ErrorCode.INVALID_CONFIG,
+                f"data_dir {self._config.data_dir}: workers meet at Unix sockets in it, whose path is "
+                f"{longest} bytes long: expected at most {_LONGEST_SOCKET_BYTES}, so a shorter data_dir, "
+                "or workers: 1",
+            )
+        return found
 
     def _owner(self, partition: TopicPartition) -> str:
         return self._names[leader_index(partition, len(self._names))]

@@ -33,12 +33,12 @@ from megabroker.config.schema import Config
 from megabroker.config.workers import own_ports, worker_config
 from megabroker.errors import ErrorCode, StateError
 from megabroker.interfaces import IProtocolPlugin
-from megabroker.model import Listener, Node, Worker
-from megabroker.net.listening import advertised, bind_each, bind_shared
+from megabroker.model import PEERS, Listener, Node, Worker
+from megabroker.net.listening import advertised, bind_each, bind_file, bind_shared
 from megabroker.ops.channel import STOP
 from megabroker.ops.child import Child, ended_how, wait
 from megabroker.ops.logs import LINE, LogThreshold
-from megabroker.stores import SharedDirectories, sockets
+from megabroker.stores import SharedDirectories
 
 __all__ = ["Start", "Supervisor"]
 
@@ -183,7 +183,11 @@ class Supervisor(Service):
             Node(one.node.id, one.node.rack, tuple(theirs))
             for one, theirs in zip(each, listeners, strict=True)
         )
-        places = sockets(config, [node.id for node in nodes])
+        places = self._directories.sockets
+        for theirs, path in zip(descriptors, places, strict=True):
+            one = bind_file(path)
+            self._sockets.append(one)
+            theirs[PEERS] = one.fileno()
         return [Worker(index, nodes, places, descriptors[index]) for index in range(len(nodes))]
 
     def _start(self, place: _Place) -> None:

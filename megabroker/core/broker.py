@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from megabroker.core.following import Following
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.interfaces import (
     IBroker,
@@ -16,6 +17,7 @@ from megabroker.interfaces import (
     ICredentials,
     IDedup,
     IGroupService,
+    IPeers,
     IPlacement,
     IQuotas,
     IShareService,
@@ -48,6 +50,8 @@ class Broker:
         client_metrics: IClientMetrics,
         credentials: ICredentials,
         quotas: IQuotas,
+        peers: IPeers | None = None,
+        following: Following | None = None,
         producer_ids: ProducerIds,
         settings: Any,
         reactor: Any,
@@ -66,6 +70,8 @@ class Broker:
         self.client_metrics = client_metrics
         self.credentials = credentials
         self.quotas = quotas
+        self.peers = peers
+        self.following = following
         self.settings = settings
         self.reactor = reactor
         self.turns = turns

@@ -211,7 +211,8 @@ class BrokerConfigs:
         self._set: dict[str, dict[str, str]] = {}
 
     def load(self) -> None:
-        """Read what is stored. Blocking; call once, first. What is not valid is logged and left alone."""
+        """Read what is stored. Blocking; call first. What is not valid is logged and left alone."""
+        found: dict[str, dict[str, str]] = {}
         for key, row in self._metadata.rows(BROKER_CONFIGS_TABLE).items():
             if key not in (ALL_BROKERS, self._key):
                 continue
@@ -226,7 +227,8 @@ class BrokerConfigs:
                 except BrokerError as error:
                     _log.error("a broker configuration is not followed: {error}", error=str(error))
                     del configs[name]
-            self._set[key] = configs
+            found[key] = configs
+        self._set = found
 
     # --- asking -----------------------------------------------------------------------------------
 

@@ -83,7 +83,8 @@ class ClientMetrics:
         self._set: dict[str, dict[str, str]] = {}
 
     def load(self) -> None:
-        """Read what is stored. Blocking; call once, first. What is not valid is logged and left alone."""
+        """Read what is stored. Blocking; call first. What is not valid is logged and left alone."""
+        found: dict[str, dict[str, str]] = {}
         for name, row in self._metadata.rows(CLIENT_METRICS_TABLE).items():
             try:
                 configs = {str(key): str(value) for key, value in row.items()}
@@ -91,7 +92,8 @@ class ClientMetrics:
             except (BrokerError, AttributeError) as error:
                 _log.error("unreadable metrics subscription {name!r}: {error}", name=name, error=str(error))
                 continue
-            self._set[name] = configs
+            found[name] = configs
+        self._set = found
 
     def names(self) -> Sequence[str]:
         """See ``IClientMetrics.names``."""

@@ -38,13 +38,15 @@ class Credentials:
         self._by_user: dict[str, dict[str, ScramCredential]] = {}
 
     def load(self) -> None:
-        """Read what is stored. Blocking; call once, first. A row that is none is logged and left alone."""
+        """Read what is stored. Blocking; call first. A row that is none is logged and left alone."""
+        found: dict[str, dict[str, ScramCredential]] = {}
         for key, row in self._metadata.rows(SCRAM_TABLE).items():
             try:
                 user, mechanism = json.loads(key)
-                self._by_user.setdefault(user, {})[mechanism] = _from_row(row)
+                found.setdefault(user, {})[mechanism] = _from_row(row)
             except (ValueError, TypeError, KeyError) as error:
                 _log.error("unreadable SCRAM credential {key!r}: {error}", key=key, error=str(error))
+        self._by_user = found
 
     def users(self) -> Sequence[str]:
         """See ``ICredentials.users``."""

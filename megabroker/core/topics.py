@@ -6,6 +6,9 @@ made to follow it, and a crash in between heals at the next ``load``, which crea
 the table ``deleted_topics``, removes what was left over. Directories in the store that no row explains are
 left alone, and no topic is created over them.
 
+Of several processes one, the controller, changes topics; the others have it do so, and *follow* the rows:
+they open and remove the logs that they lead. A deletion is remembered until all have removed theirs.
+
 Changes to one topic happen one after the other, in the order of asking. Never blocks the reactor for long:
 many logs are opened through the injected runner, retention is enforced in slices.
 """
@@ -13,7 +16,7 @@ many logs are opened through the injected runner, retention is enforced in slice
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -31,7 +34,7 @@ from megabroker.core.partitions import PartitionService, PartitionSettings
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError, StorageError
 from megabroker.interfaces import ILogStore, IMetadataStore, IPlacement, ITopicService
-from megabroker.model import Change, Topic, TopicPartition
+from megabroker.model import Change, Topic, TopicChange, TopicPartition
 
 __all__ = ["TOPICS_TABLE", "TopicLimits", "TopicService", "is_topic_name", "topic_row"]
 
@@ -49,6 +52,9 @@ _OPENED_AT_ONCE = 16
 _RETENTION_SLICE = 32
 
 Runner = Callable[..., Deferred[Any]]
+
+Controller = Callable[[TopicChange, str, int, Mapping[str, str | None]], Deferred[None]]
+"""Has another process change a topic: how, its name, how many partitions, its configurations."""
 
 _Slot = PartitionService | StorageError | None
 """A partition's place: served here, out of order, or led by another node."""
@@ -80,6 +86,8 @@ class TopicService(Service):
 
     Attributes:
         strays: partitions found in the store that no topic explains.
+        controller: what has the changes made, if another process makes them; may be assigned later.
+        followed: fires when all other processes follow the rows, if there are any; may be assigned later.
     """
 
     name = "topics"
@@ -100,6 +108,8 @@ class TopicService(Service):
         self.configs = configs
         self.limits = limits
         self.strays: set[TopicPartition] = set()
+        self.controller: Controller | None = None
+        self.followed: Callable[[], Deferred[None]] | None = None
         self._store = store
         self._metadata = metadata
         self._placement = placement
@@ -278,10 +288,14 @@ class TopicService(Service):
         self, name: str, partitions: int, configs: Mapping[str, str | None] | None = None
     ) -> Deferred[Topic]:
         """Create a topic; fire when it is stored and its partitions serve. Fails as ``ITopicService``."""
+        if self.controller is not None:
+            return self._ask(TopicChange.CREATE, name, partitions, configs or {})
         return self._serialised(name, lambda: self._create(name, partitions, configs or {}))
 
     def create_partitions(self, name: str, total: int) -> Deferred[Topic]:
         """Grow a topic to ``total`` partitions; fails with INVALID_PARTITIONS when that is no growth."""
+        if self.controller is not None:
+            return self._ask(TopicChange.GROW, name, total, {})
         return self._serialised(name, lambda: self._create_partitions(name, total))
 
     def delete(self, name: str) -> Deferred[None]:
@@ -289,14 +303,65 @@ class TopicService(Service):
 
         Data that cannot be removed is logged and tried again at the next start: the topic is gone.
         """
+        if self.controller is not None:
+            return self._ask(TopicChange.DELETE, name, 0, {}).addCallback(lambda _: None)
         return self._serialised(name, lambda: self._delete(name))
 
     def set_configs(self, name: str, configs: Mapping[str, str]) -> Deferred[Topic]:
         """Replace what is set on a topic; fails with UNKNOWN_TOPIC or INVALID_CONFIG."""
         return self._serialised(name, lambda: self._set_configs(name, configs))
 
+    def _ask(
+        self, kind: TopicChange, name: str, partitions: int, configs: Mapping[str, str | None]
+    ) -> Deferred[Any]:
+        """Have the controller change a topic; fires with the topic when that is so here, too."""
+        assert self.controller is not None
+        asked: Deferred[Any] = self.controller(kind, name, partitions, configs)
+        asked.addCallback(lambda _: self.catch_up([name]))
+        return asked.addCallback(lambda _: None if kind is TopicChange.DELETE else self._known(name))
+
+    # --- following ----------------------------------------------------------------------------------
+
+    def catch_up(self, names: Collection[str] | None = None) -> Deferred[None]:
+        """Go by what the rows of topics say now, all of them for None; fires when it is so.
+
+        Fails with StorageError when the rows cannot be read.
+        """
+        return ensureDeferred(self._catch_up(names))
+
+    async def _catch_up(self, names: Collection[str] | None) -> None:
+        rows = self._metadata.rows(TOPICS_TABLE, names)
+        concerned = {*self._topics, *rows} if names is None else set(names)
+        changed = {
+            name
+            for name in concerned
+            if (known := self._topics.get(name)) is None
+            or name not in rows
+            or _from_row(name, rows[name]) != known
+        }
+        if names is None:  # what a crash has left to be removed is being removed
+            changed.update(name for name, _ in self._to_remove.values())
+        following = [self._serialised(name, partial(self._follow_row, name)) for name in sorted(changed)]
+        for good, result in await DeferredList(following, consumeErrors=True):
+            if not good:
+                result.raiseException()
+
+    async def _follow_row(self, name: str) -> None:
+        row = self._metadata.rows(TOPICS_TABLE, [name]).get(name)
+        topic = None if row is None else _from_row(name, row)
+        former = self._topics.get(name)
+        if former is not None and (topic is None or topic.id != former.id):
+            await self._retire(former)
+            former = None
+        if topic is None:
+            return
+        first = 0 if former is None else former.partitions
+        kept = [] if former is None else self._partitions[name]
+        self._publish(topic, [*kept, *await self._opened(topic, first, topic.partitions)])
+
     async def _create(self, name: str, partitions: int, configs: Mapping[str, str | None]) -> Topic:
         self.validate(name, partitions, configs)
+        self._refuse_leaving(name)
         topic = Topic(
             name, uuid4(), partitions, {key: value for key, value in configs.items() if value is not None}
         )
@@ -341,6 +406,11 @@ class TopicService(Service):
         key = topic.id.hex
         tombstone = {"name": name, "partitions": topic.partitions}
         await self._metadata.write([Change(TOPICS_TABLE, name, None), Change(_DELETED, key, tombstone)])
+        await self._retire(topic)
+
+    async def _retire(self, topic: Topic) -> None:
+        """Let go of a topic whose row is gone, and remove its logs."""
+        name, key = topic.name, topic.id.hex
         partitions = self._partitions.pop(name)
         self._forget_led(name)
         del self._topics[name], self._by_id[topic.id]
@@ -381,6 +451,17 @@ class TopicService(Service):
             first = next(result for good, result in results if not good)
             _log.failure("delete-failed", failure=first, partitions=", ".join(map(str, failed[:10])))
             return
+        if self.controller is not None:
+            del self._to_remove[key]
+            return
+        if self.followed is not None:
+            followed = self.followed()
+            if not followed.called:
+                followed.addCallback(lambda _: ensureDeferred(self._forget_removed(key)))
+                return
+        await self._forget_removed(key)
+
+    async def _forget_removed(self, key: str) -> None:
         del self._to_remove[key]
         try:
             await self._metadata.write([Change(_DELETED, key, None)])
@@ -410,13 +491,15 @@ class TopicService(Service):
                 opened.append(partition)
         return opened
 
+    async def _opened(self, topic: Topic, first: int, end: int) -> list[_Slot]:
+        if end - first <= _OPENED_AT_ONCE and not self._opening.locked:
+            return self._open_logs(topic, first, end)
+        opened: list[_Slot] = await self._opening.run(self._run, self._open_logs, topic, first, end)
+        return opened
+
     async def _open_new(self, topic: Topic, first: int, end: int, undo: Change) -> list[_Slot]:
         """Make the logs of a committed row; if one fails, remove the others and take the row back."""
-        opened: list[_Slot]
-        if end - first <= _OPENED_AT_ONCE and not self._opening.locked:
-            opened = self._open_logs(topic, first, end)
-        else:
-            opened = await self._opening.run(self._run, self._open_logs, topic, first, end)
+        opened = await self._opened(topic, first, end)
         error = next((one for one in opened if isinstance(one, StorageError)), None)
         if error is None:
             return opened
@@ -512,6 +595,15 @@ class TopicService(Service):
             raise StateError(
                 ErrorCode.TOPIC_LIMIT,
                 f"{more} more partitions: max_partitions is {self.limits.max_partitions}, {there} are in use",
+            )
+
+    def _refuse_leaving(self, name: str) -> None:
+        """Refuse a name whose former topic another process has still to remove."""
+        if self.followed is not None and any(name == one for one, _ in self._to_remove.values()):
+            raise StorageError(
+                ErrorCode.STORAGE,
+                f"topic {name} is still being deleted by a process that was away",
+                retriable=True,
             )
 
     def _refuse_strays(self, topic: Topic, first: int) -> None:

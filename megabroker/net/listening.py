@@ -21,7 +21,7 @@ from megabroker.config.endpoint import EndpointDescription, parse_endpoint
 from megabroker.errors import ErrorCode, StateError
 from megabroker.model import HostPort
 
-__all__ = ["Inherited", "advertised", "bind_each", "bind_shared"]
+__all__ = ["Inherited", "advertised", "bind_each", "bind_file", "bind_shared"]
 
 _BACKLOG = 1024
 _ANY_ADDRESS = ("0.0.0.0", "::")
@@ -44,6 +44,20 @@ def bind_shared(endpoint: str, count: int) -> list[socket.socket]:
     first = _bind(found, endpoint, shared=True)
     port = first.getsockname()[1]
     return [first, *(_bind(found, endpoint, shared=True, port=port) for _ in range(count - 1))]
+
+
+def bind_file(path: str) -> socket.socket:
+    """Return a socket that listens at a path, for the processes of this user. Raises StateError."""
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bound.bind(path)
+        os.chmod(path, 0o600)
+        bound.listen(_BACKLOG)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise StateError(ErrorCode.INVALID_CONFIG, f"Couldn't listen on {path}: {error}.") from error
+    return bound
 
 
 def _bind(

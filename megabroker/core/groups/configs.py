@@ -248,7 +248,8 @@ class GroupConfigs:
         self._listeners: list[Callable[[str], None]] = []
 
     def load(self) -> None:
-        """Read what the store holds. Blocking; call once, before the services that ask."""
+        """Read what the store holds. Blocking; call before the services that ask."""
+        found: dict[str, dict[str, str]] = {}
         for group_id, row in self._metadata.rows(GROUP_CONFIGS_TABLE).items():
             try:
                 configs = {str(name): str(value) for name, value in row.items()}
@@ -257,7 +258,12 @@ class GroupConfigs:
             except (BrokerError, AttributeError, KeyError) as error:
                 _log.error("unreadable group configuration {group!r}: {error}", group=group_id, error=error)
                 continue
-            self._set[group_id] = configs
+            found[group_id] = configs
+        former, self._set = self._set, found
+        for group_id in former.keys() | found.keys():
+            if former.get(group_id) != found.get(group_id):
+                for listener in self._listeners:
+                    listener(group_id)
 
     def on_change(self, listener: Callable[[str], None]) -> None:
         """Call ``listener`` with the id of every group whose configuration has changed."""

@@ -74,7 +74,8 @@ class Quotas:
         self.generation = 0
 
     def load(self) -> None:
-        """Read what is stored. Blocking; call once, first. A row that is none is logged and left alone."""
+        """Read what is stored. Blocking; call first. A row that is none is logged and left alone."""
+        found: dict[QuotaEntity, dict[str, float]] = {}
         for key, row in self._metadata.rows(QUOTAS_TABLE).items():
             try:
                 entity = tuple((kind, name) for kind, name in json.loads(key))
@@ -85,7 +86,8 @@ class Quotas:
             except (BrokerError, ValueError, TypeError, AttributeError) as error:
                 _log.error("unreadable quotas {key!r}: {error}", key=key, error=str(error))
                 continue
-            self._set[entity] = values
+            found[entity] = values
+        self._set = found
         self._follow()
 
     # --- administration ---------------------------------------------------------------------------

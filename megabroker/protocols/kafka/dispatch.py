@@ -179,6 +179,8 @@ _ROWS: Final = """
 
 # The same of requests that processes of one broker make of each other, and nobody else may.
 _INTERNAL_ROWS: Final = """
+1001 0 0 k1001_follow_rows
+1002 0 0 k1002_change_topic
 1011 0 0 k1011_admit_transactions
 1012 0 0 k1012_end_transactions
 1013 0 0 k1013_explain_transactions

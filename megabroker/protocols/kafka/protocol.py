@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 
 from megabroker.codec.framing import FrameReader
 from megabroker.core.timers import TimerWheel
-from megabroker.errors import ProtocolError
+from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Listener
 from megabroker.net.connection import Answer, BrokerConnection, Room
@@ -38,6 +38,7 @@ from megabroker.protocols.gate import Gate
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions, k78_share_fetch
 from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
+from megabroker.protocols.kafka.controlling import FORWARDED, is_for_controller
 from megabroker.protocols.kafka.dispatch import INTERNAL, SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
 from megabroker.protocols.kafka.metering import Metered
@@ -54,6 +55,7 @@ __all__ = ["InternalFactory", "KafkaConnection", "KafkaFactory", "make_factory"]
 _log = Logger()
 
 _HEAD = struct.Struct(">hhi")
+_SIZE = struct.Struct(">i")
 _PRODUCE = 0
 _FETCH = 1
 _SHARE_FETCH = 78
@@ -125,6 +127,9 @@ class KafkaConnection(BrokerConnection):
         if key == _SHARE_FETCH:
             k78_share_fetch.receive(self, request, version, correlation_id, end, metered)
             return None
+        if key in FORWARDED and is_for_controller(self.broker, key, request):
+            self._forward(event, key, metered)
+            return None
         context = Context(
             self.broker,
             self.factory.settings,
@@ -141,6 +146,32 @@ class KafkaConnection(BrokerConnection):
         else:
             self._answer_later(response, context, correlation_id, end)
         return None
+
+    def _forward(self, event: memoryview, key: int, metered: Metered | None) -> None:
+        """Have the controller carry out a request, and pass on what it answers."""
+        slot = self.reserve(len(event))
+        self._gate.close()
+        if metered is not None:
+            metered.pause()
+
+        def answered(frame: memoryview) -> None:
+            if not self.closed:
+                if metered is not None:
+                    metered.resume()
+                    metered.settle()
+                slot.fill([_SIZE.pack(len(frame)), frame])
+                self._gate.open()
+
+        def failed(failure: Failure) -> None:
+            if not isinstance(failure.value, BrokerError):
+                _log.failure("forwarding", failure)
+            self.close(
+                f"the controller did not answer a request of API key {key}: {failure.getErrorMessage()}"
+            )
+
+        peers, placement = self.broker.peers, self.broker.placement
+        assert peers is not None
+        peers.forward(placement.controller().id, event).addCallbacks(answered, failed)
 
     def _metered(self, client_id: str, key: int, version: int) -> Metered | None:
         meter = self.broker.quotas.meter(ANONYMOUS, client_id)
