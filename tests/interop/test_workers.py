@@ -314,8 +314,20 @@ def _runs(pid: int) -> bool:
     return True
 
 
+def taken_after_a_free_one() -> socket.socket:
+    """Return a socket on a port whose neighbour below nobody has."""
+    while True:
+        taken = socket.create_server(("127.0.0.1", 0))
+        try:
+            socket.create_server(("127.0.0.1", taken.getsockname()[1] - 1)).close()
+        except OSError:
+            taken.close()
+        else:
+            return taken
+
+
 def test_a_worker_that_cannot_start_is_told_of(tmp_path: pathlib.Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with taken_after_a_free_one() as taken:
         port = taken.getsockname()[1]
         listener = {"endpoint": f"tcp:{port - 1}:interface=127.0.0.1"}
         config = {"protocols": {**KAFKA_ONLY["protocols"], "kafka": {"listeners": [listener]}}}
