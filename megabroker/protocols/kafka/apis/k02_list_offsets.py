@@ -95,7 +95,7 @@ def _answer(
             while is_open:
                 is_open = False
                 try:
-                    if (topic.name, wanted.partition_index) in again:
+                    if again and (topic.name, wanted.partition_index) in again:
                         raise RequestError(ErrorCode.INVALID_REQUEST, "the partition is asked for twice")
                     partition = topics.partition(topic.name, wanted.partition_index)
                     check_leader_epoch(partition, wanted.current_leader_epoch)

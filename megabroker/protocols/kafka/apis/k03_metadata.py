@@ -130,9 +130,25 @@ def _rows(
 
 
 def _known(context: Context, request: metadata.Request, nodes: dict[int, Any], topic: Topic) -> _Topic:
+    broker = context.broker
     partitions = []
+    me = broker.placement.me.id
+    led = broker.topics.led(topic.name) if me in nodes else ()
+    mine = [me]
     for index in range(topic.partitions):
-        found = place(context.broker, nodes, topic.name, index)
+        partition = led[index] if index < len(led) else None
+        if partition is not None:
+            partitions.append(
+                _Partition(
+                    partition_index=index,
+                    leader_id=me,
+                    leader_epoch=partition.leader_epoch,
+                    replica_nodes=mine,
+                    isr_nodes=mine,
+                )
+            )
+            continue
+        found = place(broker, nodes, topic.name, index)
         partitions.append(
             _Partition(
                 error_code=found.error_code,

@@ -7,12 +7,22 @@ default are not written, as Kafka does it; the others are written in ascending o
 
 from __future__ import annotations
 
+import functools
 import struct
+from collections.abc import Callable
 
 from megabroker.protocols.kafka.schema.fields import Field, Struct
 from megabroker.protocols.kafka.schema.source import FIXED, Source, fields_in, is_tagged
 
 __all__ = ["EncoderSource"]
+
+_FEW = 9
+"""Arrays of fewer numbers, such as replicas, have a ``Struct`` ready."""
+
+
+@functools.cache
+def _few(code: str) -> tuple[Callable[..., bytes], ...]:
+    return tuple(struct.Struct(f">{count}{code}").pack for count in range(_FEW))
 
 
 class EncoderSource(Source):
@@ -143,8 +153,13 @@ class EncoderSource(Source):
             self.close()
         self._length(field, length)
         if item.kind in FIXED and item.kind != "uuid":
-            self.open(f"if {items}:")
-            self._add(f'pack(f">{{len({items})}}{FIXED[item.kind]}", *{items})')
+            code = FIXED[item.kind]
+            few = self.constant(f"few_{code.replace('?', 'o')}", _few(code))
+            count = self.name("n")
+            self.line(f"{count} = len({items})")
+            self.open(f"if {count}:")
+            many = f'pack(f">{{{count}}}{code}", *{items})'
+            self._add(f"{few}[{count}](*{items}) if {count} < {_FEW} else {many}")
             self.close()
             return
         element = self.name("m")
