@@ -70,10 +70,14 @@ __all__ = [
     "IManagedFactory",
     "IMetadataStore",
     "IPartition",
+    "IPartitions",
     "IPeers",
     "IPlacement",
     "IProducerState",
     "IProtocolPlugin",
+    "IPublisher",
+    "IPublishers",
+    "IRemotePartition",
     "IRun",
     "IShareService",
     "ITakesRuns",
@@ -299,6 +303,7 @@ class IWindowStore(Interface):
 class IPartition(Interface):
     """One partition that this node leads: the bounded queue, the log behind it, and who waits on it."""
 
+    is_here: bool = Attribute("True; False for what ``IRemotePartition`` is.")
     topic: Topic = Attribute("The topic.")
     topic_partition: TopicPartition = Attribute("Its name and the partition's number.")
     index: int = Attribute("Partition number.")
@@ -448,7 +453,75 @@ class ITakesRuns(Interface):
         """
 
 
-class ITopicService(Interface):
+class IRemotePartition(IPartition):
+    """A partition that another process of this broker leads.
+
+    What is said of offsets is what the leader said last. ``read`` raises Cold for what has to be fetched, and
+    what it returns has a third part, the aborted transactions in it. ``append`` cannot return an offset; what
+    it acknowledges is durable. All that is a leader's own business raises NOT_LEADER.
+    """
+
+    def send(
+        header: BatchHeader,
+        data: bytearray | memoryview,
+        acks: Acks,
+        stored: Callable[[int, BrokerError | None], None],
+    ) -> None:
+        """Append, and hear of the offset.
+
+        Args:
+            stored: called once and later, in the order of the calls: the base offset and None; or -1 and why
+                the batch was not stored, which with PeerError may not be known.
+        """
+
+    def look(looked: Callable[[BrokerError | None], None]) -> None:
+        """Ask the leader how far the partition is; call back once, when that is in the attributes."""
+
+
+class IPartitions(Interface):
+    """The partitions of all topics, for wires whose clients do not know who leads what."""
+
+    def partition(topic: str, index: int) -> IPartition:
+        """Return a partition, an ``IRemotePartition`` if another process leads it.
+
+        Raises:
+            RequestError: UNKNOWN_TOPIC or UNKNOWN_PARTITION.
+            StorageError: its log is out of order.
+        """
+
+
+class IPublisher(Interface):
+    """Takes messages whose ids another process decides about; satisfies ``Room``."""
+
+    has_room: bool = Attribute("Whether a message may be published now.")
+
+    def when_room(callback: Callable[[], None]) -> None:
+        """Call back once when there is room."""
+
+    def publish(
+        topic: str,
+        message_id: int,
+        data: bytes,
+        acks: Acks,
+        outcome: Callable[[BrokerError | None], None],
+    ) -> None:
+        """Have a message stored unless its id is known.
+
+        Args:
+            acks: what the outcome waits for; not ``Acks.NONE``.
+            outcome: called once and later, in the order of the calls, with None or an error; PeerError says
+                that it may be stored all the same.
+        """
+
+
+class IPublishers(Interface):
+    """Who decides whether a message's id is new: exactly one process for every id."""
+
+    def elsewhere(topic: str, message_id: int) -> IPublisher | None:
+        """Return who takes the message; None if this process decides."""
+
+
+class ITopicService(IPartitions):
     """All topics."""
 
     def get(name: str) -> Topic | None:
@@ -981,7 +1054,9 @@ class IBroker(Interface):
     """What a protocol gets: the whole core, knowing no wire."""
 
     cluster_id: str = Attribute("Identity of the cluster, 22 characters of base64.")
-    topics: ITopicService = Attribute("Topics and their partitions.")
+    topics: ITopicService = Attribute("Topics, and the partitions that this process leads.")
+    partitions: IPartitions = Attribute("All partitions; the topics, where this process leads them all.")
+    publishers: IPublishers | None = Attribute("Who decides about message ids; None if this process does.")
     groups: IGroupService = Attribute("Consumer groups.")
     shares: IShareService = Attribute("Share groups.")
     transactions: ITransactionService = Attribute("Transactions and producer identities.")

@@ -17,16 +17,23 @@ from megabroker.config.schema import Config
 from megabroker.core.broker_configs import BROKER_CONFIGS_TABLE
 from megabroker.core.client_metrics import CLIENT_METRICS_TABLE
 from megabroker.core.credentials import SCRAM_TABLE
+from megabroker.core.dedup import DedupScope, DedupSettings
 from megabroker.core.following import FollowedStore, Followers
 from megabroker.core.groups.configs import GROUP_CONFIGS_TABLE
+from megabroker.core.producer_ids import ProducerIds
 from megabroker.core.quotas.service import QUOTAS_TABLE
+from megabroker.core.timers import TimerWheel
 from megabroker.core.topics import TOPICS_TABLE, TopicService
-from megabroker.interfaces import IBroker, IMetadataStore
+from megabroker.core.transactions.elsewhere import RemoteTransactions
+from megabroker.interfaces import IBroker, IMetadataStore, IPlacement
 from megabroker.model import PEERS, HostPort, Listener, Worker
 from megabroker.protocols.kafka.controlling import ask_controller, tell_follower
 from megabroker.protocols.kafka.peers import Peers
 from megabroker.protocols.kafka.protocol import InternalFactory
+from megabroker.protocols.kafka.publishers import Publishers
+from megabroker.protocols.kafka.remote_partitions import AllPartitions
 from megabroker.protocols.kafka.settings import KafkaSettings
+from megabroker.protocols.kafka.transaction_peers import TransactionPeers
 
 __all__ = ["FOLLOWED_TABLES", "Peering"]
 
@@ -58,6 +65,7 @@ class Peering:
         self._reactor = reactor
         self._places = {node.id: path for node, path in zip(worker.nodes, worker.sockets, strict=True)}
         self.peers = Peers(reactor, self._endpoint, config.limits.max_request_bytes)
+        self._partitions: AllPartitions | None = None
         self._followers: Followers | None = None
         if worker.index == 0:
             others = [node.id for node in worker.nodes if node is not worker.me]
@@ -84,6 +92,30 @@ class Peering:
         else:
             topics.followed = self._followers.followed
 
+    def transactions(self, placement: IPlacement) -> TransactionPeers:
+        """Return how transactions reach the partitions and the coordinator of others."""
+        return TransactionPeers(self._reactor, self.peers, placement)
+
+    def led_here(
+        self, metadata: IMetadataStore, topics: TopicService, ids: ProducerIds, placement: IPlacement
+    ) -> RemoteTransactions:
+        """Return transactions as who does not coordinate them has them."""
+        peers = self.transactions(placement)
+        found = RemoteTransactions(TimerWheel(self._reactor), metadata, topics, ids, peers)
+        topics.on_deleted(found.topic_deleted)
+        return found
+
+    def partitions(self, topics: TopicService, placement: IPlacement) -> AllPartitions:
+        """Return all partitions, wherever they are led."""
+        found = self._partitions = AllPartitions(self._reactor, topics, placement, self.peers)
+        topics.on_deleted(found.topic_deleted)
+        return found
+
+    def publishers(self, placement: IPlacement, dedup: DedupSettings) -> Publishers:
+        """Return who decides about the ids of messages."""
+        is_global = dedup.scope is DedupScope.GLOBAL
+        return Publishers(self._reactor, placement, self.peers, is_global=is_global)
+
     def listen(self, broker: IBroker, config: Config) -> tuple[IListeningPort, Any]:
         """Take the requests of the others; return the port and its factory."""
         path = self._places[self._worker.me.id]
@@ -104,4 +136,6 @@ class Peering:
         """Ask nobody any more, and tell nobody."""
         if self._followers is not None:
             self._followers.stop()
+        if self._partitions is not None:
+            self._partitions.stop()
         self.peers.stop()

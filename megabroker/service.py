@@ -57,8 +57,11 @@ from megabroker.interfaces import (
     ILogStore,
     IManagedFactory,
     IMetadataStore,
+    IPartitions,
+    IPeers,
     IPlacement,
     IProtocolPlugin,
+    IPublishers,
     IWindowStore,
 )
 from megabroker.model import HostPort, Listener, Node, TopicPartition, Worker
@@ -80,6 +83,7 @@ from megabroker.service_settings import (
 from megabroker.stores import Stores, cleaner_settings, make_stores, new_cluster_id
 
 if TYPE_CHECKING:
+    from megabroker.core.transactions.elsewhere import RemoteTransactions
     from megabroker.peering import Peering
 
 __all__ = ["BrokerService", "Surroundings"]
@@ -281,16 +285,15 @@ class BrokerService(MultiService):
         self.groups.configure(self.group_configs)
         self.topics.on_deleted(self.shares.topic_deleted)
         self._producer_ids = ProducerIds(metadata, config.producers.id_block_size)
-        self.transactions = TransactionService(
-            reactor,
-            metadata,
-            transaction_settings(config),
-            self.topics,
-            self.groups.transactional,
-            self._producer_ids,
-        )
+        self.transactions = self._make_transactions(metadata)
+        peers: IPeers | None = None
+        partitions: IPartitions = self.topics
+        publishers: IPublishers | None = None
         if self._peering is not None:
             self._peering.share_topics(self.topics)
+            peers = self._peering.peers
+            partitions = self._peering.partitions(self.topics, self.placement)
+            publishers = self._peering.publishers(self.placement, dedup_settings(config))
         self.broker = Broker(
             cluster_id=self._cluster_id(),
             topics=self.topics,
@@ -303,7 +306,9 @@ class BrokerService(MultiService):
             client_metrics=self._client_metrics,
             credentials=self._credentials,
             quotas=self._quotas,
-            peers=None if self._peering is None else self._peering.peers,
+            partitions=partitions,
+            publishers=publishers,
+            peers=peers,
             following=self._following(),
             producer_ids=self._producer_ids,
             settings=config,
@@ -318,6 +323,20 @@ class BrokerService(MultiService):
         )
         self.topics.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.dedup.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def _make_transactions(self, metadata: IMetadataStore) -> TransactionService | RemoteTransactions:
+        peering, ids = self._peering, self._producer_ids
+        if peering is not None and not peering.coordinates:
+            return peering.led_here(metadata, self.topics, ids, self.placement)
+        return TransactionService(
+            self._reactor,
+            metadata,
+            transaction_settings(self.config),
+            self.topics,
+            self.groups.transactional,
+            ids,
+            None if peering is None else peering.transactions(self.placement),
+        )
 
     def _following(self) -> Following:
         """Return what this process does when another has changed rows."""
@@ -355,12 +374,25 @@ class BrokerService(MultiService):
         self._apply()
         self._producer_ids.load()
         self.topics.load()
-        self.dedup.load()
+        self.dedup.load(self._decides())
         self.group_configs.load()
         if self._peering is None or self._peering.coordinates:
             self.groups.load()
             self.shares.load()
-            self.transactions.load()
+        self.transactions.load()
+
+    def _decides(self) -> Callable[[int, int], bool] | None:
+        """Return what tells whether this process decides about a message's id; None where it always does."""
+        publishers = self.broker.publishers
+        if publishers is None:
+            return None
+        names = self.dedup.scope_names(topic.name for topic in self.topics.all())
+
+        def is_mine(scope: int, message_id: int) -> bool:
+            name = names.get(scope)
+            return name is not None and publishers.elsewhere(name, message_id) is None
+
+        return is_mine
 
     def _topic_id(self, name: str) -> Any:
         topic = self.topics.get(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
+import pathlib
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -51,7 +52,6 @@ def make_stores(config: Config, reactor: Any, turns: Turns, worker: Worker | Non
     from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
     from megabroker.storage.shares import Share
     from megabroker.storage.store import LocalLogStore
-    from megabroker.storage.window import FileWindowStore
 
     share = None
     if worker is not None:
@@ -73,7 +73,20 @@ def make_stores(config: Config, reactor: Any, turns: Turns, worker: Worker | Non
     path = config.data_dir / METADATA_FILE
     metadata = SqliteMetadataStore(path, config.durability, reactor, shared=worker is not None)
     _refuse_unread_kafka(config)
-    return Stores(logs, metadata, FileWindowStore(config.data_dir / _DEDUP_DIRECTORY, config.dedup.window_ms))
+    return Stores(logs, metadata, _journal(config, worker))
+
+
+def _journal(config: Config, worker: Worker | None) -> IWindowStore:
+    """Return the journal of this process, which knows those of the others, or of more there once were."""
+    from megabroker.storage.window import FileWindowStore
+
+    place = config.data_dir / _DEDUP_DIRECTORY
+    mine = place if worker is None else place / str(worker.me.id)
+
+    def beside() -> list[pathlib.Path]:
+        return [path for path in (place, *place.glob("*/")) if path != mine and path.is_dir()]
+
+    return FileWindowStore(mine, config.dedup.window_ms, beside)
 
 
 def _in_memory(config: Config, reactor: Any, turns: Turns) -> Stores:

@@ -597,11 +597,6 @@ class Config:
         if self.node.id + self.workers - 1 > _MAX_I32:
             expected = f"at most {_MAX_I32 - self.workers + 1}: each of {self.workers} workers takes the next"
             yield Fault("node.id", self.node.id, expected)
-        if self.workers > 1:
-            for name in ("mega", "cursus"):
-                settings = self.protocols.get(name)
-                if settings is not None and settings.enabled:
-                    yield Fault("workers", self.workers, f"1, as {name} is served")
 
     def group_configs(self) -> dict[str, str]:
         """Return what this file says of every group, by Kafka's names of group configurations."""

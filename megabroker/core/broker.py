@@ -17,8 +17,10 @@ from megabroker.interfaces import (
     ICredentials,
     IDedup,
     IGroupService,
+    IPartitions,
     IPeers,
     IPlacement,
+    IPublishers,
     IQuotas,
     IShareService,
     ITopicService,
@@ -34,6 +36,8 @@ class Broker:
 
     Args:
         now_ms: the time in epoch milliseconds.
+        partitions: all partitions, if ``topics`` does not lead them all.
+        publishers: who decides about message ids, if not ``dedup`` about all.
     """
 
     def __init__(
@@ -58,7 +62,11 @@ class Broker:
         turns: Any,
         admission: Any,
         now_ms: Callable[[], int],
+        partitions: IPartitions | None = None,
+        publishers: IPublishers | None = None,
     ) -> None:
+        self.partitions = topics if partitions is None else partitions
+        self.publishers = publishers
         self.cluster_id = cluster_id
         self.topics = topics
         self.groups = groups

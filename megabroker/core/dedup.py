@@ -19,7 +19,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -140,13 +140,18 @@ class DeduplicationService(Service):
 
     # --- life ---------------------------------------------------------------------------------------
 
-    def load(self) -> None:
-        """Read the window back from its journal. Blocking. Raises StorageError."""
+    def load(self, is_mine: Callable[[int, int], bool] | None = None) -> None:
+        """Read the window back from its journal. Blocking. Raises StorageError.
+
+        Args:
+            is_mine: whether this process decides about an id, by scope number and id; None for all.
+        """
         if self._journal is None or self.settings.scope is DedupScope.OFF:
             return
         now_ms = self._now_ms()
         for scope, message_id, time_ms in self._journal.load(now_ms - self.settings.window_ms):
-            self._remember(scope, message_id, min(time_ms, now_ms))
+            if is_mine is None or is_mine(scope, message_id):
+                self._remember(scope, message_id, min(time_ms, now_ms))
         self._expire(now_ms)
 
     def startService(self) -> None:
@@ -160,6 +165,12 @@ class DeduplicationService(Service):
         self._journal_turn()
         if self._expiry.running:
             self._expiry.stop()
+
+    def scope_names(self, topics: Iterable[str]) -> dict[int, str]:
+        """Return the topics by their scope numbers; with the global scope there is one, by no name."""
+        if self.settings.scope is DedupScope.GLOBAL:
+            return {0: ""}
+        return {self._number(topic): topic for topic in topics}
 
     # --- the window ---------------------------------------------------------------------------------
 

@@ -87,6 +87,7 @@ class PartitionService:
             ``partition_channel_buffer_size`` and ``partition_channel_buffer_bytes`` biting.
     """
 
+    is_here = True
     log: ILog
 
     def __init__(

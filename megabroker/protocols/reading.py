@@ -13,7 +13,7 @@ Invariant: ``position`` is the offset after the last record given, whatever is h
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from megabroker.codec.batch import (
     HEADER_BYTES,
@@ -27,7 +27,7 @@ from megabroker.codec.batch import (
 from megabroker.codec.compression import decompress
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.interfaces import IPartition
-from megabroker.model import BatchHeader, Buffer, FileRange, Record
+from megabroker.model import AbortedTransaction, BatchHeader, Buffer, FileRange, Record
 
 __all__ = ["ReadCache", "RecordReader"]
 
@@ -74,7 +74,17 @@ class RecordReader:
         position: the next offset wanted.
     """
 
-    __slots__ = ("_at", "_batch_end", "_cache", "_data", "_read_bytes", "_records", "partition", "position")
+    __slots__ = (
+        "_aborted",
+        "_at",
+        "_batch_end",
+        "_cache",
+        "_data",
+        "_read_bytes",
+        "_records",
+        "partition",
+        "position",
+    )
 
     def __init__(
         self, partition: IPartition, offset: int, cache: ReadCache, *, read_bytes: int = _READ_BYTES
@@ -84,6 +94,7 @@ class RecordReader:
         self._cache = cache
         self._read_bytes = read_bytes
         self._data: Buffer = b""
+        self._aborted: Sequence[AbortedTransaction] | None = None
         self._at = 0  # where the next batch begins in ``_data``
         self._records: Iterator[Record] | None = None
         self._batch_end = 0  # the offset after the batch that ``_records`` walks
@@ -132,7 +143,10 @@ class RecordReader:
             except TruncatedBatch:
                 pass
         self.drop()
-        data = self.partition.read(self.position, self._read_bytes, committed=True, cached_only=True).data
+        found = self.partition.read(self.position, self._read_bytes, committed=True, cached_only=True)
+        data = found[0]
+        # What was read elsewhere has the aborted transactions with it.
+        self._aborted = found[2] if len(found) == 3 else None
         if isinstance(data, FileRange):
             try:
                 data = data.file.read_cached(data.position, data.length)
@@ -150,7 +164,9 @@ class RecordReader:
         return header
 
     def _is_aborted(self, header: BatchHeader) -> bool:
-        aborted = self.partition.aborted_transactions(header.base_offset, header.next_offset)
+        aborted = self._aborted
+        if aborted is None:
+            aborted = self.partition.aborted_transactions(header.base_offset, header.next_offset)
         return any(
             one.producer_id == header.producer_id
             and one.first_offset <= header.base_offset <= one.last_offset

@@ -1,7 +1,8 @@
 """The deduplication window on disk: a journal of message ids, one file per slice of time.
 
-Owns the directory ``dedup``. A file is named by its slice, ``<start ms>-<width ms>.ids``, and holds entries
-whose time lies in it, in the order they were confirmed::
+Owns the directory ``dedup``; of several processes each has one of its own, ``dedup/<node id>``, and reads
+those of the others at its start. A file is named by its slice, ``<start ms>-<width ms>.ids``, and holds
+entries whose time lies in it, in the order they were confirmed::
 
     0        8        16       24
     | scope  | id     | time   |     big-endian: u64, u64, i64 epoch milliseconds
@@ -18,7 +19,7 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from twisted.logger import Logger
@@ -60,10 +61,18 @@ class FileWindowStore:
     Args:
         directory: where the files are; created when first needed.
         window_ms: the window, of which a file covers one sixth; files of another width are read as well.
+        beside: journals of other processes, there may be some by these names; they are read, and rid of
+            what has expired, and never written.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], window_ms: int) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        window_ms: int,
+        beside: Callable[[], Iterable[pathlib.Path]] = tuple,
+    ) -> None:
         self.directory = pathlib.Path(directory)
+        self._beside = beside
         self.damaged_entries = 0
         self._width_ms = max(_NARROWEST_MS, window_ms // _SLICES_PER_WINDOW)
         self._slices: set[_Slice] | None = None
@@ -76,23 +85,23 @@ class FileWindowStore:
         Raises:
             StorageError: the directory cannot be read.
         """
-        for piece in sorted(self._known()):
+        pieces = [(piece, self.directory) for piece in self._known()]
+        for directory in self._beside():
+            pieces += [(piece, directory) for piece in _slices(directory)]
+        for piece, directory in sorted(pieces):
             if piece.end_ms > since_ms:
-                yield from self._read(piece, since_ms)
+                yield from self._read(directory / piece.name, piece, since_ms)
 
     def _known(self) -> set[_Slice]:
         if self._slices is None:
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
-                names = os.listdir(self.directory)
+                self._slices = _slices(self.directory)
             except OSError as error:
                 raise _storage_error(self.directory, error) from error
-            matches = (_NAME.fullmatch(name) for name in names)
-            self._slices = {_Slice(int(found[1]), int(found[2])) for found in matches if found}
         return self._slices
 
-    def _read(self, piece: _Slice, since_ms: int) -> Iterator[Entry]:
-        path = self.directory / piece.name
+    def _read(self, path: pathlib.Path, piece: _Slice, since_ms: int) -> Iterator[Entry]:
         damaged = 0
         try:
             with open(path, "rb", buffering=0) as file:
@@ -162,16 +171,12 @@ class FileWindowStore:
         for piece in [known for known in self._known() if known.end_ms <= before_ms]:
             if piece == self._open_slice:
                 self._close_file()
-            path = self.directory / piece.name
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                _log.error(
-                    "deduplication journal {path} cannot be deleted: {error}", path=str(path), error=error
-                )
+            _unlink(self.directory / piece.name)
             self._known().discard(piece)
+        for directory in self._beside():
+            for piece in _slices(directory):
+                if piece.end_ms <= before_ms:
+                    _unlink(directory / piece.name)
 
     def close(self) -> None:
         """Close the file being written; the store may be used again."""
@@ -185,6 +190,21 @@ class FileWindowStore:
                 os.close(descriptor)
             except OSError as error:
                 _log.error("closing a deduplication journal failed: {error}", error=error)
+
+
+def _slices(directory: pathlib.Path) -> set[_Slice]:
+    """Return the slices in a directory. Raises OSError."""
+    matches = (_NAME.fullmatch(name) for name in os.listdir(directory))
+    return {_Slice(int(found[1]), int(found[2])) for found in matches if found}
+
+
+def _unlink(path: pathlib.Path) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _log.error("deduplication journal {path} cannot be deleted: {error}", path=str(path), error=error)
 
 
 def _storage_error(path: pathlib.Path, error: OSError) -> StorageError:

@@ -221,6 +221,27 @@ class FileWindowStoreTests(WindowStoreContract, SynchronousTestCase):
         appended = [int(line) for line in lines]
         self.assertEqual(self.ids()[: len(appended)], appended)
 
+    def test_journals_beside_are_read_in_order_and_expire_and_are_not_written(self) -> None:
+        places = [self.directory / "1", self.directory / "2"]
+        stores = [
+            FileWindowStore(place, WINDOW_MS, lambda mine=place: [one for one in places if one != mine])
+            for place in places
+        ]
+        for place in places:
+            place.mkdir(parents=True)
+        stores[0].append([(1, 1, NOW), (1, 3, NOW + 2 * SLICE_MS)])
+        stores[1].append([(1, 2, NOW + SLICE_MS)])
+        for store in stores:
+            self.assertEqual([entry[1] for entry in store.load(0)], [1, 2, 3])
+        self.assertEqual([len(list(place.iterdir())) for place in places], [2, 1])
+        stores[1].expire(NOW + 2 * SLICE_MS)
+        for store in stores:
+            self.assertEqual([entry[1] for entry in store.load(0)], [3])
+        stores[0].append([(1, 4, NOW + 2 * SLICE_MS)])
+        self.assertEqual([entry[1] for entry in stores[1].load(0)], [3, 4])
+        for store in stores:
+            store.close()
+
 
 _CHILD = """
 import itertools, sys

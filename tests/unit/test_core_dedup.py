@@ -178,6 +178,22 @@ class DedupTests(SynchronousTestCase):
         self.dedup = self.restart()
         self.assertEqual(len(self.dedup), 1)
 
+    def test_one_of_several_processes_remembers_what_it_decides_about(self) -> None:
+        for message_id in range(4):
+            self.store("orders", message_id)
+            self.store("bills", message_id)
+        self.dedup = DeduplicationService(
+            DedupSettings(),
+            self.journal,
+            self.ids.get,
+            self.clock,
+            lambda: int(self.clock.seconds() * 1000),
+        )
+        names = self.dedup.scope_names(self.ids)
+        self.dedup.load(lambda scope, message_id: names[scope] == "orders" and message_id % 2 == 0)
+        self.assertEqual([self.dedup.seen("orders", n) for n in range(4)], [True, False, True, False])
+        self.assertEqual(len(self.dedup), 2)
+
     def test_restart_distrusts_the_future_and_keeps_the_bound(self) -> None:
         now_ms = int(self.clock.seconds() * 1000)
         self.journal.appends.append([(1, n, now_ms + 10**9) for n in range(5)])

@@ -17,7 +17,7 @@ from megabroker.core.partitions import PartitionService, PartitionSettings
 from megabroker.core.topic_configs import TopicPolicy
 from megabroker.errors import BrokerError, ErrorCode, StateError, StorageError
 from megabroker.model import Acks, Durability, Topic, TopicPartition
-from megabroker.protocols.cursus.publishing import Storing
+from megabroker.protocols.publishing import Storing
 from megabroker.storage.faults import FaultyFiles
 from megabroker.storage.store import LocalLogStore
 from megabroker.storage.window import FileWindowStore

@@ -146,6 +146,7 @@ class TwoProcesses(Harness):
         topics = self.part(LEADER)
         self.leader = RemoteTransactions(
             TimerWheel(self.clock),
+            self.store,
             topics,  # type: ignore[arg-type]
             self.ids,
             self.peers(LEADER),

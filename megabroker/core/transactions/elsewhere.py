@@ -30,9 +30,10 @@ from zope.interface import implementer
 
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.core.timers import TimerWheel
+from megabroker.core.transactions.coordinator_epoch import coordinator_epoch
 from megabroker.core.transactions.errors import refusal
 from megabroker.errors import BrokerError, ErrorCode, StateError
-from megabroker.interfaces import ITopicService, ITransactionPeers, ITransactionService
+from megabroker.interfaces import IMetadataStore, ITopicService, ITransactionPeers, ITransactionService
 from megabroker.model import (
     CommittedOffset,
     ProducerIdentity,
@@ -129,6 +130,7 @@ class RemoteTransactions:
 
     Args:
         timers: for what is asked again.
+        metadata: says which epoch markers carry.
         peers: reaches the coordinator.
 
     Attributes:
@@ -139,6 +141,7 @@ class RemoteTransactions:
     def __init__(
         self,
         timers: TimerWheel,
+        metadata: IMetadataStore,
         topics: ITopicService,
         producer_ids: ProducerIds,
         peers: ITransactionPeers,
@@ -146,6 +149,7 @@ class RemoteTransactions:
         self.coordinator_epoch = 0
         self.marker_generation = 0
         self._timers = timers
+        self._metadata = metadata
         self._topics = topics
         self._producer_ids = producer_ids
         self._peers = peers
@@ -157,7 +161,12 @@ class RemoteTransactions:
     # --- life of the service ----------------------------------------------------------------------
 
     def load(self) -> None:
-        """Ask the coordinator about what is open in the logs here; call once, when topics are loaded."""
+        """Ask the coordinator about what is open in the logs here; call once, when topics are loaded.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        self.coordinator_epoch = coordinator_epoch(self._metadata)
         found = self._open_transactions()
         self._unexplained = {(identity.producer_id, where) for where, identity in found}
         if found:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,7 +27,7 @@ from megabroker.codec.batch import build, build_single, read_header
 from megabroker.codec.fnv import OFFSET_BASIS, fnv1a_64
 from megabroker.codec.framing import FrameReader
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
-from megabroker.interfaces import IBroker
+from megabroker.interfaces import IBroker, IPartition, IPublisher, IRemotePartition
 from megabroker.model import Acks, Durability, Listener
 from megabroker.net.connection import BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
@@ -48,10 +48,11 @@ from megabroker.protocols.cursus.codec import (
     decompress_body,
     encode_frame,
 )
-from megabroker.protocols.cursus.publishing import Batch, Message, Storing
+from megabroker.protocols.cursus.publishing import Batch, Message
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.cursus.streaming import ConsumeStream, Subscription
 from megabroker.protocols.gate import Gate
+from megabroker.protocols.publishing import RECORD_OVERHEAD_BYTES, Storing
 from megabroker.protocols.reading import ReadCache
 
 __all__ = ["ClientContext", "CursusConnection", "CursusFactory"]
@@ -62,7 +63,6 @@ _ACKS: Final = {"0": Acks.NONE, "1": Acks.WRITTEN, "all": Acks.DURABLE}
 
 _LARGEST_BATCH_BYTES = 256 * 1024  # of several messages; a single one may be larger
 _LARGEST_BATCH_MESSAGES = 1000
-_RECORD_OVERHEAD_BYTES = 40
 _BATCH_OVERHEAD_BYTES = 1024
 _READ_CACHE_BYTES = 64 << 20
 _COMMAND_BYTES = 200  # memory of a command under way
@@ -324,9 +324,25 @@ class CursusConnection(BrokerConnection):
         if self.broker.topics.get(topic) is None:
             self._reply("SUBSCRIBE", Reply.TOPIC_MISSING.format(topic=topic))
             return
+        looks = _looks(self.broker, topic) if self._pushes(topic) else []
+        if looks:
+            # What is published after the reply is pushed, and so the ends have to be known before it.
+            self._later(
+                "SUBSCRIBE",
+                topic,
+                gatherResults(looks, consumeErrors=True).addErrback(_first_error),
+                lambda _: self._subscribed(topic),
+                Reply.TOPIC_MISSING,
+            )
+        else:
+            self._reply("SUBSCRIBE", self._subscribed(topic))
+
+    def _pushes(self, topic: str) -> bool:
+        return self.factory.settings.subscribe_push and topic not in self._subscriptions
+
+    def _subscribed(self, topic: str) -> str:
         self.context.current_topics.add(topic)
-        self._reply("SUBSCRIBE", Reply.SUBSCRIBED.format(topic=topic))
-        if self.factory.settings.subscribe_push and topic not in self._subscriptions:
+        if self._pushes(topic) and not self.closed:
             self.idle_exempt = True
             self._subscriptions[topic] = Subscription(
                 self,
@@ -334,18 +350,31 @@ class CursusConnection(BrokerConnection):
                 self.factory.read_cache,
                 self.broker.settings.consumer_channel_buffer_size,
             )
+        return Reply.SUBSCRIBED.format(topic=topic)
 
     # --- CONSUME ---
 
     def _consume(self, command: Consume) -> None:
         try:
-            partition = self.broker.topics.partition(command.topic, command.partition)
+            partition = self.broker.partitions.partition(command.topic, command.partition)
         except BrokerError as error:
             self._reply("CONSUME", Reply.NO_DISK_HANDLER.format(detail=error.message))
             self._stream_ended()
             return
         self._gate.close()
-        self._stream = ConsumeStream(self, partition, command.offset, self.factory.read_cache, self._consumed)
+
+        def begin(error: BrokerError | None) -> None:
+            if error is not None:
+                self._consumed(0, error)
+            elif not self.closed:
+                self._stream = ConsumeStream(
+                    self, partition, command.offset, self.factory.read_cache, self._consumed
+                )
+
+        if partition.is_here:
+            begin(None)
+        else:
+            _look(partition, begin)
 
     def _consumed(self, count: int, error: BrokerError | ProtocolError | None) -> None:
         self._stream = None
@@ -383,8 +412,12 @@ class CursusConnection(BrokerConnection):
         if topic is None:
             self._reply("PUBLISH", Reply.TOPIC_MISSING.format(topic=name))
             return None
+        if broker.publishers is not None:
+            publisher = broker.publishers.elsewhere(name, message_id)
+            if publisher is not None:
+                return self._publish_elsewhere(publisher, command, message_id)
         index = message_id % topic.partitions
-        size_bytes = len(command.message) + _RECORD_OVERHEAD_BYTES
+        size_bytes = len(command.message) + RECORD_OVERHEAD_BYTES
         batch = self._batches.get((name, index))
         if batch is not None and (
             len(batch.messages) >= self.factory.batch_messages
@@ -395,7 +428,7 @@ class CursusConnection(BrokerConnection):
             batch = None
         if batch is None:
             try:
-                partition = broker.topics.partition(name, index)
+                partition = broker.partitions.partition(name, index)
                 if partition.needs_keys:
                     raise RequestError(
                         ErrorCode.INVALID_RECORD, f"{name} is compacted and takes no message without a key"
@@ -415,6 +448,27 @@ class CursusConnection(BrokerConnection):
             self._batches[name, index] = batch
             batch.messages.append(message)
             batch.size_bytes += size_bytes
+        return None
+
+    def _publish_elsewhere(self, publisher: IPublisher, command: Publish, message_id: int) -> Room | None:
+        """Have another process decide about a message; what is acknowledged early here is not there."""
+        if not publisher.has_room:
+            return publisher
+        name = command.topic
+        size_bytes = len(command.message) + RECORD_OVERHEAD_BYTES
+        if self.broker.quotas.limits_clients:
+            self.count_produced(size_bytes)
+        slot = self.reserve(size_bytes)
+        self._unsettled += 1
+        reply = _STORED if command.direct else self._published_reply(name)
+        message = Message(message_id, command.message, slot, reply)
+        publisher.publish(
+            name,
+            message_id,
+            command.message,
+            self.factory.acks_of_outcome,
+            lambda error: self._outcome(message, name, error),
+        )
         return None
 
     def _published_reply(self, topic: str) -> bytes:
@@ -460,6 +514,9 @@ class CursusConnection(BrokerConnection):
             data = build_single(None, messages[0].data, now_ms)
         else:
             data = build((None, message.data, (), now_ms) for message in messages)
+        partition = batch.partition
+        if len(messages) > 1 and not partition.is_here and len(data) > partition.policy.max_message_bytes:
+            return RequestError(ErrorCode.MESSAGE_TOO_LARGE, "too large together")
         topic = batch.topic
 
         def reply(error: BrokerError | None) -> None:
@@ -469,9 +526,7 @@ class CursusConnection(BrokerConnection):
         ids = [message.message_id for message in messages]
         storing = Storing(self.broker.dedup, topic, ids, reply)
         try:
-            storing.append(
-                batch.partition, read_header(data, 0, len(data)), data, self.factory.acks_of_outcome
-            )
+            storing.append(partition, read_header(data, 0, len(data)), data, self.factory.acks_of_outcome)
         except BrokerError as error:
             return error
         if self.factory.acks is Acks.NONE:
@@ -538,6 +593,36 @@ class CursusFactory(BrokerFactory):
         self._publishes += 1
         if self._publishes % _LOG_EVERY == 1:
             _log.debug("[CMD] SUCCESS PUBLISH, {count} so far", count=self._publishes)
+
+
+def _look(partition: IPartition, looked: Callable[[BrokerError | None], None]) -> None:
+    remote: IRemotePartition = partition  # type: ignore[assignment]
+    remote.look(looked)
+
+
+def _looks(broker: IBroker, name: str) -> list[Deferred[None]]:
+    """Have all partitions of a topic that are led elsewhere looked at; each fires when that is done."""
+    topic = broker.topics.get(name)
+    looks: list[Deferred[None]] = []
+    for index in range(0 if topic is None else topic.partitions):
+        try:
+            partition = broker.partitions.partition(name, index)
+        except BrokerError:
+            continue
+        if not partition.is_here:
+            done: Deferred[None] = Deferred()
+            looks.append(done)
+            _look(
+                partition,
+                lambda error, done=done: done.callback(None) if error is None else done.errback(error),  # type: ignore[misc]
+            )
+    return looks
+
+
+def _first_error(failure: Failure) -> Failure:
+    """Return why the first of several failed."""
+    found = failure.value
+    return found.subFailure if isinstance(found, FirstError) else failure
 
 
 def _failure(error: BrokerError, topic: str, missing: str) -> str:

@@ -257,13 +257,13 @@ class Subscription:
         self._next_run = None
 
     def _add_partitions(self, *, from_end: bool) -> None:
-        topics = self._target.broker.topics
-        topic = topics.get(self.topic)
+        broker = self._target.broker
+        topic = broker.topics.get(self.topic)
         if topic is None:
             return
         for index in range(len(self._readers), topic.partitions):
             try:
-                partition = topics.partition(self.topic, index)
+                partition = broker.partitions.partition(self.topic, index)
             except BrokerError:
                 break
             offset = partition.log.next_offset if from_end else partition.start_offset

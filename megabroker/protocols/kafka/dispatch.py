@@ -181,9 +181,12 @@ _ROWS: Final = """
 _INTERNAL_ROWS: Final = """
 1001 0 0 k1001_follow_rows
 1002 0 0 k1002_change_topic
+1010 0 0 k1010_look_at_partitions
 1011 0 0 k1011_admit_transactions
 1012 0 0 k1012_end_transactions
 1013 0 0 k1013_explain_transactions
+1014 0 0 k1014_read_partition
+1015 0 0 k1015_publish_messages
 """
 
 

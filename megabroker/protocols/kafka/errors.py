@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import enum
 
-from megabroker.errors import BrokerError, ErrorCode
+from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
 
-__all__ = ["KafkaError", "code_of", "kafka_error"]
+__all__ = ["KafkaError", "code_of", "error_for", "kafka_error"]
 
 
 class KafkaError(enum.IntEnum):
@@ -179,3 +179,26 @@ def kafka_error(error: BrokerError) -> int:
 def code_of(code: ErrorCode | None) -> int:
     """Return the wire code for one of the broker's codes; None is success."""
     return 0 if code is None else int(_CODES[code])
+
+
+_OF_PEERS: dict[int, ErrorCode] = {int(wire): code for code, wire in reversed(_CODES.items())}
+_REQUEST_CODES = frozenset(
+    {
+        ErrorCode.UNKNOWN_TOPIC,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.OFFSET_OUT_OF_RANGE,
+        ErrorCode.CORRUPT_BATCH,
+        ErrorCode.INVALID_RECORD,
+        ErrorCode.INVALID_TIMESTAMP,
+        ErrorCode.UNSUPPORTED_COMPRESSION,
+        ErrorCode.MESSAGE_TOO_LARGE,
+    }
+)
+
+
+def error_for(wire_code: int, message: str) -> BrokerError:
+    """Return an error for what another process of this broker answered; an unknown code is INTERNAL."""
+    code = _OF_PEERS.get(wire_code, ErrorCode.INTERNAL)
+    if code in _REQUEST_CODES:
+        return RequestError(code, message)
+    return StateError(code, message, retriable=True)

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 
 from megabroker.codec.batch import build, build_single, read_header
 from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError, RequestError
-from megabroker.interfaces import IBroker, IPartition
+from megabroker.interfaces import IBroker, IPartition, IRemotePartition
 from megabroker.model import NO_TIMESTAMP, Acks, Buffer, Listener
 from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
@@ -203,6 +203,13 @@ class _Appended:
         """Settle."""
         self.batch.settle(self.first, self.count, self.base_offset, error)
 
+    def stored(self, base_offset: int, error: BrokerError | None) -> None:
+        """Settle what another process was given, if its offsets can be told."""
+        self.base_offset = base_offset
+        if error is None and base_offset + self.count > MAX_OFFSET:
+            error = _no_more_offsets()
+        self.done(error)
+
 
 class _Wait:
     """A CONSUME of an offset that is accepted and not yet visible."""
@@ -212,8 +219,16 @@ class _Wait:
         self.partition = partition
         self.request = request
         self.slot = connection.reserve(_REQUEST_BYTES)
-        self._cancel: Callable[[], None] = partition.watch(self.try_again)
         self._timer: Any = connection.broker.reactor.callLater(_VISIBLE_WITHIN_SECONDS, self._expire)
+        self._cancel: Callable[[], None] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._cancel is None:
+            self._cancel = self.partition.watch(self.try_again)
 
     def try_again(self) -> None:
         """Answer if it can be answered now."""
@@ -226,6 +241,8 @@ class _Wait:
             return
         if answer is not None:
             self._end(answer)
+        else:
+            self._watch()
 
     def _expire(self) -> None:
         self._end(encode_error(self.request.correlation_id, MegaError.INVALID_OFFSET))
@@ -239,9 +256,29 @@ class _Wait:
 
     def stop(self) -> None:
         """Wait no longer."""
-        self._cancel()
+        if self._cancel is not None:
+            self._cancel()
         if self._timer.active():
             self._timer.cancel()
+
+
+class _LookingWait(_Wait):
+    """A CONSUME from a partition led elsewhere, where it may be further than is known here."""
+
+    def _begin(self) -> None:
+        remote: IRemotePartition = self.partition  # type: ignore[assignment]
+        remote.look(self._looked)
+
+    def _looked(self, error: BrokerError | None) -> None:
+        if error is None:
+            self.try_again()
+        elif self in self.connection.waits:
+            self._end(_refusal(self.request.correlation_id, error))
+
+    def _expire(self) -> None:
+        # Without a word from the leader nothing can be said about the offset.
+        code = MegaError.NETWORK_ERROR if self._cancel is None else MegaError.INVALID_OFFSET
+        self._end(encode_error(self.request.correlation_id, code))
 
 
 class MegaConnection(BrokerConnection):
@@ -317,7 +354,7 @@ class MegaConnection(BrokerConnection):
             batch = None
         if batch is None:
             try:
-                partition = self.broker.topics.partition(topic, 0)
+                partition = self.broker.partitions.partition(topic, 0)
                 if partition.needs_keys:
                     raise RequestError(
                         ErrorCode.INVALID_RECORD, f"{topic} is compacted and takes no message without a key"
@@ -371,7 +408,7 @@ class MegaConnection(BrokerConnection):
         """Hand messages to the partition as one record batch; return why it refused, if it did."""
         partition = batch.partition
         if partition.log.next_offset + count > MAX_OFFSET:
-            return BrokerError(ErrorCode.OVERLOADED, "offsets of this topic no longer fit 32 bits")
+            return _no_more_offsets()
         requests = batch.requests[first : first + count]
         if count == 1:
             data = build_single(None, requests[0].payload, max(requests[0].timestamp_ms, NO_TIMESTAMP))
@@ -384,6 +421,12 @@ class MegaConnection(BrokerConnection):
             )
         appended = _Appended(batch, first, count)
         acks = self.factory.acks
+        if not partition.is_here:
+            if count > 1 and len(data) > partition.policy.max_message_bytes:
+                return RequestError(ErrorCode.MESSAGE_TOO_LARGE, "too large together")
+            remote: IRemotePartition = partition  # type: ignore[assignment]
+            remote.send(read_header(data, 0, len(data)), data, acks, appended.stored)
+            return None
         try:
             appended.base_offset = partition.append(
                 read_header(data, 0, len(data)), data, acks, None if acks is Acks.NONE else appended.done
@@ -399,9 +442,12 @@ class MegaConnection(BrokerConnection):
     def _consume(self, request: Consume) -> Room | None:
         self._append_all()
         try:
-            partition = self.broker.topics.partition(request.topic, 0)
+            partition = self.broker.partitions.partition(request.topic, 0)
         except BrokerError as error:
             self.answer((_refusal(request.correlation_id, error),))
+            return None
+        if not partition.is_here and not 0 <= request.offset < partition.high_watermark:
+            self.waits.add(_LookingWait(self, partition, request))
             return None
         try:
             answer = self.message_at(partition, request)
@@ -491,6 +537,10 @@ class MegaFactory(BrokerFactory):
         if wanted <= self.broker.settings.topics.max_message_bytes:
             return {}
         return {"max.message.bytes": str(wanted)}
+
+
+def _no_more_offsets() -> BrokerError:
+    return BrokerError(ErrorCode.OVERLOADED, "offsets of this topic no longer fit 32 bits")
 
 
 def _refusal(correlation_id: int, error: BrokerError) -> bytes:
