@@ -137,7 +137,7 @@ def _flowed(peer: Peer, topic: str, count: int, record_bytes: int, **more: Any) 
 
 def _half(peer: Peer, share: float) -> Sample:
     """Latency at half of what this peer can; what that is, is found out first, on another topic."""
-    count = max(_WARM, int(400_000 * share))
+    count = max(_WARM, int(1_000_000 * share))
     _warm_up(peer, _MANY)
     for topic in ("most", _TOPIC):
         create_topic(peer.kafka, topic)
@@ -211,7 +211,7 @@ CLIENTS = (
         "10 consumers of all the same such records",
         _consume(60_000, record_bytes=1000, consumers=10, cold=True),
     ),
-    by_client("client-both", "a producer and a consumer of 100-byte records at once", _flow(500_000)),
+    by_client("client-both", "a producer and a consumer of 100-byte records at once", _flow(2_000_000)),
     by_client(
         "client-transactions",
         "transactions of 10 records, one after the other",

@@ -53,7 +53,7 @@ def _random_fetches(mib: float, count: int) -> Callable[[Peer, float], Sample]:
     def run(peer: Peer, share: float) -> Sample:
         records = _filled(peer, mib * share)
         chance = random.Random(1)
-        offsets = [chance.randrange(records) for _ in range(max(100, int(count * share)))]
+        offsets = [chance.randrange(records) for _ in range(max(100, int(count * min(share, 1))))]
         requests = [fetch_request(_TOPIC, 0, offset, 1) for offset in offsets]
 
         def load() -> Loaded:

@@ -124,7 +124,7 @@ class CleanableLog:
         for segment in old:
             segment.open_files.drop(segment)
             log.dirty.discard(segment)
-        log.segments.keep_few(new)
+        new.open_files.indexes.keep(new)
         log.size_bytes += new.size - sum(segment.size for segment in old)
         self.swapping = (old, new)
         return True

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from megabroker.errors import Cold, ErrorCode, StorageError
 from megabroker.model import Buffer
+from megabroker.storage.index import LoadedIndexes
 
 if TYPE_CHECKING:
     from megabroker.storage.warming import Warmer
@@ -378,11 +379,15 @@ class OpenFiles:
     Which one is a matter of chance: whoever comes round to a few files more than may be open would find each
     one gone if the first were taken always. Those used since they were last looked at are passed over once.
     Any thread may call, and asks here at each use, or it would not be known which files are in use.
+
+    Attributes:
+        indexes: the account of which segments' indexes are in memory, of the same logs.
     """
 
     def __init__(self, files: Files, limit: int = 2048, warmer: Warmer | None = None) -> None:
         self.files = files
         self.warmer = warmer
+        self.indexes = LoadedIndexes()
         self.limit = max(1, limit)
         self._holders: list[Holder] = []
         self._places: dict[int, int] = {}  # where each is in the list, by its id

@@ -1,7 +1,8 @@
 """The sparse indexes of one segment, in memory and in Kafka's file formats.
 
-Owns the entries, not the files. Disposable: all of it can be read out of the segment again, so a file that
-fails a check is thrown away and never believed. Offsets are relative to the segment's base.
+Owns the entries, not the files, and the account of which are in memory. Disposable: all of it can be read out
+of the segment again, so a file that fails a check is thrown away and never believed. Offsets are relative to
+the segment's base.
 
     .index       per entry: offset i32 | position i32           8 bytes, both strictly increasing
     .timeindex   per entry: timestamp i64 | offset i32          12 bytes, timestamps strictly increasing
@@ -13,17 +14,23 @@ ending at o is where t was first reached.
 
 from __future__ import annotations
 
+import operator
 import struct
 import sys
+import threading
 from array import array
 from bisect import bisect_left, bisect_right
-from itertools import pairwise
+from collections import deque
+from itertools import islice
+from typing import Protocol
+from weakref import ref
 
-__all__ = ["Index"]
+__all__ = ["Index", "LoadedIndexes"]
 
 _TIME = struct.Struct(">qi")
 _SWAP = sys.byteorder == "little"
 _MAX_RELATIVE = 0x7FFFFFFF
+_ENTRY_BYTES = 1024  # what an index takes beside its entries, with the account that is kept of it
 
 
 class Index:
@@ -115,10 +122,56 @@ class Index:
             return None
         if self.positions and (self.positions[-1] >= size_bytes or self.offsets[-1] > _MAX_RELATIVE):
             return None
-        if any(a > b for a, b in pairwise(self.time_offsets)):
+        if not all(map(operator.le, self.time_offsets, islice(self.time_offsets, 1, None))):
             return None
         return self
 
+    def memory_bytes(self) -> int:
+        """Return about how much memory it takes."""
+        arrays = (self.offsets, self.positions, self.times, self.time_offsets)
+        return sum(one.itemsize * len(one) for one in arrays)
+
 
 def _rising(values: array[int]) -> bool:
-    return all(a < b for a, b in pairwise(values))
+    return all(map(operator.lt, values, islice(values, 1, None)))
+
+
+class Indexed(Protocol):
+    """What has an index that can be read again."""
+
+    @property
+    def index(self) -> Index | None:
+        """The index, if it is in memory."""
+
+    def forget_index(self) -> None:
+        """Have it in memory no more."""
+
+
+class LoadedIndexes:
+    """Which indexes that can be read again are in memory: those loaded last, of all logs together.
+
+    Reading one takes milliseconds, and a log that is read here and there needs all of its own.
+
+    Args:
+        most_bytes: how much they may take together.
+    """
+
+    def __init__(self, most_bytes: int = 32 << 20) -> None:
+        self._most_bytes = most_bytes
+        self._loaded: deque[tuple[ref[Indexed], int]] = deque()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def keep(self, one: Indexed) -> None:
+        """Count one as loaded, and forget what was loaded longest ago while there is too much."""
+        index = one.index
+        size = _ENTRY_BYTES + (0 if index is None else index.memory_bytes())
+        with self._lock:
+            self._loaded.append((ref(one), size))
+            self._bytes += size
+            while self._bytes > self._most_bytes:
+                oldest, size = self._loaded.popleft()
+                self._bytes -= size
+                other = oldest()
+                if other is not None:
+                    other.forget_index()

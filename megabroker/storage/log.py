@@ -325,7 +325,7 @@ class LocalLog:
             if error is None and segment in self.segments.items:
                 segment.saved = True
                 if segment is not self.active:
-                    self.segments.keep_few(segment)
+                    segment.open_files.indexes.keep(segment)
 
         self._disk.chore(save, saved)
 
@@ -477,7 +477,6 @@ class LocalLog:
             self.dirty.discard(segment)
         segments.forget_marks()
         self.active = active = segments.items[-1]
-        segments.keep(active)
         self.next_offset = from_offset
         self.pending_bytes = 0
         self._lane.dead = True

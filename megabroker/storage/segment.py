@@ -99,6 +99,7 @@ class Segment:
     """One segment; see the module."""
 
     __slots__ = (
+        "__weakref__",
         "aborted",
         "base_offset",
         "born",
@@ -256,6 +257,13 @@ class Segment:
         """Return how large the larger one of the loaded index's files would be."""
         index = self.index
         return max(8 * len(index.offsets), 12 * len(index.times)) if index is not None else 0
+
+    def forget_index(self) -> None:
+        """Have neither the index nor the aborted transactions in memory, unless this is appended to."""
+        if self.next_base is not None or self.gone:
+            self.index = None
+            if self.aborted:
+                self.aborted = None
 
     def load_index(self) -> Index | None:
         """Read the index files; None when they are absent or fail their check. Raises OSError."""

@@ -12,7 +12,6 @@ With ``cached_only`` nothing waits for the disk: ``Cold`` is raised once what is
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -30,7 +29,6 @@ EMPTY = ReadResult(b"", 0)
 
 _COPY_BYTES = 16 << 10
 _MAX_MARKS = 128
-_LOADED_INDEXES = 4
 
 
 class Segments:
@@ -57,7 +55,6 @@ class Segments:
         self._changed = changed
         self._ends: dict[int, tuple[Segment, int]] = {}
         self._marks: dict[int, tuple[Segment, int]] = {}
-        self._loaded: deque[Segment] = deque()
 
     def add(self, segment: Segment) -> None:
         """Add a segment at the end."""
@@ -100,7 +97,7 @@ class Segments:
         self._marks.clear()
 
     def index_of(self, segment: Segment, *, cached_only: bool = False) -> Index:
-        """Return a segment's index, reading or rebuilding it; only the last few are kept.
+        """Return a segment's index, reading or rebuilding it.
 
         Raises:
             OSError: it could not be read.
@@ -119,7 +116,7 @@ class Segments:
                 except DamageFound as found:
                     self.take_damage(found)
             segment.save_index()
-        self.keep_few(segment)
+        segment.open_files.indexes.keep(segment)
         return index
 
     def _read_index(self, segment: Segment) -> Cold | None:
@@ -134,18 +131,9 @@ class Segments:
         def done(found: bool) -> None:
             if found and segment.index is None and not segment.gone:
                 segment.take_index(reading)
-                self.keep_few(segment)
+                segment.open_files.indexes.keep(segment)
 
         return warmer.work(("index", id(segment)), lambda: reading.read_index_of(segment, interval), done)
-
-    def keep_few(self, segment: Segment) -> None:
-        """Count a saved index as loaded and forget the one loaded longest ago."""
-        self._loaded.append(segment)
-        if len(self._loaded) > _LOADED_INDEXES:
-            other = self._loaded.popleft()
-            other.index = None
-            if other.aborted and other is not self.items[-1]:
-                other.aborted = None
 
     def aborted_of(self, segment: Segment) -> AbortedIndex:
         """Return a segment's aborted transactions, reading them. Raises OSError and StorageError."""
@@ -161,7 +149,7 @@ class Segments:
                 )
             segment.aborted = aborted
             if aborted and segment.index is None:
-                self.keep_few(segment)
+                segment.open_files.indexes.keep(segment)
         return aborted
 
     def aborted(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
@@ -193,11 +181,6 @@ class Segments:
         if after < len(index.positions):
             return segment.base_offset + index.offsets[after] + 1
         return self.bases[at + 1] if at + 1 < len(self.bases) else next_offset
-
-    def keep(self, segment: Segment) -> None:
-        """Never forget a segment's index: it is the one being written to again."""
-        while segment in self._loaded:
-            self._loaded.remove(segment)
 
     def heads(self, segment: Segment, offset: int, *, cached_only: bool = False) -> Iterator[Hop]:
         """Walk a segment's written batches, from the one that holds ``offset`` or the next.
