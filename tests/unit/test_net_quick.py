@@ -112,7 +112,7 @@ class CompiledTests(CompiledCase):
         other = self.learned()
         self.client.send(request(1))
         other.send(request(2))
-        self.reactor.polling.doRead()
+        self.reactor.polling.turn.take()  # type: ignore[attr-defined]
         self.assertGreater(self.charged, 0)
         self.client.close()
         ((number, code, _),) = self.rows(other.receive(1))
@@ -194,7 +194,9 @@ class ChoosingTests(SynchronousTestCase):
             self.assertIsNone(quick.compiled())
             self.assertEqual(quick.describe(), "compiled part switched off")
             if polling.available():
-                self.assertIs(type(quick.make_polling(mock.Mock(), scratch)), polling.NestedEpoll)
+                self.assertIs(
+                    type(quick.make_polling(mock.Mock(), mock.Mock(), scratch)), polling.NestedEpoll
+                )
 
     def test_it_is_said_whether_it_is_used(self) -> None:
         with mock.patch.dict(os.environ, {quick.VARIABLE: "1"}):
