@@ -18,6 +18,7 @@ class WorkersProcess(BrokerProcess):
     """A supervisor and its workers; every start chooses free ports anew.
 
     Attributes:
+        environment: variables that every start adds.
         nodes: the addresses of the Kafka listeners, by worker.
     """
 
@@ -28,10 +29,11 @@ class WorkersProcess(BrokerProcess):
         directory: pathlib.Path | None = None,
     ) -> None:
         super().__init__({"workers": workers, **(config or {})}, directory)
+        self.environment: dict[str, str] = {}
 
     def start(self, env: Mapping[str, str] | None = None) -> WorkersProcess:
         self.ports = {}
-        super().start(env)
+        super().start({**self.environment, **(env or {})})
         ready = re.findall(r"is ready after .*", self.log)[-1]
         self.nodes: list[str] = re.findall(r"kafka at (\S+?)[,;]", ready)
         return self
@@ -54,6 +56,11 @@ class WorkersProcess(BrokerProcess):
             if parent == self.process.pid and b"megabroker.worker" in words:
                 found[int(words[words.index(b"megabroker.worker") + 1])] = pid
         return found
+
+    def all_pids(self) -> list[int]:
+        """Return every process of the broker, the supervisor first."""
+        assert self.process is not None
+        return [self.process.pid, *self.pids().values()]
 
     def until_serving(self, node_id: int, but: int, seconds: float = 20) -> int:
         """Wait until a worker serves again in another process than ``but``; return that."""
