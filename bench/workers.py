@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 from confluent_kafka.admin import AdminClient
 
-from bench.native import Loaded, run_load
+from bench.native import Loaded, program, run_load
 from bench.processes import cpu_seconds, resident_mib
 from bench.requests import create_topic, kafka_count, produce_request, record_batch
 from megabroker.net import quick
@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="with the compiled part")
     arguments = parser.parse_args()
     counts = [int(one) for one in arguments.workers.split(",")]
+    program("load")  # compiled before many ask for it at once
     print(f"{os.cpu_count()} processors, {arguments.rounds} rounds, medians (fewest to most)")
     for load in LOADS:
         if arguments.loads and load.name not in arguments.loads:
@@ -153,7 +154,7 @@ def main() -> None:
 def _tell(load: Load, samples: dict[int, list[Sample]]) -> None:
     print(f"\n{load.name}: {load.doc}")
     print(
-        "workers      req/s  (rounds)   req/cpu s  broker cpu s  client cpu s  processors  MiB  ratio (rounds)"
+        "workers      req/s  (rounds)  req/cpu s  broker cpu s  client cpu s  processors  MiB  ratio (rounds)"
     )
     first = next(iter(samples.values()))
     for count, found in samples.items():

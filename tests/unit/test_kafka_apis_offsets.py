@@ -218,8 +218,8 @@ class InitProducerIdTests(ApiCase):
 
     def test_ids_that_cannot_be_stored(self) -> None:
         full = StorageError(ErrorCode.DISK_FULL, "no space left")
-        self.metadata.write = lambda changes: fail(full)  # type: ignore[method-assign]
+        self.metadata.advance = lambda table, key, count: fail(full)  # type: ignore[method-assign]
         self.assertEqual(self.init(1), (COORDINATOR_LOADING, -1, -1))
         for_good = StorageError(ErrorCode.STORAGE, "used up", retriable=False)
-        self.metadata.write = lambda changes: fail(for_good)  # type: ignore[method-assign]
+        self.metadata.advance = lambda table, key, count: fail(for_good)  # type: ignore[method-assign]
         self.assertEqual(self.init(1), (STORAGE_ERROR, -1, -1))
