@@ -47,6 +47,7 @@ _log = Logger()
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 10.0
 _STEADY_SECONDS: Final = 20.0
+_UNDO_SECONDS: Final = 15.0
 _LINE: Final = re.compile(r"\d{4}-\d\d-\d\dT|    ")
 
 
@@ -214,9 +215,13 @@ class Supervisor(Service):
         self._stopping = True
         for place in self._places:
             if place.child is not None:
-                place.child.signal(signal.SIGKILL)
+                place.child.send(STOP)
+        patience: float | None = _UNDO_SECONDS
         while children := [place.child for place in self._places if place.child is not None]:
-            wait(children, None)
+            if not wait(children, patience):
+                patience = None
+                for child in children:
+                    child.signal(signal.SIGKILL)
         self._close_sockets()
         self._directories.close()
 

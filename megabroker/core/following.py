@@ -136,6 +136,9 @@ class Followers:
                 patience.cancel()
             elif isinstance(result, Failure):
                 _log.warn("worker-does-not-follow", node=one.node_id, seconds=_PATIENCE_SECONDS)
+                if not one.behind and not self._stopped:
+                    one.behind = True
+                    self._catch_up(one)
 
         return waiting.addBoth(done)
 

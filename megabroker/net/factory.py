@@ -36,9 +36,13 @@ class BrokerFactory(Factory):
         broker: the core.
         listener: what this listener is called and advertised as.
         connection_class: makes the connections, given this factory.
+
+    Attributes:
+        counts: whether its connections count among those that limits bound.
     """
 
     noisy = False
+    counts = True
 
     def __init__(
         self,
@@ -75,7 +79,9 @@ class BrokerFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> BrokerConnection | None:  # type: ignore[override]
         """Factory: admit a connection, or refuse it by closing."""
         host = getattr(addr, "host", None) or "local"
-        refusal = "the broker is stopping" if self._drained is not None else self.admission.admit(host)
+        refusal: str | None = "the broker is stopping"
+        if self._drained is None:
+            refusal = self.admission.admit(host) if self.counts else None
         if refusal is not None:
             self._refused(host, refusal)
             return None
@@ -104,7 +110,8 @@ class BrokerFactory(Factory):
     def connection_gone(self, connection: BrokerConnection) -> None:
         """Count a connection out."""
         self.connections.discard(connection)
-        self.admission.dismiss(connection.peer_host)
+        if self.counts:
+            self.admission.dismiss(connection.peer_host)
         if self._drained is not None and not self.connections:
             self._finish_draining()
 

@@ -85,8 +85,14 @@ class FollowersTests(SynchronousTestCase):
         done = self.followers.changed(ROWS)
         self.clock.advance(5)
         self.successResultOf(done)
-        self.answer()  # late
-        followed = self.followers.followed()
+        followed = self.followers.followed()  # but it counts as behind
+        self.assertEqual(self.pending(), [(2, ROWS), (3, ROWS), (2, None), (3, None)])
+        late, self.told = self.told, []
+        for _, _, asked in late[:2]:
+            asked.callback(None)
+        self.assertNoResult(followed)
+        for _, _, asked in late[2:]:
+            asked.callback(None)
         self.successResultOf(followed)
 
     def test_what_changes_while_one_is_behind_is_not_missed(self) -> None:

@@ -321,6 +321,7 @@ class InternalFactory(KafkaFactory):
     """Makes the connections of other processes of this broker, which may ask more than clients."""
 
     is_internal = True
+    counts = False
 
     def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
         super().__init__(broker, settings, listener)

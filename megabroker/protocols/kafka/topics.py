@@ -75,13 +75,14 @@ def reachable_nodes(context: Context) -> dict[int, tuple[Node, HostPort]]:
 def place(broker: IBroker, nodes: Mapping[int, Any], topic: str, index: int) -> Place:
     """Say who serves a partition, to a client that can reach ``nodes``."""
     leader = broker.placement.leader(TopicPartition(topic, index)).id
-    epoch = NO_LEADER_EPOCH
+    known = broker.topics.get(topic)
+    epoch = NO_LEADER_EPOCH if known is None else known.leader_epoch
     serves = leader in nodes
     if leader == broker.placement.me.id:
         try:
             epoch = broker.topics.partition(topic, index).leader_epoch
         except BrokerError:
-            serves = False
+            serves, epoch = False, NO_LEADER_EPOCH
     replicas = [leader]
     if not serves:
         return Place(int(KafkaError.LEADER_NOT_AVAILABLE), _NO_LEADER, epoch, replicas, [], replicas)
