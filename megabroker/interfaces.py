@@ -44,6 +44,7 @@ from megabroker.model import (
     ScramCredential,
     ShareGroupDescription,
     ShareHeartbeat,
+    SharePartitionOffset,
     Subscription,
     SyncedGroup,
     SyncRequest,
@@ -79,6 +80,7 @@ __all__ = [
     "IPublishers",
     "IRemotePartition",
     "IRun",
+    "ISharePeers",
     "IShareService",
     "ITakesRuns",
     "ITopicService",
@@ -712,6 +714,24 @@ class IShareService(Interface):
     def connection_closed(owner: object) -> None:
         """End the share sessions of a connection and take back what their members have acquired."""
 
+    def vouched(group_id: str) -> Deferred[None] | None:
+        """Say whether there is such a group, if that is not known here.
+
+        Returns:
+            None where it is; else what fires when the coordinator knows it, and fails with GROUP_NOT_FOUND.
+        """
+
+    def offsets(
+        group_id: str, places: Sequence[tuple[UUID, int]] | None
+    ) -> Deferred[Mapping[tuple[UUID, int], SharePartitionOffset]]:
+        """Say how far a group is in partitions, (topic id, number) each; with None in all it consumes."""
+
+    def asked_by_leader(group_id: str) -> None:
+        """Take note that another leader keeps something of a group. Raises StateError(GROUP_NOT_FOUND)."""
+
+    def gone(group_id: str) -> None:
+        """Forget that there is such a group; its coordinator has deleted it."""
+
     def describe(group_id: str) -> ShareGroupDescription:
         """Describe one group. Raises BrokerError (GROUP_NOT_FOUND)."""
 
@@ -932,6 +952,30 @@ class ITransactionPeers(Interface):
         PeerError when it did not answer. The marker may then be written, and must be asked for again; no
         earlier asking takes effect after a later one was answered.
         """
+
+
+class ISharePeers(Interface):
+    """What share groups need of the other processes of this broker. A partition is (topic id, number).
+
+    A failed Deferred carries a BrokerError, PeerError among them: it may then be done in part.
+    """
+
+    def leads(place: tuple[UUID, int]) -> bool:
+        """Whether this process leads a partition, or nobody does because its topic is not known."""
+
+    def vouch(group_id: str) -> Deferred[None]:
+        """Ask the coordinator whether there is such a share group; fails with GROUP_NOT_FOUND."""
+
+    def offsets(
+        group_id: str, places: Sequence[tuple[UUID, int]] | None
+    ) -> Deferred[Mapping[tuple[UUID, int], SharePartitionOffset]]:
+        """Ask the other leaders how far a group is in partitions of theirs; None for all it consumes."""
+
+    def begin_at(group_id: str, offsets: Mapping[tuple[UUID, int], int]) -> Deferred[None]:
+        """Have the other leaders begin a group anew in partitions of theirs; fires when that is stored."""
+
+    def forget(group_id: str, places: Sequence[tuple[UUID, int]] | None) -> Deferred[None]:
+        """Have the other leaders forget partitions; None for all, and the group with them."""
 
 
 class ILoggers(Interface):

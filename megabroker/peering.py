@@ -33,6 +33,7 @@ from megabroker.protocols.kafka.protocol import InternalFactory
 from megabroker.protocols.kafka.publishers import Publishers
 from megabroker.protocols.kafka.remote_partitions import AllPartitions
 from megabroker.protocols.kafka.settings import KafkaSettings
+from megabroker.protocols.kafka.share_peers import SharePeers
 from megabroker.protocols.kafka.transaction_peers import TransactionPeers
 
 __all__ = ["FOLLOWED_TABLES", "Peering"]
@@ -104,6 +105,10 @@ class Peering:
         found = RemoteTransactions(TimerWheel(self._reactor), metadata, topics, ids, peers)
         topics.on_deleted(found.topic_deleted)
         return found
+
+    def shares(self, topics: TopicService, placement: IPlacement) -> SharePeers:
+        """Return how share groups reach their coordinator and the leaders."""
+        return SharePeers(self.peers, placement, topics)
 
     def partitions(self, topics: TopicService, placement: IPlacement) -> AllPartitions:
         """Return all partitions, wherever they are led."""

@@ -273,14 +273,7 @@ class BrokerService(MultiService):
         )
         self.topics.on_deleted(self.groups.topic_deleted)
         self.group_configs = GroupConfigs(metadata, config.group_configs())
-        self.shares = ShareService(
-            reactor,
-            metadata,
-            share_settings(config),
-            self.topics,
-            self.group_configs,
-            self.groups.__contains__,
-        )
+        self.shares = self._make_shares(metadata)
         self.groups.is_share = self.shares.__contains__
         self.groups.configure(self.group_configs)
         self.topics.on_deleted(self.shares.topic_deleted)
@@ -323,6 +316,20 @@ class BrokerService(MultiService):
         )
         self.topics.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.dedup.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def _make_shares(self, metadata: IMetadataStore) -> ShareService:
+        peering = self._peering
+        peers = None if peering is None else peering.shares(self.topics, self.placement)
+        return ShareService(
+            self._reactor,
+            metadata,
+            share_settings(self.config),
+            self.topics,
+            self.group_configs,
+            self.groups.__contains__,
+            peers,
+            coordinates=peering is None or peering.coordinates,
+        )
 
     def _make_transactions(self, metadata: IMetadataStore) -> TransactionService | RemoteTransactions:
         peering, ids = self._peering, self._producer_ids
@@ -378,7 +385,7 @@ class BrokerService(MultiService):
         self.group_configs.load()
         if self._peering is None or self._peering.coordinates:
             self.groups.load()
-            self.shares.load()
+        self.shares.load()
         self.transactions.load()
 
     def _decides(self) -> Callable[[int, int], bool] | None:

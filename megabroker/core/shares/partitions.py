@@ -78,9 +78,24 @@ class SharePartitions:
     def __contains__(self, group_id: str) -> bool:
         return group_id in self._groups
 
-    def load(self, rows: Mapping[str, Any]) -> None:
-        """Begin from what the store holds. A row that is none is logged and left alone."""
+    def load(
+        self,
+        rows: Mapping[str, Any],
+        leads: Callable[[Place], bool] = lambda place: True,
+        *,
+        clean: bool = True,
+    ) -> set[str]:
+        """Begin from what the store holds. A row that is none is logged and left alone.
+
+        Args:
+            leads: whether a partition's share partitions are kept here.
+            clean: remove what is left of topics that are gone; one process does that for all.
+
+        Returns:
+            The groups that others keep share partitions of.
+        """
         gone = []
+        elsewhere = set()
         for key, value in rows.items():
             try:
                 live = from_row(self, self._limits, key, value)
@@ -89,10 +104,13 @@ class SharePartitions:
                 continue
             if self._topics.get_by_id(live.place[0]) is None:
                 gone.append(Change(SHARE_PARTITIONS_TABLE, key, None))
-            else:
+            elif leads(live.place):
                 self._groups.setdefault(live.group_id, {})[live.place] = live
-        if gone:
+            else:
+                elsewhere.add(live.group_id)
+        if gone and clean:
             self._writes.write(gone, lambda: None).addErrback(_log_failure)
+        return elsewhere
 
     def groups(self) -> list[str]:
         """Return the groups that have any."""

@@ -3,6 +3,10 @@
 Owns which share groups there are and what concerns a group as a whole: names, offsets set by administrators,
 deletion. Membership is ``members_service``'s, records in flight are ``partitions``', sessions ``sessions``'.
 
+Of several processes each keeps what has been acquired of the partitions it leads, and the coordinator the
+members; what concerns a group as a whole reaches the leaders over ``ISharePeers``. A leader that has a group
+asked of it which it does not know asks the coordinator, once.
+
 A name belongs to one kind of group: as long as a share group is there, with members or with nothing but
 offsets, it is no consumer group, and the other way round.
 """
@@ -11,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -19,25 +23,27 @@ from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.errors import refusal, stopped
 from megabroker.core.groups.offsets import OrderedWrites
 from megabroker.core.shares.assignor import SIMPLE
-from megabroker.core.shares.live import SHARE_PARTITIONS_TABLE
+from megabroker.core.shares.live import SHARE_PARTITIONS_TABLE, Place
 from megabroker.core.shares.members_service import SHARE_GROUPS_TABLE, ShareMembers
 from megabroker.core.shares.partitions import SharePartitions
 from megabroker.core.shares.sessions import ShareSession, ShareSessions
 from megabroker.core.shares.settings import ShareSettings
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
-from megabroker.interfaces import IMetadataStore, IShareService, ITopicService
+from megabroker.interfaces import IMetadataStore, ISharePeers, IShareService, ITopicService
 from megabroker.model import (
     ConsumerHeartbeatAnswer,
     GroupSummary,
     ShareGroupDescription,
     ShareHeartbeat,
+    SharePartitionOffset,
     TopicPartition,
 )
 
 __all__ = ["ShareService"]
 
 _TYPE = "share"
+_MAX_VOUCHED = 100_000
 
 
 @implementer(IShareService)
@@ -47,6 +53,8 @@ class ShareService:
     Args:
         clock: source of time and delayed calls.
         is_taken: whether a group of another kind has this name.
+        peers: reaches the other processes; None where there are none.
+        coordinates: whether this process has the members.
 
     Attributes:
         configs: of all groups.
@@ -62,30 +70,43 @@ class ShareService:
         topics: ITopicService,
         configs: GroupConfigs,
         is_taken: Callable[[str], bool],
+        peers: ISharePeers | None = None,
+        *,
+        coordinates: bool = True,
     ) -> None:
         self.configs = configs
+        self._leads: Callable[[Place], bool] = _always if peers is None else peers.leads
+        self._peers = peers
+        self._coordinates = coordinates
+        # Coordinator: groups that other leaders keep something of. Leader: those the coordinator knows.
+        self._elsewhere: set[str] = set()
         self._metadata = metadata
         self._topics = topics
         self._is_taken = is_taken
         self._timers = TimerWheel(clock)
         writes = OrderedWrites(metadata)
         self.partitions = SharePartitions(clock, self._timers, writes, topics, configs)
-        self._members = ShareMembers(
-            self._timers, writes, settings, configs, topics.all, self.partitions.__contains__
-        )
+        self._members = ShareMembers(self._timers, writes, settings, configs, topics.all, self._has_offsets)
         self.sessions = ShareSessions(settings.max_sessions)
         self._stopped = False
         configs.on_change(self._reconfigure)
 
     def __contains__(self, group_id: str) -> bool:
-        return group_id in self._members or group_id in self.partitions
+        return group_id in self._members or self._has_offsets(group_id)
+
+    def _has_offsets(self, group_id: str) -> bool:
+        return group_id in self.partitions or group_id in self._elsewhere
 
     # --- life of the service ----------------------------------------------------------------------
 
     def load(self) -> None:
         """Read what the store holds. Blocking; call once, after the topics are loaded."""
-        self._members.load(self._metadata.rows(SHARE_GROUPS_TABLE))
-        self.partitions.load(self._metadata.rows(SHARE_PARTITIONS_TABLE))
+        rows = self._metadata.rows(SHARE_PARTITIONS_TABLE)
+        if self._coordinates:
+            self._elsewhere = self.partitions.load(rows, self._leads)
+            self._members.load(self._metadata.rows(SHARE_GROUPS_TABLE))
+        else:
+            self.partitions.load(rows, self._leads, clean=False)
 
     def stop(self) -> None:
         """Begin nothing new; what was taken is written."""
@@ -105,6 +126,31 @@ class ShareService:
         """See ``IShareService.check_name``."""
         if self._is_taken(group_id):
             raise refusal(ErrorCode.GROUP_NOT_FOUND, "the group is no share group")
+
+    def vouched(self, group_id: str) -> Deferred[None] | None:
+        """See ``IShareService.vouched``."""
+        if group_id in self:
+            return None
+        if self._peers is None or self._coordinates:
+            return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "there is no such share group"))
+
+        def known(_: None) -> None:
+            if len(self._elsewhere) >= _MAX_VOUCHED:
+                self._elsewhere.clear()
+            self._elsewhere.add(group_id)
+
+        return self._peers.vouch(group_id).addCallback(known)
+
+    def asked_by_leader(self, group_id: str) -> None:
+        """Take note that another leader is about to keep something of a group. Raises GROUP_NOT_FOUND."""
+        self._check_running()
+        if not self._coordinates or group_id not in self:
+            raise refusal(ErrorCode.GROUP_NOT_FOUND, "there is no such share group")
+        self._elsewhere.add(group_id)
+
+    def gone(self, group_id: str) -> None:
+        """See ``IShareService.gone``."""
+        self._elsewhere.discard(group_id)
 
     # --- members ----------------------------------------------------------------------------------
 
@@ -139,7 +185,7 @@ class ShareService:
         self._check_running()
         if group_id in self._members:
             return self._members.describe(group_id)
-        if group_id in self.partitions:
+        if self._has_offsets(group_id):
             return ShareGroupDescription(group_id, "Empty", 0, 0, SIMPLE)
         raise refusal(ErrorCode.GROUP_NOT_FOUND, f"share group {group_id[:100]!r} not found")
 
@@ -147,6 +193,8 @@ class ShareService:
         """See ``IShareService.all``."""
         self._check_running()
         ids = {*self._members.ids(), *self.partitions.groups()}
+        if self._coordinates:
+            ids |= self._elsewhere
         return [
             GroupSummary(
                 group_id,
@@ -168,55 +216,91 @@ class ShareService:
         if group_id in self._members:
             if not self._members.is_vacant(group_id):
                 raise refusal(ErrorCode.GROUP_NOT_EMPTY)
-        elif group_id not in self.partitions and not missing:
+        elif not self._has_offsets(group_id) and not missing:
             raise refusal(ErrorCode.GROUP_NOT_FOUND)
+
+    def offsets(
+        self, group_id: str, places: Sequence[Place] | None
+    ) -> Deferred[Mapping[Place, SharePartitionOffset]]:
+        """See ``IShareService.offsets``."""
+        if places is None:
+            here, there = self.partitions.places(group_id), None
+        else:
+            here = [place for place in places if self._leads(place)]
+            there = [place for place in places if not self._leads(place)]
+        found = {place: self.partitions.offset(group_id, place) for place in here}
+        if self._peers is None or there == []:
+            return succeed(found)
+        return self._peers.offsets(group_id, there).addCallback(lambda more: {**found, **more})
 
     def delete(self, group_id: str) -> Deferred[None]:
         """See ``IShareService.delete``."""
-        try:
+        return Deferred.fromCoroutine(self._delete(group_id))
+
+    async def _delete(self, group_id: str) -> None:
+        self._check_empty(group_id)
+        if self._peers is not None:
+            # First, so that what is left over after a failure is still a group, to be deleted again.
+            await self._peers.forget(group_id, None)
             self._check_empty(group_id)
-        except BrokerError as error:
-            return fail(error)
+            self._elsewhere.discard(group_id)
         self._members.forget(group_id)
         places = self.partitions.places(group_id)
-        return self.partitions.forget(group_id, places, self._members.removal(group_id))
+        await self.partitions.forget(group_id, places, self._members.removal(group_id))
 
     def set_offsets(self, group_id: str, offsets: Mapping[TopicPartition, int]) -> Deferred[None]:
         """See ``IShareService.set_offsets``."""
-        try:
-            self._check_empty(group_id, missing=True)
-        except BrokerError as error:
-            return fail(error)
-        places = {}
+        return Deferred.fromCoroutine(self._set_offsets(group_id, offsets))
+
+    async def _set_offsets(self, group_id: str, offsets: Mapping[TopicPartition, int]) -> None:
+        self._check_empty(group_id, missing=True)
+        here: dict[Place, int] = {}
+        there: dict[Place, int] = {}
         for partition, offset in offsets.items():
             topic = self._topics.get(partition.topic)
             if topic is not None:
-                places[topic.id, partition.partition] = offset
-        made = self._members.create(group_id)
-        return made.addCallback(lambda _: self.partitions.begin_at(group_id, places))
+                place = topic.id, partition.partition
+                (here if self._leads(place) else there)[place] = offset
+        await self._members.create(group_id)
+        if there and self._peers is not None:
+            self._elsewhere.add(group_id)
+            await self._peers.begin_at(group_id, there)
+        await self.partitions.begin_at(group_id, here)
 
     def delete_offsets(
         self, group_id: str, topics: Iterable[str]
     ) -> Deferred[Mapping[str, ErrorCode | None]]:
         """See ``IShareService.delete_offsets``."""
-        try:
-            self._check_empty(group_id)
-        except BrokerError as error:
-            return fail(error)
+        return Deferred.fromCoroutine(self._delete_offsets(group_id, topics))
+
+    async def _delete_offsets(self, group_id: str, topics: Iterable[str]) -> Mapping[str, ErrorCode | None]:
+        self._check_empty(group_id)
         outcomes: dict[str, ErrorCode | None] = {}
-        gone = []
-        known = self.partitions.places(group_id)
+        here: list[Place] = []
+        there: list[Place] = []
+        known = set(self.partitions.places(group_id))
+        if self._peers is not None:
+            known |= set(await self._peers.offsets(group_id, None))
         for name in topics:
             topic = self._topics.get(name)
-            found = [place for place in known if topic is not None and place[0] == topic.id]
+            found = sorted(place for place in known if topic is not None and place[0] == topic.id)
             outcomes[name] = None if found else ErrorCode.UNKNOWN_TOPIC
-            gone += found
-        if gone and group_id not in self._members:
+            for place in found:
+                (here if self._leads(place) else there).append(place)
+        if (here or there) and group_id not in self._members:
             # The group is still there, though nothing of it was stored but its offsets.
             self._members.create(group_id).addErrback(lambda _: None)
-        return self.partitions.forget(group_id, gone).addCallback(lambda _: outcomes)
+        if there and self._peers is not None:
+            await self._peers.forget(group_id, there)
+        await self.partitions.forget(group_id, here)
+        return outcomes
 
     def topic_deleted(self, topic: str) -> None:
         """See ``IShareService.topic_deleted``."""
         self._members.look_at_topics()
         self.partitions.topic_deleted(lambda topic_id: self._topics.get_by_id(topic_id) is not None)
+
+
+def _always(place: Place) -> bool:
+    """There is nobody else."""
+    return True

@@ -187,6 +187,8 @@ _INTERNAL_ROWS: Final = """
 1013 0 0 k1013_explain_transactions
 1014 0 0 k1014_read_partition
 1015 0 0 k1015_publish_messages
+1016 0 0 k1016_vouch_share_group
+1017 0 0 k1017_keep_share_partitions
 """
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
-from megabroker.model import ShareState
+from megabroker.model import ShareState, TopicPartition
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import kafka_error
-from megabroker.protocols.kafka.groups import check_group
+from megabroker.protocols.kafka.groups import MAX_TEXT_BYTES, fits
 
 __all__ = ["Place", "check_epochs", "check_place", "rows", "stored", "tell"]
 
@@ -35,8 +35,9 @@ def rows(topic_type: Any, row_type: Any, request: Any) -> tuple[list[Any], list[
 
 
 def check_place(context: Context, group_id: str, place: Place) -> None:
-    """Accept a partition of a group. Raises RequestError or StateError."""
-    check_group(context, group_id)
+    """Accept a partition of a group; its leader keeps the state. Raises RequestError or StateError."""
+    if not fits(group_id):
+        raise RequestError(ErrorCode.INVALID_GROUP, f"a group id has at most {MAX_TEXT_BYTES} bytes")
     if not group_id:
         raise RequestError(ErrorCode.INVALID_REQUEST, "the group id must not be empty")
     context.broker.shares.check_name(group_id)
@@ -45,6 +46,9 @@ def check_place(context: Context, group_id: str, place: Place) -> None:
     topic = context.broker.topics.get_by_id(place[0])
     if topic is None or place[1] >= topic.partitions:
         raise RequestError(ErrorCode.UNKNOWN_PARTITION, "there is no such topic or partition")
+    placement = context.broker.placement
+    if placement.leader(TopicPartition(topic.name, place[1])).id != placement.me.id:
+        raise StateError(ErrorCode.NOT_COORDINATOR, "another node leads this partition", retriable=True)
 
 
 def stored(context: Context, group_id: str, place: Place) -> ShareState:

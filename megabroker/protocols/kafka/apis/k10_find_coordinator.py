@@ -1,8 +1,8 @@
 """FindCoordinator (10): which node a group or a transactional id belongs to.
 
-**Behaviour.** A coordinator without an address on the client's listener is COORDINATOR_NOT_AVAILABLE. The
-key of a share partition is ``group:topic id:partition``; it belongs where its group does. Another form of it,
-and any other key type, is INVALID_REQUEST.
+**Behaviour.** A coordinator without an address on the client's listener is COORDINATOR_NOT_AVAILABLE. The key
+of a share partition is ``group:topic id:partition``; its leader keeps what is stored of it. Another form of
+it, and any other key type, is INVALID_REQUEST.
 
 **Version notes.** 0 asks for groups only. 4 asks for several keys, each answered once. From 6 on
 share partitions can be asked for.
@@ -10,6 +10,10 @@ share partitions can be asked for.
 
 from __future__ import annotations
 
+import base64
+from uuid import UUID
+
+from megabroker.model import Node, TopicPartition
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import find_coordinator
@@ -52,8 +56,9 @@ def _find(context: Context, key_type: int, key: str) -> _Coordinator:
             row.error_code = int(KafkaError.INVALID_REQUEST)
             row.error_message = "expected a key of the form group:topic id:partition"
             return row
-        key = group_id
-    node = context.broker.placement.coordinator(key)
+        node = _leader(context, group_id, *place)
+    else:
+        node = context.broker.placement.coordinator(key)
     host, port = context.address(node)
     if port < 0:
         row.error_code = int(KafkaError.COORDINATOR_NOT_AVAILABLE)
@@ -61,3 +66,20 @@ def _find(context: Context, key_type: int, key: str) -> _Coordinator:
         return row
     row.node_id, row.host, row.port = node.id, host, port
     return row
+
+
+def _leader(context: Context, group_id: str, topic_id: str, index: str) -> Node:
+    """Return the leader of a share partition; of one that is not known, the group's coordinator."""
+    placement = context.broker.placement
+    try:
+        topic = context.broker.topics.get_by_id(_uuid(topic_id))
+    except ValueError:
+        topic = None
+    if topic is None:
+        return placement.coordinator(group_id)
+    return placement.leader(TopicPartition(topic.name, int(index[:10])))
+
+
+def _uuid(text: str) -> UUID:
+    """Read a topic id as Kafka writes it, 22 characters of base64. Raises ValueError."""
+    return UUID(bytes=base64.urlsafe_b64decode(text + "=="))

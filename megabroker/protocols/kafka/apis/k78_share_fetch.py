@@ -19,10 +19,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from megabroker.core.shares.sessions import FINAL_EPOCH, INITIAL_EPOCH, ShareSession, ShareSessions
-from megabroker.errors import BrokerError, Cold, ErrorCode, RequestError
+from megabroker.errors import BrokerError, Cold, ErrorCode, PeerError, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import ReadResult
 from megabroker.net.connection import Answer
@@ -60,7 +62,11 @@ def receive(
     """Take one ShareFetch request and answer it now or when there is enough to acquire."""
     answer = ShareFetchAnswer(connection, request, version, correlation_id, size_bytes, metered)
     connection.add_slot(answer)
-    answer.begin()
+    group_id, shares = request.group_id, connection.broker.shares
+    if group_id and group_id not in shares:
+        answer.begin_vouched(shares.vouched(group_id))
+    else:
+        answer.begin()
     if metered is not None:
         metered.pause()
 
@@ -125,6 +131,25 @@ class ShareFetchAnswer(Answer):
         self._again = False
 
     # --- the request ------------------------------------------------------------------------------
+
+    def begin_vouched(self, vouched: Deferred[None] | None) -> None:
+        """Begin when the coordinator has told whether there is such a group."""
+        if vouched is None:
+            self.begin()
+        else:
+            vouched.addBoth(self._vouched).addErrback(self._failed)
+
+    def _vouched(self, result: Failure | None) -> None:
+        if self.connection.closed:
+            return
+        if isinstance(result, Failure) and not result.check(BrokerError):  # type: ignore[no-untyped-call]
+            result.raiseException()
+        error = result.value if isinstance(result, Failure) else None
+        if isinstance(error, PeerError):
+            self._refusal = error
+            self._refuse()
+        else:
+            self.begin()
 
     def begin(self) -> None:
         """Answer at once if there is reason to, else wait."""

@@ -9,7 +9,11 @@ error, nor is a topic nobody knows. A group nobody knows has no partitions when 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from uuid import UUID
+
 from megabroker.errors import BrokerError
+from megabroker.model import SharePartitionOffset
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.groups import check_group, group_error
 from megabroker.protocols.kafka.schema import describe_share_group_offsets
@@ -20,40 +24,56 @@ _Wanted = describe_share_group_offsets.Request.Group
 _Group = describe_share_group_offsets.Response.Group
 _Topic = _Group.Topic
 _Row = _Topic.Partition
+_Place = tuple[UUID, int]
+_Found = Mapping[_Place, SharePartitionOffset]
+_NOTHING = SharePartitionOffset()
 
 
-def handle(
+async def handle(
     context: Context, request: describe_share_group_offsets.Request
 ) -> describe_share_group_offsets.Response:
-    """Answer at once."""
+    """Answer when all leaders have told."""
     groups = []
     for wanted in request.groups:
         group = _Group(group_id=wanted.group_id)
         groups.append(group)
         try:
             check_group(context, wanted.group_id)
+            found = await context.broker.shares.offsets(wanted.group_id, _places(context, wanted))
         except BrokerError as error:
             group.error_code = group_error(error)
             group.error_message = error.message
             continue
         group.topics = [
-            _topic(context, wanted.group_id, name, indexes) for name, indexes in _places(context, wanted)
+            _topic(context, name, indexes, found) for name, indexes in _names(context, wanted, found)
         ]
     return describe_share_group_offsets.Response(groups=groups)
 
 
-def _places(context: Context, wanted: _Wanted) -> list[tuple[str, list[int]]]:
+def _places(context: Context, wanted: _Wanted) -> list[_Place] | None:
+    """Return the partitions asked for of topics there are; None for all."""
+    if wanted.topics is None:
+        return None
+    return [
+        (topic.id, index)
+        for named in wanted.topics
+        if (topic := context.broker.topics.get(named.topic_name)) is not None
+        for index in named.partitions
+    ]
+
+
+def _names(context: Context, wanted: _Wanted, found: _Found) -> list[tuple[str, list[int]]]:
     if wanted.topics is not None:
         return [(topic.topic_name, list(topic.partitions)) for topic in wanted.topics]
-    found: dict[str, list[int]] = {}
-    for topic_id, index in context.broker.shares.partitions.places(wanted.group_id):
+    by_name: dict[str, list[int]] = {}
+    for topic_id, index in found:
         topic = context.broker.topics.get_by_id(topic_id)
         if topic is not None:
-            found.setdefault(topic.name, []).append(index)
-    return [(name, sorted(indexes)) for name, indexes in sorted(found.items())]
+            by_name.setdefault(topic.name, []).append(index)
+    return [(name, sorted(indexes)) for name, indexes in sorted(by_name.items())]
 
 
-def _topic(context: Context, group_id: str, name: str, indexes: list[int]) -> _Topic:
+def _topic(context: Context, name: str, indexes: list[int], found: _Found) -> _Topic:
     topic = context.broker.topics.get(name)
     if topic is None:
         return _Topic(
@@ -61,13 +81,13 @@ def _topic(context: Context, group_id: str, name: str, indexes: list[int]) -> _T
         )
     rows = []
     for index in indexes:
-        found = context.broker.shares.partitions.offset(group_id, (topic.id, index))
+        offset = found.get((topic.id, index), _NOTHING)
         rows.append(
             _Row(
                 partition_index=index,
-                start_offset=found.start_offset,
-                leader_epoch=found.leader_epoch,
-                lag=found.lag,
+                start_offset=offset.start_offset,
+                leader_epoch=offset.leader_epoch,
+                lag=offset.lag,
             )
         )
     return _Topic(topic_name=name, topic_id=topic.id.bytes, partitions=rows)

@@ -169,6 +169,8 @@ _INTERNAL_ROWS: Final = """
 1013 ExplainTransactions          explain_transactions             0  0  -
 1014 ReadPartition                read_partition                   0  0  -
 1015 PublishMessages              publish_messages                 0  0  -
+1016 VouchShareGroup              vouch_share_group                0  0  -
+1017 KeepSharePartitions          keep_share_partitions            0  0  -
 """
 
 
