@@ -23,7 +23,7 @@ class Closed:
     def __init__(self, entries: int) -> None:
         self.index: Index | None = Index()
         for at in range(entries):
-            self.index.note(at, 100 * at)
+            self.index.note(at, 100 * at, -1, 0)
 
     def forget_index(self) -> None:
         self.index = None
