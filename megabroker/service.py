@@ -424,7 +424,8 @@ class BrokerService(MultiService):
                 managed = IManagedFactory.providedBy(factory)
                 reactor = self._direct if managed else self._reactor
                 if self._worker is not None:
-                    reactor = Inherited(reactor, self._worker.descriptors[name, wanted.name])
+                    descriptor = self._worker.descriptors[name, wanted.name]
+                    reactor = Inherited(self._reactor, reactor, descriptor)
                 endpoint = serverFromString(reactor, wanted.endpoint)  # type: ignore[no-untyped-call]
                 try:
                     port = _result_of(endpoint.listen(factory))

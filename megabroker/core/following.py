@@ -97,6 +97,8 @@ class Followers:
         self._clock = clock
         self._tell = tell
         self._followers = [_Follower(node_id) for node_id in node_ids]
+        self._rows: dict[str, set[str]] = {}
+        self._told: list[Deferred[None]] = []
         self._stopped = False
 
     def start(self) -> None:
@@ -109,9 +111,24 @@ class Followers:
         self._stopped = True
 
     def changed(self, rows: Rows) -> Deferred[None]:
-        """Tell everybody; fires when all follow, or have had their time. Never fails."""
-        waiting = [self._tell_one(one, rows) for one in self._followers]
-        return DeferredList(waiting).addCallback(lambda _: None)
+        """Tell everybody, once a turn; fires when all follow, or have had their time. Never fails."""
+        done: Deferred[None] = Deferred()
+        if not self._told:
+            self._clock.callLater(0, self._tell_all)
+        for table, keys in rows.items():
+            self._rows.setdefault(table, set()).update(keys)
+        self._told.append(done)
+        return done
+
+    def _tell_all(self) -> None:
+        rows, self._rows = self._rows, {}
+        told, self._told = self._told, []
+
+        def followed(_: Any) -> None:
+            for done in told:
+                done.callback(None)
+
+        DeferredList([self._tell_one(one, rows) for one in self._followers]).addCallback(followed)
 
     def followed(self) -> Deferred[None]:
         """Fire when nobody is behind."""

@@ -97,12 +97,14 @@ class Inherited:
     """A reactor on which an endpoint listens by serving a socket that listens already.
 
     Args:
-        reactor: the real one, or one with a transport of its own.
+        reactor: the real one.
+        plain: what serves plain TCP, that one or one with a transport of its own.
         descriptor: of the socket; it is duplicated.
     """
 
-    def __init__(self, reactor: Any, descriptor: int) -> None:
+    def __init__(self, reactor: Any, plain: Any, descriptor: int) -> None:
         self._reactor = reactor
+        self._plain = plain
         self._descriptor = descriptor
 
     def __getattr__(self, name: str) -> Any:
@@ -112,8 +114,11 @@ class Inherited:
         self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
         """IReactorTCP: serve the socket; where it listens is decided already."""
+        return self._adopt(self._plain, factory, interface)
+
+    def _adopt(self, reactor: Any, factory: IProtocolFactory, interface: str) -> IListeningPort:
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-        listening: IListeningPort = self._reactor.adoptStreamPort(self._descriptor, family, factory)
+        listening: IListeningPort = reactor.adoptStreamPort(self._descriptor, family, factory)
         return listening
 
     def listenSSL(
@@ -127,4 +132,5 @@ class Inherited:
         """IReactorSSL: the same with TLS."""
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        return self.listenTCP(port, TLSMemoryBIOFactory(contextFactory, False, factory), backlog, interface)
+        tls = TLSMemoryBIOFactory(contextFactory, False, factory)
+        return self._adopt(self._reactor, tls, interface)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import trustme
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
@@ -174,6 +175,32 @@ def test_every_line_of_the_log_says_which_node(broker: WorkersProcess) -> None:
     until(lambda: broker.log[before:].count("configuration reloaded") == 3, 10, "all have reloaded")
     lines = [line for line in broker.log[before:].splitlines() if "configuration reloaded" in line]
     assert sorted(line.rpartition("node=")[2] for line in lines)[:2] == ["1", "2"]
+
+
+def test_each_worker_has_its_own_port_with_tls_and_of_ipv6(tmp_path: pathlib.Path) -> None:
+    authority, keys = trustme.CA(), tmp_path / "keys.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(keys)
+    endpoint = f"ssl:0:privateKey={keys}:certKey={keys}:interface=127.0.0.1"
+    secret = {"name": "secret", "endpoint": endpoint, "advertised_host": "localhost"}
+    listeners = [secret, {"name": "six", "endpoint": "tcp:0:interface=\\:\\:1"}]
+    config = {"protocols": {**KAFKA_ONLY["protocols"], "kafka": {"listeners": listeners}}, "durability": "os"}
+    with WorkersProcess(2, config, tmp_path) as broker:
+        assert isinstance(broker, WorkersProcess)
+        tls = {
+            "bootstrap.servers": broker.nodes[2],
+            "broker.address.family": "v4",
+            "security.protocol": "ssl",
+            "ssl.ca.pem": authority.cert_pem.bytes().decode(),
+        }
+        for topic, client in (
+            ("tls", tls),
+            ("six", {"bootstrap.servers": broker.nodes[1].replace("::1", "[::1]")}),
+        ):
+            producer = Producer({**client, "log_level": 0})
+            producer.list_topics(topic, _SECONDS)
+            for index in range(4):
+                producer.produce(topic, b"over it", partition=index)
+            assert producer.flush(_SECONDS) == 0
 
 
 # --- ends -----------------------------------------------------------------------------------------

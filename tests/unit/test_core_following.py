@@ -32,6 +32,12 @@ class FollowersTests(SynchronousTestCase):
     def pending(self) -> list[tuple[int, Any]]:
         return [(node_id, rows) for node_id, rows, _ in self.told]
 
+    def changed(self) -> Deferred[None]:
+        """Have something changed, and the turn ended."""
+        done = self.followers.changed(ROWS)
+        self.clock.advance(0)
+        return done
+
     def answer(self, error: Exception | None = None) -> None:
         """Have everybody who was told answer."""
         told, self.told = self.told, []
@@ -56,7 +62,7 @@ class FollowersTests(SynchronousTestCase):
 
     def test_a_change_is_done_when_all_follow(self) -> None:
         self.start()
-        done = self.followers.changed(ROWS)
+        done = self.changed()
         self.assertEqual(self.pending(), [(2, ROWS), (3, ROWS)])
         self.told.pop(0)[2].callback(None)
         self.assertNoResult(done)
@@ -64,9 +70,19 @@ class FollowersTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_all_changes_of_a_turn_are_told_at_once(self) -> None:
+        self.start()
+        done = [self.followers.changed({"topics": {name}, "quotas": {"all"}}) for name in ("a", "b")]
+        self.clock.advance(0)
+        rows = {"topics": {"a", "b"}, "quotas": {"all"}}
+        self.assertEqual(self.pending(), [(2, rows), (3, rows)])
+        self.answer()
+        for one in done:
+            self.successResultOf(one)
+
     def test_one_who_did_not_follow_is_told_everything_until_it_does(self) -> None:
         self.start()
-        done = self.followers.changed(ROWS)
+        done = self.changed()
         self.told.pop()[2].callback(None)
         self.answer(PeerError(ErrorCode.UNREACHABLE, "gone", sent=True))
         self.assertEqual(self.pending(), [(2, None)])
@@ -82,7 +98,7 @@ class FollowersTests(SynchronousTestCase):
 
     def test_nobody_is_waited_for_longer_than_that(self) -> None:
         self.start()
-        done = self.followers.changed(ROWS)
+        done = self.changed()
         self.clock.advance(5)
         self.successResultOf(done)
         followed = self.followers.followed()  # but it counts as behind
@@ -98,7 +114,7 @@ class FollowersTests(SynchronousTestCase):
     def test_what_changes_while_one_is_behind_is_not_missed(self) -> None:
         self.followers.start()
         first, self.told = self.told, []
-        done = self.followers.changed(ROWS)
+        done = self.changed()
         self.assertEqual(self.pending(), [])
         for _, _, asked in first:
             asked.callback(None)  # it may have read before the change
@@ -112,7 +128,7 @@ class FollowersTests(SynchronousTestCase):
         self.followers.stop()
         self.answer(PeerError(ErrorCode.UNREACHABLE, "stopping", sent=False))
         self.clock.advance(60)
-        self.successResultOf(self.followers.changed(ROWS))
+        self.successResultOf(self.changed())
         self.assertEqual(self.pending(), [])
 
 
@@ -121,7 +137,8 @@ class FollowedStoreTests(SynchronousTestCase):
         self.store = FakeMetadata()
         self.told: list[Any] = []
         self.asked: Deferred[None] = Deferred()
-        followers = Followers(Clock(), [2], self.tell)
+        self.clock = Clock()
+        followers = Followers(self.clock, [2], self.tell)
         followers.start()
         self.followed = FollowedStore(self.store, followers, {"topics"})
 
@@ -140,6 +157,7 @@ class FollowedStoreTests(SynchronousTestCase):
         done = self.followed.write(changes)
         self.assertEqual(self.told, [])
         self.store.commit()
+        self.clock.advance(0)
         self.assertEqual(self.told, [{"topics": {"a", "c"}}])
         self.assertNoResult(done)
         self.asked.callback(None)
