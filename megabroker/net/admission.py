@@ -70,12 +70,8 @@ class Admission:
         """Whether more is in flight than the budget allows."""
         return self.charged_bytes + self.reserved_bytes > self.in_flight_bytes
 
-    def charge(self, size_bytes: int) -> None:
-        """Count requests of several connections that were read together."""
-        self.charged_bytes += size_bytes
-
     def discharge(self, size_bytes: int) -> None:
-        """Count the same out again, when they are answered."""
+        """Take back what was added to ``charged_bytes`` for requests that were read together."""
         self.charged_bytes -= size_bytes
         if self._asking or self._waiting:
             self._given_back()

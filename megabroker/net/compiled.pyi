@@ -30,5 +30,6 @@ class Turn:
         read: Callable[[Any], None],
         take_rest: Callable[[Any, memoryview], None],
         lost: Callable[[Any, bool], None],
+        failed: Callable[[Any, Exception], None],
     ) -> None: ...
     def take(self) -> None: ...

@@ -315,6 +315,8 @@ cdef class Run:
 
     def stamp(self, int64_t base_offset, int32_t leader_epoch):
         """Write base offsets and leader epoch into all batches."""
+        if self.buffer is None or len(self.buffer) != self.size:
+            raise ValueError("the batches are given away")
         cdef uint8_t *data = <uint8_t *>PyByteArray_AS_STRING(self.buffer)
         cdef uint8_t *batch
         cdef int at
@@ -376,10 +378,13 @@ cdef class Run:
             for member in members:
                 if member.of.protocol.closed:
                     continue
-                if error is None:
-                    member.of.answer(member, self.answers(member, start_offset))
-                else:
-                    member.of.protocol._filled(member, self.refusals(member, error))
+                try:
+                    if error is None:
+                        member.of.answer(member, self.answers(member, start_offset))
+                    else:
+                        member.of.protocol._filled(member, self.refusals(member, error))
+                except Exception:
+                    self.target.failed([member.of.protocol])
         finally:
             self.target.answered(self.size)
 
@@ -491,22 +496,23 @@ cdef class Turn:
         read: called with a connection that is to be read by Python.
         take: called with a connection and bytes received from it, to be taken by Python.
         lost: called with a connection at its end, and whether the peer has closed it.
+        failed: called with a connection and what was raised while it was read.
     """
 
     cdef int epoll
     cdef dict connections, runs
-    cdef object scratch, read, take_rest, lost
+    cdef object scratch, read, take_rest, lost, failed
     cdef uint8_t *data
     cdef Py_ssize_t capacity
     cdef readonly int64_t taken
 
-    def __init__(self, int epoll, dict connections not None, scratch not None, read, take_rest, lost):
+    def __init__(self, int epoll, dict connections not None, scratch not None, read, take_rest, lost, failed):
         cdef uint8_t[::1] view = scratch
         if not view.shape[0]:
             raise ValueError("no scratch")
         self.epoll, self.connections, self.scratch = epoll, connections, scratch
         self.data, self.capacity = &view[0], view.shape[0]
-        self.read, self.take_rest, self.lost = read, take_rest, lost
+        self.read, self.take_rest, self.lost, self.failed = read, take_rest, lost, failed
         self.runs = {}
 
     def take(self):
@@ -523,12 +529,15 @@ cdef class Turn:
                 connection = self.connections.get(events[at].data.fd)
                 if connection is None:
                     continue  # closed by one before it in this turn
-                quick = connection.quick
-                if quick is None or not (<Connection?>quick).is_idle():
-                    self.append()
-                    self.read(connection)
-                else:
-                    self.receive(connection, <Connection>quick)
+                try:
+                    quick = connection.quick
+                    if quick is None or not (<Connection?>quick).is_idle():
+                        self.append()
+                        self.read(connection)
+                    else:
+                        self.receive(connection, <Connection>quick)
+                except Exception as error:
+                    self.failed(connection, error)
         finally:
             self.append()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet import main
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from megabroker.net.polling import NestedEpoll, available
 from megabroker.net.turns import Turns
@@ -56,7 +57,13 @@ class CompiledEpoll(NestedEpoll):
         super().__init__(reactor, turns)
         self._module = module
         self.turn = module.Turn(
-            self._epoll.fileno(), self._connections, scratch, self._read, self._take, self._ended
+            self._epoll.fileno(),
+            self._connections,
+            scratch,
+            self._read,
+            self._take,
+            self._ended,
+            self._failed,
         )
 
     def expect(self, transport: Any, *shape: Any) -> None:
@@ -74,22 +81,17 @@ class CompiledEpoll(NestedEpoll):
         self._turns.run(self.turn.take)
 
     def _read(self, connection: Any) -> None:
-        """Read a connection as `NestedEpoll` does, which saves the call."""
-        try:
-            why = connection.doRead()
-        except Exception as error:  # noqa: BLE001 - the connection edge: logged, and the others go on
-            _log.failure("reading a connection")
-            why = error
+        why = connection.doRead()
         if why is not None:
             self._lost(connection, why)
 
     def _take(self, connection: Any, data: memoryview) -> None:
-        """Have a connection take what was received for it."""
-        try:
-            connection.protocol.dataReceived(data)
-        except Exception as error:  # noqa: BLE001 - the connection edge: logged, and the others go on
-            _log.failure("reading a connection")
-            self._lost(connection, error)
+        connection.protocol.dataReceived(data)
+
+    def _failed(self, connection: Any, error: Exception) -> None:
+        """The connection edge: logged, and the others go on."""
+        _log.failure("reading a connection", Failure(error))  # type: ignore[no-untyped-call]
+        self._lost(connection, error)
 
     def _ended(self, connection: Any, by_peer: bool) -> None:
         self._lost(connection, main.CONNECTION_DONE if by_peer else main.CONNECTION_LOST)

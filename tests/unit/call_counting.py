@@ -190,7 +190,9 @@ class Client:
         def complete() -> bool:
             try:
                 while True:
-                    self._received += self._socket.recv(1 << 20)
+                    received = self._socket.recv(1 << 20)
+                    assert received, "the broker has closed the connection"
+                    self._received += received
             except BlockingIOError:
                 pass
             while len(self._received) >= 4:

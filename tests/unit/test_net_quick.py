@@ -24,11 +24,11 @@ _VERSION = 12
 _MISSING = "the compiled part is not built (./dev compile)"
 
 
-def request(number: int = 0, acks: int = 1) -> bytes:
+def request(number: int = 0, acks: int = 1, topic: str = "t") -> bytes:
     batch = bytes(build_single(None, b"%04d" % number, _NOW_MS))
     data = produce.Request.Topic.Partition(index=0, records=batch)
-    topic = produce.Request.Topic(name="t", partition_data=[data])
-    return framed(produce.Request(acks=acks, timeout_ms=1000, topic_data=[topic]), _VERSION, number)
+    named = produce.Request.Topic(name=topic, partition_data=[data])
+    return framed(produce.Request(acks=acks, timeout_ms=1000, topic_data=[named]), _VERSION, number)
 
 
 class CompiledCase(CountingCase):
@@ -148,9 +148,36 @@ class CompiledTests(CompiledCase):
         self.assertEqual(self.rows(other.receive(1)), [(2, 0, 2)])
         self.assertEqual(self.charged, 0)
 
+    def test_our_own_fault_in_one_connection_ends_that_alone(self) -> None:
+        other = self.learned()
+        other.send(request(1))
+        other.receive(1)
+        targets = self.factory.run_targets
+        self.done(self.service.topics.create("u", 1))
+        self.client.send(request(1, topic="u"))
+        self.client.receive(1)
+        with mock.patch.object(targets, "get", side_effect=ZeroDivisionError):
+            self.client.send(request(2, topic="u"))
+            other.send(request(3))
+            self.assertEqual(self.rows(other.receive(1)), [(3, 0, 3)])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(self.client.connection.closed)
+
+    def test_our_own_fault_in_one_answer_ends_that_connection_alone(self) -> None:
+        other = self.learned()
+        self.client.send(request(1))
+        other.send(request(2))
+        self.client._server.connected = None
+        with mock.patch.object(self.client.connection, "_filled", side_effect=ZeroDivisionError):
+            ((number, code, _),) = self.rows(other.receive(1))
+        self.assertEqual((number, code), (2, 0))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.client._server.connected = 1
+        self.assertEqual((self.taken, self.charged), (2, 0))
+
     def test_nobody_is_read_here_while_too_much_is_in_flight(self) -> None:
         admission = self.service.broker.admission
-        admission.charge(admission.in_flight_bytes + 1)
+        admission.charged_bytes += admission.in_flight_bytes + 1
         self.client.send(request(1))
         self.assertEqual(self.rows(self.client.receive(1)), [(1, 0, 1)])
         self.assertEqual(self.taken, 0)

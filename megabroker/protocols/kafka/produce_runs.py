@@ -11,6 +11,7 @@ short way of ``produce_template`` too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -22,6 +23,7 @@ from megabroker.model import Acks, RunRoom
 from megabroker.protocols.kafka.record_rules import looks_inside
 
 if TYPE_CHECKING:
+    from megabroker.net.connection import BrokerConnection
     from megabroker.protocols.kafka.produce_template import ProduceTemplate
     from megabroker.protocols.kafka.protocol import KafkaConnection
 
@@ -53,23 +55,31 @@ class RunTarget:
 
     def open(self) -> RunRoom | None:
         """Say what a run may hold; see ``ITakesRuns.open_run``."""
-        if not self.is_current or self._broker.admission.is_overdrawn:
+        if (
+            self.partition.topic is not self._configured
+            or self._broker.quotas.generation != self._generation
+            or self._broker.admission.is_overdrawn
+        ):
             return None
         room: RunRoom | None = self.partition.open_run(self.acks)
         return room
 
     def append(self, run: IRun) -> None:
         """Have a run appended; it is answered here if that is refused."""
-        self._broker.admission.charge(run.size_bytes)
+        self._broker.admission.charged_bytes += run.size_bytes
         try:
             self.partition.append_run(run, self.acks)
         except BrokerError as error:
             run(error)
         except Exception:  # noqa: BLE001 - logged, and the others go on
-            _log.failure("appending a run")
             self.answered(run.size_bytes)
-            for connection in run.connections:
-                connection.abort("internal error, logged above")
+            self.failed(run.connections)
+
+    def failed(self, connections: Iterable[BrokerConnection]) -> None:
+        """Log what was just raised, and close who was to be answered."""
+        _log.failure("a run of produce requests")
+        for connection in connections:
+            connection.abort("internal error, logged above")
 
     def answered(self, size_bytes: int) -> None:
         """A run is answered, or can no longer be."""
