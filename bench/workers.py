@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,29 +25,59 @@ from confluent_kafka.admin import AdminClient
 from bench.native import Loaded, program, run_load
 from bench.processes import cpu_seconds, resident_mib
 from bench.requests import create_topic, kafka_count, produce_request, record_batch
+from bench.wire import framed
+from megabroker.codec.records import build
 from megabroker.net import quick
+from megabroker.protocols.kafka.schema import produce
 from tests.workers import WorkersProcess
 
 _TOPIC = "bench"
-_PARTITIONS_EACH = 2
+_RECORD_BYTES = 100
+_PRODUCE_VERSION = 9
 _WARM = 0.1
 
 
 @attrs.frozen
 class Load:
-    """One kind of requests: how many records of how many bytes, how many under way, how many in all."""
+    """One kind of requests.
+
+    Attributes:
+        records: in each batch, of 100 bytes.
+        depth: requests under way on a connection.
+        count: requests in all.
+        partitions: of each client.
+        together: whether a request has a batch for each of them, or for one in turn.
+        keys: whether records have keys and the topic is compacted, so that each record is looked at.
+    """
 
     name: str
     doc: str
     records: int
-    record_bytes: int
     depth: int
     count: int
+    partitions: int = 2
+    together: bool = False
+    keys: bool = False
+
+    @property
+    def records_a_request(self) -> int:
+        """Records of all batches of a request."""
+        return self.records * (self.partitions if self.together else 1)
 
 
 LOADS = (
-    Load("one-pipelined", "one 100-byte record a request, 100 under way a connection", 1, 100, 100, 160_000),
-    Load("batch-16k", "16 KB batches of 100-byte records, 10 under way a connection", 148, 100, 10, 60_000),
+    Load("one-pipelined", "one record a request, 100 under way a connection", 1, 100, 300_000),
+    Load("batch-16k", "16 KB batches, 10 under way a connection", 148, 10, 60_000),
+    Load(
+        "many-partitions",
+        "requests with one record for each of 20 partitions, 10 under way a connection",
+        1,
+        10,
+        24_000,
+        partitions=20,
+        together=True,
+    ),
+    Load("compacted", "16 KB batches for a compacted topic, 10 under way", 148, 10, 12_000, keys=True),
 )
 
 
@@ -59,6 +90,12 @@ class Sample:
     client_cpu: float
     seconds: float
     resident_mib: float
+
+    @property
+    def possible(self) -> float:
+        """The most that more workers can bring on this machine, where clients run as well."""
+        spent = self.broker_cpu + self.client_cpu
+        return (os.cpu_count() or 1) * self.broker_cpu / spent
 
     @property
     def busy(self) -> float:
@@ -75,19 +112,19 @@ def measure(load: Load, workers: int, clients: int, share: float, compiled: bool
     broker = WorkersProcess(workers, config)
     broker.environment = {quick.VARIABLE: "1" if compiled else "0"}
     with broker:
-        partitions = clients * _PARTITIONS_EACH
-        create_topic(broker.nodes[0], _TOPIC, partitions)
-        batch = record_batch(load.records, load.record_bytes)
+        partitions = clients * load.partitions
+        policy = "compact" if load.keys else "delete"
+        create_topic(broker.nodes[0], _TOPIC, partitions, cleanup_policy=policy)
         places = _places(broker, partitions, clients)
         wanted = max(1, int(load.count * share / clients))
         warm = max(1, int(wanted * _WARM))
-        _run(places, batch, load, warm)
+        _run(places, load, warm)
         pids = broker.all_pids()
         before = sum(map(cpu_seconds, pids))
-        loaded = _run(places, batch, load, wanted)
+        loaded = _run(places, load, wanted)
         spent = sum(map(cpu_seconds, pids)) - before
         found = kafka_count(broker.kafka, _TOPIC, partitions)
-        expected = (warm + wanted) * clients * load.records
+        expected = (warm + wanted) * clients * load.records_a_request
         assert found == expected, f"the broker has {found} records of {expected}"
         seconds = max(one.seconds for one in loaded)
         return Sample(
@@ -114,14 +151,28 @@ def _places(broker: WorkersProcess, partitions: int, clients: int) -> list[tuple
     return places
 
 
-def _run(places: Sequence[tuple[int, list[int]]], batch: bytes, load: Load, count: int) -> list[Loaded]:
+def _run(places: Sequence[tuple[int, list[int]]], load: Load, count: int) -> list[Loaded]:
     def client(place: tuple[int, list[int]]) -> Loaded:
         port, indexes = place
-        requests = [produce_request(_TOPIC, index, batch, 1) for index in indexes]
-        return run_load(port, requests, count=count, depth=load.depth)
+        return run_load(port, _requests(load, indexes), count=count, depth=load.depth)
 
     with ThreadPoolExecutor(len(places)) as pool:
         return list(pool.map(client, places))
+
+
+def _requests(load: Load, indexes: Sequence[int]) -> list[bytes]:
+    """Return whole Produce requests for partitions, to be sent in turn."""
+    if load.keys:
+        now_ms = time.time_ns() // 1_000_000
+        batch = bytes(build([(b"%06d" % n, b"x" * 94, (), now_ms) for n in range(load.records)]))
+    else:
+        batch = record_batch(load.records, _RECORD_BYTES)
+    if not load.together:
+        return [produce_request(_TOPIC, index, batch, 1) for index in indexes]
+    partition = produce.Request.Topic.Partition
+    data = [partition(index=index, records=batch) for index in indexes]
+    topic = produce.Request.Topic(name=_TOPIC, partition_data=data)
+    return [framed(produce.Request(acks=1, timeout_ms=30_000, topic_data=[topic]), _PRODUCE_VERSION, 1)]
 
 
 def main() -> None:
@@ -152,21 +203,22 @@ def main() -> None:
 
 
 def _tell(load: Load, samples: dict[int, list[Sample]]) -> None:
-    print(f"\n{load.name}: {load.doc}")
+    first = next(iter(samples.values()))
+    possible = statistics.median(one.possible for one in first)
+    print(f"\n{load.name}: {load.doc}; possible here {possible:.2f}")
     print(
         "workers      req/s  (rounds)  req/cpu s  broker cpu s  client cpu s  processors  MiB  ratio (rounds)"
     )
-    first = next(iter(samples.values()))
     for count, found in samples.items():
         rates = [one.per_second for one in found]
         by_cpu = statistics.median(one.per_second * one.seconds / one.broker_cpu for one in found)
         ratios = [one.per_second / base.per_second for one, base in zip(found, first, strict=True)]
         print(
             f"{count:7} {statistics.median(rates):10.0f}  ({min(rates):.0f} to {max(rates):.0f})"
-            f" {by_cpu:12.0f} {statistics.median(one.broker_cpu for one in found):12.2f}"
+            f" {by_cpu:10.0f} {statistics.median(one.broker_cpu for one in found):13.2f}"
             f" {statistics.median(one.client_cpu for one in found):13.2f}"
             f" {statistics.median(one.busy for one in found):11.2f}"
-            f" {statistics.median(one.resident_mib for one in found):6.0f}"
+            f" {statistics.median(one.resident_mib for one in found):4.0f}"
             f"  {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         )
 
