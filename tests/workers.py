@@ -62,12 +62,16 @@ class WorkersProcess(BrokerProcess):
         assert self.process is not None
         return [self.process.pid, *self.pids().values()]
 
-    def until_serving(self, node_id: int, but: int, seconds: float = 20) -> int:
-        """Wait until a worker serves again in another process than ``but``; return that."""
+    def served_again(self, node_id: int) -> int:
+        """Return how often a worker has come back."""
+        return len(re.findall(rf"serves again .*node={node_id}\b", self.log))
+
+    def until_serving(self, node_id: int, but: int, seconds: float = 20, times: int = 1) -> int:
+        """Wait until a worker serves again, that often, in another process than ``but``; return that."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             pid = self.pids().get(node_id)
-            if pid not in (None, but) and re.search(rf"serves again .*node={node_id}\b", self.log):
+            if pid not in (None, but) and self.served_again(node_id) >= times:
                 assert pid is not None
                 return pid
             time.sleep(0.02)
