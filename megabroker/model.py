@@ -51,6 +51,7 @@ __all__ = [
     "LogSpan",
     "Node",
     "OpenFile",
+    "Principal",
     "ProducerDescription",
     "ProducerIdentity",
     "ProducerSnapshot",
@@ -755,8 +756,18 @@ class ScramChange(NamedTuple):
     credential: ScramCredential | None
 
 
-ANONYMOUS = "ANONYMOUS"
-"""The user that everyone is on a listener that authenticates nobody; Kafka's name."""
+class Principal(NamedTuple):
+    """Who a client is, by Kafka's names: a type, ``User`` for all that authenticate here, and a name."""
+
+    type: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.name}"
+
+
+ANONYMOUS = Principal("User", "ANONYMOUS")
+"""Whoever has not said who it is; the name is Kafka's."""
 
 QuotaEntity = tuple[tuple[str, str | None], ...]
 """Whom a quota is for: pairs of kind and name, sorted by kind; the name None means the default."""

@@ -43,7 +43,7 @@ from zope.interface import implementer
 
 from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker
-from megabroker.model import ANONYMOUS, Buffer
+from megabroker.model import ANONYMOUS, Buffer, Principal
 from megabroker.net.admission import FREE_BYTES, Share
 from megabroker.net.output import Part, StockOutput, total_length
 from megabroker.net.transport import DirectServer
@@ -156,6 +156,8 @@ class BrokerConnection(TwistedProtocol):
     Attributes:
         broker: the core.
         peer: the peer's address, for the log.
+        peer_host: the same without the port.
+        principal: who the peer is; nobody in particular until it has authenticated.
         max_unanswered: requests taken before the first of them must be answered.
         idle_exempt: whether the connection may stay silent for ever (it is being pushed to).
         owned: whether the event in hand may be kept and written to.
@@ -171,6 +173,7 @@ class BrokerConnection(TwistedProtocol):
         self.reader: Reader = self.make_reader()
         self.peer = "?"
         self.peer_host = "?"
+        self.principal: Principal = ANONYMOUS
         self.active_tick = factory.tick
         self.closed = False
         self.owned = False
@@ -274,13 +277,13 @@ class BrokerConnection(TwistedProtocol):
 
         Ask ``quotas.limits_clients`` first: mostly nothing has to be counted.
         """
-        meter = self.broker.quotas.meter(ANONYMOUS, "")
+        meter = self.broker.quotas.meter(self.principal.name, "")
         if meter is not None and (wait_ms := meter.produced(size_bytes)):
             self.mute(wait_ms)
 
     def count_consumed(self, size_bytes: int) -> int:
         """Do the same for what it is sent; return how long it must be sent nothing more, in milliseconds."""
-        meter = self.broker.quotas.meter(ANONYMOUS, "")
+        meter = self.broker.quotas.meter(self.principal.name, "")
         wait_ms = 0 if meter is None else meter.consumed(size_bytes)
         if wait_ms:
             self.mute(wait_ms)

@@ -10,7 +10,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 
 from megabroker.codec.batch import build_single
-from megabroker.model import QuotaChange
+from megabroker.model import Principal, QuotaChange
 from megabroker.net.factory import BrokerFactory
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import (
@@ -166,6 +166,12 @@ class ProduceQuotaTests(QuotaCase):
         self.assertGreater(self.told(self.exchange(produced(20_000, client=b"")))[0], 0)
         other = self.connect()
         self.assertGreater(self.told(self.exchange(produced(9, client=b"any"), connection=other))[0], 0)
+
+    def test_a_user_with_a_name(self) -> None:
+        self.set(("user", "alice"), producer_byte_rate=1000.0)
+        self.connection.principal = Principal("User", "alice")
+        self.assertGreater(self.told(self.exchange(produced(20_000, client=b"")))[0], 0)
+        self.assertEqual(self.told(self.exchange(produced(20_000), connection=self.connect())), [0])
 
     def test_a_peer_that_goes_while_it_is_muted(self) -> None:
         self.limit(producer_byte_rate=1000.0)

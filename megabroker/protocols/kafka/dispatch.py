@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from megabroker.interfaces import IBroker
-from megabroker.model import Node
+from megabroker.model import ANONYMOUS, Node, Principal
 from megabroker.protocols.kafka.schema.fields import Decode, Message
 from megabroker.protocols.kafka.schema.registry import APIS, INTERNAL_APIS, Api
 
@@ -38,6 +38,7 @@ class Context:
         client_id: as the client calls itself; empty when it does not.
         client_host: where it is, without the port.
         listener: the name of the listener it is connected to; nodes are told to it by their addresses there.
+        principal: who it is.
         metered: what the request costs the client, if quotas limit it.
     """
 
@@ -48,6 +49,7 @@ class Context:
     client_id: str
     client_host: str
     listener: str
+    principal: Principal = ANONYMOUS
     metered: Metered | None = None
 
     def charge(self, partitions: int) -> None:

@@ -31,7 +31,7 @@ from megabroker.codec.framing import FrameReader
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IBroker
-from megabroker.model import ANONYMOUS, Listener
+from megabroker.model import Listener
 from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
 from megabroker.protocols.gate import Gate
@@ -138,6 +138,7 @@ class KafkaConnection(BrokerConnection):
             client_id,
             self.peer_host,
             self.factory.listener.name,
+            self.principal,
             metered,
         )
         response = served.handler(context, request)
@@ -174,7 +175,7 @@ class KafkaConnection(BrokerConnection):
         peers.forward(placement.controller().id, event).addCallbacks(answered, failed)
 
     def _metered(self, client_id: str, key: int, version: int) -> Metered | None:
-        meter = self.broker.quotas.meter(ANONYMOUS, client_id)
+        meter = self.broker.quotas.meter(self.principal.name, client_id)
         return None if meter is None else Metered(self, meter, key, version)
 
     def remember(self, template: ProduceTemplate | None) -> None:

@@ -16,8 +16,6 @@ from megabroker.protocols.kafka.schema import create_delegation_token
 
 __all__ = ["handle"]
 
-_ANONYMOUS_TYPE: Final = "User"
-_ANONYMOUS_NAME: Final = "ANONYMOUS"
 _NONE: Final = -1
 
 
@@ -26,10 +24,10 @@ def handle(context: Context, request: create_delegation_token.Request) -> create
     owner_type, owner_name = request.owner_principal_type, request.owner_principal_name
     return create_delegation_token.Response(
         error_code=int(KafkaError.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED),
-        principal_type=owner_type or _ANONYMOUS_TYPE,
-        principal_name=owner_name or _ANONYMOUS_NAME,
-        token_requester_principal_type=_ANONYMOUS_TYPE,
-        token_requester_principal_name=_ANONYMOUS_NAME,
+        principal_type=owner_type or context.principal.type,
+        principal_name=owner_name or context.principal.name,
+        token_requester_principal_type=context.principal.type,
+        token_requester_principal_name=context.principal.name,
         issue_timestamp_ms=_NONE,
         expiry_timestamp_ms=_NONE,
         max_timestamp_ms=_NONE,
