@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import AbortedTransaction
 from megabroker.storage.cleaner import Turn
 from megabroker.storage.cleaning import last_of_producers
@@ -38,7 +39,12 @@ class CleanableLog:
     """
 
     def __init__(
-        self, log: LocalLog, disk: DiskHandler, cleaned_offset: int, changed: Callable[[], None]
+        self,
+        log: LocalLog,
+        disk: DiskHandler,
+        cleaned_offset: int,
+        changed: Callable[[], None],
+        save_points: Callable[[], None],
     ) -> None:
         self.cleaned_offset = cleaned_offset
         self.cleaning = Lock()
@@ -47,6 +53,7 @@ class CleanableLog:
         self._log = log
         self._disk = disk
         self._changed = changed
+        self._save_points = save_points
 
     def __str__(self) -> str:
         return str(self._log.topic_partition)
@@ -112,6 +119,21 @@ class CleanableLog:
         active = self._log.active
         if not self.going:  # else the directory may be that of another log of the name by now
             ensure_created(active.open_files.files, self._log.directory, active)
+
+    def sync_journaled(self) -> None:
+        """Have what is in the journal in the log's own files too. Chores thread; raises StorageError."""
+        log = self._log
+        offset = log.journaled_offset
+        if offset > log.recovery_point and not self._disk.syncing.sync(log, offset):
+            raise StorageError(ErrorCode.STORAGE, f"{log.topic_partition} cannot be synced")
+
+    def tell_synced(self) -> None:
+        """Have the checkpoint file say so: nothing older is then replayed over a segment that was cleaned.
+
+        Chores thread, once that is reported; raises OSError.
+        """
+        if self._log.journaled_offset > self._log.saved_point:
+            self._save_points()
 
     def replace(self, old: list[Segment], new: Segment) -> bool:
         """Put a cleaned segment in the place of ``old``; return False if they went meanwhile. Reactor.

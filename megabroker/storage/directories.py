@@ -10,6 +10,7 @@ first directory is the main one, where new brokers keep everything. Knows nothin
     <directory>/recovery-point-offset-checkpoint   per partition in it: everything below is on the disk
     <directory>/log-start-offset-checkpoint        per partition in it: first readable offset
     <directory>/cleaner-offset-checkpoint          per partition in it that was compacted: where that ended
+    <main>/sync-journal                            while a broker runs: what its logs' files may not have
     <directory>/<topic>-<partition>/               one log
     <directory>/<topic>-<partition>.<hex>-delete/  on its way out
 
@@ -27,7 +28,7 @@ import base64
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import uuid4
 
@@ -35,8 +36,10 @@ from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import TopicPartition
 from megabroker.storage.checkpoints import decode_offsets, encode_offsets
 from megabroker.storage.files import Files, storage_error
+from megabroker.storage.journal import JOURNAL
 from megabroker.storage.lock import DirectoryLock
 from megabroker.storage.metadata import METADATA_FILE
+from megabroker.storage.replay import Replay
 from megabroker.storage.shares import CHECKPOINTS, CLEAN, CLEANED_OFFSETS, WORKERS, Share, gather
 
 __all__ = ["UNFINISHED", "Checkpoints", "DataDirectories", "refuse_second_main"]
@@ -167,6 +170,7 @@ class DataDirectories:
             for offsets, name in zip(known, CHECKPOINTS, strict=True):
                 found = decode_offsets(files.read_bytes(f"{self.small(path)}/{name}")) or {}
                 offsets.update({one: at for one, at in found.items() if self._places.get(one, path) == path})
+        self._replay(known.points)
         places = [self.small(path) for path in self.paths]
         markers = [f"{place}/{CLEAN}" for place in places]
         self.was_clean = all(files.read_size(marker) is not None for marker in markers)
@@ -176,6 +180,21 @@ class DataDirectories:
                 if sync:
                     files.sync_dir(place)
         return known
+
+    def _replay(self, points: Mapping[TopicPartition, int]) -> None:
+        """Write into the logs what journals have and they lack. Raises OSError and StorageError."""
+        place = self.small(self.paths[0])
+        replay = Replay(self._files, self._directory_of, points)
+        for name in sorted(name for name, _, _ in self._files.listdir(place) if name.startswith(JOURNAL)):
+            if name.endswith(".tmp"):
+                self._files.unlink(f"{place}/{name}")
+            else:
+                replay.run(f"{place}/{name}")
+
+    def _directory_of(self, name: str) -> str | None:
+        match = _DIRECTORY.fullmatch(name)
+        path = self._places.get(TopicPartition(match[1], int(match[2]))) if match is not None else None
+        return None if path is None else f"{path}/{name}"
 
     def _list(self, path: str) -> None:
         """Take note of the partitions in a directory; remove what was being deleted."""

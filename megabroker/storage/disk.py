@@ -14,10 +14,9 @@ disk thread's. Invariants:
 - After a failed sync nobody knows what the page cache holds, so the log is out of order until it is
   opened again. Nothing is cut off: recovery reads what really is there.
 
-When many logs are due for a sync, a few more threads share them, since a file system commits concurrent
-syncs together. Chores (deleting, index files, checkpoints) have a thread of their own, so that they never
-hold up a write. Without threads (``threaded=False``) nothing happens until ``pump`` is called, which does
-everything there is to do, completions included.
+How what is written comes to be on the disk is known to ``syncs``. Chores (deleting, index files, checkpoints)
+have a thread of their own, so that they never hold up a write. Without threads (``threaded=False``) nothing
+happens until ``pump`` is called, which does everything there is to do, completions included.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -37,7 +35,9 @@ from twisted.logger import Logger
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import Buffer, Durability
 from megabroker.storage.files import Files, OpenFiles, storage_error
+from megabroker.storage.journal import Journal
 from megabroker.storage.segment import Segment
+from megabroker.storage.syncs import Kept, Syncs
 
 if TYPE_CHECKING:
     from megabroker.storage.log import LocalLog
@@ -48,10 +48,6 @@ _log = Logger()
 
 _MAX_BUFFERS = min(os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024, 1024)
 _MAX_WRITE_BYTES = 16 << 20
-# A journaling file system commits concurrent syncs together: 500 files took 2 ms each one after the other
-# and 0.2 ms each with eight threads (ext4, shared virtual disk).
-_MANY_SYNCS = 3
-_SYNC_THREADS = 8
 _IN_PLACE_LANES = 64
 _IN_PLACE_BYTES = 256 * 1024
 _SLOW_SECONDS = 0.005
@@ -72,9 +68,20 @@ class Lane:
         dead: whether the rest is void.
         written_offset: how far the disk thread has come.
         wants_sync: whether a flush was asked for, whatever the durability.
+        kept: what was written since the last sync; None when that was too much to keep.
+        kept_bytes: how much that is.
     """
 
-    __slots__ = ("dead", "entries", "log", "queued", "wants_sync", "written_offset")
+    __slots__ = (
+        "dead",
+        "entries",
+        "kept",
+        "kept_bytes",
+        "log",
+        "queued",
+        "wants_sync",
+        "written_offset",
+    )
 
     def __init__(self, log: LocalLog, written_offset: int) -> None:
         self.log = log
@@ -83,6 +90,8 @@ class Lane:
         self.dead = False
         self.wants_sync = False
         self.written_offset = written_offset
+        self.kept: list[Kept] | None = []
+        self.kept_bytes = 0
 
 
 class DiskHandler:
@@ -96,13 +105,13 @@ class DiskHandler:
         *,
         call_soon: Callable[[Callable[[], None]], object] | None = None,
         threaded: bool = True,
+        journal: Journal | None = None,
     ) -> None:
         self.open_files = open_files
         self.durability = durability
         self.threaded = threaded
         self.turns = 0
         self.turns_in_place = 0
-        self.syncs = 0
         self._call_from_thread = call_from_thread
         self._call_soon = call_soon if threaded else None
         self._gathered: list[Lane] = []
@@ -115,7 +124,14 @@ class DiskHandler:
         self._done: deque[Callable[[dict[LocalLog, None]], None]] = deque()
         self._waking = False
         self._threads: list[threading.Thread] = []
-        self._syncers: ThreadPoolExecutor | None = None
+        self.syncing = Syncs(
+            open_files, self._done.append, self._wake, self.chore, journal, threaded=threaded
+        )
+
+    @property
+    def syncs(self) -> int:
+        """How many syncs there were."""
+        return self.syncing.count
 
     def start(self) -> None:
         """Start the threads."""
@@ -132,9 +148,7 @@ class DiskHandler:
         if threads:
             self._lanes.put(None)
             threads[0].join()
-            if self._syncers is not None:
-                self._syncers.shutdown()
-                self._syncers = None
+            self.syncing.stop()
             self._chores.put(None)
             threads[1].join()
 
@@ -258,20 +272,7 @@ class DiskHandler:
         due = [
             lane for lane in dict.fromkeys(lanes) if (always or lane.wants_sync) and not lane.log.sync_failed
         ]
-        if len(due) < _MANY_SYNCS or not self.threaded:
-            for lane in due:
-                self._sync_lane(lane)
-            return
-        if self._syncers is None:
-            self._syncers = ThreadPoolExecutor(_SYNC_THREADS, "megabroker-sync")
-        for _ in self._syncers.map(self._sync_lane, due):
-            pass
-
-    def _sync_lane(self, lane: Lane) -> None:
-        lane.wants_sync = False
-        if not self._sync(lane.log, lane.written_offset):
-            lane.dead = True
-        self._wake()
+        self.syncing.round(due)
 
     def _drain(self, lane: Lane) -> None:
         """Write what the lane holds now; what is added meanwhile waits, or a turn might never end."""
@@ -334,6 +335,7 @@ class DiskHandler:
             position, offset = ends[-1]
             lane.written_offset = offset
             written = position - start
+            self.syncing.keep(lane, (segment, start, offset, buffers), written)
             self._done.append(
                 lambda touched: log.on_written(lane, offset, written, segment, position, touched)
             )
@@ -353,43 +355,10 @@ class DiskHandler:
             return False
         return True
 
-    def _sync(self, log: LocalLog, offset: int) -> bool:
-        """Sync every dirty file of a log that is written up to ``offset``; return whether that went well."""
-        path = log.directory
-        files = self._files
-        try:
-            with log.sync_lock:
-                while (segment := log.take_dirty()) is not None:
-                    path = segment.path()
-                    try:
-                        file = self.open_files.get(segment)
-                        files.fdatasync(file.fileno())
-                        self.syncs += 1
-                    except OSError:
-                        if not segment.gone:
-                            raise
-                path = log.directory
-                if log.unsynced_names:
-                    log.unsynced_names = False
-                    self._sync_dir(path)
-                if log.unsynced_parent:
-                    log.unsynced_parent = False
-                    self._sync_dir(os.path.dirname(path))
-        except OSError as caught:
-            failure = storage_error("cannot sync", path, caught)
-            log.sync_failed = True
-            self._done.append(lambda touched: log.on_sync_failed(failure, touched))
-            return False
-        self._done.append(lambda touched: log.on_synced(offset, touched))
-        return True
-
-    def _sync_dir(self, path: str) -> None:
-        self.open_files.with_room(lambda: self._files.sync_dir(path))
-
     def sync_later(self, log: LocalLog) -> None:
         """Sync, in the chores thread, all that is now written of a log. Reactor thread."""
         offset = log.written_offset
-        self.chore(lambda: self._sync(log, offset))
+        self.chore(lambda: self.syncing.sync(log, offset))
 
     # --- the chores thread ----------------------------------------------------------------------
 

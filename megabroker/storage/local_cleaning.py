@@ -264,6 +264,8 @@ class LocalCleaning:
         """Have a finished segment replace the ones it was made of; return False if they went meanwhile."""
         log, turn = self._log, self._turn
         turn.in_chores(log.create_active)
+        turn.in_chores(log.sync_journaled)
+        turn.in_chores(log.tell_synced)
         commit(self._files, new)
         return turn.in_reactor(lambda: log.replace(group, new))
 

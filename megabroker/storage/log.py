@@ -78,7 +78,10 @@ class LocalLog:
 
     Attributes:
         damaged: unreadable stretches that are kept.
-        recovery_point: everything below has been synced, whatever the durability.
+        recovery_point: everything below has been synced in the log's own files, whatever the durability.
+        journaled_offset: everything below is on the disk, in the journal if not there.
+        saved_point: the recovery point in the checkpoint file.
+        entry_key: what the log's entries in the journal begin with; empty, it has none.
         dirty: segments written and not synced; the disk thread adds before each write and again after it,
             the reactor discards those that are gone, whoever syncs takes.
         unsynced_names: whether files were made since the directory was synced.
@@ -103,6 +106,7 @@ class LocalLog:
         start_offset: int,
         cleaned_offset: int,
         points_changed: Callable[[], None],
+        save_points: Callable[[], None],
         later: Callable[[float, Callable[[], None]], None],
     ) -> None:
         self.topic_partition = topic_partition
@@ -113,6 +117,8 @@ class LocalLog:
         self.producers = producers
         end = loaded.next_offset
         self.next_offset = self.written_offset = self.durable_offset = self.recovery_point = end
+        self.journaled_offset = self.saved_point = 0
+        self.entry_key = b""
         self.start_offset = min(end, max(start_offset, loaded.segments[0].base_offset))
         self.pending_bytes = 0
         self.size_bytes = sum(segment.size for segment in loaded.segments)
@@ -144,7 +150,7 @@ class LocalLog:
         self._lane = Lane(self, end)
         self._entries = self._lane.entries
         self._choose_jitter()
-        self.compaction = CleanableLog(self, disk, cleaned_offset, points_changed)
+        self.compaction = CleanableLog(self, disk, cleaned_offset, points_changed, save_points)
         self._announced = (end, end)
         self._flushes: list[tuple[int, Deferred[None]]] = []
 
@@ -424,6 +430,14 @@ class LocalLog:
             for target, deferred in waiting:
                 if target <= offset:
                     deferred.callback(None)
+
+    def on_journaled(self, offset: int, touched: dict[LocalLog, None]) -> None:
+        """Everything below ``offset`` is on the disk, if only in the journal."""
+        if offset > self.journaled_offset:
+            self.journaled_offset = offset
+        if offset > self.durable_offset and not self.sync_failed:
+            self.durable_offset = offset
+            touched[self] = None
 
     def on_failed(
         self, lane: Lane, from_offset: int, error: StorageError, fatal: bool, touched: dict[LocalLog, None]

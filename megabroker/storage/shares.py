@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from megabroker.model import TopicPartition
 from megabroker.storage.checkpoints import decode_offsets, encode_offsets
 from megabroker.storage.files import Files
+from megabroker.storage.journal import JOURNAL
 
 __all__ = ["CHECKPOINTS", "CLEAN", "CLEANED_OFFSETS", "WORKERS", "Share", "gather"]
 
@@ -50,8 +51,9 @@ class Share(NamedTuple):
 def gather(files: Files, paths: Sequence[str]) -> None:
     """Bring together what several processes have left, as one would have left it. Raises OSError.
 
-    The directories count as closed in order if every one of them was. A crash in between leaves some
-    checkpoints in both places, alike, and never a clean marker that is not true.
+    A journal comes into the first directory under a name of its own, to be replayed there. The directories
+    count as closed in order if every one of them was. A crash in between leaves some checkpoints in both
+    places, alike, and never a clean marker that is not true.
     """
     left = [path for path in paths if os.path.isdir(f"{path}/{WORKERS}")]
     shares = {
@@ -73,6 +75,11 @@ def gather(files: Files, paths: Sequence[str]) -> None:
                 offsets.update(decode_offsets(files.read_bytes(f"{place}/{name}")) or {})
             if offsets:
                 files.write_whole(f"{path}/{name}", encode_offsets(offsets), sync=True)
+    for places in shares.values():
+        for place in places:
+            if files.read_size(f"{place}/{JOURNAL}") is not None:
+                files.rename(f"{place}/{JOURNAL}", f"{paths[0]}/{JOURNAL}-{os.path.basename(place)}")
+                files.sync_dir(paths[0])
     for path in left:
         files.rmtree(f"{path}/{WORKERS}")
         files.sync_dir(path)

@@ -42,8 +42,10 @@ from megabroker.storage.cleaner import CleanerSettings, LogCleaner
 from megabroker.storage.directories import Checkpoints, DataDirectories
 from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import Files, OpenFiles, storage_error
+from megabroker.storage.journal import JOURNAL, Journal, entry_key
 from megabroker.storage.log import LocalLog
 from megabroker.storage.recovery import Loader
+from megabroker.storage.replay import PARTITION_METADATA
 from megabroker.storage.segment import Segment
 from megabroker.storage.shares import Share
 from megabroker.storage.warming import Warmer
@@ -52,7 +54,6 @@ __all__ = ["LocalLogStore"]
 
 _log = Logger()
 
-_PARTITION_METADATA = "partition.metadata"
 _MAX_NAME = 255
 
 
@@ -104,8 +105,18 @@ class LocalLogStore:
         self._files = files or Files()
         self._warmer = Warmer(self._files, call_from_thread) if threaded else None
         self._open_files = OpenFiles(self._files, max_open_files, self._warmer)
+        self._directories = DataDirectories(
+            self._files, [data_dir, *more_dirs], cluster_id, node_id, new_cluster_id, share
+        )
+        place = self._directories.small(self.data_dir)
+        self._journal = Journal(self._files, f"{place}/{JOURNAL}") if durability is Durability.FSYNC else None
         self.disk = DiskHandler(
-            self._open_files, durability, call_from_thread, call_soon=call_soon, threaded=threaded
+            self._open_files,
+            durability,
+            call_from_thread,
+            call_soon=call_soon,
+            threaded=threaded,
+            journal=self._journal,
         )
         self.cleaner = LogCleaner(
             cleaner or CleanerSettings(),
@@ -114,9 +125,6 @@ class LocalLogStore:
             call_from_thread,
             self.disk.chore,
             None if threaded else self.disk.pump,
-        )
-        self._directories = DataDirectories(
-            self._files, [data_dir, *more_dirs], cluster_id, node_id, new_cluster_id, share
         )
         self._logs: dict[TopicPartition, LocalLog] = {}
         self._leaving: set[TopicPartition] = set()
@@ -196,7 +204,7 @@ class LocalLogStore:
             if is_new:
                 self._forget(name)
                 self._files.mkdir(directory)
-            self._check_topic_id(directory, topic)
+            is_told = self._check_topic_id(directory, topic)
             recovery_point = self._points.get(name, 0)
             start_offset = self._starts.get(name, 0)
             loaded = Loader(
@@ -230,6 +238,7 @@ class LocalLogStore:
             start_offset,
             self._cleaned_offset(name, loaded.next_offset),
             self._points_changed,
+            self._save_checkpoints,
             self._call_later,
         )
         if self.durability is Durability.OS:
@@ -237,7 +246,9 @@ class LocalLogStore:
             if loaded.unsynced:
                 log.recovery_point = min(log.recovery_point, recovery_point)
         log.topic_id = topic.id
-        log.unsynced_parent = log.unsynced_names = is_new
+        log.entry_key = entry_key(topic.id.bytes, str(name))
+        log.unsynced_names = is_new
+        log.unsynced_parent = is_new or is_told
         self._logs[name] = log
         return log
 
@@ -259,8 +270,9 @@ class LocalLogStore:
         )
         return 0
 
-    def _check_topic_id(self, directory: str, topic: Topic) -> None:
-        path = f"{directory}/{_PARTITION_METADATA}"
+    def _check_topic_id(self, directory: str, topic: Topic) -> bool:
+        """Refuse another topic's directory; return whether this one's had to be told."""
+        path = f"{directory}/{PARTITION_METADATA}"
         data = self._files.read_bytes(path)
         found = decode_partition_metadata(data)
         if found is None:
@@ -271,6 +283,7 @@ class LocalLogStore:
                 f"{directory} holds topic id {found}, not {topic.id} of {topic.name}",
                 retriable=False,
             )
+        return found is None
 
     def partitions(self) -> Iterable[tuple[TopicPartition, UUID | None]]:
         for name, directory in self._directories.partitions():
@@ -278,7 +291,7 @@ class LocalLogStore:
             if log is not None:
                 yield name, log.topic_id
                 continue
-            data = self._files.read_bytes(f"{directory}/{_PARTITION_METADATA}")
+            data = self._files.read_bytes(f"{directory}/{PARTITION_METADATA}")
             yield name, decode_partition_metadata(data)
 
     # --- while open -----------------------------------------------------------------------------
@@ -292,6 +305,7 @@ class LocalLogStore:
             for log in logs:
                 if log.dirty:
                     self.disk.sync_later(log)
+        self.disk.syncing.settle(all_of_it=True)
         synced = self._chore(lambda: None)
         return synced.addCallback(lambda _: self._chore(self._save_checkpoints))
 
@@ -317,6 +331,8 @@ class LocalLogStore:
             sync = self.durability is Durability.FSYNC or without is not None
             self._directories.save_checkpoints(Checkpoints(starts, points, cleaned), sync=sync)
             self._saved = names
+            for name, log in self._logs.copy().items():
+                log.saved_point = points.get(name, 0)
 
     def _forget(self, name: TopicPartition) -> None:
         """Make sure that no checkpoint tells of a log, which is not there. Raises OSError."""
@@ -362,6 +378,7 @@ class LocalLogStore:
 
         def remove() -> None:
             if log is not None:
+                self.disk.syncing.forget(log)
                 with log.compaction.cleaning:  # which ends when it finds that the log was abandoned
                     pass
             try:
@@ -428,11 +445,15 @@ class LocalLogStore:
             self._save_checkpoints()
             if not failures:
                 self._directories.mark_clean(sync=self.durability is Durability.FSYNC)
+                if self._journal is not None:
+                    self._journal.remove()
 
         def saved(_: None, error: StorageError | None) -> None:
             self.disk.stop()
             if self._warmer is not None:
                 self._warmer.stop()
+            if self._journal is not None:
+                self._journal.close()
             self._open_files.close()
             self._directories.release()
             self._state = "closed"

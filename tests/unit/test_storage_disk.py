@@ -280,6 +280,7 @@ class OpenFilesTests(SynchronousTestCase):
         self.assertEqual(sum(segment.file is not None for segment in segments), 3)
         os.fstat(held.fileno())
         fd = held.fileno()
+        cache.drop(segments[0])
         del held
         with self.assertRaises(OSError):
             os.fstat(fd)

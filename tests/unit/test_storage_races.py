@@ -56,7 +56,9 @@ class DirtyTests(RaceCase):
         self.append(b"first")
         self.store.disk.pump()
         self.append(b"second")
-        self.files.before["pwritev"] = lambda _: self.store.disk._sync(self.log, self.log.written_offset)
+        self.files.before["pwritev"] = lambda _: self.store.disk.syncing.sync(
+            self.log, self.log.written_offset
+        )
         self.store.disk.pump()
         closed = self.store.close()
         self.store.disk.pump()
@@ -73,7 +75,7 @@ class DirtyTests(RaceCase):
 
         def short(fd, buffers, position):
             if position == size:
-                self.store.disk._sync(self.log, self.log.written_offset)
+                self.store.disk.syncing.sync(self.log, self.log.written_offset)
                 self.files.fail("pwritev", errno.EIO)
                 return Files.pwritev(self.files, fd, buffers[:1], position)
             return write(fd, buffers, position)
@@ -97,7 +99,7 @@ class DirtyTests(RaceCase):
 
         self.fill(1)
         self.log.dirty = Emptied(self.log.dirty)
-        self.assertTrue(self.store.disk._sync(self.log, 1))
+        self.assertTrue(self.store.disk.syncing.sync(self.log, 1))
 
     def test_deleted_just_before_its_sync(self) -> None:
         self.crash()
