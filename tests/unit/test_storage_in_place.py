@@ -92,9 +92,16 @@ class InPlaceTests(SynchronousTestCase):
         self.assertEqual(self.listener.heard, [(1, 0), (1, 1)])
         self.assertEqual(self.store.disk.syncs, 1)
 
+    def test_a_batch_of_a_megabyte_is_written_in_place(self) -> None:
+        self.open(Durability.OS)
+        self.append(size=1_048_000)
+        self.clock.advance(0)
+        self.assertEqual(self.listener.heard, [(1, 1)])
+        self.assertEqual(self.store.disk.turns_in_place, 1)
+
     def test_much_is_handed_over(self) -> None:
         self.open(Durability.OS)
-        self.append(size=300_000)
+        self.append(size=3_000_000)
         self.clock.advance(0)
         self.assertEqual(self.store.disk.turns_in_place, 0)
         self.from_thread.get(timeout=10)()
@@ -102,7 +109,7 @@ class InPlaceTests(SynchronousTestCase):
 
     def test_nothing_overtakes_what_was_handed_over(self) -> None:
         self.open(Durability.OS)
-        self.append(size=300_000)
+        self.append(size=3_000_000)
         self.clock.advance(0)
         self.append()
         self.clock.advance(0)
