@@ -116,7 +116,11 @@ class FrameReader:
         start = pos + 4
         data = self._data
         if data is None or start > self._end:
-            self._drain()
+            if pos < self._end:
+                self._drain()
+            else:
+                self._data = None
+                self._pos = self._end = self.held_bytes = 0
             return None
         (length,) = _unpack_length(data, pos)
         if not self.min_bytes <= length <= self.max_bytes:

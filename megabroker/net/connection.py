@@ -44,7 +44,7 @@ from zope.interface import implementer
 from megabroker.errors import ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Buffer, Principal
-from megabroker.net.admission import FREE_BYTES, Share
+from megabroker.net.admission import Share
 from megabroker.net.output import Part, StockOutput, total_length
 from megabroker.net.transport import DirectServer
 
@@ -159,13 +159,18 @@ class BrokerConnection(TwistedProtocol):
         peer_host: the same without the port.
         principal: who the peer is; nobody in particular until it has authenticated.
         max_unanswered: requests taken before the first of them must be answered.
+        gathers: whether ``turn_ended`` does anything.
         idle_exempt: whether the connection may stay silent for ever (it is being pushed to).
         owned: whether the event in hand may be kept and written to.
     """
 
     max_unanswered: ClassVar[int] = 4096
+    gathers: ClassVar[bool] = False
     idle_exempt = False
     factory: BrokerFactory
+
+    def __init_subclass__(cls) -> None:
+        cls.gathers = cls.turn_ended is not BrokerConnection.turn_ended
 
     def __init__(self, factory: BrokerFactory) -> None:
         self.factory = factory
@@ -391,10 +396,11 @@ class BrokerConnection(TwistedProtocol):
                 self._offer_events()
         except Exception as error:  # noqa: BLE001 - the connection edge
             self.fail(error)
-        try:
-            self.turn_ended()
-        except Exception as error:  # noqa: BLE001 - the connection edge
-            self.fail(error)
+        if self.gathers:
+            try:
+                self.turn_ended()
+            except Exception as error:  # noqa: BLE001 - the connection edge
+                self.fail(error)
         self._pumping = False
         if self.closed:
             return
@@ -405,7 +411,7 @@ class BrokerConnection(TwistedProtocol):
             self._flush()
         held = reader.held_bytes + self._parked_bytes + self._unanswered_bytes
         charged = self._share.charged_bytes
-        if held > FREE_BYTES or held < charged or reader.mid_frame or self._partial_tick is not None:
+        if held < charged or reader.mid_frame or self._partial_tick is not None:
             self._settle()
         elif held > charged and not self._flushing:
             self._flushing = True
@@ -515,7 +521,9 @@ class BrokerConnection(TwistedProtocol):
         self._flushing = False
         if self.closed:
             return
-        self._take_filled()
+        slots = self._slots
+        if slots and slots[0].parts is not None:
+            self._take_filled()
         if self._ready:
             self._flush()
         held = self.reader.held_bytes + self._parked_bytes + self._unanswered_bytes

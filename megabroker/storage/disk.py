@@ -51,7 +51,9 @@ _MAX_WRITE_BYTES = 16 << 20
 _IN_PLACE_LANES = 64
 _IN_PLACE_BYTES = 2 << 20
 _SLOW_SECONDS = 0.005
-_PAUSE_SECONDS = 1.0
+# Who was slow may only have been kept from the processor: the pause grows while the disk is found slow again.
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
 
 Job = Callable[["Lane"], None]
 Entry = tuple[Segment | None, int, Any, int]
@@ -118,6 +120,7 @@ class DiskHandler:
         self._handed_over = 0  # lanes, counted by the reactor
         self._finished = 0  # of them, counted by the disk thread
         self._in_place_after = 0.0
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._files: Files = open_files.files
         self._lanes: SimpleQueue[Lane | None] = SimpleQueue()
         self._chores: SimpleQueue[tuple[Chore, ChoreDone | None] | None] = SimpleQueue()
@@ -197,8 +200,12 @@ class DiskHandler:
                 self._drain(lane)
         except Exception as caught:  # noqa: BLE001
             self._give_up(lanes, caught)
-        if time.monotonic() - began > _SLOW_SECONDS:
-            self._in_place_after = time.monotonic() + _PAUSE_SECONDS
+        ended = time.monotonic()
+        if ended - began > _SLOW_SECONDS:
+            self._in_place_after = ended + self._pause_seconds
+            self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+        else:
+            self._pause_seconds = _FIRST_PAUSE_SECONDS
         if self.durability is Durability.FSYNC:
             self._hand_over(lanes)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -106,6 +107,27 @@ class InPlaceTests(SynchronousTestCase):
         self.assertEqual(self.store.disk.turns_in_place, 0)
         self.from_thread.get(timeout=10)()
         self.assertEqual(self.listener.heard, [(1, 1)])
+
+    def test_a_disk_found_slow_is_left_to_its_thread_for_ever_longer(self) -> None:
+        self.open(Durability.OS)
+        times = iter([0.0, 0.006, 0.05, 0.056 + 0.001, 0.063, 0.07, 0.17, 0.1701])
+        self.patch(disk, "_SLOW_SECONDS", 0.005)
+        self.patch(disk.time, "monotonic", lambda: next(times))
+        in_place = []
+        for _ in range(5):  # slow; during the pause; slow again; during a longer one; in time
+            self.append()
+            self.clock.advance(0)
+            in_place.append(self.store.disk.turns_in_place)
+            self.written()
+        self.assertEqual(in_place, [1, 1, 2, 2, 3])
+        self.assertEqual(list(times), [])
+
+    def written(self) -> None:
+        """Wait until all that was appended is written and the disk thread idle."""
+        while self.log.written_offset < self.log.next_offset:
+            self.from_thread.get(timeout=10)()
+        while self.store.disk._handed_over != self.store.disk._finished:
+            time.sleep(0.001)
 
     def test_nothing_overtakes_what_was_handed_over(self) -> None:
         self.open(Durability.OS)
