@@ -11,6 +11,7 @@ from twisted.internet import main
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from megabroker.net import polling
 from megabroker.net.polling import NestedEpoll, available
 from megabroker.net.turns import Turns
 
@@ -136,6 +137,38 @@ class NestedEpollTests(SynchronousTestCase):
         two.peer.send(b"3")
         self.polling.doRead()
         self.assertEqual(two.heard, [b"2", b"3"])
+
+    def test_a_turn_that_takes_long_leaves_the_rest_to_the_next(self) -> None:
+        seconds = [0.0]
+        self.patch(polling, "monotonic", lambda: seconds[0])
+        all_of_them = [self.connection() for _ in range(5)]
+
+        def take_long() -> None:
+            seconds[0] += polling._TURN_SECONDS * 0.6
+
+        for one in all_of_them:
+            one.on_read = take_long
+            one.peer.send(b"1")
+        turns = []
+        while self.is_readable():
+            self.polling.doRead()
+            turns.append([len(one.heard) for one in all_of_them])
+            for one in all_of_them[:2]:
+                one.peer.send(b"more" if len(turns) < 3 else b"")
+        self.assertEqual(turns[:3], [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
+
+    def test_who_went_away_meanwhile_is_not_read(self) -> None:
+        self.patch(polling, "_TURN_SECONDS", 0)
+        one, two, three = (self.connection() for _ in range(3))
+        for each in (one, two, three):
+            each.peer.send(b"1")
+        self.polling.doRead()
+        read = next(each for each in (one, two, three) if each.heard)
+        one, two, three = read, *(each for each in (one, two, three) if each is not read)
+        self.polling.remove(two)
+        for _ in range(5):
+            self.polling.doRead()
+        self.assertEqual((one.heard, two.heard, three.heard), ([b"1"], [], [b"1"]))
 
     def test_the_end_of_the_reactor_is_the_end_of_all(self) -> None:
         one, two = self.connection(), self.connection()
