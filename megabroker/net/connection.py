@@ -492,7 +492,7 @@ class BrokerConnection(TwistedProtocol):
         self._answer_bytes += total_length(farewell)
         self._slots.append(last)
         self._input_closed = True
-        self._take_filled()
+        self._flush()
         self._close_when_done()
 
     # --- answers ---
@@ -508,24 +508,12 @@ class BrokerConnection(TwistedProtocol):
             self._flushing = True
             self.factory.flush_soon(self)
 
-    def _take_filled(self) -> None:
-        """Move answers that nothing precedes to what is ready."""
-        slots = self._slots
-        ready = self._ready
-        while slots and (parts := slots[0].parts) is not None:
-            ready.extend(parts)
-            self._unanswered_bytes -= slots.popleft().size_bytes
-
     def flush(self) -> None:
         """Send what is ready and take up again what waited for it; called once a turn."""
         self._flushing = False
         if self.closed:
             return
-        slots = self._slots
-        if slots and slots[0].parts is not None:
-            self._take_filled()
-        if self._ready:
-            self._flush()
+        self._flush()
         held = self.reader.held_bytes + self._parked_bytes + self._unanswered_bytes
         if held != self._share.charged_bytes or self._stopped:
             self._settle()
@@ -537,13 +525,16 @@ class BrokerConnection(TwistedProtocol):
             self._close_when_done()
 
     def _flush(self) -> None:
-        output = self._output
-        parts = self._ready
-        if output is None or not parts:
+        """Send answers that nothing precedes."""
+        output, ready, slots = self._output, self._ready, self._slots
+        while slots and (parts := slots[0].parts) is not None:
+            ready.extend(parts)
+            self._unanswered_bytes -= slots.popleft().size_bytes
+        if output is None or not ready:
             return
         self._ready = []
-        self._answer_bytes = self._answer_bytes - total_length(parts) if self._slots else 0
-        output.send(parts)
+        self._answer_bytes = self._answer_bytes - total_length(ready) if slots else 0
+        output.send(ready)
         if output.pending_bytes > self.factory.output_buffer_bytes:
             self._stop(_OUTPUT)
 

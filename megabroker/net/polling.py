@@ -7,9 +7,9 @@ turn (``megabroker.net.turns``): one write of the log, one sync, one send each.
 
 Only reading goes this way. A connection whose output is full waits for writability with the reactor itself.
 
-A turn that takes long leaves the rest of those that are ready to the next, before any that became ready later, so
-that who sends much in one go is nobody's delay of more than some milliseconds; the reactor's other events,
-such as what the disk reports, come in between.
+A turn that takes long leaves the rest of those that are ready to the next, before any that became ready
+later: whoever was read is answered within some milliseconds, and the reactor's other events, such as what the
+disk reports, come in between.
 
 Invariant: a connection is in here exactly while it wants to read, as it would be with the reactor.
 """

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from errno import EAGAIN, ENOBUFS
 from typing import Any, Protocol
 
@@ -125,13 +125,13 @@ class DirectServer(tcp.Server):
             receiver.receive_filled(count)
         return None
 
-    def send(self, parts: Iterable[Part]) -> None:
+    def send(self, parts: Sequence[Part]) -> None:
         """Send parts in order, at once as far as the socket takes them."""
         if not self.connected or self._writeDisconnected:
             return
         if not (self._parts or self.disconnecting):
-            data = _joined(parts)
-            if data is not None:
+            data = parts[0] if len(parts) == 1 else _joined(parts)
+            if type(data) is bytes:
                 try:
                     sent = self.socket.send(data)
                 except OSError:
@@ -161,7 +161,7 @@ class DirectServer(tcp.Server):
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """ITransport: send several bytes objects."""
-        self.send(iovec)
+        self.send(list(iovec))
 
     def doWrite(self) -> Any:
         """IWriteDescriptor: send more of what is queued."""
@@ -264,13 +264,8 @@ class DirectServer(tcp.Server):
         super().connectionLost(reason)
 
 
-def _joined(parts: Iterable[Part]) -> bytes | None:
+def _joined(parts: Sequence[Any]) -> bytes | None:
     """Return a few bytes in one piece; None if they are many or in a file."""
-    if type(parts) is not list:
-        return None
-    if len(parts) == 1:
-        (part,) = parts
-        return part if type(part) is bytes else None
     try:
         return b"".join(parts) if sum(map(len, parts)) <= _JOIN_BYTES else None
     except TypeError:

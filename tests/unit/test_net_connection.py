@@ -164,6 +164,7 @@ class StockTransportTests(SynchronousTestCase):
         self.factory.admission.in_flight_bytes = 70_000
         other = self.connect()
         self.connection.dataReceived(frame(b"slow" * 20_000))
+        self.clock.advance(0)
         self.assertEqual(self.connection.transport.producerState, "paused")
         other.dataReceived(frame(b"a request of a few bytes is none of the budget's business"))
         self.assertEqual(other.transport.producerState, "producing")
@@ -298,6 +299,7 @@ class StockTransportTests(SynchronousTestCase):
 
     def test_a_parked_request_counts(self) -> None:
         self.connection.dataReceived(frame(b"gate" * 20_000) + frame(b"y" * 1000))
+        self.clock.advance(0)
         self.assertEqual(self.factory.admission.charged_bytes, 80_000 + 1004)
         self.connection.gate.release()
         self.assertEqual(self.factory.admission.charged_bytes, 0)
