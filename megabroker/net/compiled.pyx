@@ -126,7 +126,7 @@ cdef uint32_t crc32c(const uint8_t *data, Py_ssize_t size) except? 0:
 cdef struct Batch:
     int32_t correlation_id
     int32_t first  # offset, counted from the run's
-    int32_t index_position  # where in the buffer it begins
+    int32_t position  # where in the buffer it begins
     int32_t last_delta
     int64_t max_timestamp
 
@@ -305,7 +305,7 @@ cdef class Run:
         one = &self.batches[self.count]
         one.correlation_id = correlation_id
         one.first = <int32_t>self.records
-        one.index_position = <int32_t>self.size
+        one.position = <int32_t>self.size
         one.last_delta = <int32_t>get32(batch + 23)
         one.max_timestamp = <int64_t>get64(batch + 35)
         self.count += 1
@@ -322,7 +322,7 @@ cdef class Run:
         cdef int at
         self.base_offset = base_offset
         for at in range(self.count):
-            batch = data + self.batches[at].index_position
+            batch = data + self.batches[at].position
             put64(batch, <uint64_t>(base_offset + self.batches[at].first))
             put32(batch + LENGTH_END, <uint32_t>leader_epoch)
 
@@ -335,12 +335,12 @@ cdef class Run:
         cdef int at
         for at in range(self.count):
             one = &self.batches[at]
-            size = (self.batches[at + 1].index_position if at + 1 < self.count else self.size)
-            size -= one.index_position
+            size = (self.batches[at + 1].position if at + 1 < self.count else self.size)
+            size -= one.position
             if one.max_timestamp > latest or unindexed > interval:
                 segment.unindexed = unindexed
                 segment.note(
-                    position + one.index_position,
+                    position + one.position,
                     size,
                     self.base_offset + one.first + one.last_delta,
                     one.max_timestamp,
@@ -354,7 +354,7 @@ cdef class Run:
 
     def sizes(self):
         """Return how long each batch is."""
-        cdef list starts = [self.batches[at].index_position for at in range(self.count)] + [self.size]
+        cdef list starts = [self.batches[at].position for at in range(self.count)] + [self.size]
         return [starts[at + 1] - starts[at] for at in range(self.count)]
 
     cdef int close(self) except -1:
