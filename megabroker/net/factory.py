@@ -89,7 +89,7 @@ class BrokerFactory(Factory):
         connection.peer_host = host
         connection.peer = f"{host}:{getattr(addr, 'port', '-')}"
         quotas = self.broker.quotas
-        if quotas.limits_addresses and (wait_ms := quotas.connection_ms(host)):
+        if self.counts and quotas.limits_addresses and (wait_ms := quotas.connection_ms(host)):
             # At once it would come back at once (KIP-612).
             self._refused(host, f"more than its quota of connections; closed after {wait_ms} ms")
             connection.turn_away(wait_ms)

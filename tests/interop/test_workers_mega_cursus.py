@@ -139,6 +139,32 @@ class MegaCase(TwoWorkersCase):
                 self.assertEqual(await self.aside(read, worker.mega_port, offset), payload)
 
 
+class LittleBudgetCase(TwoWorkersCase):
+    """What clients have in flight uses the budgets of both up, and all of it is for the other one."""
+
+    topics = {FIRST: 1, SECOND: 1}
+    in_flight_bytes = 100_000
+
+    async def test_neither_waits_for_the_other(self) -> None:
+        def pipeline(port: int, topic: str) -> None:
+            frames = b"".join(produce(topic, bytes(30_000), n) for n in range(100))
+            with socket.create_connection(("127.0.0.1", port), 20) as connection:
+                writer = threading.Thread(target=connection.sendall, args=(frames,))
+                writer.start()
+                for n in range(100):
+                    self.assertEqual(struct.unpack(">iB", receive(connection, 17)[:5]), (n, 1))
+                writer.join()
+
+        ports = [worker.mega_port for worker in self.workers]
+        waiting = [
+            self.aside(pipeline, port, topic)
+            for port, topic in ((ports[0], SECOND), (ports[1], FIRST))
+            for _ in range(4)
+        ]
+        for one in waiting:
+            await one
+
+
 class CursusCase(TwoWorkersCase):
     topics = {"t": 4, "odd": 3}
     cursus_settings = CursusSettings(subscribe_push=True)

@@ -56,11 +56,14 @@ def leader(topic: str, partition: int = 0) -> int:
 class Worker:
     """One of the two; ``start`` and ``stop`` may be called again and again."""
 
-    def __init__(self, place: pathlib.Path, index: int, metadata: Any, settings: Any) -> None:
+    def __init__(
+        self, place: pathlib.Path, index: int, metadata: Any, settings: Any, in_flight_bytes: int
+    ) -> None:
         self.place = place
         self.index = index
         self.metadata = metadata
         self.settings = settings
+        self.in_flight_bytes = in_flight_bytes
         self.mega_port = self.cursus_port = 0
 
     async def start(self) -> None:
@@ -113,7 +116,7 @@ class Worker:
             settings=config,
             reactor=reactor,
             turns=turns,
-            admission=Admission(1000, 1000, 64 << 20),
+            admission=Admission(1000, 1000, self.in_flight_bytes),
             now_ms=now_ms,
             partitions=self.partitions,
             publishers=Publishers(reactor, placement, self.peers, is_global=False),
@@ -163,6 +166,7 @@ class TwoWorkersCase(TestCase):
     topics: dict[str, int] = {}
     mega_settings = MegaSettings()
     cursus_settings = CursusSettings()
+    in_flight_bytes = 64 << 20
     timeout = 30
 
     async def setUp(self) -> None:  # type: ignore[override]
@@ -171,7 +175,7 @@ class TwoWorkersCase(TestCase):
         metadata.open()
         place = pathlib.Path(self.directory.name)
         settings = (self.mega_settings, self.cursus_settings)
-        self.workers = [Worker(place, index, metadata, settings) for index in range(2)]
+        self.workers = [Worker(place, index, metadata, settings, self.in_flight_bytes) for index in range(2)]
         await self.workers[0].start()
         for name, partitions in self.topics.items():
             await self.workers[0].topics.create(name, partitions)

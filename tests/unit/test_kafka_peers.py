@@ -117,9 +117,17 @@ class PeersCase(TestCase):
 
     async def test_connections_are_used_again_and_bounded(self) -> None:
         await gatherResults([self.find(f"late {n}") for n in range(40)])
-        self.assertEqual((len(self.worker.connections), len(self.worker.asked)), (16, 40))
+        self.assertEqual((len(self.worker.connections), len(self.worker.asked)), (32, 40))
         await self.find("soon")
-        self.assertEqual(len(self.worker.connections), 16)
+        self.assertEqual(len(self.worker.connections), 32)
+
+    async def test_what_is_passed_on_for_clients_holds_up_nothing_else(self) -> None:
+        frame = b"".join(map(bytes, encode_request(_FIND, 3, find_coordinator.Request(key="never"))))
+        waiting = [self.peers.forward(1, frame) for _ in range(40)]
+        self.assertEqual((await self.find("soon")).host, "soon")
+        self.peers.stop()
+        for one in waiting:
+            await self.error(one)
 
     async def test_forwarded_frames_keep_their_correlation_ids(self) -> None:
         frame = bytearray(b"".join(map(bytes, encode_request(_FIND, 3, find_coordinator.Request(key="me")))))

@@ -2,7 +2,8 @@
 
 Owns when to connect and which connection a request takes. Answers on one connection come in the order of the
 requests, and some are long in coming; so a connection has one request at a time, the next request takes
-another one, and beyond ``_MAX_LINKS`` they wait. Whoever needs requests in order has a ``Lane``.
+another one, and beyond ``_MAX_LINKS`` they wait; what is passed on for clients does not hold up what
+processes themselves want of each other. Whoever needs requests in order has a ``Lane``.
 
 A peer that cannot be reached is asked again, at most every half second, as long as somebody waits for it; a
 worker that is started anew is back in less than a second, and what was asked meanwhile is sent then.
@@ -40,7 +41,7 @@ __all__ = ["Peers", "decode_answer", "encode_request"]
 _CORRELATION_BYTES: Final = 4
 _HEAD = struct.Struct(">hhih")
 _NO_CLIENT_ID: Final = -1
-_MAX_LINKS: Final = 16
+_MAX_LINKS: Final = 32
 _MAX_WAITING: Final = 4096
 
 
@@ -204,7 +205,7 @@ class Peers:
         self.connect = connect
         self.max_answer_bytes = max_answer_bytes
         self.stopped = False
-        self._peers: dict[int, _Peer] = {}
+        self._peers: dict[tuple[int, bool], _Peer] = {}  # by node id and whether for clients
         self._lanes: dict[int, Lane] = {}
         self._kept: list[Connecting] = []
         self._kept_links: set[PeerLink] = set()
@@ -221,22 +222,21 @@ class Peers:
     ) -> Deferred[Any]:
         """See ``IPeers.ask``."""
         parts = encode_request(key, version, request)
-        return self._ask(node_id, parts, timeout_seconds, repeat=repeat).addCallback(
-            partial(decode_answer, key, version)
-        )
+        asked = self._ask((node_id, False), parts, timeout_seconds, repeat=repeat)
+        return asked.addCallback(partial(decode_answer, key, version))
 
     def forward(self, node_id: int, frame: Buffer, *, timeout_seconds: float = 30.0) -> Deferred[memoryview]:
         """See ``IPeers.forward``."""
-        return self._ask(node_id, [bytes(frame)], timeout_seconds, repeat=False)
+        return self._ask((node_id, True), [bytes(frame)], timeout_seconds, repeat=False)
 
     def _ask(
-        self, node_id: int, parts: Sequence[Buffer], timeout_seconds: float, *, repeat: bool
+        self, whom: tuple[int, bool], parts: Sequence[Buffer], timeout_seconds: float, *, repeat: bool
     ) -> Deferred[memoryview]:
         if self.stopped:
             return _failed(stopped())
-        peer = self._peers.get(node_id)
+        peer = self._peers.get(whom)
         if peer is None:
-            peer = self._peers[node_id] = _Peer(self, node_id)
+            peer = self._peers[whom] = _Peer(self, whom[0])
         try:
             return peer.ask(parts, timeout_seconds, repeat=repeat)
         except StateError as error:

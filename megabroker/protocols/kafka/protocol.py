@@ -32,6 +32,7 @@ from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import Listener
+from megabroker.net.admission import Admission
 from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
 from megabroker.protocols.gate import Gate
@@ -66,6 +67,7 @@ _MAX_TEMPLATES = 256
 _MAX_TEMPLATE_BYTES = 512
 """Longest head of one of them."""
 
+_UNLIMITED = 1 << 62
 _MAX_ALL_TEMPLATES = 20_000
 """Remembered of all connections of a listener together."""
 
@@ -319,12 +321,17 @@ class InternalConnection(KafkaConnection):
 
 
 class InternalFactory(KafkaFactory):
-    """Makes the connections of other processes of this broker, which may ask more than clients."""
+    """Makes the connections of other processes of this broker, which may ask more than clients.
+
+    What they have under way they bound themselves, and it is no part of the budget for clients' requests: of
+    two processes whose budgets are used up by requests for the other, neither could answer the other.
+    """
 
     is_internal = True
     counts = False
 
     def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
         super().__init__(broker, settings, listener)
+        self.admission = Admission(_UNLIMITED, _UNLIMITED, _UNLIMITED)
         self.connection_class = InternalConnection
         self.served = INTERNAL
