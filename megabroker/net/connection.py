@@ -338,7 +338,7 @@ class BrokerConnection(TwistedProtocol):
             self._output = transport
         else:
             self._output = StockOutput(transport, self.output_drained, self.output_failed)
-        self.factory.connections.add(self)
+        self.factory.connections[self] = None
         if self._stopped:
             transport.pauseProducing()  # type: ignore[attr-defined]
 

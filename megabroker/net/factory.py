@@ -59,7 +59,7 @@ class BrokerFactory(Factory):
         self.partial_frame_seconds = int(limits.partial_frame_seconds)
         self.idle_seconds = int(limits.idle_seconds)
         self.tick = 0
-        self.connections: set[BrokerConnection] = set()
+        self.connections: dict[BrokerConnection, None] = {}  # in the order they came
         self._turns = broker.turns
         self._to_flush: list[BrokerConnection] = []
         self._sweeping: LoopingCall | None = None
@@ -109,7 +109,7 @@ class BrokerFactory(Factory):
 
     def connection_gone(self, connection: BrokerConnection) -> None:
         """Count a connection out."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         if self.counts:
             self.admission.dismiss(connection.peer_host)
         if self._drained is not None and not self.connections:

@@ -210,7 +210,7 @@ class DiskHandler:
             self._hand_over(lanes)
         else:
             self._hand_over([lane for lane in lanes if lane.wants_sync])
-        self._deliver()
+        self.deliver()
 
     def chore(self, work: Chore, done: ChoreDone | None = None) -> None:
         """Run ``work`` in the chores thread, then ``done(result, error)`` in the reactor. Any thread."""
@@ -220,6 +220,11 @@ class DiskHandler:
         """Have something called in the reactor. Any thread."""
         self._done.append(lambda touched: call())
         self._wake()
+
+    @property
+    def idle(self) -> bool:
+        """Whether ``pump`` has nothing to do."""
+        return not self._done and self._lanes.empty() and self._chores.empty()
 
     def pump(self) -> None:
         """Do all that is queued, here and now; only without threads."""
@@ -232,7 +237,7 @@ class DiskHandler:
                 if item is not None:
                     self._do_chore(*item)
             elif self._done:
-                self._deliver()
+                self.deliver()
             else:
                 return
 
@@ -398,9 +403,10 @@ class DiskHandler:
         """Have the completions delivered in the reactor, by one call however many there are."""
         if self.threaded and self._done and not self._waking:
             self._waking = True
-            self._call_from_thread(self._deliver)
+            self._call_from_thread(self.deliver)
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
+        """Hand on in the reactor what was completed; done by itself but where there are no threads."""
         self._waking = False
         touched: dict[LocalLog, None] = {}
         while self._done:

@@ -50,7 +50,7 @@ from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import storage_error
 from megabroker.storage.index import Index
 from megabroker.storage.recompression import in_codec
-from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, Loaded
+from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, SYNC_FAILED, Loaded
 from megabroker.storage.retention import ensure_created, expired
 from megabroker.storage.runs import append_each
 from megabroker.storage.segment import (
@@ -479,6 +479,17 @@ class LocalLog:
             error=error.message,
         )
         self._tell_failed(from_offset, error)
+
+    def note_failed_sync(self) -> None:
+        """Have the next opening write again what the page cache holds and the disk may not. Any thread.
+
+        The kernel takes pages whose writing failed for written: they are read as if nothing had been, and a
+        sync after that, by whatever process, finds nothing to do.
+        """
+        try:
+            self.active.open_files.files.write_whole(f"{self.directory}/{SYNC_FAILED}", b"")
+        except OSError as caught:
+            _log.error("log-sync-failure-not-noted: {log}: {error}", log=self.topic_partition, error=caught)
 
     def _take_back(self, from_offset: int) -> None:
         """Free every offset from ``from_offset`` on."""

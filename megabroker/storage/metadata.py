@@ -40,6 +40,7 @@ __all__ = [
     "WorkerThread",
     "create_with",
     "stored_rows",
+    "to_rows",
 ]
 
 _log = Logger()
@@ -152,7 +153,7 @@ class ManualWorker:
         return len(jobs)
 
 
-def _to_rows(changes: Sequence[Change]) -> list[Row]:
+def to_rows(changes: Sequence[Change]) -> list[Row]:
     """Turn changes into rows at once, so that a caller may change its values later.
 
     Raises:
@@ -184,7 +185,7 @@ def create_with(path: str | os.PathLike[str], changes: Sequence[Change]) -> None
             connection.execute("BEGIN")
             connection.execute(_CREATE)
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            connection.executemany(_PUT, _to_rows(changes))
+            connection.executemany(_PUT, to_rows(changes))
             connection.execute("COMMIT")
         finally:
             connection.close()
@@ -361,7 +362,7 @@ class SqliteMetadataStore:
 
     def write(self, changes: Sequence[Change]) -> Deferred[None]:
         """Apply changes atomically; fires when they are committed, fails with StorageError."""
-        return self._add(_to_rows(changes), None)
+        return self._add(to_rows(changes), None)
 
     def advance(self, table: str, key: str, count: int) -> Deferred[int]:
         """Raise a number by ``count`` for all processes; see ``IMetadataStore.advance``."""
@@ -525,7 +526,7 @@ class MemoryMetadataStore:
 
     def write(self, changes: Sequence[Change]) -> Deferred[None]:
         """Apply changes at the end of the turn."""
-        return self._add(_to_rows(changes), None)
+        return self._add(to_rows(changes), None)
 
     def advance(self, table: str, key: str, count: int) -> Deferred[int]:
         """Raise a number by ``count`` at the end of the turn."""

@@ -48,12 +48,22 @@ from megabroker.storage.segment import (
 )
 from megabroker.storage.swap import LEFTOVERS, complete
 
-__all__ = ["DAMAGED", "LEADER_EPOCHS", "Loaded", "Loader", "find_damage", "report_damage"]
+__all__ = [
+    "DAMAGED",
+    "LEADER_EPOCHS",
+    "SYNC_FAILED",
+    "Loaded",
+    "Loader",
+    "find_damage",
+    "report_damage",
+    "write_again",
+]
 
 _log = Logger()
 
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 DAMAGED = "damaged-ranges"
+SYNC_FAILED = "sync-failed"
 _WINDOW_BYTES = 1 << 22
 
 Visit = Callable[[BatchHeader, Buffer, int, Segment], None]
@@ -107,6 +117,25 @@ def find_damage(segment: Segment, position: int, expected_offset: int) -> tuple[
         damage = Damage(segment.base_offset, position, end - position, expected_offset, header.base_offset)
         return damage, True
     return Damage(segment.base_offset, position, stop - position, expected_offset, expected_offset), exhausted
+
+
+def write_again(open_files: OpenFiles, directory: str, segments: Iterable[Segment]) -> None:
+    """Bring segments to the disk whose sync has failed while they stayed in the page cache. Raises OSError.
+
+    Writing the same bytes is what makes the kernel write them.
+    """
+    files = open_files.files
+    for segment in segments:
+        fd = (file := open_files.get(segment)).fileno()
+        position = 0
+        while data := files.pread(fd, _WINDOW_BYTES, position):
+            stop = position + len(data)
+            while position < stop:
+                position += files.pwritev(fd, [data[len(data) - (stop - position) :]], position)
+        files.fdatasync(fd)
+        del file
+    files.sync_dir(directory)
+    files.unlink(f"{directory}/{SYNC_FAILED}")
 
 
 class _Scan:

@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from megabroker.codec.batch import scan
+from megabroker.codec.batch import BatchError, scan
 from megabroker.errors import Cold, ErrorCode, StorageError
 from megabroker.model import AbortedTransaction, FileRange, ReadResult
 from megabroker.storage.aborted import AbortedIndex
@@ -166,8 +166,13 @@ class Segments:
         data = result.data
         if not isinstance(data, FileRange):
             end = 0
-            for _, header in scan(data, 0, result.length):
-                end = header.next_offset
+            try:
+                for _, header in scan(data, 0, result.length):
+                    end = header.next_offset
+            except BatchError:
+                return (
+                    next_offset  # what was damaged goes out as it is: whoever reads it sees that by its CRC
+                )
             return end
         if cached_only:
             head = data.file.read_cached(data.position, 8)

@@ -44,7 +44,7 @@ from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import Files, OpenFiles, storage_error
 from megabroker.storage.journal import JOURNAL, Journal, entry_key
 from megabroker.storage.log import LocalLog
-from megabroker.storage.recovery import Loader
+from megabroker.storage.recovery import SYNC_FAILED, Loader, write_again
 from megabroker.storage.replay import PARTITION_METADATA
 from megabroker.storage.segment import Segment
 from megabroker.storage.shares import Share
@@ -218,6 +218,8 @@ class LocalLogStore:
             ).run()
             if is_new:
                 self._create(loaded.segments[0])
+            elif self._files.read_size(f"{directory}/{SYNC_FAILED}") is not None:
+                write_again(self._open_files, directory, loaded.unsynced)
             if self.durability is Durability.FSYNC and not self._all_synced:
                 for segment in loaded.unsynced:
                     file = self._open_files.get(segment)
@@ -386,6 +388,9 @@ class LocalLogStore:
             except FileNotFoundError:
                 pass
             else:
+                if self.durability is Durability.FSYNC:
+                    # Else it might be back after a power cut, under the name of a topic made since.
+                    self._files.sync_dir(os.path.dirname(directory))
                 self._files.rmtree(doomed)
             try:
                 self._save_checkpoints(without=topic_partition)

@@ -168,6 +168,7 @@ class Syncs:
         except OSError as caught:
             failure = storage_error("cannot sync", path, caught)
             log.sync_failed = True
+            log.note_failed_sync()
             self._report(lambda touched: log.on_sync_failed(failure, touched))
             return False
         if self.journal is not None:

@@ -78,7 +78,7 @@ class TransactionRecoveryTests(SynchronousTestCase):
         lanes = disk._take(block=False)
         assert lanes
         disk._turn(lanes)
-        disk._deliver()
+        disk.deliver()
 
     def state(self) -> tuple[object, ...]:
         partition = self.partition

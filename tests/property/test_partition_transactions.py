@@ -190,7 +190,7 @@ class PartitionMachine(RuleBasedStateMachine):
         lanes = disk._take(block=False)
         if lanes:
             disk._turn(lanes)
-            disk._deliver()
+            disk.deliver()
         if checkpoint:
             self.store._save_checkpoints()
 

@@ -170,12 +170,29 @@ class RestartTests(OffsetCase):
         self.assertEqual(self.h.service.all(), [("g", "consumer", "Empty", "classic")])
         self.assertEqual(self.h.stable(1)[0].generation, 2)
 
-    def test_a_store_that_fails_stops_no_rebalance(self) -> None:
+    def test_nobody_is_told_of_a_generation_that_is_not_stored(self) -> None:
         self.h.store.hold = True
-        self.h.stable(2)
-        self.h.store.release(error=StorageError(ErrorCode.DISK_FULL))
-        self.assertEqual(self.h.service.describe("g").state, "Stable")
-        self.assertEqual(len(self.flushLoggedErrors(StorageError)), 1)
+        joining = self.h.join()
+        self.h.advance(0.011)
+        self.assertEqual(joining.results, [])
+        self.h.store.release()
+        self.assertEqual(joining.value.generation, 1)
+
+    def test_a_store_that_fails_has_members_ask_again_until_it_does_not(self) -> None:
+        self.h.store.hold = True
+        joining = self.h.join()
+        self.h.advance(0.011)
+        for _ in range(2):  # the second is of a member that has joined already
+            self.h.store.release(error=StorageError(ErrorCode.DISK_FULL))
+            self.assertIs(joining.error.code, ErrorCode.COORDINATOR_LOADING)
+            self.assertTrue(joining.error.retriable)
+            (member,) = self.h.service.describe("g").members
+            joining = self.h.join(member.member_id)
+        self.h.store.release()
+        self.assertEqual(joining.value.generation, 1)
+        self.h.store.hold = False
+        self.restart()
+        self.assertEqual(self.h.stable(1)[0].generation, 2)
 
 
 class DeleteTests(OffsetCase):

@@ -255,7 +255,7 @@ class GroupingTests(StorageCase):
         self.append(b"first")
         disk = self.store.disk
         disk._turn(disk._take(block=False))
-        disk._deliver()
+        disk.deliver()
         self.assertEqual(self.listener.progress, [(1, 1)])
         disk.pump()
         self.assertEqual(self.log.durable_offset, 50)

@@ -128,7 +128,7 @@ class ReportTests(RaceCase):
         disk = self.store.disk
         disk._turn(disk._take(block=False))
         disk._done.insert(1, lambda _: 1 / 0)
-        disk._deliver()
+        disk.deliver()
         self.assertEqual(self.listener.progress[-1], (1, 1))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 

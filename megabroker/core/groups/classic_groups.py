@@ -3,9 +3,10 @@
 Owns the table ``groups`` and the timers of classic groups. Must never decide anything about members.
 
 Table ``groups``, one row per group that had members: key the group id, value ``{"generation": int,
-"protocol_type": str, "empty_since_ms": int or null}``. It is written when a rebalance completes and nobody
-waits for it: members do not survive a restart, so it only keeps generations from being used twice and the
-retention of offsets from starting over.
+"protocol_type": str, "empty_since_ms": int or null}``. It is written when a generation begins, and nobody
+is told of the generation before that is committed: members do not survive a restart, so the row only keeps
+generations from being used twice and the retention of offsets from starting over. If it cannot be written,
+those who joined are told to ask again.
 
 Invariant: actions are carried out in the order the automata gave them, also when a Deferred's callback
 calls back into the service.
@@ -25,8 +26,8 @@ from megabroker.core.groups.actions import Action, Answer, CancelTimer, Persist,
 from megabroker.core.groups.automaton import GroupAutomaton, GroupState
 from megabroker.core.groups.offsets import OrderedWrites
 from megabroker.core.timers import TimerHandle, TimerWheel
-from megabroker.errors import BrokerError
-from megabroker.model import Change, GroupDescription, GroupMember
+from megabroker.errors import BrokerError, ErrorCode, StateError
+from megabroker.model import Change, GroupDescription, GroupMember, JoinedGroup
 
 __all__ = ["GROUPS_TABLE", "ActionCarrier", "ClassicGroup"]
 
@@ -38,7 +39,7 @@ _log = Logger()
 class ClassicGroup:
     """One automaton and what is kept for it."""
 
-    __slots__ = ("automaton", "dead", "empty_since_ms", "group_id", "timers")
+    __slots__ = ("automaton", "dead", "empty_since_ms", "group_id", "held", "stored", "storing", "timers")
 
     def __init__(self, group_id: str, automaton: GroupAutomaton, empty_since_ms: int) -> None:
         self.group_id = group_id
@@ -46,6 +47,9 @@ class ClassicGroup:
         self.empty_since_ms = empty_since_ms
         self.timers: dict[TimerKey, TimerHandle] = {}
         self.dead = False
+        self.stored = automaton.generation  # the last that is in a row
+        self.storing = 0  # rows under way
+        self.held: list[Answer] = []  # those that tell of a generation which is not
 
     def end(self) -> None:
         """Set no timers any more."""
@@ -117,6 +121,15 @@ class ActionCarrier:
                 self._acting = False
 
     def _do_answer(self, group: ClassicGroup, action: Answer) -> None:
+        result = action.result
+        if not isinstance(result, JoinedGroup) or result.generation <= group.stored:
+            self._answer(action)
+            return
+        group.held.append(action)
+        if not group.storing:
+            self._store(group, result.generation, group.row())
+
+    def _answer(self, action: Answer) -> None:
         ticket: Deferred[Any] = action.ticket
         if not ticket.called:
             if isinstance(action.result, BrokerError):
@@ -151,8 +164,26 @@ class ActionCarrier:
             "protocol_type": action.protocol_type,
             "empty_since_ms": group.empty_since_ms if action.empty else None,
         }
-        written = self._writes.write([Change(GROUPS_TABLE, group.group_id, row)], lambda: None)
-        written.addErrback(_log_failure, "store a group's generation")
+        self._store(group, action.generation, Change(GROUPS_TABLE, group.group_id, row))
+
+    def _store(self, group: ClassicGroup, generation: int, row: Change) -> None:
+        group.storing += 1
+        written = self._writes.write([row], lambda: None)
+        written.addCallbacks(lambda _: None, _generation_failed).addCallback(self._stored, group, generation)
+
+    def _stored(self, refusal: BrokerError | None, group: ClassicGroup, generation: int) -> None:
+        """A row is written, or could not be: tell those who wait for it."""
+        group.storing -= 1
+        if refusal is None:
+            group.stored = max(group.stored, generation)
+        held, group.held = group.held, []
+        for action in held:
+            if isinstance(action.result, JoinedGroup) and action.result.generation <= group.stored:
+                self._answer(action)
+            elif group.storing or refusal is None:
+                group.held.append(action)
+            else:
+                self._answer(action._replace(result=refusal))
 
 
 _CARRIERS: dict[type[Any], Callable[[ActionCarrier, ClassicGroup, Any], None]] = {
@@ -163,5 +194,8 @@ _CARRIERS: dict[type[Any], Callable[[ActionCarrier, ClassicGroup, Any], None]] =
 }
 
 
-def _log_failure(failure: Failure, what: str) -> None:
-    _log.failure("could not {what}", failure=failure, what=what)
+def _generation_failed(failure: Failure) -> BrokerError:
+    _log.error("could not store a group's generation: {error}", error=failure.getErrorMessage())
+    return StateError(
+        ErrorCode.COORDINATOR_LOADING, "the generation of the group could not be stored", retriable=True
+    )

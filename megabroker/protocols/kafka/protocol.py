@@ -86,7 +86,7 @@ class KafkaConnection(BrokerConnection):
 
     def __init__(self, factory: KafkaFactory) -> None:
         super().__init__(factory)
-        self.fetches: set[k01_fetch.FetchAnswer | k78_share_fetch.ShareFetchAnswer] = set()
+        self.fetches: dict[k01_fetch.FetchAnswer | k78_share_fetch.ShareFetchAnswer, None] = {}
         self.template: ProduceTemplate | None = None
         self._templates: dict[int, dict[bytes, ProduceTemplate]] = {}  # by length of what repeats, and that
         self._template_count = 0

@@ -138,7 +138,7 @@ class FetchAnswer(Answer):
         if cold is not None and self._size < self._min_bytes and not self._failed:
             if self._metered is not None:
                 self._metered.pause()
-            self.connection.fetches.add(self)
+            self.connection.fetches[self] = None
             cold.when_room(self._warmed)
             return
         wait_ms = min(request.max_wait_ms, self.connection.factory.settings.max_fetch_wait_ms)
@@ -148,7 +148,7 @@ class FetchAnswer(Answer):
         if self._metered is not None:
             self._metered.pause()
         self._timer = self.connection.factory.timers.call_later(wait_ms, self.expire)
-        self.connection.fetches.add(self)
+        self.connection.fetches[self] = None
         self._watched = partitions
         for place, partition in enumerate(partitions):
             partition.watch_as(self, partial(self._grown, place))
@@ -156,7 +156,7 @@ class FetchAnswer(Answer):
     def _warmed(self) -> None:
         """What was being read is in memory."""
         if self.parts is None and not self.connection.closed:
-            self.connection.fetches.discard(self)
+            self.connection.fetches.pop(self, None)
             if self._metered is not None:
                 self._metered.resume()
             self.begin()
@@ -193,7 +193,7 @@ class FetchAnswer(Answer):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.connection.fetches.discard(self)
+        self.connection.fetches.pop(self, None)
         watched, self._watched = self._watched, []
         for partition in watched:
             partition.unwatch(self)

@@ -236,7 +236,7 @@ class ShareFetchAnswer(Answer):
 
     def _wait(self) -> None:
         self._timer = self.connection.factory.timers.call_later(max(self._wait_ms(), 0), self.expire)
-        self.connection.fetches.add(self)
+        self.connection.fetches[self] = None
 
     def _wait_for_records(self) -> None:
         if not self._places:
@@ -278,7 +278,7 @@ class ShareFetchAnswer(Answer):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.connection.fetches.discard(self)
+        self.connection.fetches.pop(self, None)
         cancels, self._cancels = self._cancels, []
         for cancel in cancels:
             cancel()

@@ -1,0 +1,113 @@
+"""Simulated readers of partitions, and the reading of what a broker answers.
+
+Owns what a consumer makes of batches: whose CRC is right, which are of aborted transactions, which are
+markers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from megabroker.codec.batch import BatchError, check_crc, read_marker, records, scan
+from megabroker.simulation.clients import Client
+from megabroker.simulation.history import Batch, Damaged, Fetched, Partition
+from megabroker.simulation.rules import Violation
+from megabroker.simulation.wire import Unanswered
+
+__all__ = ["Reader", "read_batches"]
+
+_TRANSACTIONAL: Final = 0x10
+_CONTROL: Final = 0x20
+
+
+def read_batches(
+    data: Any, aborted: Sequence[Any] | None, *, committed: bool
+) -> tuple[tuple[Batch, ...], str]:
+    """Return the batches a consumer would take, without the records of aborted ones, and what was wrong."""
+    if data is None:
+        return (), ""
+    view = memoryview(data) if isinstance(data, bytes | bytearray | memoryview) else memoryview(bytes(data))
+    waiting = sorted(((one.first_offset, one.producer_id) for one in aborted or ()), reverse=True)
+    ended: set[int] = set()
+    found: list[Batch] = []
+    try:
+        for position, header in scan(view, 0, len(view)):
+            if not check_crc(view, position, header):
+                return tuple(found), f"the CRC of the batch at {header.base_offset} is wrong"
+            while waiting and waiting[-1][0] <= header.last_offset:
+                ended.add(waiting.pop()[1])
+            body = view[position : position + header.size_bytes]
+            control = bool(header.attributes & _CONTROL)
+            names: tuple[tuple[int, str], ...] = ()
+            if control:
+                marker = read_marker(body, header)
+                if marker is not None and not marker.commit:
+                    ended.discard(header.producer_id)
+            elif not (committed and header.attributes & _TRANSACTIONAL and header.producer_id in ended):
+                names = tuple((one.offset, (one.key or b"").decode()) for one in records(body, header))
+            found.append(Batch(header.base_offset, header.last_offset, names, control))
+    except BatchError as error:
+        return tuple(found), repr(error)
+    return tuple(found), ""
+
+
+class Reader(Client):
+    """Reads a partition from its beginning, now and then again."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.committed = self.dice.random() < 0.5
+
+    async def run(self) -> None:
+        """Client: read."""
+        partition = self.dice.choice(self.stage.partitions)
+        offset = 0
+        while self.stage.open:
+            try:
+                following = await self.read(partition, offset, committed=self.committed)
+            except Unanswered:
+                await self.sleep(0.2)
+                continue
+            if following is None:
+                offset = 0
+                await self.sleep(0.2)
+            else:
+                offset = 0 if self.dice.random() < 0.03 else following
+                await self.sleep(0.05)
+            if self.dice.random() < 0.1:
+                partition, offset = self.dice.choice(self.stage.partitions), 0
+
+    async def read(
+        self, partition: Partition, offset: int, *, committed: bool, reader: str = ""
+    ) -> int | None:
+        """Read once; return the offset to go on at, None after an error. Raises Unanswered."""
+        sent = self.stage.now
+        answer = await self.fetch(self.connection, partition, offset, committed=committed)
+        if answer.error_code:
+            return None
+        batches, wrong = read_batches(answer.records, answer.aborted_transactions, committed=committed)
+        self.stage.note(
+            Fetched(
+                self.stage.now,
+                sent,
+                reader or self.name,
+                committed,
+                partition,
+                offset,
+                answer.high_watermark,
+                answer.last_stable_offset,
+                batches,
+            )
+        )
+        if wrong:
+            self._read_wrong(partition, wrong)
+            return None
+        return batches[-1].last_offset + 1 if batches else offset
+
+    def _read_wrong(self, partition: Partition, wrong: str) -> None:
+        """What a consumer cannot read is nobody's fault only where somebody else damaged it."""
+        if not any(
+            event.partition[0] == partition[0].partition("#")[0] for event in self.stage.history.of(Damaged)
+        ):
+            self.stage.violated(Violation("unreadable", f"{partition}: {wrong}", (), (partition[0],)))

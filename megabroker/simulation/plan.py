@@ -1,0 +1,102 @@
+"""What a seed decides before anything happens: the configuration, who takes part, what goes wrong.
+
+Owns the shape of runs. Numbers are small on purpose: small segments are rolled, small batches torn, few
+partitions contended for.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final
+
+import attrs
+
+from megabroker.config.load import parse
+from megabroker.config.schema import Config
+from megabroker.model import Durability
+
+__all__ = ["FAULTS", "Plan", "make_config"]
+
+FAULTS: Final = (
+    "kill",
+    "power loss",
+    "restart",
+    "io error",
+    "full disk",
+    "reset",
+    "stall",
+    "clock jump",
+    "bit flip",
+)
+
+
+@attrs.frozen
+class Plan:
+    """What is to happen.
+
+    Attributes:
+        partitions: of each topic.
+        segment_bytes: after which a segment is rolled.
+        clients: how many of each kind.
+        faults: kinds of what goes wrong.
+        pause_seconds: between two faults, on average.
+        seconds: how long clients go on.
+    """
+
+    durability: Durability
+    partitions: tuple[int, ...]
+    segment_bytes: int
+    clients: dict[str, int]
+    faults: tuple[str, ...]
+    pause_seconds: float
+    seconds: float
+
+    @classmethod
+    def of(cls, dice: Random) -> Plan:
+        """Let chance decide."""
+        faults = [kind for kind in FAULTS if dice.random() < 0.5]
+        return cls(
+            durability=Durability.OS if dice.random() < 0.2 else Durability.FSYNC,
+            partitions=tuple(dice.randrange(1, 4) for _ in range(dice.randrange(1, 3))),
+            segment_bytes=dice.choice((1 << 20, 4096, 12_000)),
+            clients={
+                "plain": dice.randrange(0, 3),
+                "idempotent": dice.randrange(0, 3),
+                "transactional": dice.randrange(0, 3),
+                "reader": dice.randrange(1, 4),
+                "member": dice.choice((0, 0, 2, 3)),
+                "consumer": dice.choice((0, 0, 0, 2, 3)),
+                "administrator": dice.choice((0, 0, 1)),
+            },
+            faults=tuple(faults),
+            pause_seconds=dice.choice((0.7, 2.0, 5.0)),
+            seconds=dice.choice((6.0, 12.0, 20.0)),
+        )
+
+
+_TEXT: Final = """
+data_dir: /data
+durability: {durability}
+topics: {{auto_create: false, segment_bytes: {segment}, max_message_bytes: {message}}}
+cleaner: {{enabled: false}}
+groups:
+  initial_rebalance_delay_ms: 50
+  min_session_timeout_ms: 1000
+  consumer_heartbeat_interval_ms: 1000
+  consumer_session_timeout_ms: 6000
+protocols:
+  kafka: {{listeners: [{{endpoint: "tcp:9092:interface=10.0.0.2"}}]}}
+"""
+
+
+def make_config(plan: Plan, plugins: Any) -> Config:
+    """Return the broker's configuration."""
+    return parse(
+        _TEXT.format(
+            durability=plan.durability.value,
+            segment=plan.segment_bytes,
+            message=min(plan.segment_bytes, 1 << 20),
+        ),
+        "simulation",
+        plugins,
+    )

@@ -1,0 +1,168 @@
+"""The broker's process: the real composition on simulated surroundings, started, killed, stopped.
+
+Owns what a process has and what dies with it. The threads of storage are simulated too: what they have to
+do is done at some moment after the turn that asked for it, and while they wait for a sync everything else
+goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+
+from megabroker.config.schema import Config
+from megabroker.errors import BrokerError, DataDirectoryLocked
+from megabroker.service import BrokerService, Surroundings
+from megabroker.simulation.clock import ProcessEnded, Reactor, Timeline
+from megabroker.simulation.disk import Disk
+from megabroker.simulation.files import Faults, SimulatedFiles
+from megabroker.simulation.network import Network
+from megabroker.simulation.rows import Database, SimulatedMetadataStore
+from megabroker.storage.store import LocalLogStore
+from megabroker.stores import Stores, cleaner_settings, new_cluster_id
+
+__all__ = ["BrokerProcess"]
+
+_PUMP_SECONDS: Final = 0.003
+_BUSY_SECONDS: Final = 0.0005
+
+
+class BrokerProcess:
+    """One life of the broker.
+
+    Args:
+        jumped: by how much the machine's clock is ahead.
+        ended: called once when it has ended by a fault.
+
+    Attributes:
+        alive: whether it runs.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        disk: Disk,
+        database: Database,
+        network: Network,
+        faults: Faults,
+        dice: Random,
+        jumped: float,
+        ended: Callable[[BrokerProcess], None],
+    ) -> None:
+        self.alive = False
+        self.disk = disk
+        self.faults = faults
+        self._timeline = timeline
+        self._database = database
+        self._network = network
+        self._dice = dice
+        self._ended = ended
+        self.reactor = Reactor(timeline, dice, self._listen)
+        self.reactor.jumped = jumped
+        self.reactor.turn_ended = self._turn_ended
+        self.files = SimulatedFiles(disk, faults, self.reactor.seconds)
+        self.files.wait = self._wait
+        self.service: BrokerService | None = None
+        self._logs: LocalLogStore | None = None
+        self._pumping = False
+        self._pump_planned = False
+
+    def start(self, config: Config, plugins: Any) -> BrokerError | None:
+        """Start; return why it could not. It may also have ended meanwhile."""
+        reactor = self.reactor
+        surroundings = Surroundings(self._stores, lambda same: same, lambda: int(reactor.seconds() * 1000))
+        self.service = BrokerService(config, plugins, reactor, surroundings=surroundings)
+        self.alive = True
+        try:
+            self.service.startService()
+        except ProcessEnded:
+            return None
+        except (BrokerError, DataDirectoryLocked) as error:
+            self.kill()
+            return error if isinstance(error, BrokerError) else None
+        finally:
+            gc.unfreeze()
+            gc.disable()
+        self._turn_ended()
+        return None
+
+    def _listen(self, number: int, factory: Any) -> Any:
+        return self._network.listen(self.reactor, number, factory)
+
+    def _stores(self, config: Config, reactor: Any, worker: Any) -> Stores:
+        self._logs = LocalLogStore(
+            str(config.data_dir),
+            reactor,
+            reactor.callFromThread,
+            config.durability,
+            files=self.files,
+            new_cluster_id=new_cluster_id,
+            node_id=config.node.id,
+            max_open_files=16,
+            threaded=False,
+            cleaner=cleaner_settings(config),
+        )
+        rows = SimulatedMetadataStore(self._database, self.files, config.durability, reactor)
+        return Stores(self._logs, rows, None)
+
+    # --- the threads of storage ---
+
+    def _turn_ended(self) -> None:
+        if self._pump_planned or self._logs is None or self._logs.disk.idle:
+            return
+        self._pump_planned = True
+        self._timeline.later(self._dice.random() * _PUMP_SECONDS, self._pump)
+
+    def _pump(self) -> None:
+        self._pump_planned = False
+        if self.reactor.dead or self._logs is None:
+            return
+        if self._pumping:
+            self._pump_planned = True
+            self._timeline.later(_BUSY_SECONDS, self._pump)
+            return
+        self._pumping = True
+        try:
+            self.reactor.guarded(self._logs.disk.pump)
+        finally:
+            self._pumping = False
+        self.reactor.end_turn()
+
+    def _wait(self, seconds: float) -> None:
+        """A thread waits for the disk: the reactor is told of what was completed, and the world goes on."""
+        if not self._pumping or self._logs is None:
+            return
+        pumping = self._pumping
+        self.reactor.from_outside(0, self._logs.disk.deliver)
+        timeline = self._timeline
+        timeline.run_until(timeline.now + seconds, lambda: self.reactor.dead)
+        self._pumping = pumping
+
+    # --- the end ---
+
+    def kill(self) -> None:
+        """kill -9: what was written stays written."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.files.dead = True
+        self.reactor.stop()
+        self._network.process_ended(self.reactor)
+        self._ended(self)
+
+    def lose_power(self) -> None:
+        """The machine's power goes, and with it what was not synced."""
+        self.kill()
+        self.disk.lose_power(self._dice)
+        self._database.lose_power(self._dice)
+
+    def stop(self) -> Deferred[None]:
+        """SIGTERM; fires when it has stopped. It has to be killed then, as a process ends."""
+        assert self.service is not None
+        stopping: Deferred[None] = self.reactor.guarded(self.service.stopService)
+        self.reactor.end_turn()
+        return stopping

@@ -1,0 +1,126 @@
+"""What a simulated disk does to a log store when its power is cut, found by the simulation and told apart here."""
+
+from __future__ import annotations
+
+import errno
+from random import Random
+from uuid import UUID
+
+import pytest
+from twisted.internet.task import Clock
+
+from megabroker.codec.batch import read_header, read_records
+from megabroker.model import Durability, LogSettings, Topic, TopicPartition
+from megabroker.simulation.clock import ProcessEnded
+from megabroker.simulation.disk import Disk, File
+from megabroker.simulation.files import Faults, SimulatedFiles
+from megabroker.storage.log import LocalLog
+from megabroker.storage.store import LocalLogStore
+from tests.contract.test_log_store import TOPIC, Listener, Producers, batch
+
+AGAIN = Topic(TOPIC.name, UUID(int=8), 1)
+
+
+class Machine:
+    """A disk, and a store on it that can be killed or lose its power."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.dice = Random(seed)
+        self.disk = Disk()
+        self.start()
+
+    def start(self) -> None:
+        """A process begins."""
+        clock = Clock()
+        clock.advance(1_700_000_000)
+        self.faults = Faults(Random(1))
+        self.files = SimulatedFiles(self.disk, self.faults, clock.seconds)
+        self.store = LocalLogStore(
+            "/data", clock, lambda call: call(), Durability.FSYNC, files=self.files, threaded=False
+        )
+        self.store.open()
+
+    def log(self, topic: Topic = TOPIC) -> LocalLog:
+        return self.store.log(topic, 0, LogSettings(), Listener(), Producers())
+
+    def kill(self) -> None:
+        self.files.dead = True
+
+    def cut_power(self) -> None:
+        self.kill()
+        self.disk.lose_power(self.dice)
+
+
+def append(machine: Machine, log: LocalLog, value: bytes) -> None:
+    data = batch(value)
+    log.append(read_header(data, 0, len(data)), data, 0, None)
+    machine.store.disk.pump()
+
+
+def values(log: LocalLog) -> list[bytes | None]:
+    found: list[bytes | None] = []
+    offset = log.start_offset
+    while offset < log.written_offset:
+        data = log.read(offset, 1 << 20, log.written_offset).data
+        assert not hasattr(data, "file")
+        records = list(read_records(data))
+        found += [record.value for record in records]
+        offset = records[-1].offset + 1
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_a_failed_sync_left_in_the_page_cache_is_written_again_before_it_counts(seed: int) -> None:
+    machine = Machine(seed)
+    log = machine.log()
+    append(machine, log, b"first")
+    machine.faults.dice = Random(seed)
+    machine.faults.fail("fdatasync", errno.EIO, 0)
+    append(machine, log, b"second")
+    assert log.refusal is not None
+    machine.kill()
+    machine.start()
+    log = machine.log()
+    there = values(log)
+    assert log.durable_offset == len(there)  # so they are acknowledged to whoever asks again
+    machine.cut_power()
+    machine.start()
+    assert values(machine.log()) == there
+
+
+def test_a_failed_sync_that_no_restart_followed_is_noted() -> None:
+    machine = Machine()
+    log = machine.log()
+    machine.faults.fail("fdatasync", errno.EIO, 0)
+    append(machine, log, b"first")
+    noted = f"{log.directory}/sync-failed"
+    assert isinstance(machine.disk.find(noted), File)
+    machine.kill()
+    machine.start()
+    machine.log()
+    assert machine.disk.find(noted) is None
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_deleted_topic_is_not_found_in_a_new_one_of_its_name(seed: int) -> None:
+    machine = Machine(seed)
+    append(machine, machine.log(), b"of the old topic")
+    deleted: list[None] = []
+    machine.store.delete(TopicPartition(TOPIC.name, 0)).addCallback(deleted.append)
+    machine.store.disk.pump()
+    assert deleted == [None]
+    machine.cut_power()
+    machine.start()
+    assert values(machine.log(AGAIN)) == []
+
+
+def test_a_process_that_has_ended_changes_nothing() -> None:
+    machine = Machine()
+    log = machine.log()
+    machine.kill()
+    data = batch(b"never")
+    log.append(read_header(data, 0, len(data)), data, 0, None)
+    with pytest.raises(ProcessEnded):
+        machine.store.disk.pump()
+    machine.start()
+    assert values(machine.log()) == []
