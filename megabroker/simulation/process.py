@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from twisted.internet.defer import Deferred
 
 from megabroker.config.schema import Config
 from megabroker.errors import BrokerError, DataDirectoryLocked
+from megabroker.net.turns import Turns
 from megabroker.service import BrokerService, Surroundings
 from megabroker.simulation.clock import ProcessEnded, Reactor, Timeline
 from megabroker.simulation.disk import Disk
@@ -74,7 +76,7 @@ class BrokerProcess:
     def start(self, config: Config, plugins: Any) -> BrokerError | None:
         """Start; return why it could not. It may also have ended meanwhile."""
         reactor = self.reactor
-        surroundings = Surroundings(self._stores, lambda same: same, lambda: int(reactor.seconds() * 1000))
+        surroundings = Surroundings(self._stores, lambda same, _: same, lambda: int(reactor.seconds() * 1000))
         self.service = BrokerService(config, plugins, reactor, surroundings=surroundings)
         self.alive = True
         try:
@@ -93,11 +95,11 @@ class BrokerProcess:
     def _listen(self, number: int, factory: Any) -> Any:
         return self._network.listen(self.reactor, number, factory)
 
-    def _stores(self, config: Config, reactor: Any, worker: Any) -> Stores:
+    def _stores(self, config: Config, reactor: Any, turns: Turns, worker: Any) -> Stores:
         self._logs = LocalLogStore(
             str(config.data_dir),
             reactor,
-            reactor.callFromThread,
+            partial(reactor.callFromThread, turns.run),
             config.durability,
             files=self.files,
             new_cluster_id=new_cluster_id,
@@ -134,10 +136,10 @@ class BrokerProcess:
 
     def _wait(self, seconds: float) -> None:
         """A thread waits for the disk: the reactor is told of what was completed, and the world goes on."""
-        if not self._pumping or self._logs is None:
+        if not self._pumping or self._logs is None or self.service is None:
             return
         pumping = self._pumping
-        self.reactor.from_outside(0, self._logs.disk.deliver)
+        self.reactor.from_outside(0, self.service.turns.run, self._logs.disk.deliver)
         timeline = self._timeline
         timeline.run_until(timeline.now + seconds, lambda: self.reactor.dead)
         self._pumping = pumping

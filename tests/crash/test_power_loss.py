@@ -1,4 +1,4 @@
-"""What a simulated disk does to a log store when its power is cut, found by the simulation and told apart here."""
+"""What cuts of the power do to a log store on a simulated disk, as the simulation has found them."""
 
 from __future__ import annotations
 
