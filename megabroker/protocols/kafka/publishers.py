@@ -7,8 +7,8 @@ messages of a connection keep their order, and many clients share a request as t
 of processes divides that of a topic's partitions it is the one that leads the message's partition; and it
 stays the same when a topic grows.
 
-Invariant: every message has one outcome, within ``_SECONDS`` of its leaving; success only if that process
-said so.
+Invariant: every message has one outcome, success only if that process said so. Where it does not answer in
+time, all that wait for it are told so with those that were sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from megabroker.errors import BrokerError, ErrorCode, StateError
+from megabroker.errors import BrokerError, ErrorCode, PeerError, StateError
 from megabroker.interfaces import IPeers, IPlacement, IPublisher, IPublishers
 from megabroker.model import Acks, TopicPartition
 from megabroker.protocols.kafka.schema import publish_messages
@@ -122,6 +122,13 @@ class _Publisher:
 
     def _lost(self, failure: Failure) -> list[BrokerError | None]:
         error = failure.value
+        if isinstance(error, PeerError) and error.code is ErrorCode.TIMED_OUT:
+            waiting, self._messages = self._messages, deque()
+            self._bytes -= sum(len(one.data) for one in waiting)
+            for one in waiting:
+                self._owner.clock.callLater(
+                    0, _call, one.outcome, PeerError(error.code, error.message, sent=False)
+                )
         if not isinstance(error, BrokerError):
             _log.failure("publishing-elsewhere-failed", failure=failure)
             error = StateError(ErrorCode.UNREACHABLE, str(error), retriable=True)
