@@ -200,7 +200,10 @@ class Supervisor(Service):
         place.serves, place.why = False, ""
         place.started_at = self._reactor.seconds()
         module = ["megabroker.worker", str(worker.me.id)]
-        place.child = Child(self._reactor, self, module, start, descriptors)
+        try:
+            place.child = Child(self._reactor, self, module, start, descriptors)
+        except OSError as error:
+            raise StateError(ErrorCode.INTERNAL, f"a worker cannot be started: {error}") from error
 
     def _wait(self) -> None:
         """Wait until all serve. Raises StateError."""
@@ -223,7 +226,14 @@ class Supervisor(Service):
                 for child in children:
                     child.signal(signal.SIGKILL)
         self._close_sockets()
-        self._directories.close()
+        self._close_directories()
+
+    def _close_directories(self) -> None:
+        try:
+            self._directories.close()
+        except OSError as error:
+            self.exit_code = 1
+            _log.error("data directories are not left in order: {error}", error=str(error))
 
     def _close_sockets(self) -> None:
         for one in self._sockets:
@@ -292,9 +302,8 @@ class Supervisor(Service):
         place.restart = None
         try:
             self._start(place)
-        except OSError as error:
-            place.why = f"no process can be started: {error}"
-            _log.error("worker-not-started", node=place.worker.me.id, error=str(error))
+        except StateError as error:
+            _log.error("worker-not-started", node=place.worker.me.id, error=error.message)
             place.restart = self._reactor.callLater(_LONGEST_PAUSE_SECONDS, self._start_anew, place)
             return
         assert place.child is not None
@@ -346,9 +355,5 @@ class Supervisor(Service):
             if status:
                 self.exit_code = 1
                 _log.error("worker-not-stopped-in-order", node=place.worker.me.id, why=place.why)
-        try:
-            self._directories.close()
-        except OSError as error:
-            self.exit_code = 1
-            _log.error("data directories are not left in order: {error}", error=str(error))
+        self._close_directories()
         _log.info("megabroker has stopped")
