@@ -27,7 +27,7 @@ __all__ = ["FollowedStore", "Followers", "Following", "Rows"]
 
 _log = Logger()
 
-_PATIENCE_SECONDS: Final = 5.0
+_PATIENCE_SECONDS: Final = 10.0
 _RETRY_SECONDS: Final = 0.5
 
 Rows = Mapping[str, Collection[str]]

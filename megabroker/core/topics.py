@@ -49,6 +49,7 @@ _OF_KAFKA = frozenset(
 """What Apache Kafka keeps beside the topics in a directory that was its own; left alone."""
 _LATELY_SECONDS = 3.0
 _OPENED_AT_ONCE = 16
+_FOLLOWED_AT_ONCE = 4
 _RETENTION_SLICE = 32
 
 Runner = Callable[..., Deferred[Any]]
@@ -341,12 +342,15 @@ class TopicService(Service):
         }
         if names is None:  # what a crash has left to be removed is being removed
             changed.update(name for name, _ in self._to_remove.values())
-        following = [self._serialised(name, partial(self._follow_row, name)) for name in sorted(changed)]
+        aside = len(changed) > _FOLLOWED_AT_ONCE
+        following = [
+            self._serialised(name, partial(self._follow_row, name, aside)) for name in sorted(changed)
+        ]
         for good, result in await DeferredList(following, consumeErrors=True):
             if not good:
                 result.raiseException()
 
-    async def _follow_row(self, name: str) -> None:
+    async def _follow_row(self, name: str, aside: bool) -> None:
         row = self._metadata.rows(TOPICS_TABLE, [name]).get(name)
         topic = None if row is None else _from_row(name, row)
         former = self._topics.get(name)
@@ -357,7 +361,7 @@ class TopicService(Service):
             return
         first = 0 if former is None else former.partitions
         kept = [] if former is None else self._partitions[name]
-        self._publish(topic, [*kept, *await self._opened(topic, first, topic.partitions)])
+        self._publish(topic, [*kept, *await self._opened(topic, first, topic.partitions, aside=aside)])
 
     async def _create(self, name: str, partitions: int, configs: Mapping[str, str | None]) -> Topic:
         self.validate(name, partitions, configs)
@@ -491,8 +495,9 @@ class TopicService(Service):
                 opened.append(partition)
         return opened
 
-    async def _opened(self, topic: Topic, first: int, end: int) -> list[_Slot]:
-        if end - first <= _OPENED_AT_ONCE and not self._opening.locked:
+    async def _opened(self, topic: Topic, first: int, end: int, *, aside: bool = False) -> list[_Slot]:
+        """Open logs, in another thread if they are many or ``aside`` says that others come with them."""
+        if end - first <= _OPENED_AT_ONCE and not (aside or self._opening.locked):
             return self._open_logs(topic, first, end)
         opened: list[_Slot] = await self._opening.run(self._run, self._open_logs, topic, first, end)
         return opened

@@ -168,6 +168,29 @@ def test_what_is_set_on_a_broker_holds_for_it_or_for_all(broker: WorkersProcess)
     assert told() == ["7000000", "8000000"]
 
 
+def test_the_controller_counts_what_is_changed_through_others(broker: WorkersProcess) -> None:
+    def limit(rate: float | None) -> None:
+        op = {"key": "controller_mutation_rate", "value": rate or 0.0, "remove": rate is None}
+        entity = [{"entity_type": "client-id", "entity_name": "plain"}]
+        answer = second.ask("AlterClientQuotas", 1, {"entries": [{"entity": entity, "ops": [op]}]})
+        assert answer["entries"][0]["error_code"] == 0, answer
+
+    with PlainClient(broker.nodes[1]) as second:
+        limit(1.0)
+        outcomes = []
+        for number in range(30):
+            topic = {"name": f"counted-{number}", "num_partitions": 10, "replication_factor": 1}
+            answer = second.ask("CreateTopics", 7, {"topics": [topic]})
+            outcomes.append(answer["topics"][0]["error_code"])
+            if outcomes[-1]:
+                break
+        assert outcomes[0] == 0
+        assert outcomes[-1] == 89, outcomes  # THROTTLING_QUOTA_EXCEEDED
+        assert answer["throttle_time_ms"] > 0
+    with PlainClient(broker.nodes[1]) as second:  # the other connection is muted
+        limit(None)
+
+
 def test_every_line_of_the_log_says_which_node(broker: WorkersProcess) -> None:
     before = len(broker.log)
     assert broker.process is not None

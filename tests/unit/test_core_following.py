@@ -99,7 +99,7 @@ class FollowersTests(SynchronousTestCase):
     def test_nobody_is_waited_for_longer_than_that(self) -> None:
         self.start()
         done = self.changed()
-        self.clock.advance(5)
+        self.clock.advance(10)
         self.successResultOf(done)
         followed = self.followers.followed()  # but it counts as behind
         self.assertEqual(self.pending(), [(2, ROWS), (3, ROWS), (2, None), (3, None)])

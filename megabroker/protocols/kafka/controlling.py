@@ -13,15 +13,17 @@ from twisted.internet.defer import Deferred
 
 from megabroker.core.following import Rows
 from megabroker.interfaces import IBroker, IPeers
-from megabroker.model import TopicChange
+from megabroker.model import Buffer, Principal, TopicChange
 from megabroker.protocols.kafka.altering import BROKER, LOGGER
+from megabroker.protocols.kafka.schema import carry_out as carry_out_messages
 from megabroker.protocols.kafka.schema import change_topic, follow_rows
 from megabroker.protocols.kafka.schema.told_error import error_of
 
-__all__ = ["FORWARDED", "ask_controller", "is_for_controller", "tell_follower"]
+__all__ = ["FORWARDED", "ask_controller", "carry_out", "is_for_controller", "tell_follower"]
 
 _FOLLOW_ROWS: Final = 1001
 _CHANGE_TOPIC: Final = 1002
+_CARRY_OUT: Final = 1003
 _ALTER_CONFIGS: Final = (33, 44)
 _FOLLOW_SECONDS: Final = 30.0
 _CHANGE_SECONDS: Final = 60.0
@@ -43,6 +45,25 @@ def is_for_controller(broker: IBroker, key: int, request: Any) -> bool:
             for one in request.resources
         )
     return True
+
+
+def carry_out(
+    broker: IBroker, frame: Buffer, principal: Principal, client_host: str, listener: str
+) -> Deferred[Any]:
+    """Have the controller carry out a client's whole request; fires with CarryOut's answer.
+
+    Fails with BrokerError.
+    """
+    assert broker.peers is not None
+    request = carry_out_messages.Request(
+        frame=bytes(frame),
+        principal_type=principal.type,
+        principal_name=principal.name,
+        client_host=client_host,
+        listener=listener,
+    )
+    controller = broker.placement.controller().id
+    return broker.peers.ask(controller, _CARRY_OUT, 0, request, timeout_seconds=_CHANGE_SECONDS)
 
 
 def tell_follower(peers: IPeers, node_id: int, rows: Rows | None) -> Deferred[None]:

@@ -183,6 +183,7 @@ _ROWS: Final = """
 _INTERNAL_ROWS: Final = """
 1001 0 0 k1001_follow_rows
 1002 0 0 k1002_change_topic
+1003 0 0 k1003_carry_out
 1010 0 0 k1010_look_at_partitions
 1011 0 0 k1011_admit_transactions
 1012 0 0 k1012_end_transactions

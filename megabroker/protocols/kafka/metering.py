@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from megabroker.interfaces import IMeter, IMutations
 from megabroker.net.output import part_length
-
-if TYPE_CHECKING:
-    from megabroker.protocols.kafka.protocol import KafkaConnection
 
 __all__ = ["Metered", "records_bytes"]
 
@@ -33,6 +30,11 @@ def records_bytes(rows: Iterable[Any]) -> int:
     return size
 
 
+class _Mutable(Protocol):
+    def mute(self, milliseconds: int) -> None:
+        """Hear the client no more for so long."""
+
+
 class Metered:
     """One request; its time begins to count when this is made.
 
@@ -43,7 +45,7 @@ class Metered:
 
     __slots__ = ("_connection", "_seconds", "_since", "meter", "mutations")
 
-    def __init__(self, connection: KafkaConnection, meter: IMeter, key: int, version: int) -> None:
+    def __init__(self, connection: _Mutable, meter: IMeter, key: int, version: int) -> None:
         self.meter = meter
         self.mutations: IMutations | None = None
         if key in _STRICT_SINCE:

@@ -39,7 +39,7 @@ from megabroker.protocols.gate import Gate
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions, k78_share_fetch
 from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
-from megabroker.protocols.kafka.controlling import FORWARDED, is_for_controller
+from megabroker.protocols.kafka.controlling import FORWARDED, carry_out, is_for_controller
 from megabroker.protocols.kafka.dispatch import INTERNAL, SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
 from megabroker.protocols.kafka.metering import Metered
@@ -157,24 +157,25 @@ class KafkaConnection(BrokerConnection):
         if metered is not None:
             metered.pause()
 
-        def answered(frame: memoryview) -> None:
+        def answered(response: Any) -> None:
             if not self.closed:
                 if metered is not None:
                     metered.resume()
                     metered.settle()
-                slot.fill([_SIZE.pack(len(frame)), frame])
+                if response.throttle_ms:
+                    self.mute(response.throttle_ms)
+                slot.fill([_SIZE.pack(len(response.frame)), response.frame])
                 self._gate.open()
 
         def failed(failure: Failure) -> None:
             if not isinstance(failure.value, BrokerError):
                 _log.failure("forwarding", failure)
-            self.close(
-                f"the controller did not answer a request of API key {key}: {failure.getErrorMessage()}"
-            )
+            why = failure.getErrorMessage()
+            self.close(f"the controller did not answer a request of API key {key}: {why}")
 
-        peers, placement = self.broker.peers, self.broker.placement
-        assert peers is not None
-        peers.forward(placement.controller().id, event).addCallbacks(answered, failed)
+        listener = self.factory.listener.name
+        asked = carry_out(self.broker, event, self.principal, self.peer_host, listener)
+        asked.addCallbacks(answered, failed)
 
     def _metered(self, client_id: str, key: int, version: int) -> Metered | None:
         meter = self.broker.quotas.meter(self.principal.name, client_id)

@@ -163,6 +163,7 @@ _ROWS: Final = """
 _INTERNAL_ROWS: Final = """
 1001 FollowRows                   follow_rows                      0  0  -
 1002 ChangeTopic                  change_topic                     0  0  -
+1003 CarryOut                     carry_out                        0  0  -
 1010 LookAtPartitions             look_at_partitions               0  0  -
 1011 AdmitTransactions            admit_transactions               0  0  -
 1012 EndTransactions              end_transactions                 0  0  -
