@@ -729,6 +729,9 @@ class IShareService(Interface):
     def asked_by_leader(group_id: str) -> None:
         """Take note that another leader keeps something of a group. Raises StateError(GROUP_NOT_FOUND)."""
 
+    def number(group_id: str, number: int) -> int:
+        """Take note of the number of a change the coordinator asks for; return the highest of the group."""
+
     def gone(group_id: str) -> None:
         """Forget that there is such a group; its coordinator has deleted it."""
 

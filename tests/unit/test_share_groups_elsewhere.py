@@ -160,6 +160,28 @@ class ElsewhereTests(SynchronousTestCase):
         self.done(self.coordinator.delete("g"))
         self.assertNotIn("g", self.coordinator)
 
+    def test_a_late_deletion_leaves_the_next_group_of_that_name_alone(self) -> None:
+        self.begin()
+        self.wire.holding.add(1017)
+        deleted = Outcome(self.coordinator.delete("g"))
+        late = self.wire.held.pop()
+        late.lose()
+        self.assertIsInstance(deleted.error, PeerError)
+        self.wire.holding.clear()
+        self.done(self.coordinator.delete("g"))
+        self.begin()
+        late.deliver()
+        self.clock.advance(0.1)
+        self.assertEqual(self.leader.partitions.places("g"), [self.there])
+
+    def test_a_clock_that_was_set_back_costs_one_more_try(self) -> None:
+        self.leader.number("g", 1 << 62)
+        offsets = {TopicPartition("t", self.there[1]): 4}
+        self.assertIs(self.error(self.coordinator.set_offsets("g", offsets)), ErrorCode.UNREACHABLE)
+        self.assertEqual(self.leader.partitions.places("g"), [])
+        self.begin()
+        self.assertEqual(self.leader.partitions.places("g"), [self.there])
+
     def test_a_group_with_members_is_not_deleted(self) -> None:
         self.consume_at_leader()
         self.assertIs(self.error(self.coordinator.delete("g")), ErrorCode.GROUP_NOT_EMPTY)

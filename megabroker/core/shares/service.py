@@ -80,6 +80,7 @@ class ShareService:
         self._coordinates = coordinates
         # Coordinator: groups that other leaders keep something of. Leader: those the coordinator knows.
         self._elsewhere: set[str] = set()
+        self._numbers: dict[str, int] = {}
         self._metadata = metadata
         self._topics = topics
         self._is_taken = is_taken
@@ -147,6 +148,13 @@ class ShareService:
         if not self._coordinates or group_id not in self:
             raise refusal(ErrorCode.GROUP_NOT_FOUND, "there is no such share group")
         self._elsewhere.add(group_id)
+
+    def number(self, group_id: str, number: int) -> int:
+        """See ``IShareService.number``."""
+        if len(self._numbers) >= _MAX_VOUCHED and group_id not in self._numbers:
+            self._numbers.clear()
+        known = self._numbers[group_id] = max(number, self._numbers.get(group_id, number))
+        return known
 
     def gone(self, group_id: str) -> None:
         """See ``IShareService.gone``."""

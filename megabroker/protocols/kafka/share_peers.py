@@ -1,11 +1,13 @@
 """Share groups across processes: the coordinator asked by leaders, leaders told by the coordinator.
 
 Owns who is asked about which partitions; see ``ISharePeers``. What concerns several leaders is asked of all
-at once and fails when one of them fails; it can be asked again as a whole.
+at once and fails when one of them fails; it can be asked again as a whole, and what was asked before and is
+late is then no longer carried out.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -13,6 +15,7 @@ from uuid import UUID
 from twisted.internet.defer import Deferred, DeferredList
 from zope.interface import implementer
 
+from megabroker.errors import ErrorCode, PeerError
 from megabroker.interfaces import IPeers, IPlacement, ISharePeers, ITopicService
 from megabroker.model import SharePartitionOffset, TopicPartition
 from megabroker.protocols.kafka.schema import keep_share_partitions, vouch_share_group
@@ -37,6 +40,8 @@ class SharePeers:
         self._peers = peers
         self._placement = placement
         self._topics = topics
+        # Above those of the process before, unless the clock was set back; then the leader says so.
+        self._number = time.time_ns()
 
     def leads(self, place: _Place) -> bool:
         """Whether a partition is led here; so is, for want of a leader, one of no topic."""
@@ -82,15 +87,20 @@ class SharePeers:
             theirs = by_node.setdefault(node_id, [])
             assert theirs is not None
             theirs.append(one)
-        asked = [
-            self._ask(
-                node_id,
-                _KEEP,
-                keep_share_partitions.Request(action=action, group_id=group_id, partitions=theirs),
+        self._number += 1
+        asked = []
+        for node_id, theirs in by_node.items():
+            request = keep_share_partitions.Request(
+                number=self._number, action=action, group_id=group_id, partitions=theirs
             )
-            for node_id, theirs in by_node.items()
-        ]
+            asked.append(self._ask(node_id, _KEEP, request).addCallback(self._in_time, request.number))
         return DeferredList(asked, consumeErrors=True).addCallback(_all_good)
+
+    def _in_time(self, response: keep_share_partitions.Response, number: int) -> Any:
+        if response.number > number:
+            self._number = max(self._number, response.number)
+            raise PeerError(ErrorCode.UNREACHABLE, "the group was changed by a later request", sent=False)
+        return response
 
     def _ask(self, node_id: int, key: int, request: Any) -> Deferred[Any]:
         asked = self._peers.ask(node_id, key, 0, request, timeout_seconds=_SECONDS, repeat=True)

@@ -1,7 +1,8 @@
 """KeepSharePartitions (1017, between processes): the coordinator's word on share partitions kept here.
 
 **Behaviour.** Changes are answered when they are stored. The coordinator has seen to it that the group has no
-members.
+members. A change that lay unread while a later one was made is not carried out: the group may be another by
+now.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ async def handle(context: Context, request: keep_share_partitions.Request) -> ke
                     for (topic_id, index), one in found.items()
                 ]
             )
+        known = shares.number(group_id, request.number)
+        if known > request.number:
+            return keep_share_partitions.Response(number=known)
         if request.action == BEGIN:
             offsets = [one.start_offset for one in named or ()]
             await keeper.begin_at(group_id, dict(zip(places, offsets, strict=True)))

@@ -21,6 +21,7 @@ class Request(f.Message, key=1017, versions="0"):
         index: int = f.int32()
         start_offset: int = f.int64(default=-1)
 
+    number: int = f.int64()
     action: int = f.int8()
     group_id: str = f.string()
     partitions: list[Partition] | None = f.array(Partition, nullable="0+")
@@ -34,5 +35,6 @@ class Response(f.Message, key=1017, versions="0"):
         leader_epoch: int = f.int32()
         lag: int = f.int64()
 
+    number: int = f.int64()  # the highest carried out; if above the request's nothing was done
     error: ToldError | None = f.struct(ToldError, nullable="0+", default=None)
     partitions: list[Partition] = f.array(Partition)
