@@ -122,7 +122,7 @@ class DiskHandler:
         self._in_place_after = 0.0
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._files: Files = open_files.files
-        self._lanes: SimpleQueue[Lane | None] = SimpleQueue()
+        self._lanes: SimpleQueue[list[Lane] | None] = SimpleQueue()
         self._chores: SimpleQueue[tuple[Chore, ChoreDone | None] | None] = SimpleQueue()
         self._done: deque[Callable[[dict[LocalLog, None]], None]] = deque()
         self._waking = False
@@ -169,9 +169,10 @@ class DiskHandler:
         return gathered
 
     def _hand_over(self, lanes: list[Lane]) -> None:
-        self._handed_over += len(lanes)
-        for lane in lanes:
-            self._lanes.put(lane)
+        if lanes:
+            # All at once: the disk thread would else begin a round with the first of them.
+            self._handed_over += len(lanes)
+            self._lanes.put(lanes)
 
     def _end_turn(self) -> None:
         """Write in place what little this reactor turn has brought, or hand it to the disk thread.
@@ -248,15 +249,15 @@ class DiskHandler:
         lanes: list[Lane] = []
         for _ in range(max(1, self._lanes.qsize())):
             try:
-                lane = self._lanes.get(block and not lanes)
+                more = self._lanes.get(block and not lanes)
             except Empty:
                 break
-            if lane is None:
+            if more is None:
                 if not lanes:
                     return None
                 self._lanes.put(None)
                 break
-            lanes.append(lane)
+            lanes += more
         return lanes
 
     def _run(self) -> None:
@@ -281,11 +282,12 @@ class DiskHandler:
         self.turns += 1
         for lane in lanes:
             self._drain(lane)
-        self._wake()
         always = self.durability is Durability.FSYNC
         due = [
             lane for lane in dict.fromkeys(lanes) if (always or lane.wants_sync) and not lane.log.sync_failed
         ]
+        if not self.syncing.is_quick(due):
+            self._wake()
         self.syncing.round(due)
 
     def _drain(self, lane: Lane) -> None:

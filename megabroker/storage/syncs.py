@@ -1,9 +1,10 @@
 """How what logs have written comes to be on the disk: each log's files by themselves, or all in the journal.
 
-Owns the choice and the bookkeeping of it; ``DiskHandler`` says what is due. A round of few logs, or of much
-data, syncs the files of each. From three logs on, whose bytes since their last sync are still at hand, these
-go into the journal by one write and one sync, and their files are synced later, in the chores thread, before
-that part of the journal is used again (``settle``).
+Owns the choice and the bookkeeping of it; ``DiskHandler`` says what is due. Without a journal the files of
+each log are synced. Rounds of three logs and more have one made. From then on what logs have written since
+their last sync, as long as that is little, goes into it by one write and one sync, and their files are synced
+later, in the chores thread, before that part of the journal is used again (``settle``). Even for a single log
+that is quicker: the journal does not grow, so its sync waits for no metadata.
 
 Only a log whose files are on the disk by name is journaled, and whose partition.metadata is: replaying makes
 no file, and believes no directory without a topic id. When the journal fails nothing is lost: it is given
@@ -97,7 +98,7 @@ class Syncs:
 
     def keep(self, lane: Lane, kept: Kept, size: int) -> None:
         """Keep bytes that were just written until they are on the disk, unless it is too much."""
-        if self.journal is None or lane.kept is None:
+        if self.journal is None or lane.kept is None or lane.log.sync_failed:
             return
         if lane.kept_bytes + size > _KEPT_BYTES_A_LOG or self._kept_bytes + size > _KEPT_BYTES:
             self._kept_bytes -= lane.kept_bytes
@@ -113,13 +114,18 @@ class Syncs:
 
     # --- a round --------------------------------------------------------------------------------
 
+    def is_quick(self, due: list[Lane]) -> bool:
+        """Whether a round takes so little that what was written can be reported with it."""
+        return self.journal is not None and self.journal.ready and len(due) >= _MANY_SYNCS
+
     def round(self, due: list[Lane]) -> None:
         """Bring to the disk what these lanes have written, and report it."""
         apart = due
-        if self.journal is not None and len(due) >= _MANY_SYNCS:
+        journal = self.journal
+        if journal is not None and (journal.ready or len(due) >= _MANY_SYNCS):
             dead = {lane.log for lane in due if lane.dead}
             together = [lane for lane in due if lane.log not in dead and _may_wait(lane)]
-            if len(together) >= _MANY_SYNCS and self._write_journal(self.journal, together):
+            if together and self._write_journal(journal, together):
                 done = set(together)
                 apart = [lane for lane in due if lane not in done]
         if len(apart) < _MANY_SYNCS or not self._threaded:

@@ -121,10 +121,14 @@ class ChoiceTests(SyncsCase):
         self.assertEqual(self.syncs_of(), 1)
         self.assertEqual([log.recovery_point < log.durable_offset for log in self.logs], [True] * 4)
 
-    def test_few_sync_their_own_files(self) -> None:
+    def test_few_have_none_made_and_use_it_when_it_is_there(self) -> None:
+        for _ in range(3):
+            self.assertGreaterEqual(self.syncs_of(self.logs[:2]), 2)
+            self.assertEqual(self.logs[0].recovery_point, self.logs[0].durable_offset)
+        self.assertFalse(self.is_there())
         self.in_use()
-        self.assertEqual(self.syncs_of(self.logs[:2]), 2)
-        self.assertEqual(self.logs[0].recovery_point, self.logs[0].durable_offset)
+        self.assertEqual(self.syncs_of(self.logs[:1]), 1)
+        self.assertLess(self.logs[0].recovery_point, self.logs[0].durable_offset)
 
     def test_much_data_goes_its_own_way(self) -> None:
         self.in_use()
