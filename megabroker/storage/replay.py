@@ -89,7 +89,7 @@ class Replay:
                 missing=missing,
             )
         _log.info(
-            "sync-journal-replayed: {path}: {entries} entries, {bytes} bytes were not in the logs",
+            "sync-journal-replayed: {path}: {entries} entries, {bytes} bytes written to the logs again",
             path=path,
             entries=entries,
             bytes=self.bytes,
@@ -110,8 +110,7 @@ class Replay:
                 return
             fd = self._open[path] = self._files.open(path, create=False)
         data, position = entry.data, entry.position
-        if self._files.pread(fd, len(data), position) == data:
-            return
+        # Even what can be read: after a failed sync a page may be in the cache only, and count as clean.
         self.bytes += len(data)
         view = memoryview(data)
         while view:

@@ -223,8 +223,8 @@ class PowerTests(JournalCase):
     def test_a_journal_that_is_not_synced_loses_something(self) -> None:
         """The power failure of these tests is one that syncs protect from."""
         lost = 0
-        for seed in range(6):
-            life, files = self.live(float("inf"), skipped=(JOURNAL,), turns=18)
+        for seed in range(8):
+            life, files = self.live(float("inf"), skipped=(JOURNAL,), turns=15 + seed)
             files.lose_power(seed)
             try:
                 self.verify(life, seed)
