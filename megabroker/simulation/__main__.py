@@ -48,7 +48,7 @@ def _replay(seed: int, *, as_text: bool) -> int:
             print(*describe(result), sep="\n")
         print(f"seed {seed}: {result.happened} things happened, digest {result.digest}")
     else:
-        print(json.dumps({**as_json(result), "trace": result.trace}))
+        print(json.dumps({**as_json(result), "trace": [show(line) for line in result.trace]}))
     return 1 if result.violations else 0
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from megabroker.protocols.kafka.schema import create_topics, delete_topics, metadata, offset_fetch
 from megabroker.simulation.clients import Refused
 from megabroker.simulation.consumers import Reader
-from megabroker.simulation.history import FINAL, Batch, Damaged, Fetched, OffsetRead, Partition, TopicKnown
+from megabroker.simulation.history import FINAL, Batch, Fetched, OffsetRead, Partition, TopicKnown
 from megabroker.simulation.plan import Plan
 from megabroker.simulation.producers import PlainProducer
 from megabroker.simulation.rules import Violation
@@ -132,13 +132,13 @@ class Inspector(Reader):
                 continue
             events = self.stage.history.events[before:]
             seen = [one for one in events if isinstance(one, Fetched)]
-            if following is None or not seen:
-                if not any(event.partition == partition for event in self.stage.history.of(Damaged)):
-                    message = f"{partition} cannot be read at offset {offset}"
-                    self.stage.violated(Violation("unreadable", message, tuple(seen)))
+            if seen:
+                last = seen[-1]
+                batches += last.batches
+            elif following is None:
+                following = self.after_damage(partition, offset, "it cannot be read")
+            if following is None or last is None:
                 break
-            last = seen[-1]
-            batches += last.batches
             if following == offset or following >= last.stable_offset:
                 break
             offset = following

@@ -26,6 +26,7 @@ __all__ = ["Chaos"]
 
 _CALLS_AHEAD: Final = 60
 _TRANSACTIONAL_OR_CONTROL: Final = 0x30
+_BASE_OFFSET_BYTES: Final = 8
 
 
 class Machine(Protocol):
@@ -45,7 +46,7 @@ class Machine(Protocol):
     def note(self, event: Event) -> None:
         """Add to the history."""
 
-    def say(self, who: str, what: str) -> None:
+    def say(self, who: str, what: object) -> None:
         """Add to the trace."""
 
 
@@ -175,7 +176,8 @@ class Chaos:
         if not found:
             return False
         position, header = self._dice.choice(found)
-        at = position + self._dice.randrange(header.size_bytes)
+        # The base offset lies outside the CRC, as Kafka has it: nobody can tell that it was changed.
+        at = position + self._dice.randrange(_BASE_OFFSET_BYTES, header.size_bytes)
         node.stable[at] ^= 1 << self._dice.randrange(8)
         node.data[:] = node.stable
         topic, _, number = path.split("/")[2].rpartition("-")

@@ -61,7 +61,7 @@ class Stage:
         timeline: Timeline,
         network: Network,
         history: History,
-        say: Callable[[str, str], None],
+        say: Callable[[str, object], None],
         violated: Callable[[Violation], None],
     ) -> None:
         self.violated = violated
@@ -84,7 +84,7 @@ class Stage:
         """Add to the history."""
         self.history.events.append(event)
         self.counts[type(event).__name__] += 1
-        self.say("history", str(event))
+        self.say("history", event)
 
     def groups(self) -> list[str]:
         """Return the groups that offsets were committed for."""

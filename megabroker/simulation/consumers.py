@@ -100,14 +100,15 @@ class Reader(Client):
                 batches,
             )
         )
-        if wrong:
-            self._read_wrong(partition, wrong)
-            return None
-        return batches[-1].last_offset + 1 if batches else offset
+        following = batches[-1].last_offset + 1 if batches else offset
+        return self.after_damage(partition, following, wrong) if wrong else following
 
-    def _read_wrong(self, partition: Partition, wrong: str) -> None:
-        """What a consumer cannot read is nobody's fault only where somebody else damaged it."""
-        if not any(
-            event.partition[0] == partition[0].partition("#")[0] for event in self.stage.history.of(Damaged)
-        ):
-            self.stage.violated(Violation("unreadable", f"{partition}: {wrong}", (), (partition[0],)))
+    def after_damage(self, partition: Partition, offset: int, wrong: str) -> int | None:
+        """Return where to go on after what cannot be read, which is nobody's fault if somebody damaged it."""
+        name = partition[0].partition("#")[0], partition[1]
+        for event in self.stage.history.of(Damaged):
+            if event.partition == name and event.first_offset <= offset <= event.last_offset:
+                return event.last_offset + 1
+        message = f"{partition} at offset {offset}: {wrong}"
+        self.stage.violated(Violation("unreadable", message, (), (partition[0],)))
+        return None

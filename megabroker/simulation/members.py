@@ -29,6 +29,7 @@ from megabroker.protocols.kafka.schema.consumer_protocol import (
     write_assignment,
 )
 from megabroker.simulation.clients import Client, Refused, Stage
+from megabroker.simulation.clock import Planned
 from megabroker.simulation.consumers import read_batches
 from megabroker.simulation.history import (
     Assigned,
@@ -45,6 +46,7 @@ __all__ = ["ConsumerMember", "Member"]
 _MEMBER_ID_REQUIRED: Final = 79
 _SESSION_MS: Final = 3000
 _REBALANCE_MS: Final = 4000
+_CONSUMER_SESSION_SECONDS: Final = 5.5  # a little less than the broker is told
 
 
 class _Consuming(Client):
@@ -220,6 +222,7 @@ class ConsumerMember(_Consuming):
     """A member of a group of the consumer protocol."""
 
     group = "consumer"
+    _session: Planned | None = None
 
     async def run(self) -> None:
         """Client: join, consume, begin again."""
@@ -246,6 +249,13 @@ class ConsumerMember(_Consuming):
             return {bytes(topic.topic_id): topic.name for topic in answer.topics}
         return {}
 
+    def _heard(self, sent: float) -> None:
+        """A heartbeat sent then was answered: this member has what it has until its session is over."""
+        if self._session is not None:
+            self._session.cancel()
+        left = sent + _CONSUMER_SESSION_SECONDS - self.stage.now
+        self._session = self.stage.timeline.later(left, self._release, ())
+
     def _release(self, kept: tuple[Partition, ...]) -> None:
         self.stage.note(Released(self.stage.now, self.group, self.member_id, kept))
 
@@ -270,9 +280,11 @@ class ConsumerMember(_Consuming):
                 else sorted({topic for topic, _ in self.stage.partitions}),
                 topic_partitions=[kind(topic_id=one, partitions=found) for one, found in by_topic.items()],
             )
+            sent = self.stage.now
             answer = await self.ask(68, 1, request, 2.0)
             if answer.error_code:
                 raise Refused(answer.error_code)
+            self._heard(sent)
             joined = True
             self.generation = answer.member_epoch
             if answer.assignment is not None:

@@ -44,7 +44,8 @@ def related(violation: Violation, trace: list[Line]) -> list[Line]:
     first, last = (min(times), max(times)) if times else (0.0, float("inf"))
     found = []
     for line in trace:
-        time, who, what = line
+        time, who, something = line
+        what = str(something)
         told = what in shown or any(f"'{word}'" in what for word in violation.words)
         machine = (who in _MACHINE or what.startswith(("PowerLost", "SyncFailed", "Damaged"))) and (
             who == "plan" or first - 1 <= time <= last + 1
@@ -58,7 +59,7 @@ def related(violation: Violation, trace: list[Line]) -> list[Line]:
 def show(line: Line) -> str:
     """Return a line of a trace as text."""
     time, who, what = line
-    return f"{time:10.4f} {who}: {what[:_WIDEST]}"
+    return f"{time:10.4f} {who}: {str(what)[:_WIDEST]}"
 
 
 def as_json(result: Result) -> dict[str, Any]:

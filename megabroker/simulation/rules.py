@@ -101,6 +101,8 @@ def lost_write(history: History) -> Iterator[Violation]:
         first = sent[event.names]
         if first.acks == 0 or event.partition not in final:
             continue
+        if first.once and _forgot(history):
+            continue  # ids given out before the cut may be given out again, and numbers be taken for repeats
         excuses = losses if first.acks == 1 and history.synced else () if history.synced else cuts
         if any(time >= first.time for time in excuses):
             continue
@@ -364,6 +366,8 @@ def two_owners(history: History) -> Iterator[Violation]:
                 if event.generation >= 0:
                     key = era(event.time), event.group, event.generation, partition
                     other = owners.setdefault(key, event)
+                elif _forgot(history):
+                    continue  # members may know more of their group than it does
                 else:
                     other = holders.setdefault((event.group, partition), event)
                 if other.member != event.member:

@@ -50,7 +50,7 @@ _KINDS: Final[dict[str, type[Client]]] = {
 }
 _PATIENCE_SECONDS: Final = 120.0
 
-Line = tuple[float, str, str]
+Line = tuple[float, str, object]
 
 
 @attrs.frozen
@@ -105,8 +105,8 @@ class World:
         self._lives = 0
         self._striking = False
 
-    def say(self, who: str, what: str) -> None:
-        """Add a line to the trace."""
+    def say(self, who: str, what: object) -> None:
+        """Add a line to the trace; what it is, as text, is asked only when it is shown."""
         self.trace.append((self.timeline.now - EPOCH_SECONDS, who, what))
 
     # --- the machine ---

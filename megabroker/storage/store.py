@@ -249,8 +249,9 @@ class LocalLogStore:
                 log.recovery_point = min(log.recovery_point, recovery_point)
         log.topic_id = topic.id
         log.entry_key = entry_key(topic.id.bytes, str(name))
-        log.unsynced_names = is_new
-        log.unsynced_parent = is_new or is_told
+        # An empty one was never synced, not even if it was closed in order since it was made.
+        log.unsynced_names = is_new or not log.size_bytes
+        log.unsynced_parent = is_new or is_told or not log.size_bytes
         self._logs[name] = log
         return log
 
@@ -388,9 +389,8 @@ class LocalLogStore:
             except FileNotFoundError:
                 pass
             else:
-                if self.durability is Durability.FSYNC:
-                    # Else it might be back after a power cut, under the name of a topic made since.
-                    self._files.sync_dir(os.path.dirname(directory))
+                # Else it might be back after a power cut, under the name of a topic made since.
+                self._files.sync_dir(os.path.dirname(directory))
                 self._files.rmtree(doomed)
             try:
                 self._save_checkpoints(without=topic_partition)

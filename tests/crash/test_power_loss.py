@@ -114,6 +114,20 @@ def test_a_deleted_topic_is_not_found_in_a_new_one_of_its_name(seed: int) -> Non
     assert values(machine.log(AGAIN)) == []
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_the_first_record_of_a_log_that_was_made_and_closed_empty_stays(seed: int) -> None:
+    machine = Machine(seed)
+    machine.log()
+    machine.store.close()
+    machine.store.disk.pump()
+    machine.start()
+    assert machine.store.was_clean
+    append(machine, machine.log(), b"first")
+    machine.cut_power()
+    machine.start()
+    assert values(machine.log()) == [b"first"]
+
+
 def test_a_process_that_has_ended_changes_nothing() -> None:
     machine = Machine()
     log = machine.log()
