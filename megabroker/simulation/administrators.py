@@ -9,7 +9,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from megabroker.protocols.kafka.schema import create_topics, delete_topics, metadata, offset_fetch
+from megabroker.protocols.kafka.schema import (
+    create_topics,
+    delete_topics,
+    list_offsets,
+    metadata,
+    offset_fetch,
+)
 from megabroker.simulation.clients import Refused
 from megabroker.simulation.consumers import Reader
 from megabroker.simulation.history import FINAL, Batch, Fetched, OffsetRead, Partition, TopicKnown
@@ -22,6 +28,7 @@ __all__ = ["Administrator", "Inspector"]
 
 _EXISTS: Final = 36
 _UNKNOWN: Final = 3
+_EARLIEST: Final = -2
 
 
 def _creation(name: str, partitions: int) -> create_topics.Request:
@@ -100,17 +107,32 @@ class Inspector(Reader):
         for partition in self.stage.partitions:
             if partition[0] not in names:
                 continue
-            await self._settled(partition)
+            start = await self._start(partition)
+            await self._settled(partition, start)
             for committed in (False, True):
-                await self._read_all(partition, committed=committed)
+                await self._read_all(partition, start, committed=committed)
         for group in self.stage.groups():
             await self._read_offsets(group)
 
-    async def _settled(self, partition: Partition) -> None:
+    async def _start(self, partition: Partition) -> int:
+        """Return where a log begins."""
+        kind = list_offsets.Request.Topic
+        wanted = kind.Partition(partition_index=partition[1], timestamp=_EARLIEST)
+        answer = await self.insist(
+            2,
+            4,
+            lambda: list_offsets.Request(
+                replica_id=-1, topics=[kind(name=partition[0], partitions=[wanted])]
+            ),
+            lambda answer: 0,
+        )
+        return max(0, int(answer.topics[0].partitions[0].offset))
+
+    async def _settled(self, partition: Partition, start: int) -> None:
         """Wait until all transactions have come to their ends."""
         for _ in range(200):
             try:
-                answer = await self.fetch(self.connection, partition, 0, committed=True)
+                answer = await self.fetch(self.connection, partition, start, committed=True)
             except Unanswered:
                 continue
             if not answer.error_code and answer.high_watermark == answer.last_stable_offset:
@@ -119,8 +141,8 @@ class Inspector(Reader):
         text = f"the last stable offset of {partition} does not come to its end"
         self.stage.violated(Violation("stuck", text, (), (partition[0],)))
 
-    async def _read_all(self, partition: Partition, *, committed: bool) -> None:
-        offset = 0
+    async def _read_all(self, partition: Partition, start: int, *, committed: bool) -> None:
+        offset = start
         batches: list[Batch] = []
         last: Fetched | None = None
         sent = self.stage.now
@@ -144,7 +166,9 @@ class Inspector(Reader):
             offset = following
         if last is not None:
             self.stage.note(
-                last._replace(time=self.stage.now, sent=sent, reader=FINAL, offset=0, batches=tuple(batches))
+                last._replace(
+                    time=self.stage.now, sent=sent, reader=FINAL, offset=start, batches=tuple(batches)
+                )
             )
 
     async def _read_offsets(self, group: str) -> None:

@@ -107,7 +107,7 @@ def make_batch(
 ) -> bytes:
     """Encode a batch of records that are called so; ``producer`` is id, epoch, first sequence."""
     records: list[RecordInput] = [
-        (name.encode(), bytes(dice.randrange(_LONGEST_PADDING)), (), timestamp_ms) for name in names
+        (name.encode(), dice.randbytes(dice.randrange(_LONGEST_PADDING)), (), timestamp_ms) for name in names
     ]
     return bytes(
         build(
