@@ -337,10 +337,10 @@ def test_workers_end_with_their_supervisor_and_their_number_may_change(tmp_path:
         assert consume(broker.kafka, "moved", 600) == numbers(600)
         workers = broker.pids()
         broker.kill()
-        until(lambda: not any(_runs(pid) for pid in workers.values()), 15, "the workers have ended")
         for count in (3, 1):
             broker.config["workers"] = count
-            broker.start()
+            broker.start()  # waits for workers of before
+            assert not any(_runs(pid) for pid in workers.values())
             leaders = {
                 one.leader
                 for one in admin(broker.kafka).list_topics("moved", 10).topics["moved"].partitions.values()

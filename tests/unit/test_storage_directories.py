@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import threading
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from megabroker.errors import DataDirectoryLocked, StorageError
 from megabroker.model import TopicPartition
 from megabroker.storage.directories import Checkpoints, DataDirectories
 from megabroker.storage.files import Files
+from megabroker.storage.lock import DirectoryLock
 from megabroker.storage.shares import Share, gather
 
 ONE, TWO, THREE = (TopicPartition("orders", number) for number in range(3))
@@ -275,7 +278,24 @@ def test_directories_stay_locked_while_a_process_has_them(tmp_path: pathlib.Path
     kept = [os.dup(descriptor) for descriptor in found.descriptors]
     found.release()
     with pytest.raises(DataDirectoryLocked):
-        directories(tmp_path, "a").take("later")
+        directories(tmp_path, "a").take("later")  # at once: the process that took them is there
     for descriptor in kept:
         os.close(descriptor)
     opened(tmp_path, "a", "b")[0].release()
+
+
+def test_what_a_process_that_has_ended_has_started_is_waited_for(tmp_path: pathlib.Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    first = DirectoryLock(str(tmp_path))
+    first.take("now")
+    kept = os.dup(first.fd)
+    first.release()
+    text = (tmp_path / ".lock").read_text().replace(f"pid {os.getpid()}", f"pid {gone.pid}")
+    (tmp_path / ".lock").write_text(text)
+    with pytest.raises(DataDirectoryLocked, match=f"pid {gone.pid}"):
+        DirectoryLock(str(tmp_path), patience_seconds=0.1).take("later")
+    threading.Timer(0.2, os.close, [kept]).start()
+    second = DirectoryLock(str(tmp_path), patience_seconds=20)
+    second.take("later")
+    second.release()
