@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from twisted.internet import unix
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IListeningPort
 
@@ -59,7 +60,10 @@ class Peering:
 
     Attributes:
         peers: asks the others.
+        factory: has the connections of the others, once they are listened for.
     """
+
+    factory: InternalFactory
 
     def __init__(self, worker: Worker, config: Config, reactor: Any) -> None:
         self._worker = worker
@@ -121,21 +125,30 @@ class Peering:
         is_global = dedup.scope is DedupScope.GLOBAL
         return Publishers(self._reactor, placement, self.peers, is_global=is_global)
 
-    def listen(self, broker: IBroker, config: Config) -> tuple[IListeningPort, Any]:
-        """Take the requests of the others; return the port and its factory."""
+    def listen(self, broker: IBroker, config: Config) -> None:
+        """Take the requests of the others."""
         path = self._places[self._worker.me.id]
         settings = config.protocols.get("kafka")
         if not isinstance(settings, KafkaSettings):
             settings = KafkaSettings()
-        factory = InternalFactory(broker, settings, Listener("kafka", "internal", HostPort(path, 0)))
+        listener = Listener("kafka", "internal", HostPort(path, 0))
+        self.factory = InternalFactory(broker, settings, listener)
         port = unix.Port._fromListeningDescriptor(  # type: ignore[no-untyped-call]
-            self._reactor, self._worker.descriptors[PEERS], factory
+            self._reactor, self._worker.descriptors[PEERS], self.factory
         )
         port.mode, port.backlog = 0o600, _BACKLOG
         port.startListening()
+        self._port: IListeningPort = port
         if self._followers is not None:
             self._reactor.callWhenRunning(self._followers.start)
-        return port, factory
+
+    async def _drain(self, seconds: float) -> None:
+        await maybeDeferred(self._port.stopListening)
+        await self.factory.drain(seconds)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Answer what the others have asked and take no more; fires when their connections are gone."""
+        return Deferred.fromCoroutine(self._drain(seconds))
 
     def stop(self) -> None:
         """Ask nobody any more, and tell nobody."""

@@ -8,7 +8,8 @@ undoes the steps before it and is raised.
 
 *Stop*, in order and awaited: stop listening; answer what waits for members, transactions or data, and begin
 nothing new for them; let requests that were taken be answered and sent; refuse new ones; write and sync;
-close the stores. SIGTERM loses nothing that was acknowledged.
+close the stores. Of several processes each serves the others until none of them serves clients. SIGTERM loses
+nothing that was acknowledged.
 
 ``MultiService`` stops all children at once and its endpoint services swallow errors of binding; therefore
 both are done here.
@@ -23,7 +24,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -441,9 +442,7 @@ class BrokerService(MultiService):
         if isinstance(self.placement, SinglePlacement):
             self.placement.advertise(listeners)
         if self._peering is not None:
-            port, factory = self._peering.listen(self.broker, self.config)
-            self._ports.append(port)
-            self._factories.append(factory)
+            self._peering.listen(self.broker, self.config)
 
     def _make_factory(self, name: str, settings: Any, listener: Listener) -> Any:
         try:
@@ -490,7 +489,10 @@ class BrokerService(MultiService):
             self._threshold.set(fresh.logging.level)
         self.config = self._configs.file = fresh
         self._apply()
-        for factory in self._factories:
+        factories = list(self._factories)
+        if self._peering is not None:
+            factories.append(self._peering.factory)
+        for factory in factories:
             settings = fresh.protocols.get(factory.listener.protocol)
             if settings is not None and hasattr(factory, "settings"):
                 factory.settings = settings
@@ -512,6 +514,10 @@ class BrokerService(MultiService):
 
     # --- stop ---
 
+    def drained(self) -> Deferred[None]:
+        """Say that no client is served any more; fires when that is so in all processes of this broker."""
+        return succeed(None)
+
     def stopService(self) -> Deferred[None]:
         """Stop everything, in order; fires when all that was accepted is on the disk."""
         return ensureDeferred(self._stop())
@@ -526,9 +532,11 @@ class BrokerService(MultiService):
         self.transactions.stop()
         await _all([factory.drain(_DRAIN_SECONDS) for factory in self._factories])
         self._factories = []
-        self.shares.stop()
         if self._peering is not None:
+            await _all([self.drained()])
+            await _all([self._peering.drain(_DRAIN_SECONDS)])
             self._peering.stop()
+        self.shares.stop()
         await _all([maybeDeferred(self.topics.stopService)])
         await _all([maybeDeferred(self.dedup.stopService)])
         if self._journal is not None:

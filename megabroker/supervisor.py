@@ -6,9 +6,9 @@ messages. A worker that dies is started anew, ever more slowly if it dies again 
 open meanwhile.
 
 *Start* is one blocking call, as that of a single process: it returns when every worker serves, or raises what
-one of them said is wrong. *Stop*: the first worker, which controls and coordinates, then the others,
-together; each with all the time it takes. A worker that sees its channel end has lost its supervisor and
-stops.
+one of them said is wrong. *Stop*: all are told to serve no clients any more, and when none does to end; until
+then they serve each other, so that whatever a client has asked of one of them can be answered. Each has all
+the time it takes. A worker that sees its channel end has lost its supervisor and stops.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from megabroker.config.workers import own_ports, worker_config
 from megabroker.errors import ErrorCode, StateError
 from megabroker.interfaces import IProtocolPlugin
 from megabroker.model import PEERS, Listener, Node, Worker
+from megabroker.net import quick
 from megabroker.net.listening import advertised, bind_each, bind_file, bind_shared
-from megabroker.ops.channel import STOP
+from megabroker.ops.channel import DRAINED, END, READY, STOP
 from megabroker.ops.child import Child, ended_how, wait
 from megabroker.ops.logs import LINE, LogThreshold
 from megabroker.stores import SharedDirectories
@@ -74,7 +75,8 @@ class _Place:
         serves: whether it has said so.
         why: why it cannot serve, in its own words.
         pause_seconds: how long the next start is put off.
-        gone: fires when the process has ended that is being stopped.
+        drained: fires when the process that is being stopped serves no clients any more, or has ended.
+        gone: fires when it has ended.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -85,7 +87,13 @@ class _Place:
         self.started_at = 0.0
         self.pause_seconds = _FIRST_PAUSE_SECONDS
         self.restart: Any = None
+        self.drained: Deferred[None] | None = None
         self.gone: Deferred[int] | None = None
+
+    def drain_ended(self) -> None:
+        """The process serves no clients any more."""
+        if self.drained is not None and not self.drained.called:
+            self.drained.callback(None)
 
 
 class Supervisor(Service):
@@ -219,6 +227,7 @@ class Supervisor(Service):
         for place in self._places:
             if place.child is not None:
                 place.child.send(STOP)
+                place.child.send(END)
         patience: float | None = _UNDO_SECONDS
         while children := [place.child for place in self._places if place.child is not None]:
             if not wait(children, patience):
@@ -248,12 +257,13 @@ class Supervisor(Service):
         )
         _log.info(
             "megabroker {version} with {count} workers is ready after {milliseconds} ms: {listeners}; "
-            "data in {data_dir}",
+            "data in {data_dir}; {compiled}",
             version=__version__,
             count=len(self._places),
             milliseconds=milliseconds,
             listeners=", ".join(told) or "no protocol is enabled",
             data_dir=os.path.abspath(self.config.data_dir),
+            compiled=quick.describe(),
         )
 
     # --- what workers say and do ---
@@ -272,10 +282,12 @@ class Supervisor(Service):
         """A worker serves now, or cannot."""
         place = self._place_of(child)
         kind, what = message
-        if kind == "ready":
+        if kind == READY:
             place.serves = True
             if self.running:
                 _log.info("worker serves again", node=place.worker.me.id, milliseconds=what)
+        elif kind == DRAINED:
+            place.drain_ended()
         else:
             place.why = what
 
@@ -286,6 +298,7 @@ class Supervisor(Service):
         place.serves = False
         place.why = place.why or f"worker of node {place.worker.me.id} ended {ended_how(status)}"
         if place.gone is not None:
+            place.drain_ended()
             place.gone.callback(status)
             return
         if self._stopping or not self.running:
@@ -335,10 +348,12 @@ class Supervisor(Service):
         return ensureDeferred(self._stop_all())
 
     async def _stop_all(self) -> None:
-        first, *others = self._places
-        statuses = [await self._stop(first)]
-        statuses += await gatherResults([self._stop(place) for place in others])
-        self._stopped(statuses)
+        gone = [self._stop(place) for place in self._places]
+        await gatherResults([place.drained or succeed(None) for place in self._places])
+        for place in self._places:
+            if place.child is not None:
+                place.child.send(END)
+        self._stopped(await gatherResults(gone))
 
     def _stop(self, place: _Place) -> Deferred[int]:
         if place.restart is not None:
@@ -346,7 +361,7 @@ class Supervisor(Service):
             place.restart = None
         if place.child is None:
             return succeed(1)
-        place.gone = Deferred()
+        place.drained, place.gone = Deferred(), Deferred()
         place.child.send(STOP)
         return place.gone
 

@@ -14,10 +14,13 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from megabroker.ops.channel import STOP, Channel
+from megabroker.ops.channel import DRAINED, END, READY, REFUSED, STOP, Channel
 from megabroker.ops.tls import leave_out_tls
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 __all__ = ["main"]
 
@@ -43,6 +46,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(start: Any, channel: Channel) -> int:
     from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
     from twisted.internet.error import CannotListenError
     from twisted.logger import globalLogBeginner
 
@@ -51,23 +55,33 @@ def _run(start: Any, channel: Channel) -> int:
     from megabroker.plugin import discover
     from megabroker.service import BrokerService
 
+    end: Deferred[None] = Deferred()
+
     class Broker(BrokerService):
         """The broker of this process."""
 
         def ready(self, milliseconds: int) -> None:
             """Tell the supervisor."""
-            channel.send(("ready", milliseconds))
+            channel.send((READY, milliseconds))
+
+        def drained(self) -> Deferred[None]:
+            """Tell the supervisor, and wait until it says that all are."""
+            try:
+                channel.send((DRAINED, None))
+            except OSError:
+                _end(end)
+            return end
 
     threshold = LogThreshold(start.config.logging.level)
     observer = make_worker_observer(sys.stdout, start.worker.me.id, threshold)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     service = Broker(start.config, discover(), reactor, threshold=threshold, worker=start.worker)
-    watch = threading.Thread(target=_obey, args=(channel, service, reactor), daemon=True)
+    watch = threading.Thread(target=_obey, args=(channel, service, reactor, end), daemon=True)
     watch.start()
     try:
         service.startService()
     except (BrokerError, CannotListenError) as error:
-        channel.send(("refused", str(error)))
+        channel.send((REFUSED, str(error)))
         return 1
     running: Any = reactor
     running.addSystemEventTrigger("before", "shutdown", service.stopService)
@@ -75,15 +89,23 @@ def _run(start: Any, channel: Channel) -> int:
     return 0
 
 
-def _obey(channel: Channel, service: Any, reactor: Any) -> None:
+def _obey(channel: Channel, service: Any, reactor: Any, end: Deferred[None]) -> None:
     """Thread: pass on what the supervisor sends; when it is gone, stop, whatever else happens."""
     while (message := channel.receive()) is not None:
         if message == STOP:
             reactor.callFromThread(_stop, reactor)
+        elif message == END:
+            reactor.callFromThread(_end, end)
         else:
             reactor.callFromThread(service.follow, message)
     signal.alarm(_ORPHAN_SECONDS)
     reactor.callFromThread(_stop, reactor)
+    reactor.callFromThread(_end, end)
+
+
+def _end(end: Deferred[None]) -> None:
+    if not end.called:
+        end.callback(None)
 
 
 def _stop(reactor: Any) -> None:

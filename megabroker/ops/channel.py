@@ -11,10 +11,22 @@ import socket
 import struct
 from typing import Any, Final
 
-__all__ = ["STOP", "Channel"]
+__all__ = ["DRAINED", "END", "READY", "REFUSED", "STOP", "Channel"]
+
+READY: Final = "ready"
+"""A process says that it serves, and after how many milliseconds."""
+
+REFUSED: Final = "refused"
+"""A process says why it cannot serve."""
 
 STOP: Final = "stop"
-"""What a process is told that is to stop in order."""
+"""A process is told to serve no clients any more."""
+
+DRAINED: Final = "drained"
+"""It says that it serves none, but still the other processes."""
+
+END: Final = "end"
+"""It is told to stop altogether, as no process serves clients any more."""
 
 _LENGTH: Final = struct.Struct(">I")
 

@@ -164,8 +164,9 @@ def awkward(broker: BrokerProcess) -> Iterator[socket.socket]:
     yield subscriber
 
 
-def test_sigterm_under_load_loses_nothing_acknowledged() -> None:
-    with BrokerProcess() as broker:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_under_load_loses_nothing_acknowledged(workers: int) -> None:
+    with BrokerProcess({"workers": workers}) as broker:
         topics = [f"{name}-{index}" for name in ("mega", "cursus", "kafka") for index in range(2)]
         with MessageClient("127.0.0.1", broker.ports["mega"]) as client:
             for topic in [*topics, "quiet"]:
@@ -188,11 +189,17 @@ def test_sigterm_under_load_loses_nothing_acknowledged() -> None:
         assert "Traceback" not in broker.log, broker.log[-5000:]
         assert f"; {quick.describe()}\n" in broker.log, "it says whether the compiled part is used"
         assert (broker.directory / "data" / ".kafka_cleanshutdown").exists(), "it stopped in order"
+        broker.config["workers"] = 1
         broker.start()
         for topic in topics:
             acknowledged = load.acknowledged[topic]
             stored = [value for _, _, value in kafka_read(broker.kafka, topic, len(acknowledged))]
-            assert stored[: len(acknowledged)] == acknowledged, topic
+            if workers > 1 and topic.startswith("cursus"):
+                # Whether each is a repeat is decided by one process or another, so that they overtake each
+                # other.
+                assert set(acknowledged) <= set(stored), topic
+            else:
+                assert stored[: len(acknowledged)] == acknowledged, topic
             assert len(set(stored)) == len(stored), f"{topic} holds something twice"
 
 

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import kafka
+import kafka.admin
 import pytest
 import trustme
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -115,6 +117,31 @@ def test_each_worker_leads_its_share_and_a_group_reads_of_all(broker: WorkersPro
     produce(broker.kafka, "shared", 2000)
     assert consume(broker.nodes[1], "shared", 2000) == numbers(2000)
     assert not behind(broker.nodes[0], "shared", 4)
+
+
+def test_kafka_python_finds_its_way(broker: WorkersProcess) -> None:
+    made = kafka.KafkaAdminClient(bootstrap_servers=broker.nodes[1])
+    made.create_topics([kafka.admin.NewTopic("python", 4, 1)])
+    made.close()
+    producer = kafka.KafkaProducer(bootstrap_servers=broker.nodes[1], acks="all")
+    sent = [producer.send("python", b"%d" % number, partition=number % 4) for number in range(200)]
+    for one in sent:
+        one.get(_SECONDS)
+    producer.close()
+    consumer = kafka.KafkaConsumer(
+        "python",
+        bootstrap_servers=broker.nodes[1],
+        group_id="python",
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=_SECONDS * 1000,
+    )
+    found: Counter[bytes] = Counter()
+    for message in consumer:
+        found[message.value] += 1
+        if sum(found.values()) == 200:
+            break
+    consumer.close()
+    assert found == numbers(200)
 
 
 def test_any_worker_takes_what_administrators_want(broker: WorkersProcess) -> None:
