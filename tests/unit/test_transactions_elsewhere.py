@@ -56,6 +56,17 @@ class Wire:
         return carried.done
 
 
+class Process:
+    """One life of one of the two; when it has ended nothing more is heard of it."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.lives = True
+
+    def ask(self, *args: Any, **more: Any) -> Deferred[Any]:
+        return self.wire.ask(*args, **more) if self.lives else Deferred()
+
+
 class Carried:
     """A request: delivered when told, answered when told, or given up by who asked."""
 
@@ -112,6 +123,7 @@ class TwoProcesses(Harness):
     def __init__(self, **settings: Any) -> None:
         self.whole = FakeTopics()
         self.wire = Wire()
+        self.processes: dict[int, Process] = {}
         self.nodes = (Node(COORDINATOR), Node(LEADER))
         self.placements = {node.id: WorkerPlacement(self.nodes, at) for at, node in enumerate(self.nodes)}
         self.here = next(tp(i) for i in range(4) if self.placements[1].leader(tp(i)).id == LEADER)
@@ -124,7 +136,12 @@ class TwoProcesses(Harness):
         return Part(self.whole, lambda where: placement.leader(where).id == node_id)
 
     def peers(self, node_id: int) -> TransactionPeers:
-        return TransactionPeers(self.clock, self.wire, self.placements[node_id])  # type: ignore[arg-type]
+        """Return what a new life of a process asks with; the one before ends."""
+        former = self.processes.get(node_id)
+        if former is not None:
+            former.lives = False
+        process = self.processes[node_id] = Process(self.wire)
+        return TransactionPeers(self.clock, process, self.placements[node_id])  # type: ignore[arg-type]
 
     def make_service(self) -> TransactionService:
         topics = self.part(COORDINATOR)
