@@ -21,6 +21,7 @@ from twisted.python.components import Componentized
 
 from megabroker.errors import BrokerError, DataDirectoryLocked
 from megabroker.ops.logs import LogThreshold, make_observer
+from megabroker.ops.steady import keep_steady
 
 if TYPE_CHECKING:
     from megabroker.kafkadir.server_properties import ServerProperties
@@ -51,6 +52,7 @@ class Daemon(Service):
         twistd: Any,
         kafka: ServerProperties | None,
     ) -> None:
+        keep_steady(reactor)
         self._service = service
         self._reactor = reactor
         self._threshold = threshold

@@ -147,7 +147,7 @@ class SharedDirectories:
         try:
             directories.take(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
             _refuse_unread_kafka(config)
-            known = directories.prepare(sync=True)
+            known = directories.prepare()
             directories.deal(known, self._names, self._owner)
             os.chmod(os.path.dirname(self.sockets[0]), 0o700)
             SqliteMetadataStore(config.data_dir / METADATA_FILE, config.durability, self._reactor).prepare()

@@ -52,6 +52,7 @@ def _run(start: Any, channel: Channel) -> int:
 
     from megabroker.errors import BrokerError
     from megabroker.ops.logs import LogThreshold, make_worker_observer
+    from megabroker.ops.steady import keep_steady
     from megabroker.plugin import discover
     from megabroker.service import BrokerService
 
@@ -72,6 +73,7 @@ def _run(start: Any, channel: Channel) -> int:
                 _end(end)
             return end
 
+    keep_steady(reactor)
     threshold = LogThreshold(start.config.logging.level)
     observer = make_worker_observer(sys.stdout, start.worker.me.id, threshold)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

@@ -92,6 +92,20 @@ class Inspector(Reader):
             self.stage.partitions += [(name, index) for index in range(partitions)]
             self.stage.note(TopicKnown(self.stage.now, self.name, name, True))
 
+    async def wait_for_data(self) -> None:
+        """Ask for what is not there yet: the answer comes in time, whatever was done to the clock."""
+        for _ in range(6):
+            await self.sleep(1.0)
+            try:
+                start = await self._start(self.stage.partitions[0])
+                answer = await self.fetch(self.connection, self.stage.partitions[0], start, committed=False)
+                end = max(start, int(answer.high_watermark))
+                await self.fetch(self.connection, self.stage.partitions[0], end, committed=False)
+                return
+            except Unanswered:
+                continue
+        self.stage.violated(Violation("stuck", "a fetch that waits for data is not answered"))
+
     async def read_everything(self) -> None:
         """Read every topic, partition and offset there is, as it is when nothing goes wrong any more."""
         while True:
@@ -139,7 +153,7 @@ class Inspector(Reader):
                 return
             await self.sleep(0.3)
         text = f"the last stable offset of {partition} does not come to its end"
-        self.stage.violated(Violation("stuck", text, (), (partition[0],)))
+        self.stage.violated(Violation("stuck", text))
 
     async def _read_all(self, partition: Partition, start: int, *, committed: bool) -> None:
         offset = start

@@ -2,7 +2,8 @@
 
 Owns the order of all that happens. ``Timeline`` is true time: whatever is to happen is in one heap, by time
 and then by when it was asked for. ``Reactor`` is what one process takes for its reactor: it tells the time
-by that process's clock, which may be wrong and may jump, as Twisted's real one tells it by the system's.
+by a clock that goes on steadily from what the system's said at the beginning, as the daemon's does; the
+system's may be wrong, and may jump.
 
 A process that has ended runs nothing any more. What it was in the middle of goes on to where it next
 touches the world, and there meets ``ProcessEnded``.
@@ -108,10 +109,9 @@ class Reactor:
 
     Args:
         listen: told of (port, factory) when something is to be served.
-        ended: called when a call finds the process ended in its midst.
 
     Attributes:
-        jumped: by how many seconds its clock is ahead of the true time.
+        jumped: by how many seconds the system's clock is ahead of the true time.
         turn_ended: called after each turn.
         running: as Twisted's.
     """
@@ -123,10 +123,11 @@ class Reactor:
         timeline: Timeline,
         dice: Random,
         listen: Callable[[int, Any], Any],
+        jumped: float = 0.0,
     ) -> None:
         self.timeline = timeline
         self.dice = dice
-        self.jumped = 0.0
+        self.jumped = self._ahead = jumped
         self.dead = False
         self.turn_ended: Callable[[], None] = lambda: None
         self._listen = listen
@@ -138,13 +139,16 @@ class Reactor:
     # --- time ---
 
     def seconds(self) -> float:
-        """IReactorTime: seconds since the epoch, as this process believes."""
-        return self.timeline.now + self.jumped
+        """IReactorTime: seconds since the epoch by the steady clock that the daemon gives its reactor."""
+        return self.timeline.now + self._ahead
+
+    def now_ms(self) -> int:
+        """Return the time by the system's clock, in milliseconds since the epoch."""
+        return int((self.timeline.now + self.jumped) * 1000)
 
     def jump(self, seconds: float) -> None:
-        """Have somebody set the clock; what is planned is planned for times, as with Twisted."""
+        """Have somebody set the system's clock."""
         self.jumped += seconds
-        self._arm()
 
     def callLater(  # type: ignore[override]
         self, delay: float, call: Any, *args: Any, **kwargs: Any
@@ -175,7 +179,7 @@ class Reactor:
         """Plan the next turn."""
         if self.dead or not self._heap:
             return
-        at = max(self._heap[0][0] - self.jumped, self.timeline.now + _TURN_SECONDS)
+        at = max(self._heap[0][0] - self._ahead, self.timeline.now + _TURN_SECONDS)
         if self._armed is not None:
             if self._armed[0] == at:
                 return

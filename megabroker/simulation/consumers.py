@@ -110,5 +110,5 @@ class Reader(Client):
             if event.partition == name and event.first_offset <= offset <= event.last_offset:
                 return event.last_offset + 1
         message = f"{partition} at offset {offset}: {wrong}"
-        self.stage.violated(Violation("unreadable", message, (), (partition[0],)))
+        self.stage.violated(Violation("unreadable", message))
         return None

@@ -65,8 +65,7 @@ class Plan:
                 "transactional": dice.randrange(0, 3),
                 "reader": dice.randrange(1, 4),
                 "member": dice.choice((0, 0, 2, 3)),
-                # A clock that jumps ends their sessions before they can know.
-                "consumer": 0 if "clock jump" in faults else dice.choice((0, 0, 0, 2, 3)),
+                "consumer": dice.choice((0, 0, 0, 2, 3)),
                 "administrator": dice.choice((0, 0, 1)),
             },
             faults=tuple(faults),

@@ -63,8 +63,7 @@ class BrokerProcess:
         self._network = network
         self._dice = dice
         self._ended = ended
-        self.reactor = Reactor(timeline, dice, self._listen)
-        self.reactor.jumped = jumped
+        self.reactor = Reactor(timeline, dice, self._listen, jumped)
         self.reactor.turn_ended = self._turn_ended
         self.files = SimulatedFiles(disk, faults, self.reactor.seconds)
         self.files.wait = self._wait
@@ -76,7 +75,7 @@ class BrokerProcess:
     def start(self, config: Config, plugins: Any) -> BrokerError | None:
         """Start; return why it could not. It may also have ended meanwhile."""
         reactor = self.reactor
-        surroundings = Surroundings(self._stores, lambda same, _: same, lambda: int(reactor.seconds() * 1000))
+        surroundings = Surroundings(self._stores, lambda same, _: same, reactor.now_ms)
         self.service = BrokerService(config, plugins, reactor, surroundings=surroundings)
         self.alive = True
         try:

@@ -210,6 +210,7 @@ class World:
             if not self._wait(life):
                 self.violations.append(Violation("stuck", "a client never came to an end"))
                 return
+        self._await(inspector.wait_for_data(), "wait for data")
         self._last_start()
         self._await(inspector.read_everything(), "read everything")
 

@@ -140,7 +140,7 @@ class DataDirectories:
         """What holds the locks; a process that has them too keeps the directories locked."""
         return [lock.fd for lock in self._locks]
 
-    def prepare(self, *, sync: bool) -> Checkpoints:
+    def prepare(self) -> Checkpoints:
         """Check whose they are, read what they say, and take the clean markers away.
 
         Raises:
@@ -177,8 +177,8 @@ class DataDirectories:
         for place, marker in zip(places, markers, strict=True):
             if files.read_size(marker) is not None:
                 files.unlink(marker)
-                if sync:
-                    files.sync_dir(place)
+                # Back after a power cut, it would have what was torn believed, whatever the durability.
+                files.sync_dir(place)
         return known
 
     def _replay(self, points: Mapping[TopicPartition, int]) -> None:

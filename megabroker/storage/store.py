@@ -155,7 +155,7 @@ class LocalLogStore:
         directories = self._directories
         try:
             directories.take(started)
-            known = directories.prepare(sync=self.durability is Durability.FSYNC)
+            known = directories.prepare()
         except OSError as caught:
             directories.release()
             raise storage_error("cannot use data directory", self.data_dir, caught) from caught

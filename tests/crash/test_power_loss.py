@@ -24,8 +24,9 @@ AGAIN = Topic(TOPIC.name, UUID(int=8), 1)
 class Machine:
     """A disk, and a store on it that can be killed or lose its power."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, durability: Durability = Durability.FSYNC) -> None:
         self.dice = Random(seed)
+        self.durability = durability
         self.disk = Disk()
         self.start()
 
@@ -36,7 +37,7 @@ class Machine:
         self.faults = Faults(Random(1))
         self.files = SimulatedFiles(self.disk, self.faults, clock.seconds)
         self.store = LocalLogStore(
-            "/data", clock, lambda call: call(), Durability.FSYNC, files=self.files, threaded=False
+            "/data", clock, lambda call: call(), self.durability, files=self.files, threaded=False
         )
         self.store.open()
 
@@ -126,6 +127,22 @@ def test_the_first_record_of_a_log_that_was_made_and_closed_empty_stays(seed: in
     machine.cut_power()
     machine.start()
     assert values(machine.log()) == [b"first"]
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+@pytest.mark.parametrize("seed", range(6))
+def test_the_marker_of_a_clean_stop_does_not_come_back(seed: int, durability: Durability) -> None:
+    machine = Machine(seed, durability)
+    append(machine, machine.log(), b"first")
+    machine.store.close()
+    machine.store.disk.pump()
+    machine.disk.sync_all()
+    machine.start()
+    assert machine.store.was_clean
+    append(machine, machine.log(), b"second")
+    machine.cut_power()
+    machine.start()
+    assert not machine.store.was_clean
 
 
 def test_a_process_that_has_ended_changes_nothing() -> None:

@@ -28,7 +28,7 @@ def directories(tmp_path: pathlib.Path, *names: str, node_id: int = 1) -> DataDi
 def opened(tmp_path: pathlib.Path, *names: str) -> tuple[DataDirectories, Checkpoints]:
     found = directories(tmp_path, *names)
     found.take("now")
-    return found, found.prepare(sync=True)
+    return found, found.prepare()
 
 
 def test_new_partitions_go_where_the_fewest_are_and_stay(tmp_path: pathlib.Path) -> None:
@@ -52,14 +52,14 @@ def test_nothing_is_opened_without_a_directory_that_holds_partitions(tmp_path: p
     found = directories(tmp_path, "a", "c")
     found.take("now")
     with pytest.raises(StorageError, match=f"partitions lie in {tmp_path}/b, which is not among"):
-        found.prepare(sync=True)
+        found.prepare()
     found.release()
     # The same under another name is it, an empty one under its name, as where nothing is mounted, is not.
     (tmp_path / "b").rename(tmp_path / "d")
     found = directories(tmp_path, "a", "b")
     found.take("now")
     with pytest.raises(StorageError, match=f"partitions lie in {tmp_path}/b"):
-        found.prepare(sync=True)
+        found.prepare()
     found.release()
     found, _ = opened(tmp_path, "a", "d")
     assert found.place(TWO) == f"{tmp_path}/d/orders-1"
@@ -81,7 +81,7 @@ def test_the_main_directory_comes_first(tmp_path: pathlib.Path) -> None:
     found = directories(tmp_path, "b", "a")
     found.take("now")
     with pytest.raises(StorageError, match=r"/a holds metadata\.sqlite"):
-        found.prepare(sync=True)
+        found.prepare()
     found.release()
 
 
@@ -121,7 +121,7 @@ def test_one_partition_in_two_directories(tmp_path: pathlib.Path) -> None:
     found = directories(tmp_path, "a", "b")
     found.take("now")
     with pytest.raises(StorageError, match=r"orders-0 is both in .*a and in .*b"):
-        found.prepare(sync=False)
+        found.prepare()
     found.release()
 
 
@@ -135,7 +135,7 @@ def test_every_directory_is_locked_and_checked(tmp_path: pathlib.Path) -> None:
     other = directories(tmp_path, "a", "b", node_id=2)
     other.take("now")
     with pytest.raises(StorageError, match=r"belongs to node\.id 1, not to 2"):
-        other.prepare(sync=False)
+        other.prepare()
     other.release()
 
 
@@ -167,7 +167,7 @@ def worker(tmp_path: pathlib.Path, name: str) -> tuple[DataDirectories, Checkpoi
     share = Share(name, lambda partition: owner(partition) == name)
     found = DataDirectories(Files(), paths, None, None, None, share)
     found.take("now")
-    return found, found.prepare(sync=True)
+    return found, found.prepare()
 
 
 def test_each_of_several_processes_has_its_own_small_files(tmp_path: pathlib.Path) -> None:

@@ -256,7 +256,7 @@ class ReplayTests(SyncsCase):
         self.close()
         directories = DataDirectories(FaultyFiles(real_sync=False), [self.directory], None, None, None)
         directories.take("now")
-        directories.deal(directories.prepare(sync=False), ["0", "1"], lambda partition: "1")
+        directories.deal(directories.prepare(), ["0", "1"], lambda partition: "1")
         for value in (b"first", b"second"):
             self.start(share=Share("1", lambda partition: True))
             journal = self.in_use()

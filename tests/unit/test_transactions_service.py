@@ -473,6 +473,15 @@ class RestartTests(Case):
         self.assertEqual(self.h.partition(1).log[2:], [("abort", *stranger), ("abort", *me)])
         self.assertEqual(self.h.partition(0).open, {me.producer_id: me.producer_epoch})
 
+    def test_an_epoch_that_its_row_knows_nothing_of_is_aborted(self) -> None:
+        me = self.h.producer()
+        self.h.add(me)
+        later = ProducerIdentity(me.producer_id, me.producer_epoch + 1)
+        self.h.partition(0).append(later)
+        self.h.restart()
+        self.assertEqual(self.h.partition(0).log[-1], ("abort", *later))
+        self.assertEqual(self.h.partition(0).open, {})
+
     def test_epochs_go_on(self) -> None:
         me = self.h.producer()
         self.h.restart()

@@ -139,7 +139,10 @@ class TransactionService:
 
         def is_explained(partition: TopicPartition, identity: ProducerIdentity) -> bool:
             transaction = explained.get(identity.producer_id)
-            return transaction is not None and partition in transaction.partitions
+            if transaction is None or partition not in transaction.partitions:
+                return False
+            # A power cut may have taken the row of an epoch whose batches are in the log.
+            return identity.producer_epoch <= transaction.producer_epoch
 
         return is_explained
 
