@@ -7,7 +7,7 @@ import pathlib
 
 from twisted.logger import FileLogObserver, FilteringLogObserver, Logger, LogPublisher
 
-from megabroker.ops.logs import LogThreshold, format_line, make_observer
+from megabroker.ops.logs import LINE, LogThreshold, format_line, make_observer, make_worker_observer
 
 
 def test_fields_that_the_text_leaves_out_are_written_behind_it() -> None:
@@ -64,3 +64,15 @@ def test_what_twisted_says_of_itself_is_written_with_everything_only(tmp_path: p
     assert len(say()) == 7
     threshold.set("error")
     assert say() == []
+
+
+def test_lines_of_a_worker_say_its_node_and_come_through_as_they_are() -> None:
+    inner, outer = io.StringIO(), io.StringIO()
+    worker = Logger("megabroker.core", observer=make_worker_observer(inner, 7, LogThreshold("debug")))
+    worker.debug("something", topic="orders")
+    [line] = inner.getvalue().splitlines()
+    assert line.endswith(" debug core something node=7 topic=orders")
+    # Written by the process that started it, whatever that one's own threshold is.
+    observer = FilteringLogObserver(FileLogObserver(outer, format_line), [LogThreshold("error")])
+    Logger("megabroker.supervisor", observer=observer).info("{log_line}", **{LINE: line})
+    assert outer.getvalue() == f"{line}\n"
