@@ -95,8 +95,7 @@ def test_any_bytes(data: bytes) -> None:
 def small_index() -> Index:
     index = Index()
     for at in range(1, 6):
-        index.note(at * 10 - 1, at * 100)
-        index.note_time(1000 + at // 2 * 10, at * 10 - 1)
+        index.note(at * 10 - 1, at * 100, 1000 + at // 2 * 10, at * 10 - 1)
     return index
 
 
