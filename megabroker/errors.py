@@ -12,6 +12,7 @@ import enum
 from collections.abc import Callable
 
 __all__ = [
+    "AuthenticationError",
     "BrokerError",
     "Cold",
     "ConfigError",
@@ -92,6 +93,7 @@ class ErrorCode(enum.Enum):
     TRANSACTION_ABORTABLE = "transaction-abortable"
     INVALID_TXN_STATE = "invalid-txn-state"
     INVALID_TXN_TIMEOUT = "invalid-txn-timeout"
+    NOT_AUTHENTICATED = "not-authenticated"
     UNSUPPORTED = "unsupported"
     INTERNAL = "internal"
 
@@ -116,6 +118,13 @@ class BrokerError(Exception):
 
 class RequestError(BrokerError):
     """The request is wrong and stays wrong: the caller has to change it."""
+
+
+class AuthenticationError(RequestError):
+    """A client is not who it says; ``message`` is for our log and never for the client."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.NOT_AUTHENTICATED, message)
 
 
 class StateError(BrokerError):

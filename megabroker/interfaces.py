@@ -33,6 +33,7 @@ from megabroker.model import (
     Listener,
     LogSettings,
     Node,
+    Principal,
     ProducerDescription,
     ProducerIdentity,
     ProducerSnapshot,
@@ -57,6 +58,7 @@ from megabroker.model import (
 from megabroker.streams import StreamsAnswer, StreamsGroupDescription, StreamsHeartbeat
 
 __all__ = [
+    "IAuthentication",
     "IBroker",
     "IBrokerConfigs",
     "IClientMetrics",
@@ -1036,6 +1038,19 @@ class ICredentials(Interface):
         """Make all of the changes or none; fires when they are stored. Fails with BrokerError."""
 
 
+class IAuthentication(Interface):
+    """Who clients are; what they say of it, each wire in its own words, is proven here."""
+
+    def begin(mechanism: str) -> Any:
+        """Return a new ``megabroker.core.authentication.exchanges.Exchange`` of a SASL mechanism."""
+
+    def step(exchange: Any, message: bytes) -> Deferred[Any]:
+        """Take a client's message; fires with a ``Step``. Fails with AuthenticationError, in no hurry."""
+
+    def password(user: str, password: str) -> Deferred[Principal]:
+        """Check a password; fires with whose it is. Fails with AuthenticationError, in no hurry."""
+
+
 class IMutations(Interface):
     """The changes of topics that one request makes, counted in partitions (KIP-599)."""
 
@@ -1112,6 +1127,7 @@ class IBroker(Interface):
     configs: IBrokerConfigs = Attribute("Configurations that administrators change.")
     client_metrics: IClientMetrics = Attribute("What administrators want to know of clients.")
     credentials: ICredentials = Attribute("What checks the passwords of users.")
+    authentication: IAuthentication | None = Attribute("Who clients are; None where nobody asks.")
     quotas: IQuotas = Attribute("How much clients may use.")
     peers: IPeers | None = Attribute("The other processes of this broker; None if there are none.")
     following: Any = Attribute("What follows rows that others write, ``megabroker.core.following``.")

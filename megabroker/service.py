@@ -21,6 +21,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import MultiService
@@ -55,6 +56,7 @@ from megabroker.core.topics import TOPICS_TABLE, TopicService
 from megabroker.core.transactions import TransactionService
 from megabroker.errors import BrokerError, ErrorCode, StateError
 from megabroker.interfaces import (
+    IAuthentication,
     ILogStore,
     IManagedFactory,
     IMetadataStore,
@@ -78,12 +80,14 @@ from megabroker.service_settings import (
     group_settings,
     partition_settings,
     share_settings,
+    token_rules,
     topic_limits,
     transaction_settings,
 )
 from megabroker.stores import Stores, cleaner_settings, make_stores, new_cluster_id
 
 if TYPE_CHECKING:
+    from megabroker.core.authentication.tokens import Tokens
     from megabroker.core.transactions.elsewhere import RemoteTransactions
     from megabroker.peering import Peering
 
@@ -299,6 +303,7 @@ class BrokerService(MultiService):
             configs=self._configs,
             client_metrics=self._client_metrics,
             credentials=self._credentials,
+            authentication=self._authentication(),
             quotas=self._quotas,
             partitions=partitions,
             publishers=publishers,
@@ -317,6 +322,31 @@ class BrokerService(MultiService):
         )
         self.topics.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.dedup.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def _authentication(self) -> IAuthentication | None:
+        """Return who clients are, if some listener asks for it."""
+        config = self.config
+        if not config.authenticates:
+            return None
+        from megabroker.core.authentication import Authentication
+
+        return Authentication(
+            self._credentials,
+            lambda: int(self.config.security.refusal_delay_ms),
+            self._reactor,
+            self._in_thread,
+            self._tokens() if config.takes_tokens else None,
+        )
+
+    def _tokens(self) -> Tokens:
+        from megabroker.core.authentication.tokens import KeySet, Tokens, read_keys
+
+        wanted = self.config.security.tokens
+        assert wanted.keys is not None
+        keys = KeySet(
+            partial(read_keys, wanted.keys), wanted.refresh_ms / 1000, self._in_thread, self._reactor.seconds
+        )
+        return Tokens(keys, lambda: token_rules(self.config), self._now_ms)
 
     def _make_shares(self, metadata: IMetadataStore) -> ShareService:
         peering = self._peering

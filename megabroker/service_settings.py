@@ -5,6 +5,8 @@ Owns that translation only: the core has settings of its own, so that it needs n
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from megabroker.config.schema import Config
 from megabroker.core.dedup import DedupScope, DedupSettings
 from megabroker.core.groups.settings import GroupSettings
@@ -14,11 +16,15 @@ from megabroker.core.shares import ShareSettings
 from megabroker.core.topics import TopicLimits
 from megabroker.core.transactions import TransactionSettings
 
+if TYPE_CHECKING:
+    from megabroker.core.authentication.tokens import TokenRules
+
 __all__ = [
     "dedup_settings",
     "group_settings",
     "partition_settings",
     "share_settings",
+    "token_rules",
     "topic_limits",
     "transaction_settings",
 ]
@@ -79,6 +85,19 @@ def dedup_settings(config: Config) -> DedupSettings:
 def share_settings(config: Config) -> ShareSettings:
     """Return the bounds on share groups."""
     return ShareSettings(max_members=config.shares.max_members, max_sessions=config.shares.max_sessions)
+
+
+def token_rules(config: Config) -> TokenRules:
+    """Return which tokens are taken."""
+    from megabroker.core.authentication.tokens import TokenRules
+
+    tokens = config.security.tokens
+    return TokenRules(
+        issuer=tokens.issuer,
+        audiences=tokens.audiences,
+        name_claim=tokens.name_claim,
+        skew_ms=tokens.clock_skew_ms,
+    )
 
 
 def transaction_settings(config: Config) -> TransactionSettings:

@@ -7,10 +7,13 @@ A plugin's settings class inherits ``ProtocolSettings`` and adds its own keys be
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import attrs
 
 from megabroker.config import fields
+from megabroker.config.kinds import Choice
+from megabroker.config.security import MECHANISMS
 from megabroker.errors import Fault
 
 __all__ = ["ListenerSettings", "ProtocolSettings"]
@@ -34,11 +37,28 @@ class ListenerSettings:
     advertised_port: int | None = fields.optional_integer(
         minimum=1, maximum=65535, doc="Port clients are told to connect to; null means the port bound."
     )
+    sasl: tuple[str, ...] = fields.listing(
+        of=Choice.of(MECHANISMS),
+        maximum=len(MECHANISMS),
+        doc="How clients say who they are, before all else, if they must; for kafka. Some of PLAIN, "
+        "SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER.",
+    )
+    auth: str = fields.choice(
+        "none",
+        ("none", "required"),
+        doc="Whether clients must say who they are before all else, by the command AUTH; for cursus.",
+    )
 
 
 @attrs.frozen(kw_only=True)
 class ProtocolSettings:
-    """What every section under ``protocols:`` has."""
+    """What every section under ``protocols:`` has.
+
+    Attributes:
+        ways_to_authenticate: the keys of a listener by which this protocol has clients say who they are.
+    """
+
+    ways_to_authenticate: ClassVar[frozenset[str]] = frozenset()
 
     enabled: bool = fields.flag(True, doc="Whether the protocol is served.")
     listeners: tuple[ListenerSettings, ...] = fields.listing(
@@ -55,3 +75,13 @@ class ProtocolSettings:
             if listener.name in seen:
                 yield Fault(f"listeners[{index}].name", listener.name, "a name no other listener here has")
             seen.add(listener.name)
+            for key, none in (("sasl", ()), ("auth", "none")):
+                value = getattr(listener, key)
+                if value != none and key not in self.ways_to_authenticate:
+                    yield Fault(
+                        f"listeners[{index}].{key}", value, "no such key: it is not for this protocol"
+                    )
+
+    def listener(self, name: str) -> ListenerSettings | None:
+        """Return a listener by its name."""
+        return next((one for one in self.listeners if one.name == name), None)

@@ -17,6 +17,7 @@ import attrs
 from megabroker.config import fields
 from megabroker.config.kinds import Path
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
+from megabroker.config.security import SecuritySettings, token_faults
 from megabroker.errors import Fault
 from megabroker.model import Durability, TimestampType
 
@@ -32,6 +33,7 @@ __all__ = [
     "NodeSettings",
     "ProducerSettings",
     "ProtocolSettings",
+    "SecuritySettings",
     "ShareSettings",
     "Storage",
     "TopicSettings",
@@ -495,6 +497,21 @@ class LimitSettings:
         unit="seconds",
         doc="How long a connection may be silent before it is closed.",
     )
+    unauthenticated_seconds: int = fields.integer(
+        10,
+        minimum=1,
+        maximum=3600,
+        unit="seconds",
+        reloadable=True,
+        doc="How long a client may take to say who it is, where it must, before its connection is closed.",
+    )
+    unauthenticated_bytes: int = fields.size_bytes(
+        64 * _KIB,
+        minimum=_KIB,
+        maximum=_GIB,
+        reloadable=True,
+        doc="What a client may send until then; Kafka's sasl.server.max.receive.size is of one message.",
+    )
     output_buffer_bytes: int = fields.size_bytes(
         4 * _MIB,
         minimum=_KIB,
@@ -579,6 +596,7 @@ class Config:
     producers: ProducerSettings = fields.section(ProducerSettings, doc="Idempotent producers.")
     transactions: TransactionSettings = fields.section(TransactionSettings, doc="Kafka transactions.")
     limits: LimitSettings = fields.section(LimitSettings, doc="What clients may take of the broker.")
+    security: SecuritySettings = fields.section(SecuritySettings, doc="Who clients are.")
     retention_check_interval_ms: int = fields.duration_ms(
         5 * _MINUTE,
         minimum=100,
@@ -597,6 +615,28 @@ class Config:
         if self.node.id + self.workers - 1 > _MAX_I32:
             expected = f"at most {_MAX_I32 - self.workers + 1}: each of {self.workers} workers takes the next"
             yield Fault("node.id", self.node.id, expected)
+        if self.takes_tokens:
+            yield from token_faults(self.security.tokens)
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether some listener has clients say who they are."""
+        return any(
+            listener.sasl or listener.auth != "none"
+            for settings in self.protocols.values()
+            if settings.enabled
+            for listener in settings.listeners
+        )
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether clients may come with tokens of an identity provider."""
+        return any(
+            "OAUTHBEARER" in listener.sasl
+            for settings in self.protocols.values()
+            if settings.enabled
+            for listener in settings.listeners
+        )
 
     def group_configs(self) -> dict[str, str]:
         """Return what this file says of every group, by Kafka's names of group configurations."""

@@ -11,6 +11,7 @@ from zope.interface import implementer
 from megabroker.core.following import Following
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.interfaces import (
+    IAuthentication,
     IBroker,
     IBrokerConfigs,
     IClientMetrics,
@@ -38,6 +39,7 @@ class Broker:
         now_ms: the time in epoch milliseconds.
         partitions: all partitions, if ``topics`` does not lead them all.
         publishers: who decides about message ids, if not ``dedup`` about all.
+        authentication: who clients are; None where nobody asks.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Broker:
         now_ms: Callable[[], int],
         partitions: IPartitions | None = None,
         publishers: IPublishers | None = None,
+        authentication: IAuthentication | None = None,
     ) -> None:
         self.partitions = topics if partitions is None else partitions
         self.publishers = publishers
@@ -77,6 +80,7 @@ class Broker:
         self.configs = configs
         self.client_metrics = client_metrics
         self.credentials = credentials
+        self.authentication = authentication
         self.quotas = quotas
         self.peers = peers
         self.following = following

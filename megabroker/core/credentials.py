@@ -1,8 +1,8 @@
 """Passwords of users, as SCRAM needs them (RFC 5802): what checks a password, never what it is.
 
 Owns the metadata table ``scram_credentials``: key is ``["<user>","<mechanism>"]`` as JSON, value an object
-of iterations, and of salt, stored key and server key in hexadecimal. They are kept and told; no listener asks
-for one yet.
+of iterations, and of salt, stored key and server key in hexadecimal. Nobody can log in
+with what is kept.
 
 Invariant: what is told is stored.
 """

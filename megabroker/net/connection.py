@@ -160,12 +160,14 @@ class BrokerConnection(TwistedProtocol):
         principal: who the peer is; nobody in particular until it has authenticated.
         max_unanswered: requests taken before the first of them must be answered.
         gathers: whether ``turn_ended`` does anything.
+        authenticates: whether the wire has a way for the peer to say who it is, and it must.
         idle_exempt: whether the connection may stay silent for ever (it is being pushed to).
         owned: whether the event in hand may be kept and written to.
     """
 
     max_unanswered: ClassVar[int] = 4096
     gathers: ClassVar[bool] = False
+    authenticates: ClassVar[bool] = False
     idle_exempt = False
     factory: BrokerFactory
 
@@ -194,6 +196,7 @@ class BrokerConnection(TwistedProtocol):
         self._unanswered_bytes = 0
         self._answer_bytes = 0  # of answers made and not yet handed to the output
         self._partial_tick: int | None = None
+        self._unproven_tick: int | None = None
         self._input_closed = False
         self._why: str | None = None
         self._muted: IDelayedCall | None = None
@@ -261,6 +264,16 @@ class BrokerConnection(TwistedProtocol):
     def expects(self) -> bool:
         """Whether ``expect`` has an effect."""
         return isinstance(self._output, DirectServer) and self._output.expects
+
+    def forget_shapes(self) -> None:
+        """Take every request that comes from now on by ``handle``, until something is expected again."""
+        if isinstance(self._output, DirectServer):
+            self._output.quick = None
+
+    def proven(self, principal: Principal) -> None:
+        """The peer has said who it is, and it is true."""
+        self.principal = principal
+        self._unproven_tick = None
 
     @property
     def unanswered(self) -> int:
@@ -339,6 +352,8 @@ class BrokerConnection(TwistedProtocol):
         else:
             self._output = StockOutput(transport, self.output_drained, self.output_failed)
         self.factory.connections[self] = None
+        if self.authenticates:
+            self._unproven_tick = self.factory.tick
         if self._stopped:
             transport.pauseProducing()  # type: ignore[attr-defined]
 
@@ -601,6 +616,11 @@ class BrokerConnection(TwistedProtocol):
         """The output cannot go on."""
         self.abort(reason)
 
+    @property
+    def _unproven_seconds(self) -> int:
+        seconds: int = self.broker.settings.limits.unauthenticated_seconds
+        return seconds
+
     def sweep(self, tick: int, partial_seconds: int, idle_seconds: int) -> None:
         """Close the connection if one of its deadlines has passed; called about once a second."""
         if self._stopped & _WAITING & ~(_BUDGET | _OUTPUT) and self._partial_tick is not None:
@@ -608,7 +628,9 @@ class BrokerConnection(TwistedProtocol):
             # frames and never finish them would have their deadlines one after the other; and so does a
             # peer that does not read, else it could keep for ever what its frame has reserved.
             self._partial_tick = tick
-        if self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
+        if self._unproven_tick is not None and tick - self._unproven_tick > self._unproven_seconds:
+            self.abort(f"the peer did not say who it is within {self._unproven_seconds} s")
+        elif self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
             self.abort(f"a frame stayed incomplete for {partial_seconds} s")
         elif self._input_closed and tick - self.active_tick > partial_seconds:
             self.abort(f"not everything could be sent within {partial_seconds} s of closing")

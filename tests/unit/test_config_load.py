@@ -17,6 +17,7 @@ from megabroker.config.protocol import ListenerSettings, ProtocolSettings
 from megabroker.config.schema import Config, DedupScope, Storage
 from megabroker.errors import ConfigError, Fault
 from megabroker.model import Durability, TimestampType
+from megabroker.plugin import discover
 
 
 @attrs.frozen(kw_only=True)
@@ -308,3 +309,23 @@ def test_loading_imports_no_plugin_and_no_reactor() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_who_clients_are_is_asked_as_the_protocol_can() -> None:
+    plugins = discover()
+    text = "protocols: {%s: {listeners: [{endpoint: 'tcp:0', %s}]}}\n"
+    assert parse(text % ("kafka", "sasl: [PLAIN, SCRAM-SHA-512]"), "f", plugins).authenticates
+    for protocol, key, path in (
+        ("mega", "sasl: [PLAIN]", "protocols.mega.listeners[0].sasl"),
+        ("kafka", "auth: required", "protocols.kafka.listeners[0].auth"),
+        ("kafka", "sasl: [GSSAPI]", "protocols.kafka.listeners[0].sasl[0]"),
+        ("kafka", "sasl: [OAUTHBEARER]", "security.tokens.keys"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            parse(text % (protocol, key), "f", plugins)
+        assert [fault.path for fault in caught.value.faults] == [path]
+    tokens = "security: {tokens: {keys: '%s'}}\n" + text % ("kafka", "sasl: [OAUTHBEARER]")
+    for keys in ("https://issuer.test/keys", "http://127.0.0.1:8080/keys", "/etc/keys.json"):
+        assert parse(tokens % keys, "f", plugins).takes_tokens
+    with pytest.raises(ConfigError):
+        parse(tokens % "http://issuer.test/keys", "f", plugins)

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from megabroker.core.authentication.scram import credential
 from megabroker.core.credentials import SCRAM_TABLE, Credentials
 from megabroker.model import Change
 from megabroker.protocols.kafka.schema import (
@@ -32,7 +33,7 @@ from megabroker.protocols.kafka.schema import (
     sasl_handshake,
     unregister_broker,
 )
-from megabroker.protocols.kafka.scram import MECHANISMS, credential
+from megabroker.protocols.kafka.scram import MECHANISMS
 from tests.unit.kafka_apis_harness import ApiCase, versions
 
 UNSUPPORTED_SASL, ILLEGAL_SASL, UNSUPPORTED_VERSION, INVALID_REQUEST = 33, 34, 35, 42
@@ -139,7 +140,7 @@ class ScramTests(ApiCase):
         """The example of RFC 7677, 3: user "user", password "pencil"."""
         salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
         salted = hashlib.pbkdf2_hmac("sha256", b"pencil", salt, 4096)
-        kept = credential(MECHANISMS[1], 4096, salt, salted)
+        kept = credential(MECHANISMS[1].digest, 4096, salt, salted)
         first = "n=user,r=rOprNGfwEbeRWgbNEkqO,"
         nonce = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
         said = f"{first}{nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,{nonce}".encode()

@@ -22,6 +22,7 @@ from megabroker.protocols.kafka.schema.registry import APIS, INTERNAL_APIS, Api
 
 if TYPE_CHECKING:
     from megabroker.protocols.kafka.metering import Metered
+    from megabroker.protocols.kafka.sasl import SaslConnection
     from megabroker.protocols.kafka.settings import KafkaSettings
 
 __all__ = ["INTERNAL", "SERVED", "Context", "Handler", "Served"]
@@ -39,6 +40,7 @@ class Context:
         client_host: where it is, without the port.
         listener: the name of the listener it is connected to; nodes are told to it by their addresses there.
         principal: who it is.
+        sasl: the connection of a client that must say who it is; None where it need not.
         metered: what the request costs the client, if quotas limit it.
     """
 
@@ -51,6 +53,7 @@ class Context:
     listener: str
     principal: Principal = ANONYMOUS
     metered: Metered | None = None
+    sasl: SaslConnection | None = None
 
     def charge(self, partitions: int) -> None:
         """Count partitions that are about to be made or deleted. Raises StateError(OVERLOADED)."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Awaitable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
@@ -51,12 +51,18 @@ from megabroker.protocols.kafka.schema.fields import Message
 from megabroker.protocols.kafka.schema.headers import read_client_id
 from megabroker.protocols.kafka.settings import KafkaSettings
 
-__all__ = ["InternalFactory", "KafkaConnection", "KafkaFactory", "make_factory"]
+if TYPE_CHECKING:
+    from megabroker.protocols.kafka.sasl import SaslConnection
+
+__all__ = ["MIN_FRAME_BYTES", "InternalFactory", "KafkaConnection", "KafkaFactory", "make_factory"]
 
 _log = Logger()
 
 _HEAD = struct.Struct(">hhi")
 _SIZE = struct.Struct(">i")
+MIN_FRAME_BYTES = _HEAD.size
+"""A request has its header at least."""
+
 _PRODUCE = 0
 _FETCH = 1
 _SHARE_FETCH = 78
@@ -95,7 +101,12 @@ class KafkaConnection(BrokerConnection):
 
     def make_reader(self) -> FrameReader:
         """A frame is a size and that many bytes, eight of header at least."""
-        return FrameReader(self.factory.broker.settings.limits.max_request_bytes, min_bytes=_HEAD.size)
+        return FrameReader(self.factory.broker.settings.limits.max_request_bytes, MIN_FRAME_BYTES)
+
+    @property
+    def sasl(self) -> SaslConnection | None:
+        """The connection itself where clients must say who they are."""
+        return None
 
     def handle(self, event: memoryview) -> Room | None:
         """Take one request frame."""
@@ -142,6 +153,7 @@ class KafkaConnection(BrokerConnection):
             self.factory.listener.name,
             self.principal,
             metered,
+            self.sasl,
         )
         response = served.handler(context, request)
         if isinstance(response, Message):
@@ -290,6 +302,7 @@ class KafkaFactory(BrokerFactory):
         run_targets: partitions that take what several connections send together.
         template_count: produce requests that its connections remember beside their last ones.
         served: the requests that are served here.
+        mechanisms: by which SASL mechanisms clients must say who they are; empty if they need not.
         is_internal: whether only other processes of this broker connect here.
     """
 
@@ -301,6 +314,7 @@ class KafkaFactory(BrokerFactory):
         self.timers = TimerWheel(broker.reactor, granularity_ms=5)
         self.template_count = 0
         self.served = SERVED
+        self.mechanisms: tuple[str, ...] = ()
         self.run_targets = Targets(broker)
         self.fetch_sessions = FetchSessions(lambda: self.settings.max_fetch_sessions, broker.reactor.seconds)
 
@@ -309,7 +323,14 @@ def make_factory(broker: IBroker, settings: KafkaSettings, listener: Listener) -
     """The plugin's factory; also teaches the groups to read Kafka's subscriptions."""
     broker.groups.subscribed_topics = subscribed_topics
     broker.groups.consumer_metadata = ConsumerMetadata()
-    return KafkaFactory(broker, settings, listener)
+    factory = KafkaFactory(broker, settings, listener)
+    wanted = settings.listener(listener.name)
+    if wanted is not None and wanted.sasl:
+        from megabroker.protocols.kafka.sasl import SaslConnection
+
+        factory.mechanisms = wanted.sasl
+        factory.connection_class = SaslConnection
+    return factory
 
 
 class InternalConnection(KafkaConnection):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 from megabroker.config import fields
@@ -13,6 +15,8 @@ __all__ = ["KafkaSettings"]
 @attrs.frozen(kw_only=True)
 class KafkaSettings(ProtocolSettings):
     """The section ``protocols.kafka``."""
+
+    ways_to_authenticate: ClassVar[frozenset[str]] = frozenset({"sasl"})
 
     max_fetch_bytes: int = fields.size_bytes(
         57_671_680,

@@ -1,6 +1,6 @@
 """AlterUserScramCredentials (51): set and remove passwords.
 
-**Behaviour.** What checks a password is kept; no listener asks for one yet. An empty name is
+**Behaviour.** What checks a password is kept, and never what it is. An empty name is
 UNACCEPTABLE_CREDENTIAL, and so are fewer than 4096 or more than 16384 iterations and salts and salted
 passwords of no or more than 1024 bytes; a kind of password that there is not is UNSUPPORTED_SASL_MECHANISM, a
 user named twice DUPLICATE_RESOURCE, and removing what there is not RESOURCE_NOT_FOUND. One row a user; the
@@ -11,18 +11,18 @@ changes that are not refused are made together.
 
 from __future__ import annotations
 
+from megabroker.core.authentication.scram import (
+    MAX_ITERATIONS,
+    MAX_SECRET_BYTES,
+    MIN_ITERATIONS,
+    credential,
+)
 from megabroker.errors import BrokerError
 from megabroker.model import ScramChange
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.schema import alter_user_scram_credentials
-from megabroker.protocols.kafka.scram import (
-    MAX_ITERATIONS,
-    MAX_SECRET_BYTES,
-    MECHANISMS,
-    MIN_ITERATIONS,
-    credential,
-)
+from megabroker.protocols.kafka.scram import MECHANISMS
 from megabroker.protocols.kafka.topics import first_seen
 
 __all__ = ["handle"]
@@ -64,7 +64,7 @@ def _change(asked: _Deletion | _Upsertion) -> ScramChange:
     mechanism = MECHANISMS[asked.mechanism]
     if isinstance(asked, _Deletion):
         return ScramChange(asked.name, mechanism.name, None)
-    made = credential(mechanism, asked.iterations, bytes(asked.salt), bytes(asked.salted_password))
+    made = credential(mechanism.digest, asked.iterations, bytes(asked.salt), bytes(asked.salted_password))
     return ScramChange(asked.name, mechanism.name, made)
 
 

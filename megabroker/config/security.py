@@ -1,0 +1,83 @@
+"""The section ``security``: who clients are, and what they may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from megabroker.config import fields
+from megabroker.config.kinds import Text
+from megabroker.errors import Fault
+
+__all__ = ["MECHANISMS", "SecuritySettings", "TokenSettings", "token_faults"]
+
+MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+"""The SASL mechanisms that a listener can have."""
+
+_MINUTE: Final = 60_000
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+
+
+@attrs.frozen(kw_only=True)
+class TokenSettings:
+    """Tokens of an identity provider, for the SASL mechanism OAUTHBEARER."""
+
+    keys: str | None = fields.optional_text(
+        pattern=r"https://\S+|http://(127\.0\.0\.1|localhost|\[::1\])[:/]\S*|(?!https?://).+",
+        what="the path of a file, or a URL that begins with https://",
+        doc="The provider's keys, a JSON Web Key Set: a file or an https URL; needs the extra oauth of the "
+        "installation. Read again when a token names a key that is not among them.",
+    )
+    issuer: str | None = fields.optional_text(
+        reloadable=True, doc="Whose tokens are taken, as their claim iss says it; null for anybody's."
+    )
+    audiences: tuple[str, ...] = fields.listing(
+        of=Text(),
+        maximum=100,
+        reloadable=True,
+        doc="Whom a token may be for, one of these being in its claim aud; empty for whomever.",
+    )
+    name_claim: str = fields.text(
+        "sub", reloadable=True, doc="The claim that says who the client is; Kafka's sub.claim.name."
+    )
+    clock_skew_ms: int = fields.duration_ms(
+        30_000, maximum=_HOUR, reloadable=True, doc="How far the provider's clock may be off."
+    )
+    refresh_ms: int = fields.duration_ms(
+        _HOUR, minimum=1000, maximum=30 * _DAY, doc="How old the keys may get before they are read again."
+    )
+
+
+@attrs.frozen(kw_only=True)
+class SecuritySettings:
+    """Who clients are, and what they may do."""
+
+    refusal_delay_ms: int = fields.duration_ms(
+        100,
+        maximum=10_000,
+        reloadable=True,
+        doc="How long it takes at least until a client that is not who it says is told; Kafka's "
+        "connection.failed.authentication.delay.ms.",
+    )
+    session_ms: int | None = fields.optional_duration_ms(
+        minimum=1000,
+        maximum=365 * _DAY,
+        reloadable=True,
+        doc="How long a client that authenticates by SASL may stay before it does so again, on the same "
+        "connection; null for as long as it likes. Kafka's connections.max.reauth.ms.",
+    )
+    tokens: TokenSettings = fields.section(TokenSettings, doc="Tokens of an identity provider.")
+
+
+def token_faults(tokens: TokenSettings) -> Iterable[Fault]:
+    """Yield what is missing for a listener that takes tokens."""
+    import importlib.util
+
+    if tokens.keys is None:
+        yield Fault("security.tokens.keys", None, "a file or a URL, as a listener has OAUTHBEARER")
+    if importlib.util.find_spec("jwt") is None:
+        expected = "an installation with the extra oauth (pip install 'megabroker[oauth]'), for OAUTHBEARER"
+        yield Fault("security.tokens.keys", tokens.keys, expected)
