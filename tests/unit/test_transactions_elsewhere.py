@@ -288,8 +288,10 @@ class AdmissionTests(ElsewhereCase):
         called: list[int] = []
         self.wire.holding.add(1011)
         self.admit(implicit=True).when_room(lambda: called.append(1))
+        room = self.admit(implicit=True)
         self.h.leader.stop()
-        self.assertEqual(called, [1])
+        room.when_room(lambda: called.append(2))
+        self.assertEqual(called, [1, 2])
         self.assertIs(self.assertRaises(BrokerError, self.admit).code, ErrorCode.SHUTTING_DOWN)
 
     def test_what_only_the_coordinator_does(self) -> None:

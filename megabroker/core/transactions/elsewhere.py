@@ -68,7 +68,6 @@ class _Question:
     """
 
     __slots__ = (
-        "_call_soon",
         "error",
         "identity",
         "implicit",
@@ -87,7 +86,6 @@ class _Question:
         identity: ProducerIdentity,
         partition: TopicPartition,
         implicit: bool,
-        call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self.transactional_id = transactional_id
         self.identity = identity
@@ -99,7 +97,6 @@ class _Question:
         self.error: BrokerError | None = None
         self.over = False
         self.rooms: list[Callable[[], None]] = []
-        self._call_soon = call_soon
 
     @property
     def place(self) -> _Place:
@@ -107,9 +104,9 @@ class _Question:
         return self.identity.producer_id, self.partition
 
     def when_room(self, callback: Callable[[], None]) -> None:
-        """Call back once when it is worth asking again."""
+        """Call back once when it is worth asking again; at once if it is by now."""
         if self.over:
-            self._call_soon(callback)
+            callback()
         else:
             self.rooms.append(callback)
 
@@ -204,9 +201,7 @@ class RemoteTransactions:
             if question.error is None:
                 raise refusal(ErrorCode.CONCURRENT_TRANSACTIONS)
             del self._questions[place]
-        question = _Question(
-            transactional_id, identity, partition, implicit, partial(self._timers.call_later, 0)
-        )
+        question = _Question(transactional_id, identity, partition, implicit)
         self._questions[place] = question
         self._ask(question)
         return question
