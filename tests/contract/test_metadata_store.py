@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import pathlib
 import signal
 import sqlite3
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -19,6 +22,10 @@ from zope.interface.verify import verifyObject
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.interfaces import IMetadataStore
 from megabroker.model import Change, Durability
+from megabroker.simulation.clock import Reactor, Timeline
+from megabroker.simulation.disk import Disk
+from megabroker.simulation.files import Faults, SimulatedFiles
+from megabroker.simulation.rows import Database, SimulatedMetadataStore
 from megabroker.storage.metadata import SCHEMA_VERSION, ManualWorker, MemoryMetadataStore, SqliteMetadataStore
 
 
@@ -177,6 +184,45 @@ class MemoryMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
 
     def settle(self) -> None:
         self.clock.advance(0)
+
+
+class SimulatedMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
+    """The simulation's stand-in for SQLite promises what SQLite does."""
+
+    def setUp(self) -> None:
+        self.timeline = Timeline()
+        self.reactor = Reactor(self.timeline, Random(1), lambda port, factory: None)
+        self.database = Database()
+        super().setUp()
+
+    def make_store(self) -> Any:
+        self.faults = Faults(Random(2))
+        files = SimulatedFiles(Disk(), self.faults, self.reactor.seconds)
+        return SimulatedMetadataStore(self.database, files, Durability.FSYNC, self.reactor)
+
+    def settle(self) -> None:
+        self.timeline.run_until(self.timeline.now + 1)
+
+    def test_a_commit_whose_sync_failed_is_taken_back_and_may_come_again(self) -> None:
+        self.write(Change("t", "a", 1))
+        self.settle()
+        self.faults.fail("commit_sync", errno.EIO, 0)
+        failed = self.write(Change("t", "a", 2))
+        self.settle()
+        self.failureResultOf(failed, StorageError)
+        self.assertEqual(self.store.rows("t"), {"a": 1})
+        found = set()
+        for seed in range(20):
+            database = copy.deepcopy(self.database)
+            database.reopen(Random(seed))
+            found.add(database.tables["t"]["a"])
+        self.assertEqual(found, {"1", "2"})
+
+    def test_power_takes_nothing_that_was_committed(self) -> None:
+        self.write(Change("t", "a", 1))
+        self.settle()
+        self.database.lose_power(Random(1))
+        self.assertEqual(self.store.rows("t"), {"a": 1})
 
 
 class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):

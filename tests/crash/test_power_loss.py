@@ -18,6 +18,8 @@ from megabroker.storage.log import LocalLog
 from megabroker.storage.store import LocalLogStore
 from tests.contract.test_log_store import TOPIC, Listener, Producers, batch
 
+RECORD_COUNT = 57
+"""Where in a batch's head."""
 AGAIN = Topic(TOPIC.name, UUID(int=8), 1)
 
 
@@ -143,6 +145,21 @@ def test_the_marker_of_a_clean_stop_does_not_come_back(seed: int, durability: Du
     machine.cut_power()
     machine.start()
     assert not machine.store.was_clean
+
+
+def test_what_is_damaged_under_a_running_broker_has_an_end_all_the_same() -> None:
+    machine = Machine()
+    log = machine.log()
+    append(machine, log, b"first")
+    append(machine, log, b"second")
+    file = machine.disk.find(f"{log.directory}/{0:020d}.log")
+    assert isinstance(file, File)
+    whole = log.read(0, 1 << 20, log.written_offset)
+    second = read_header(whole.data, 0, whole.length).size_bytes  # type: ignore[arg-type]
+    file.data[second + RECORD_COUNT] ^= 1  # outside of what walking from batch to batch looks at
+    read = log.read(0, 1 << 20, log.written_offset)
+    assert read.length == whole.length
+    assert log.end_of(read) == 2
 
 
 def test_a_process_that_has_ended_changes_nothing() -> None:

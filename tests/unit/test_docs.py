@@ -23,6 +23,7 @@ from megabroker.core.topic_configs import TOPIC_CONFIGS
 from megabroker.plugin import discover
 from megabroker.protocols.kafka.dispatch import SERVED
 from megabroker.protocols.kafka.schema.registry import APIS
+from megabroker.simulation.rules import RULES
 from tests.brokers import BrokerProcess
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -349,3 +350,10 @@ def test_every_topic_configuration_is_in_the_table() -> None:
     rows = re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
     assert sorted(named) == sorted(name for name, row in TOPIC_CONFIGS.items() if not row.internal)
+
+
+def test_every_rule_of_the_simulation_is_a_guarantee() -> None:
+    rows = [row for row in table_rows(PAGES["guarantees.md"], 4) if row[0] != "promise"]
+    named = {name for row in rows for name in re.findall(r"^`(\w+)`$", row[1])}
+    assert {rule.__name__ for rule in RULES} == named
+    assert all(row[2] or "tests/" in row[3] for row in rows)
