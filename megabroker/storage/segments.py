@@ -170,9 +170,8 @@ class Segments:
                 for _, header in scan(data, 0, result.length):
                     end = header.next_offset
             except BatchError:
-                return (
-                    next_offset  # what was damaged goes out as it is: whoever reads it sees that by its CRC
-                )
+                # What was damaged goes out as it is: whoever reads it sees that by its CRC.
+                return next_offset
             return end
         if cached_only:
             head = data.file.read_cached(data.position, 8)
