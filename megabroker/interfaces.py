@@ -519,10 +519,10 @@ class IPublisher(Interface):
 
 
 class IPublishers(Interface):
-    """Who decides whether a message's id is new: exactly one process for every id."""
+    """Who decides whether a message's id is new: exactly one process for all ids of a topic."""
 
-    def elsewhere(topic: str, message_id: int) -> IPublisher | None:
-        """Return who takes the message; None if this process decides."""
+    def elsewhere(topic: str) -> IPublisher | None:
+        """Return who takes the topic's messages; None if this process decides."""
 
 
 class ITopicService(IPartitions):

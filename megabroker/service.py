@@ -428,7 +428,7 @@ class BrokerService(MultiService):
 
         def is_mine(scope: int, message_id: int) -> bool:
             name = names.get(scope)
-            return name is not None and publishers.elsewhere(name, message_id) is None
+            return name is not None and publishers.elsewhere(name) is None
 
         return is_mine
 

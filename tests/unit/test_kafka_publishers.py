@@ -17,6 +17,7 @@ from megabroker.protocols.kafka.publishers import Publishers
 from megabroker.protocols.kafka.schema import publish_messages
 from megabroker.protocols.kafka.schema.told_error import told
 
+TOPICS = ("a", "b", "c", "d", "e", "f")
 _Outcome = publish_messages.Response.Outcome
 
 
@@ -40,9 +41,7 @@ class PublisherTests(SynchronousTestCase):
         self.peers = Peers()
         placement = WorkerPlacement((Node(1), Node(2)), 0)
         self.publishers = Publishers(self.clock, placement, self.peers, is_global=False)  # type: ignore[arg-type]
-        self.ids = [number for number in range(40_000) if self.publishers.elsewhere("t", number)]
-        found = self.publishers.elsewhere("t", self.ids[0])
-        assert found is not None
+        found = next(found for topic in TOPICS if (found := self.publishers.elsewhere(topic)))
         self.publisher = found
         self.heard: list[tuple[int, ErrorCode | None]] = []
 
@@ -50,7 +49,7 @@ class PublisherTests(SynchronousTestCase):
         def outcome(error: BrokerError | None) -> None:
             self.heard.append((number, None if error is None else error.code))
 
-        self.publisher.publish("t", self.ids[number], data, acks, outcome)
+        self.publisher.publish("t", number, data, acks, outcome)
         self.clock.advance(0)
 
     def answer(self, *errors: BrokerError | None) -> None:
@@ -69,16 +68,14 @@ class PublisherTests(SynchronousTestCase):
     def test_exactly_one_process_decides(self) -> None:
         other = WorkerPlacement((Node(1), Node(2)), 1)
         theirs = Publishers(self.clock, other, self.peers, is_global=False)  # type: ignore[arg-type]
-        for number in (0, 1, 2, 3, (1 << 64) - 1, (1 << 63) + 6):
-            here = self.publishers.elsewhere("t", number) is None
-            self.assertNotEqual(here, theirs.elsewhere("t", number) is None)
+        here = [self.publishers.elsewhere(topic) is None for topic in TOPICS]
+        self.assertEqual(set(here), {True, False})
+        self.assertEqual([theirs.elsewhere(topic) is not None for topic in TOPICS], here)
 
     def test_ids_of_all_topics_alike(self) -> None:
         placement = WorkerPlacement((Node(1), Node(2)), 0)
         alike = Publishers(self.clock, placement, self.peers, is_global=True)  # type: ignore[arg-type]
-        for number in range(10):
-            owners = {alike.elsewhere(topic, number) is None for topic in ("a", "b", "c", "d")}
-            self.assertEqual(len(owners), 1)
+        self.assertEqual(len({alike.elsewhere(topic) is None for topic in TOPICS}), 1)
 
     def test_what_comes_meanwhile_is_the_next_request(self) -> None:
         for number in range(5):
@@ -101,7 +98,7 @@ class PublisherTests(SynchronousTestCase):
         self.assertEqual([number for number, _ in self.heard], list(range(2503)))
 
     def test_ids_are_told_whole(self) -> None:
-        top = next(number for number in range(1 << 63, 1 << 64) if self.publishers.elsewhere("t", number))
+        top = (1 << 64) - 2
         self.publisher.publish("t", top, b"x", Acks.WRITTEN, lambda _: None)
         self.clock.advance(0)
         [request] = [request for request, _ in self.peers.asked]

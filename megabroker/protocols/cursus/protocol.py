@@ -413,7 +413,7 @@ class CursusConnection(BrokerConnection):
             self._reply("PUBLISH", Reply.TOPIC_MISSING.format(topic=name))
             return None
         if broker.publishers is not None:
-            publisher = broker.publishers.elsewhere(name, message_id)
+            publisher = broker.publishers.elsewhere(name)
             if publisher is not None:
                 return self._publish_elsewhere(publisher, command, message_id)
         index = message_id % topic.partitions

@@ -3,9 +3,10 @@
 Owns the gathering: one request per process is under way, and what is published meanwhile is the next. So the
 messages of a connection keep their order, and many clients share a request as they share a batch.
 
-*Whose an id is.* That of the process which would lead the partition whose number the id is. Where the number
-of processes divides that of a topic's partitions it is the one that leads the message's partition; and it
-stays the same when a topic grows.
+*Whose an id is.* All of a topic are those of the process that leads its partition 0; where ids are unique
+over all topics one process has them all. Nothing that depends on the id would do: messages of one connection
+for one partition go one way, whatever their ids, and so keep their order; and it stays the same when the
+topic grows.
 
 Invariant: every message has one outcome, success only if that process said so. Where it does not answer in
 time, all that wait for it are told so with those that were sent.
@@ -170,10 +171,10 @@ class Publishers:
         self._is_global = is_global
         self._publishers: dict[int, _Publisher] = {}
 
-    def elsewhere(self, topic: str, message_id: int) -> _Publisher | None:
+    def elsewhere(self, topic: str) -> _Publisher | None:
         """See ``IPublishers``."""
         placement = self._placement
-        node_id = placement.leader(TopicPartition("" if self._is_global else topic, message_id)).id
+        node_id = placement.leader(TopicPartition("" if self._is_global else topic, 0)).id
         if node_id == placement.me.id:
             return None
         found = self._publishers.get(node_id)
