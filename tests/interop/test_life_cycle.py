@@ -352,7 +352,8 @@ def test_no_configuration_named() -> None:
 # --- daemon ---------------------------------------------------------------------------------------
 
 
-def test_daemon() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_daemon(workers: int) -> None:
     with tempfile.TemporaryDirectory(prefix="megabroker-test-") as name:
         directory = pathlib.Path(name)
         config = directory / "broker.yaml"
@@ -360,6 +361,7 @@ def test_daemon() -> None:
             yaml.safe_dump(
                 {
                     "data_dir": str(directory / "data"),
+                    "workers": workers,
                     "protocols": {"mega": {"listeners": [{"endpoint": "tcp:0:interface=127.0.0.1"}]}},
                 }
             )
