@@ -41,6 +41,7 @@ class Plan:
         faults: kinds of what goes wrong.
         pause_seconds: between two faults, on average.
         seconds: how long clients go on.
+        journaled: whether syncs go into the journal of many partitions from the beginning.
     """
 
     durability: Durability
@@ -50,6 +51,7 @@ class Plan:
     faults: tuple[str, ...]
     pause_seconds: float
     seconds: float
+    journaled: bool = False
 
     @classmethod
     def of(cls, dice: Random) -> Plan:
@@ -71,6 +73,7 @@ class Plan:
             faults=tuple(faults),
             pause_seconds=dice.choice((0.7, 2.0, 5.0)),
             seconds=dice.choice((6.0, 12.0, 20.0)),
+            journaled=dice.random() < 0.5,
         )
 
 

@@ -31,6 +31,7 @@ __all__ = ["BrokerProcess"]
 
 _PUMP_SECONDS: Final = 0.003
 _BUSY_SECONDS: Final = 0.0005
+_JOURNAL_HALF_BYTES: Final = 16 * 1024
 
 
 class BrokerProcess:
@@ -39,6 +40,7 @@ class BrokerProcess:
     Args:
         jumped: by how much the machine's clock is ahead.
         ended: called once when it has ended by a fault.
+        journaled: whether the journal is used however little it spares.
 
     Attributes:
         alive: whether it runs.
@@ -54,7 +56,10 @@ class BrokerProcess:
         dice: Random,
         jumped: float,
         ended: Callable[[BrokerProcess], None],
+        *,
+        journaled: bool,
     ) -> None:
+        self._journaled = journaled
         self.alive = False
         self.disk = disk
         self.faults = faults
@@ -106,7 +111,9 @@ class BrokerProcess:
             max_open_files=16,
             threaded=False,
             cleaner=cleaner_settings(config),
+            journal_half_bytes=_JOURNAL_HALF_BYTES,
         )
+        self._logs.disk.syncing.eager = self._journaled
         rows = SimulatedMetadataStore(self._database, self.files, config.durability, reactor)
         return Stores(self._logs, rows, None)
 

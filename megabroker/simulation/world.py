@@ -121,7 +121,15 @@ class World:
         faults.injected = self.injected
         faults.sync_failed = self._sync_failed
         self.process = process = BrokerProcess(
-            self.timeline, self.disk, self.database, self.network, faults, dice, self.jumped, self._ended
+            self.timeline,
+            self.disk,
+            self.database,
+            self.network,
+            faults,
+            dice,
+            self.jumped,
+            self._ended,
+            journaled=self.plan.journaled,
         )
         self.say("machine", f"start {self._lives}")
         if self._striking and dice.random() < 0.1 and {"kill", "power loss"} & {*self.plan.faults}:

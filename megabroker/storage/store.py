@@ -42,7 +42,7 @@ from megabroker.storage.cleaner import CleanerSettings, LogCleaner
 from megabroker.storage.directories import Checkpoints, DataDirectories
 from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import Files, OpenFiles, storage_error
-from megabroker.storage.journal import JOURNAL, Journal, entry_key
+from megabroker.storage.journal import HALF_BYTES, JOURNAL, Journal, entry_key
 from megabroker.storage.log import LocalLog
 from megabroker.storage.recovery import SYNC_FAILED, Loader, write_again
 from megabroker.storage.replay import PARTITION_METADATA
@@ -77,6 +77,7 @@ class LocalLogStore:
         new_cluster_id: makes the identity of a directory that has none.
         more_dirs: further directories in which partitions lie.
         share: which partitions are this process's, if it is one of several.
+        journal_half_bytes: how much fits into each half of the journal.
         call_soon: calls back at the end of the reactor turn; with it, little is written in place.
         threaded: without, nothing is written until ``disk.pump()``; for tests.
     """
@@ -98,6 +99,7 @@ class LocalLogStore:
         threaded: bool = True,
         cleaner: CleanerSettings | None = None,
         share: Share | None = None,
+        journal_half_bytes: int = HALF_BYTES,
     ) -> None:
         self.data_dir = os.path.abspath(data_dir)
         self.durability = durability
@@ -109,7 +111,9 @@ class LocalLogStore:
             self._files, [data_dir, *more_dirs], cluster_id, node_id, new_cluster_id, share
         )
         place = self._directories.small(self.data_dir)
-        self._journal = Journal(self._files, f"{place}/{JOURNAL}") if durability is Durability.FSYNC else None
+        self._journal = None
+        if durability is Durability.FSYNC:
+            self._journal = Journal(self._files, f"{place}/{JOURNAL}", journal_half_bytes)
         self.disk = DiskHandler(
             self._open_files,
             durability,

@@ -61,6 +61,7 @@ class Syncs:
 
     Attributes:
         count: how many syncs there were, of files and of the journal.
+        eager: whether the journal is made and used however little it spares; for tests and drills.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Syncs:
         threaded: bool,
     ) -> None:
         self.count = 0
+        self.eager = False
         self.journal = journal
         self._open_files = open_files
         self._files = open_files.files
@@ -122,7 +124,7 @@ class Syncs:
         """Bring to the disk what these lanes have written, and report it."""
         apart = due
         journal = self.journal
-        if journal is not None and (journal.ready or len(due) >= _MANY_SYNCS):
+        if journal is not None and (journal.ready or self.eager or len(due) >= _MANY_SYNCS):
             dead = {lane.log for lane in due if lane.dead}
             together = [lane for lane in due if lane.log not in dead and _may_wait(lane)]
             if together and self._write_journal(journal, together):
@@ -232,7 +234,7 @@ class Syncs:
     def _want_journal(self, journal: Journal, count: int) -> None:
         """Have the journal made once it would have been of use."""
         self._spared += count
-        if self._spared < _WORTH_A_JOURNAL or self._making or self._given_up:
+        if (self._spared < _WORTH_A_JOURNAL and not self.eager) or self._making or self._given_up:
             return
         self._spared = 0
         self._making = True

@@ -25,6 +25,7 @@ from megabroker.simulation.rows import SimulatedMetadataStore
 from megabroker.simulation.world import World
 from megabroker.storage import recovery
 from megabroker.storage.log import LocalLog
+from megabroker.storage.replay import Replay
 from megabroker.storage.store import LocalLogStore
 
 Patch = pytest.MonkeyPatch
@@ -51,6 +52,10 @@ def acknowledge_before_the_sync(patch: Patch) -> None:
 
 def forget_to_sync(patch: Patch) -> None:
     patch.setattr(LocalLog, "take_dirty", lambda self: None)
+
+
+def forget_the_journal(patch: Patch) -> None:
+    patch.setattr(Replay, "run", lambda self, path: None)
 
 
 def believe_torn_batches(patch: Patch) -> None:
@@ -147,6 +152,7 @@ def stumble(patch: Patch) -> None:
 BUGS: list[tuple[str, Callable[[Patch], None], Plan]] = [
     ("lost-write", acknowledge_before_the_sync, CUTS),
     ("lost-write", forget_to_sync, CUTS),
+    ("lost-write", forget_the_journal, attrs.evolve(CUTS, journaled=True)),
     ("unreadable", believe_torn_batches, CUTS),
     ("duplicate", take_repeats_for_new, REPEATS),
     ("acked-order", take_repeats_for_new, REPEATS),
