@@ -94,6 +94,10 @@ class ErrorCode(enum.Enum):
     INVALID_TXN_STATE = "invalid-txn-state"
     INVALID_TXN_TIMEOUT = "invalid-txn-timeout"
     NOT_AUTHENTICATED = "not-authenticated"
+    TOPIC_NOT_ALLOWED = "topic-not-allowed"
+    GROUP_NOT_ALLOWED = "group-not-allowed"
+    CLUSTER_NOT_ALLOWED = "cluster-not-allowed"
+    TRANSACTIONAL_ID_NOT_ALLOWED = "transactional-id-not-allowed"
     UNSUPPORTED = "unsupported"
     INTERNAL = "internal"
 

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 from zope.interface import Attribute, Interface
 
+from megabroker.access import Acl, AclFilter, Operation, ResourceType
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import (
     AbortedTransaction,
@@ -59,6 +60,7 @@ from megabroker.streams import StreamsAnswer, StreamsGroupDescription, StreamsHe
 
 __all__ = [
     "IAuthentication",
+    "IAuthorizer",
     "IBroker",
     "IBrokerConfigs",
     "IClientMetrics",
@@ -1051,6 +1053,47 @@ class IAuthentication(Interface):
         """Check a password; fires with whose it is. Fails with AuthenticationError, in no hurry."""
 
 
+class IAuthorizer(Interface):
+    """Who may do what, by Kafka's access rules. Every wire asks here, and nothing else decides."""
+
+    enabled: bool = Attribute("Whether rules decide; else everybody may do everything.")
+
+    def allowed(
+        principal: Principal,
+        host: str,
+        operation: Operation,
+        resource_type: ResourceType,
+        name: str,
+        *,
+        quiet: bool = False,
+    ) -> bool:
+        """Say whether somebody may do something with one resource.
+
+        Args:
+            host: the address the client has.
+            quiet: do not put a refusal in the audit log: nothing was refused, something is just not told.
+        """
+
+    def allowed_some(
+        principal: Principal, host: str, operation: Operation, resource_type: ResourceType
+    ) -> bool:
+        """Say whether somebody may do something with any resource of a type (KIP-679)."""
+
+    def operations(
+        principal: Principal, host: str, resource_type: ResourceType, name: str
+    ) -> Collection[Operation]:
+        """Return all that somebody may do with one resource."""
+
+    def describe(wanted: AclFilter) -> Sequence[Acl]:
+        """Return the rules that are meant."""
+
+    def create(acls: Sequence[Acl]) -> Deferred[Sequence[BrokerError | None]]:
+        """Add rules; fires when they are in force, with why each was refused. Fails with StorageError."""
+
+    def delete(filters: Sequence[AclFilter]) -> Deferred[Sequence[Sequence[Acl]]]:
+        """Remove rules; fires with those that each filter meant. Fails with BrokerError."""
+
+
 class IMutations(Interface):
     """The changes of topics that one request makes, counted in partitions (KIP-599)."""
 
@@ -1094,7 +1137,10 @@ class IQuotas(Interface):
 
     limits_clients: bool = Attribute("Whether there are quotas of users or client ids at all.")
     limits_addresses: bool = Attribute("Whether there are quotas of addresses at all.")
-    generation: int = Attribute("Changes whenever a quota is set or removed.")
+    generation: int = Attribute("Changes whenever a quota is set or removed, and with ``renew``.")
+
+    def renew() -> None:
+        """Have everybody look anew who remembers that a client is not limited, or may do something."""
 
     def all() -> Mapping[QuotaEntity, Mapping[str, float]]:
         """Return what is set."""
@@ -1128,6 +1174,8 @@ class IBroker(Interface):
     client_metrics: IClientMetrics = Attribute("What administrators want to know of clients.")
     credentials: ICredentials = Attribute("What checks the passwords of users.")
     authentication: IAuthentication | None = Attribute("Who clients are; None where nobody asks.")
+    authorizer: IAuthorizer = Attribute("Who may do what.")
+    audit: Any = Attribute("Where refusals and changes are logged, ``megabroker.core.audit.Audit``.")
     quotas: IQuotas = Attribute("How much clients may use.")
     peers: IPeers | None = Attribute("The other processes of this broker; None if there are none.")
     following: Any = Attribute("What follows rows that others write, ``megabroker.core.following``.")

@@ -21,6 +21,7 @@ __all__ = [
     "NO_LEADER_EPOCH",
     "NO_PRODUCER",
     "NO_TIMESTAMP",
+    "PEER",
     "PEERS",
     "AbortedTransaction",
     "AcknowledgeType",
@@ -768,6 +769,9 @@ class Principal(NamedTuple):
 
 ANONYMOUS = Principal("User", "ANONYMOUS")
 """Whoever has not said who it is; the name is Kafka's."""
+
+PEER = Principal("Broker", "peer")
+"""Another process of this broker, which may do everything; no client is of this type."""
 
 QuotaEntity = tuple[tuple[str, str | None], ...]
 """Whom a quota is for: pairs of kind and name, sorted by kind; the name None means the default."""

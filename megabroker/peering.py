@@ -15,6 +15,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IListeningPort
 
 from megabroker.config.schema import Config
+from megabroker.core.acls import ACLS_TABLE
 from megabroker.core.broker_configs import BROKER_CONFIGS_TABLE
 from megabroker.core.client_metrics import CLIENT_METRICS_TABLE
 from megabroker.core.credentials import SCRAM_TABLE
@@ -48,6 +49,7 @@ FOLLOWED_TABLES: Final = frozenset(
         TOPICS_TABLE,
         QUOTAS_TABLE,
         SCRAM_TABLE,
+        ACLS_TABLE,
         CLIENT_METRICS_TABLE,
         GROUP_CONFIGS_TABLE,
     }

@@ -39,6 +39,8 @@ from megabroker.config.overlay import overlaid
 from megabroker.config.protocol import ListenerSettings
 from megabroker.config.rereading import described, reread
 from megabroker.config.schema import Config, Storage
+from megabroker.core.acls import ACLS_TABLE, Acls
+from megabroker.core.audit import Audit
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BROKER_CONFIGS_TABLE, BrokerConfigs
 from megabroker.core.client_metrics import CLIENT_METRICS_TABLE, ClientMetrics
@@ -76,6 +78,7 @@ from megabroker.net.turns import Turns
 from megabroker.ops.logs import LogThreshold
 from megabroker.ops.memory import keep_freed_memory
 from megabroker.service_settings import (
+    acl_settings,
     dedup_settings,
     group_settings,
     partition_settings,
@@ -249,6 +252,8 @@ class BrokerService(MultiService):
         self._client_metrics = ClientMetrics(metadata)
         self._credentials = Credentials(metadata)
         self._quotas = Quotas(metadata, lambda: int(reactor.seconds() * 1000))
+        self._audit = Audit(reactor.seconds)
+        self._acls = Acls(metadata, acl_settings(config), self._audit, self._quotas.renew)
         self._configs = BrokerConfigs(metadata, config.node.id, config, self._threshold)
         self.topics = TopicService(
             store=store,
@@ -304,6 +309,8 @@ class BrokerService(MultiService):
             client_metrics=self._client_metrics,
             credentials=self._credentials,
             authentication=self._authentication(),
+            authorizer=self._acls,
+            audit=self._audit,
             quotas=self._quotas,
             partitions=partitions,
             publishers=publishers,
@@ -393,6 +400,7 @@ class BrokerService(MultiService):
                 TOPICS_TABLE: self.topics.catch_up,
                 QUOTAS_TABLE: anew(self._quotas.load),
                 SCRAM_TABLE: anew(self._credentials.load),
+                ACLS_TABLE: anew(self._acls.load),
                 CLIENT_METRICS_TABLE: anew(self._client_metrics.load),
                 GROUP_CONFIGS_TABLE: anew(self.group_configs.load),
             }
@@ -406,6 +414,7 @@ class BrokerService(MultiService):
     def _load(self) -> None:
         self._client_metrics.load()
         self._credentials.load()
+        self._acls.load()
         self._quotas.load()
         self._configs.load()
         self._configs.changed = self._apply
@@ -533,6 +542,7 @@ class BrokerService(MultiService):
         defaults = self._configs.topic_defaults()
         config = overlaid(self.config, defaults, self._configs.keys())
         self.broker.settings = config
+        self._acls.configure(acl_settings(config))
         self.topics.follow(
             TopicConfigs({**config.topics.topic_configs(), **defaults}), partition_settings(config)
         )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from megabroker.config.schema import Config
+from megabroker.config.schema import Authorizer, Config
+from megabroker.core.acls import AclSettings
 from megabroker.core.dedup import DedupScope, DedupSettings
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.groups.streams import StreamsSettings
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from megabroker.core.authentication.tokens import TokenRules
 
 __all__ = [
+    "acl_settings",
     "dedup_settings",
     "group_settings",
     "partition_settings",
@@ -70,6 +72,16 @@ def group_settings(config: Config) -> GroupSettings:
             standby_replicas=groups.streams_standby_replicas,
             group_max_size=groups.max_members,
         ),
+    )
+
+
+def acl_settings(config: Config) -> AclSettings:
+    """Return who decides what somebody may do."""
+    security = config.security
+    return AclSettings(
+        enabled=security.authorizer is Authorizer.ACLS,
+        super_users=frozenset(security.super_users),
+        allow_everyone_if_no_acl_found=security.allow_everyone_if_no_acl_found,
     )
 
 

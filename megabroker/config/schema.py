@@ -17,11 +17,12 @@ import attrs
 from megabroker.config import fields
 from megabroker.config.kinds import Path
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
-from megabroker.config.security import SecuritySettings, token_faults
+from megabroker.config.security import Authorizer, SecuritySettings, token_faults
 from megabroker.errors import Fault
 from megabroker.model import Durability, TimestampType
 
 __all__ = [
+    "Authorizer",
     "CleanerSettings",
     "Config",
     "DedupScope",
@@ -596,7 +597,9 @@ class Config:
     producers: ProducerSettings = fields.section(ProducerSettings, doc="Idempotent producers.")
     transactions: TransactionSettings = fields.section(TransactionSettings, doc="Kafka transactions.")
     limits: LimitSettings = fields.section(LimitSettings, doc="What clients may take of the broker.")
-    security: SecuritySettings = fields.section(SecuritySettings, doc="Who clients are.")
+    security: SecuritySettings = fields.section(
+        SecuritySettings, doc="Who clients are, and what they may do."
+    )
     retention_check_interval_ms: int = fields.duration_ms(
         5 * _MINUTE,
         minimum=100,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 from typing import Final
 
@@ -11,7 +12,7 @@ from megabroker.config import fields
 from megabroker.config.kinds import Text
 from megabroker.errors import Fault
 
-__all__ = ["MECHANISMS", "SecuritySettings", "TokenSettings", "token_faults"]
+__all__ = ["MECHANISMS", "Authorizer", "SecuritySettings", "TokenSettings", "token_faults"]
 
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 """The SASL mechanisms that a listener can have."""
@@ -19,6 +20,13 @@ MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _MINUTE: Final = 60_000
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
+
+
+class Authorizer(enum.Enum):
+    """Who decides what somebody may do."""
+
+    NONE = "none"
+    ACLS = "acls"
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +63,22 @@ class TokenSettings:
 class SecuritySettings:
     """Who clients are, and what they may do."""
 
+    authorizer: Authorizer = fields.choice(
+        Authorizer.NONE,
+        Authorizer,
+        doc="Who decides what somebody may do: none (everybody may do everything), or access rules (acls).",
+    )
+    super_users: tuple[str, ...] = fields.listing(
+        of=Text(pattern=r"[A-Za-z]+:.+", what="a principal such as User:admin"),
+        maximum=1000,
+        doc="Principals that may do everything, whatever the rules say.",
+        reloadable=True,
+    )
+    allow_everyone_if_no_acl_found: bool = fields.flag(
+        False,
+        doc="Whether what no access rule is about is for everybody, instead of for super users only.",
+        reloadable=True,
+    )
     refusal_delay_ms: int = fields.duration_ms(
         100,
         maximum=10_000,

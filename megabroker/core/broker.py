@@ -8,10 +8,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from megabroker.core.audit import Audit
 from megabroker.core.following import Following
 from megabroker.core.producer_ids import ProducerIds
 from megabroker.interfaces import (
     IAuthentication,
+    IAuthorizer,
     IBroker,
     IBrokerConfigs,
     IClientMetrics,
@@ -55,6 +57,8 @@ class Broker:
         configs: IBrokerConfigs,
         client_metrics: IClientMetrics,
         credentials: ICredentials,
+        authorizer: IAuthorizer,
+        audit: Audit,
         quotas: IQuotas,
         peers: IPeers | None = None,
         following: Following | None = None,
@@ -81,6 +85,8 @@ class Broker:
         self.client_metrics = client_metrics
         self.credentials = credentials
         self.authentication = authentication
+        self.authorizer = authorizer
+        self.audit = audit
         self.quotas = quotas
         self.peers = peers
         self.following = following

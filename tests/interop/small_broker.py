@@ -16,6 +16,8 @@ from twisted.trial.unittest import TestCase
 
 from megabroker.codec.batch import build, read_header, validate_produce
 from megabroker.config.schema import Config, LimitSettings
+from megabroker.core.acls import Acls, AclSettings
+from megabroker.core.audit import Audit
 from megabroker.core.broker import Broker
 from megabroker.core.dedup import DeduplicationService
 from megabroker.core.dedup import DedupSettings as CoreDedupSettings
@@ -82,6 +84,9 @@ class BrokerCase(TestCase):
 
         self.dedup = DeduplicationService(CoreDedupSettings(), MemoryWindowStore(), topic_id, reactor, now_ms)
         limits = self.config.limits
+        self.quotas = Quotas(metadata, now_ms)
+        self.audit = Audit(reactor.seconds)
+        self.acls = Acls(metadata, AclSettings(), self.audit, self.quotas.renew)
         self.broker = Broker(
             cluster_id="A" * 22,
             topics=self.topics,
@@ -93,7 +98,9 @@ class BrokerCase(TestCase):
             configs=None,  # type: ignore[arg-type]
             client_metrics=None,  # type: ignore[arg-type]
             credentials=None,  # type: ignore[arg-type]
-            quotas=Quotas(metadata, now_ms),
+            authorizer=self.acls,
+            audit=self.audit,
+            quotas=self.quotas,
             producer_ids=ProducerIds(metadata),
             settings=self.config,
             reactor=reactor,

@@ -16,6 +16,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from megabroker.config.schema import Config
+from megabroker.core.acls import Acls, AclSettings
+from megabroker.core.audit import Audit
 from megabroker.core.broker import Broker
 from megabroker.core.dedup import DeduplicationService
 from megabroker.core.dedup import DedupSettings as CoreDedupSettings
@@ -100,6 +102,9 @@ class Worker:
         )
         self.partitions = AllPartitions(reactor, self.topics, placement, self.peers)
         config = Config()
+        self.quotas = Quotas(self.metadata, now_ms)
+        self.audit = Audit(reactor.seconds)
+        self.acls = Acls(self.metadata, AclSettings(), self.audit, self.quotas.renew)
         self.broker = Broker(
             cluster_id="A" * 22,
             topics=self.topics,
@@ -111,7 +116,9 @@ class Worker:
             configs=None,  # type: ignore[arg-type]
             client_metrics=None,  # type: ignore[arg-type]
             credentials=None,  # type: ignore[arg-type]
-            quotas=Quotas(self.metadata, now_ms),
+            authorizer=self.acls,
+            audit=self.audit,
+            quotas=self.quotas,
             producer_ids=ProducerIds(self.metadata),
             settings=config,
             reactor=reactor,

@@ -15,6 +15,8 @@ from megabroker.codec.batch import read_header
 from megabroker.codec.records import build
 from megabroker.config.overlay import overlaid
 from megabroker.config.schema import Config, TopicSettings
+from megabroker.core.acls import Acls, AclSettings
+from megabroker.core.audit import Audit
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BrokerConfigs
 from megabroker.core.client_metrics import ClientMetrics
@@ -105,6 +107,9 @@ class ApiCase(SynchronousTestCase):
             producer_ids,
         )
         self.transactions.load()
+        self.quotas = Quotas(self.metadata, self.now_ms)
+        self.audit = Audit(self.clock.seconds)
+        self.acls = Acls(self.metadata, AclSettings(), self.audit, self.quotas.renew)
         self.broker = Broker(
             cluster_id="C" * 22,
             topics=self.topics,
@@ -116,7 +121,9 @@ class ApiCase(SynchronousTestCase):
             configs=self.broker_configs,
             client_metrics=ClientMetrics(self.metadata),
             credentials=Credentials(self.metadata),
-            quotas=Quotas(self.metadata, self.now_ms),
+            authorizer=self.acls,
+            audit=self.audit,
+            quotas=self.quotas,
             producer_ids=producer_ids,
             settings=self.config,
             reactor=self.clock,

@@ -124,6 +124,8 @@ class BrokerTests(SynchronousTestCase):
             configs=None,
             client_metrics=None,
             credentials=None,
+            authorizer=None,
+            audit=None,
             quotas=None,
             producer_ids=ids,
             settings=None,

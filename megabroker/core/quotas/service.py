@@ -134,11 +134,15 @@ class Quotas:
 
     def _follow(self) -> None:
         """Put in force what is set. Counts stay: whoever used much before a change has still done so."""
-        self.generation += 1
+        self.renew()
         self._addresses = address_limits(self._set)
         self.limits_addresses = bool(self._addresses)
         self.limits_clients = any(entity[0][0] != IP for entity in self._set)
         self._meters.clear()
+
+    def renew(self) -> None:
+        """See ``IQuotas.renew``."""
+        self.generation += 1
 
     # --- in force ---------------------------------------------------------------------------------
 

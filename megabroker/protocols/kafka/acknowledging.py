@@ -6,16 +6,18 @@ partition to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from megabroker.access import ResourceType
 from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import IBroker
 from megabroker.model import AcknowledgementBatch, AcknowledgeType
+from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.errors import kafka_error
 
 __all__ = ["Outcome", "Place", "acknowledge", "check_names"]
@@ -55,12 +57,14 @@ def acknowledge(
     topics: Iterable[Any],
     version: int,
     renews: bool,
+    may_read: Callable[[str], bool] = lambda name: True,
 ) -> Deferred[dict[Place, Outcome]]:
     """Take the acknowledgements of a request; fires when all are stored or refused.
 
     Args:
         topics: rows of the request; partitions without acknowledgements are passed over.
         renews: whether the request says that it renews locks.
+        may_read: whether the client may read a topic.
     """
     outcomes: dict[Place, Outcome] = {}
     done: Deferred[dict[Place, Outcome]] = Deferred()
@@ -79,7 +83,7 @@ def acknowledge(
         left += 1
         try:
             _check(batches, version, renews)
-            _check_place(broker, place)
+            _check_place(broker, place, may_read)
             stored = broker.shares.partitions.acknowledge(group_id, member_id, place, batches)
         except BrokerError as error:
             outcomes[place] = Outcome(kafka_error(error), error.message)
@@ -125,10 +129,12 @@ def _check(batches: Sequence[AcknowledgementBatch], version: int, renews: bool) 
         previous_last = last
 
 
-def _check_place(broker: IBroker, place: Place) -> None:
+def _check_place(broker: IBroker, place: Place, may_read: Callable[[str], bool]) -> None:
     topic = broker.topics.get_by_id(place[0])
     if topic is None:
         raise RequestError(ErrorCode.UNKNOWN_TOPIC_ID, "no topic has this id")
+    if not may_read(topic.name):
+        raise not_allowed(ResourceType.TOPIC)
     if not 0 <= place[1] < topic.partitions:
         raise RequestError(ErrorCode.UNKNOWN_PARTITION, f"{topic.name} has no partition {place[1]}")
 

@@ -14,9 +14,11 @@ from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 
+from megabroker.access import CLUSTER_NAME, Operation, ResourceType
 from megabroker.core.broker_configs import DYNAMIC_CONFIGS
 from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import ITopicService
+from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.broker_names import NOTHING_HERE, WITHOUT_VALUE
 from megabroker.protocols.kafka.broker_table import NO_EQUIVALENT
 from megabroker.protocols.kafka.configs import ROOT, broker_entries, logger_entries
@@ -26,7 +28,7 @@ from megabroker.protocols.kafka.group_configs import GROUP, check_group_configs
 from megabroker.protocols.kafka.metrics_configs import METRICS, check_metrics_name
 from megabroker.protocols.kafka.topics import absence, first_seen, is_controller, settle
 
-__all__ = ["BROKER", "LOGGER", "TOPIC", "Entry", "Outcome", "Resource", "alter"]
+__all__ = ["BROKER", "LOGGER", "TOPIC", "Entry", "Outcome", "Resource", "alter", "check_config"]
 
 TOPIC: Final = 2
 BROKER: Final = 4
@@ -35,6 +37,10 @@ LOGGER: Final = 8
 _NAMES_TOLD: Final = 10
 
 _turns: WeakKeyDictionary[ITopicService, DeferredLock] = WeakKeyDictionary()
+
+
+_CHECKED_AS: Final = {TOPIC: ResourceType.TOPIC, GROUP: ResourceType.GROUP}
+"""What stands for configurations among resources; all others are the cluster's."""
 
 
 class Entry(Protocol):
@@ -67,6 +73,15 @@ class Outcome(NamedTuple):
     message: str | None
 
 
+def check_config(context: Context, operation: Operation, kind: int, name: str) -> None:
+    """Raise RequestError unless the client may do something with the configurations of a resource."""
+    resource_type = _CHECKED_AS.get(kind, ResourceType.CLUSTER)
+    if resource_type is ResourceType.CLUSTER:
+        name = CLUSTER_NAME
+    if not context.may(operation, resource_type, name):
+        raise not_allowed(resource_type)
+
+
 def alter(context: Context, resources: Sequence[Resource], validate_only: bool) -> Awaitable[list[Outcome]]:
     """Change resources, or only say what would be refused; one outcome each, in their order."""
     topics = context.broker.topics
@@ -84,6 +99,7 @@ async def _alter(context: Context, resources: Sequence[Resource], validate_only:
         try:
             if (resource.kind, resource.name) in again:
                 raise RequestError(ErrorCode.INVALID_REQUEST, "the resource is named more than once")
+            check_config(context, Operation.ALTER_CONFIGS, resource.kind, resource.name)
             _check_entries(resource)
             plan = _PLANS.get(resource.kind)
             if plan is None:

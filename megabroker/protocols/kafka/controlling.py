@@ -28,7 +28,7 @@ _ALTER_CONFIGS: Final = (33, 44)
 _FOLLOW_SECONDS: Final = 30.0
 _CHANGE_SECONDS: Final = 60.0
 
-FORWARDED: Final = frozenset({19, 20, 33, 37, 43, 44, 45, 49, 51, 57, 64})
+FORWARDED: Final = frozenset({19, 20, 30, 31, 33, 37, 43, 44, 45, 49, 51, 57, 64})
 """Requests that change what all processes go by; any process takes them, as brokers of Apache Kafka do."""
 
 

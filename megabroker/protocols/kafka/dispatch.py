@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from megabroker.access import Operation, ResourceType
 from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Node, Principal
 from megabroker.protocols.kafka.schema.fields import Decode, Message
@@ -55,6 +56,19 @@ class Context:
     metered: Metered | None = None
     sasl: SaslConnection | None = None
 
+    def may(
+        self, operation: Operation, resource_type: ResourceType, name: str, *, quiet: bool = False
+    ) -> bool:
+        """Say whether the client may do something; see ``IAuthorizer.allowed``."""
+        return self.broker.authorizer.allowed(
+            self.principal, self.client_host, operation, resource_type, name, quiet=quiet
+        )
+
+    def operations(self, resource_type: ResourceType, name: str) -> int:
+        """Return what the client may do with a resource, as bits (KIP-430)."""
+        found = self.broker.authorizer.operations(self.principal, self.client_host, resource_type, name)
+        return sum(1 << operation for operation in found)
+
     def charge(self, partitions: int) -> None:
         """Count partitions that are about to be made or deleted. Raises StateError(OVERLOADED)."""
         if self.metered is not None and self.metered.mutations is not None:
@@ -88,6 +102,14 @@ class Served:
             found = self.readers[version] = (self.api.request.decoder(version), self.api.is_flexible(version))
         return found
 
+    def carry_out(self, context: Context, request: Any) -> Message | Awaitable[Message]:
+        """Have a request carried out, as far as the client may; without access rules that is all of it."""
+        if context.broker.authorizer.enabled:
+            guard = _guards().get(context.key)
+            if guard is not None:
+                return guard(context, request, self.handler)  # type: ignore[no-any-return]
+        return self.handler(context, request)
+
     @property
     def handler(self) -> Handler:
         """The handler; imports its module at first use."""
@@ -98,6 +120,14 @@ class Served:
 def _handler(module: str) -> Handler:
     handle: Handler = importlib.import_module(f"megabroker.protocols.kafka.apis.{module}").handle
     return handle
+
+
+@functools.cache
+def _guards() -> Mapping[int, Any]:
+    """Return what stands before handlers; who has no access rules needs none of it."""
+    from megabroker.protocols.kafka.access.table import GUARDS
+
+    return GUARDS
 
 
 # key, first and last version advertised, module of ``apis``; 0, 1 and 78 are the connection's own.

@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from megabroker.access import ResourceType
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
-from megabroker.protocols.kafka.topics import GROUP_OPERATIONS, first_seen
+from megabroker.protocols.kafka.topics import first_seen
 
 __all__ = [
     "MAX_TEXT_BYTES",
@@ -73,7 +74,7 @@ def described(
             row.error_message = error.message
         else:
             if request.include_authorized_operations:
-                row.authorized_operations = GROUP_OPERATIONS
+                row.authorized_operations = context.operations(ResourceType.GROUP, group_id)
     return groups
 
 

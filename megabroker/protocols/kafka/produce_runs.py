@@ -107,10 +107,12 @@ class Targets:
 
 def expect(connection: KafkaConnection, template: ProduceTemplate) -> None:
     """Have the compiled turn take requests that go by a template."""
-    targets = connection.factory.run_targets
+    targets, quotas = connection.factory.run_targets, connection.broker.quotas
 
     def find(index: int) -> RunTarget | None:
-        partition = template.partition(index)
+        # Of a target that is current only its connections know that they are still not limited.
+        current = quotas.generation == template.generation
+        partition = template.partition(index) if current else None
         return None if partition is None else targets.get(partition, template.acks)
 
     connection.expect(

@@ -13,7 +13,7 @@ partitions it takes turns.
 The transactional id is among the bytes kept, so the coordinator can be asked about a batch of a transaction
 without decoding either. A topic that was configured anew, or has more partitions, is looked at anew: it may
 be compacted now, and for compacted topics, whose records must have keys, there is no short way. The same
-holds when quotas were changed: the client may be limited now.
+holds when quotas or access rules were changed: the client may be limited now, or not allowed to produce.
 
 Owns only this recognition and decides nothing: a request that does not match byte for byte, and one that a
 partition refuses, goes the general way (``apis.k00_produce``), which therefore also is the oracle of its
@@ -169,7 +169,7 @@ class ProduceTemplate:
 
         Args:
             partitions: its topic's, as ``ITopicService.led``: none any more once the topic was changed.
-            generation: the quotas' at which the client is not limited.
+            generation: the quotas' at which the client is not limited, and may write to the topic.
         """
         template = cls(event, request, version, partitions, acks, generation)
         data = request.topic_data[0].partition_data[0]
@@ -185,6 +185,11 @@ class ProduceTemplate:
     def key(self) -> bytes:
         """All of a request before the partition's number but the correlation id."""
         return self._api + self._head
+
+    @property
+    def generation(self) -> int:
+        """The generation of quotas and access rules under which it may be used."""
+        return self._generation
 
     @property
     def acks(self) -> Acks:

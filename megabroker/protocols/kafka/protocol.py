@@ -31,7 +31,7 @@ from megabroker.codec.framing import FrameReader
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IBroker
-from megabroker.model import Listener
+from megabroker.model import PEER, Listener
 from megabroker.net.admission import Admission
 from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
@@ -155,7 +155,7 @@ class KafkaConnection(BrokerConnection):
             metered,
             self.sasl,
         )
-        response = served.handler(context, request)
+        response = served.carry_out(context, request)
         if isinstance(response, Message):
             self.answer(_encode(response, context, correlation_id))
         else:
@@ -334,9 +334,13 @@ def make_factory(broker: IBroker, settings: KafkaSettings, listener: Listener) -
 
 
 class InternalConnection(KafkaConnection):
-    """Another process of this broker; it may be silent, and no quota holds for it."""
+    """Another process of this broker; it may be silent and do everything, and no quota holds for it."""
 
     idle_exempt = True
+
+    def __init__(self, factory: KafkaFactory) -> None:
+        super().__init__(factory)
+        self.principal = PEER
 
     def _metered(self, client_id: str, key: int, version: int) -> Metered | None:
         return None

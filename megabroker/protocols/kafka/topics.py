@@ -11,6 +11,7 @@ from uuid import UUID
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from megabroker.access import CLUSTER_NAME, Operation, ResourceType
 from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import IBroker
 from megabroker.model import NO_LEADER_EPOCH, HostPort, Node, Topic, TopicPartition
@@ -18,14 +19,12 @@ from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError
 
 __all__ = [
-    "CLUSTER_OPERATIONS",
-    "GROUP_OPERATIONS",
     "INTERNAL_TOPICS",
-    "TOPIC_OPERATIONS",
     "Place",
     "absence",
     "by_id",
     "check_assignment",
+    "cluster_operations",
     "first_seen",
     "is_controller",
     "place",
@@ -33,10 +32,6 @@ __all__ = [
     "settle",
 ]
 
-# Sets of ACL operations as bits, all that apply to the resource: what Kafka answers without an authorizer.
-TOPIC_OPERATIONS: Final = sum(1 << code for code in (3, 4, 5, 6, 7, 8, 10, 11))
-GROUP_OPERATIONS: Final = sum(1 << code for code in (3, 6, 8, 10, 11))
-CLUSTER_OPERATIONS: Final = sum(1 << code for code in (5, 7, 8, 9, 10, 11, 12))
 
 INTERNAL_TOPICS: Final = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 """Names under which Kafka keeps its own state; this broker keeps it elsewhere and never makes them."""
@@ -102,6 +97,13 @@ def absence(broker: IBroker, name: str) -> int:
         if error.code is ErrorCode.INVALID_TOPIC:
             return int(KafkaError.INVALID_TOPIC_EXCEPTION)
     return int(KafkaError.UNKNOWN_TOPIC_OR_PARTITION)
+
+
+def cluster_operations(context: Context) -> int:
+    """Return what the client may do with the cluster, as bits; nothing if it may not even see it."""
+    if not context.may(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME):
+        return 0
+    return context.operations(ResourceType.CLUSTER, CLUSTER_NAME)
 
 
 def is_controller(broker: IBroker) -> bool:

@@ -23,12 +23,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from megabroker.access import Operation, ResourceType
 from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
 from megabroker.codec.primitives import Buffer
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
-from megabroker.interfaces import IBroker, IPartition
+from megabroker.interfaces import IPartition
 from megabroker.model import Acks, ProducerIdentity
 from megabroker.net.connection import Answer, Room
+from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.metering import Metered
@@ -127,8 +129,7 @@ def receive(
     Raises:
         ProtocolError: something was refused and the client wants no answer.
     """
-    broker = connection.broker
-    parts = _parts(broker, request, version)
+    parts = _parts(connection, request, version)
     full = _not_yet(connection, request, version, parts)
     if full is not None:
         return full
@@ -171,6 +172,7 @@ def receive(
         if metered.meter.limits_produce:
             only = None
     if only is not None and acks is not None and only.codec is None and not looks_inside(only):
+        broker = connection.broker
         led, generation = broker.topics.led(only.topic.name), broker.quotas.generation
         connection.remember(ProduceTemplate.of(event, request, version, led, acks, generation))
     answer.settle()
@@ -215,9 +217,10 @@ def refuse_old(event: Buffer, version: int) -> tuple[int, bytes]:
     return acks, bytes(body)
 
 
-def _parts(broker: IBroker, request: produce.Request, version: int) -> list[_Part]:
+def _parts(connection: KafkaConnection, request: produce.Request, version: int) -> list[_Part]:
     """Return the parts of a request in its order, each with its partition or why there is none."""
-    topics = broker.topics
+    topics, rules = connection.broker.topics, connection.broker.authorizer.enabled
+    refused = _id_refused(connection, request) if rules else None
     parts: list[_Part] = []
     for topic in request.topic_data:
         name = topic.name
@@ -228,7 +231,9 @@ def _parts(broker: IBroker, request: produce.Request, version: int) -> list[_Par
                 unknown = RequestError(ErrorCode.UNKNOWN_TOPIC_ID)
             else:
                 name = found.name
-        led = topics.led(name)
+        if rules and unknown is None:
+            unknown = refused or _topic_refused(connection, name)
+        led = topics.led(name) if unknown is None else ()
         for data in topic.partition_data:
             index = data.index
             partition = led[index] if 0 <= index < len(led) else None
@@ -240,6 +245,34 @@ def _parts(broker: IBroker, request: produce.Request, version: int) -> list[_Par
                     error = caught
             parts.append(_Part(data.records, partition, error))
     return parts
+
+
+def _topic_refused(connection: KafkaConnection, name: str) -> RequestError | None:
+    allowed = connection.broker.authorizer.allowed(
+        connection.principal, connection.peer_host, Operation.WRITE, ResourceType.TOPIC, name
+    )
+    return None if allowed else not_allowed(ResourceType.TOPIC)
+
+
+def _id_refused(connection: KafkaConnection, request: produce.Request) -> RequestError | None:
+    """Say why nothing is taken: a batch is part of a transaction, and the id may not be written under."""
+    kind, transactional_id = ResourceType.TRANSACTIONAL_ID, request.transactional_id
+    if not any(map(_is_transactional, request.topic_data)):
+        return None
+    if transactional_id is not None and connection.broker.authorizer.allowed(
+        connection.principal, connection.peer_host, Operation.WRITE, kind, transactional_id
+    ):
+        return None
+    return not_allowed(kind)
+
+
+def _is_transactional(topic: produce.Request.Topic) -> bool:
+    return any(
+        data.records is not None
+        and len(data.records) >= HEADER_BYTES
+        and _ATTRIBUTES.unpack_from(data.records, _ATTRIBUTES_POS)[0] & _TRANSACTIONAL
+        for data in topic.partition_data
+    )
 
 
 def _not_yet(

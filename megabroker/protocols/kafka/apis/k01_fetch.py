@@ -23,10 +23,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from megabroker.access import Operation, ResourceType
 from megabroker.errors import BrokerError, Cold, ErrorCode, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import NO_LEADER_EPOCH, ReadResult
 from megabroker.net.connection import Answer
+from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
 from megabroker.protocols.kafka.fetch_sessions import (
@@ -232,20 +234,33 @@ class FetchAnswer(Answer):
     def _find(self, wanted: Wanted) -> IPartition:
         return self.connection.broker.topics.partition(self._name(wanted), wanted.partition.partition)
 
-    def _name(self, wanted: Wanted) -> str:
+    def _name(self, wanted: Wanted, *, quiet: bool = False) -> str:
+        """Return the name of a topic that may be read. Raises RequestError."""
+        rules = self.connection.broker.authorizer.enabled
         if self._version < _FIRST_BY_ID:
+            if rules:
+                self._check(wanted.topic, quiet)
             return wanted.topic
         found = self.connection.broker.topics.get_by_id(UUID(bytes=wanted.topic_id))
         if found is None:
             raise RequestError(ErrorCode.UNKNOWN_TOPIC_ID)
+        if rules:
+            self._check(found.name, quiet)
         return found.name
 
+    def _check(self, name: str, quiet: bool) -> None:
+        connection = self.connection
+        if not connection.broker.authorizer.allowed(
+            connection.principal, connection.peer_host, Operation.READ, ResourceType.TOPIC, name, quiet=quiet
+        ):
+            raise not_allowed(ResourceType.TOPIC)
+
     def _led(self, wanted: Wanted) -> Sequence[IPartition | None]:
-        """Return the partitions of a topic, none if there is no such topic."""
-        if self._version < _FIRST_BY_ID:
+        """Return the partitions of a topic, none if there is no such topic or it may not be read."""
+        if self._version < _FIRST_BY_ID and not self.connection.broker.authorizer.enabled:
             return self.connection.broker.topics.led(wanted.topic)
         try:
-            return self.connection.broker.topics.led(self._name(wanted))
+            return self.connection.broker.topics.led(self._name(wanted, quiet=True))
         except BrokerError:
             return ()
 

@@ -15,9 +15,10 @@ whole answer, which never happens.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
+from megabroker.access import CLUSTER_NAME, Operation, ResourceType
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import Topic
 from megabroker.protocols.kafka.dispatch import Context
@@ -25,11 +26,10 @@ from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.schema import metadata
 from megabroker.protocols.kafka.schema.fields import ZERO_UUID
 from megabroker.protocols.kafka.topics import (
-    CLUSTER_OPERATIONS,
     INTERNAL_TOPICS,
-    TOPIC_OPERATIONS,
     absence,
     by_id,
+    cluster_operations,
     first_seen,
     place,
     reachable_nodes,
@@ -39,6 +39,7 @@ from megabroker.protocols.kafka.topics import (
 __all__ = ["handle"]
 
 _ASKING_BY_ID = 12
+_HIDDEN = int(KafkaError.TOPIC_AUTHORIZATION_FAILED)
 
 _Topic = metadata.Response.Topic
 _Partition = metadata.Response.Topic.Partition
@@ -49,8 +50,15 @@ def handle(context: Context, request: metadata.Request) -> metadata.Response | A
     wanted = request.topics
     if wanted is None or (context.version == 0 and not wanted):
         nodes = reachable_nodes(context)
-        topics = context.broker.topics.all()
-        return _answer(context, request, [_known(context, request, nodes, topic) for topic in topics])
+        return _answer(
+            context,
+            request,
+            [
+                _known(context, request, nodes, topic)
+                for topic in context.broker.topics.all()
+                if _sees(context, topic.name, quiet=True)
+            ],
+        )
     if context.version < _ASKING_BY_ID and any(
         one.name is None or bytes(one.topic_id) != ZERO_UUID for one in wanted
     ):
@@ -59,10 +67,26 @@ def handle(context: Context, request: metadata.Request) -> metadata.Response | A
             topics=[_Topic(error_code=code, name=one.name or "", topic_id=one.topic_id) for one in wanted]
         )
     keys, _ = first_seen((bytes(one.topic_id), one.name) for one in wanted)
-    missing = _to_create(context, request, keys)
+    hidden = {name for _, name in keys if name is not None and not _sees(context, name)}
+    failures = dict.fromkeys(hidden, _HIDDEN)
+    missing = [name for name in _to_create(context, request, keys) if name not in hidden]
+    may_not = set() if _may_create(context) else {name for name in missing if not _may_create(context, name)}
+    failures.update(dict.fromkeys(may_not, _HIDDEN))
+    missing = [name for name in missing if name not in may_not]
     if missing:
-        return _create_and_answer(context, request, keys, missing)
-    return _answer(context, request, _rows(context, request, keys, {}))
+        return _create_and_answer(context, request, keys, missing, failures)
+    return _answer(context, request, _rows(context, request, keys, failures))
+
+
+def _sees(context: Context, name: str, *, quiet: bool = False) -> bool:
+    return context.may(Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=quiet)
+
+
+def _may_create(context: Context, name: str | None = None) -> bool:
+    """Whether the client may create a topic, or every one."""
+    if name is None:
+        return context.may(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME, quiet=True)
+    return context.may(Operation.CREATE, ResourceType.TOPIC, name)
 
 
 def _to_create(
@@ -88,6 +112,7 @@ async def _create_and_answer(
     request: metadata.Request,
     keys: Sequence[tuple[bytes, str | None]],
     missing: Sequence[str],
+    refused: Mapping[str, int],
 ) -> metadata.Response:
     topics = context.broker.topics
     partitions = context.broker.settings.topics.default_partitions
@@ -97,6 +122,7 @@ async def _create_and_answer(
         for name, outcome in zip(missing, outcomes, strict=True)
         if isinstance(outcome, BrokerError) and outcome.code is not ErrorCode.TOPIC_EXISTS
     }
+    failures.update(refused)
     return _answer(context, request, _rows(context, request, keys, failures))
 
 
@@ -104,7 +130,7 @@ def _rows(
     context: Context,
     request: metadata.Request,
     keys: Sequence[tuple[bytes, str | None]],
-    failures: dict[str, int],
+    failures: Mapping[str, int],
 ) -> list[_Topic]:
     broker = context.broker
     nodes = reachable_nodes(context)
@@ -114,11 +140,13 @@ def _rows(
             topic = by_id(broker, topic_id)
             code = int(KafkaError.UNKNOWN_TOPIC_ID)
             name = None
+            if topic is not None and not _sees(context, topic.name):
+                topic, code = None, _HIDDEN
         elif name is None:
             topic = None
             code = int(KafkaError.INVALID_REQUEST)
         else:
-            topic = broker.topics.get(name)
+            topic = None if failures.get(name) == _HIDDEN else broker.topics.get(name)
             code = 0 if topic is not None else failures.get(name) or absence(broker, name)
         if topic is not None:
             rows.append(_known(context, request, nodes, topic))
@@ -162,7 +190,7 @@ def _known(context: Context, request: metadata.Request, nodes: dict[int, Any], t
         )
     row = _Topic(name=topic.name, topic_id=topic.id.bytes, is_internal=topic.internal, partitions=partitions)
     if request.include_topic_authorized_operations:
-        row.topic_authorized_operations = TOPIC_OPERATIONS
+        row.topic_authorized_operations = context.operations(ResourceType.TOPIC, topic.name)
     return row
 
 
@@ -178,5 +206,5 @@ def _answer(context: Context, request: metadata.Request, topics: list[_Topic]) -
         topics=topics,
     )
     if request.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS
+        response.cluster_authorized_operations = cluster_operations(context)
     return response

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
+from megabroker.access import Operation, ResourceType
 from megabroker.core.groups.transactional import IUnstableOffsets
 from megabroker.errors import BrokerError
-from megabroker.interfaces import IBroker
 from megabroker.model import CommittedOffset, TopicPartition
+from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.groups import check_group, group_error
@@ -54,12 +55,14 @@ def _answer_group(context: Context, wanted: _Wanted, require_stable: bool) -> _G
     broker = context.broker
     group = _Group(group_id=wanted.group_id)
     try:
+        if not context.may(Operation.DESCRIBE, ResourceType.GROUP, wanted.group_id):
+            raise not_allowed(ResourceType.GROUP)
         check_group(context, wanted.group_id)
         if wanted.member_id is not None and wanted.member_epoch >= 0:
             broker.groups.check_member(wanted.group_id, wanted.member_id, wanted.member_epoch)
         unstable = IUnstableOffsets(broker.groups).unstable(wanted.group_id) if require_stable else _NONE
         if wanted.topics is None:
-            group.topics = _everything(broker, wanted.group_id, context.version, unstable)
+            group.topics = _everything(context, wanted.group_id, unstable)
         else:
             group.topics = _some(context, wanted.group_id, wanted.topics, unstable)
     except BrokerError as error:
@@ -67,14 +70,17 @@ def _answer_group(context: Context, wanted: _Wanted, require_stable: bool) -> _G
     return group
 
 
-def _everything(broker: IBroker, group_id: str, version: int, unstable: Set[TopicPartition]) -> list[_Topic]:
+def _everything(context: Context, group_id: str, unstable: Set[TopicPartition]) -> list[_Topic]:
+    broker = context.broker
     topics: dict[str, _Topic] = {}
     offsets = {**dict.fromkeys(unstable, _NO_OFFSET), **broker.groups.committed(group_id, None)}
     for where in sorted(offsets):
         topic = topics.get(where.topic)
         if topic is None:
             known = broker.topics.get(where.topic)
-            if known is None and version >= _BY_ID:
+            if known is None and context.version >= _BY_ID:
+                continue
+            if not _sees(context, where.topic, quiet=True):
                 continue
             topic = topics[where.topic] = _Topic(name=where.topic)
             if known is not None:
@@ -98,6 +104,7 @@ def _some(
     }
     offsets = context.broker.groups.committed(group_id, asked)
     rows = []
+    hidden = {name for name in names if name is not None and not _sees(context, name)}
     for name, topic in zip(names, wanted, strict=True):
         row = _Topic(name=topic.name, topic_id=topic.topic_id)
         rows.append(row)
@@ -105,10 +112,17 @@ def _some(
             if name is None:
                 partition = _found(index, _NO_OFFSET)
                 partition.error_code = int(KafkaError.UNKNOWN_TOPIC_ID)
+            elif name in hidden:
+                partition = _found(index, _NO_OFFSET)
+                partition.error_code = int(KafkaError.TOPIC_AUTHORIZATION_FAILED)
             else:
                 partition = _look_up(offsets, TopicPartition(name, index), unstable)
             row.partitions.append(partition)
     return rows
+
+
+def _sees(context: Context, name: str, *, quiet: bool = False) -> bool:
+    return context.may(Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=quiet)
 
 
 def _look_up(

@@ -56,7 +56,7 @@ async def handle(context: Context, request: carry_out.Request) -> carry_out.Resp
         principal,
         metered,
     )
-    response = served.handler(client, decode(frame, pos, len(frame))[0])
+    response = served.carry_out(client, decode(frame, pos, len(frame))[0])
     if not isinstance(response, Message):
         response = await response
     throttle_ms = 0

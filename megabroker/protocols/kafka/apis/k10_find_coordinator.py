@@ -13,9 +13,11 @@ from __future__ import annotations
 import base64
 from uuid import UUID
 
+from megabroker.access import CLUSTER_NAME, Operation, ResourceType
 from megabroker.model import Node, TopicPartition
+from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.dispatch import Context
-from megabroker.protocols.kafka.errors import KafkaError
+from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.schema import find_coordinator
 from megabroker.protocols.kafka.topics import first_seen
 
@@ -24,7 +26,11 @@ __all__ = ["handle"]
 _SEVERAL = 4
 _KNOWS_SHARES = 6
 _SHARE = 2
-_KEY_TYPES = (0, 1, _SHARE)
+_NEEDS = {
+    0: (Operation.DESCRIBE, ResourceType.GROUP),
+    1: (Operation.DESCRIBE, ResourceType.TRANSACTIONAL_ID),
+    _SHARE: (Operation.CLUSTER_ACTION, ResourceType.CLUSTER),
+}
 
 _Coordinator = find_coordinator.Response.Coordinator
 
@@ -46,9 +52,14 @@ def handle(context: Context, request: find_coordinator.Request) -> find_coordina
 
 def _find(context: Context, key_type: int, key: str) -> _Coordinator:
     row = _Coordinator(key=key, node_id=-1, host="", port=-1, error_message=None)
-    if key_type not in _KEY_TYPES or (key_type == _SHARE and context.version < _KNOWS_SHARES):
+    if key_type not in _NEEDS or (key_type == _SHARE and context.version < _KNOWS_SHARES):
         row.error_code = int(KafkaError.INVALID_REQUEST)
         row.error_message = "expected key type 0 (group), 1 (transaction) or, from version 6, 2 (share)"
+        return row
+    operation, resource_type = _NEEDS[key_type]
+    if not context.may(operation, resource_type, CLUSTER_NAME if key_type == _SHARE else key):
+        refused = not_allowed(resource_type)
+        row.error_code, row.error_message = kafka_error(refused), refused.message
         return row
     if key_type == _SHARE:
         group_id, *place = key.rsplit(":", 2)

@@ -9,12 +9,13 @@ adds authorized operations, told when asked for; 4 static members.
 
 from __future__ import annotations
 
+from megabroker.access import ResourceType
 from megabroker.errors import BrokerError
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.groups import check_group, group_error
 from megabroker.protocols.kafka.schema import describe_groups
-from megabroker.protocols.kafka.topics import GROUP_OPERATIONS, first_seen
+from megabroker.protocols.kafka.topics import first_seen
 
 __all__ = ["handle"]
 
@@ -38,7 +39,7 @@ def handle(context: Context, request: describe_groups.Request) -> describe_group
             group.error_message = error.message
         else:
             if request.include_authorized_operations and not group.error_code:
-                group.authorized_operations = GROUP_OPERATIONS
+                group.authorized_operations = context.operations(ResourceType.GROUP, group_id)
     return describe_groups.Response(groups=groups)
 
 

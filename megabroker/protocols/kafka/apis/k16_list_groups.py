@@ -8,6 +8,7 @@ unknown word nothing.
 
 from __future__ import annotations
 
+from megabroker.access import CLUSTER_NAME, Operation, ResourceType
 from megabroker.errors import BrokerError
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.groups import group_error
@@ -24,6 +25,7 @@ def handle(context: Context, request: list_groups.Request) -> list_groups.Respon
         groups = sorted([*context.broker.groups.all(), *context.broker.shares.all()])
     except BrokerError as error:
         return list_groups.Response(error_code=group_error(error))
+    sees_all = context.may(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME, quiet=True)
     return list_groups.Response(
         groups=[
             list_groups.Response.Group(
@@ -35,5 +37,6 @@ def handle(context: Context, request: list_groups.Request) -> list_groups.Respon
             for group in groups
             if (not states or group.state.lower() in states)
             and (not types or group.group_type.lower() in types)
+            and (sees_all or context.may(Operation.DESCRIBE, ResourceType.GROUP, group.group_id, quiet=True))
         ]
     )

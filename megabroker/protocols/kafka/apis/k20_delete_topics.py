@@ -12,7 +12,9 @@ before, ``topic_names`` is a list of names.
 
 from __future__ import annotations
 
-from megabroker.errors import BrokerError
+from megabroker.access import CLUSTER_NAME, Operation, ResourceType
+from megabroker.errors import BrokerError, RequestError
+from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
 from megabroker.protocols.kafka.schema import delete_topics
@@ -77,14 +79,33 @@ def _row(context: Context, name: str | None, topic_id: bytes, again: bool) -> _R
         if topic is None:
             _fail(row, KafkaError.UNKNOWN_TOPIC_ID, "no topic has this id")
         else:
-            row.name = topic.name
+            refused = _refusal(context, topic.name)
+            if refused is None or _may(context, Operation.DESCRIBE, topic.name, quiet=True):
+                row.name = topic.name
+            if refused is not None:
+                _fail(row, kafka_error(refused), refused.message)
     else:
         topic = topics.get(name)
-        if topic is None:
+        refused = _refusal(context, name, exists=topic is not None)
+        if refused is not None:
+            _fail(row, kafka_error(refused), refused.message)
+        elif topic is None:
             _fail(row, KafkaError.UNKNOWN_TOPIC_OR_PARTITION, "no topic has this name")
         else:
             row.topic_id = topic.id.bytes
     return row
+
+
+def _may(context: Context, operation: Operation, name: str, *, quiet: bool = False) -> bool:
+    return context.may(operation, ResourceType.TOPIC, name, quiet=quiet)
+
+
+def _refusal(context: Context, name: str, *, exists: bool = True) -> RequestError | None:
+    """Say why a topic may not be deleted; who may not even see it is not told whether there is one."""
+    if context.may(Operation.DELETE, ResourceType.CLUSTER, CLUSTER_NAME, quiet=True):
+        return None
+    needed = Operation.DELETE if exists else Operation.DESCRIBE
+    return None if _may(context, needed, name) else not_allowed(ResourceType.TOPIC)
 
 
 def _refuse_named_twice(rows: list[_Row]) -> None:

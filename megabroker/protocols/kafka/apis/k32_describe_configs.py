@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from megabroker.access import Operation
 from megabroker.errors import BrokerError, ErrorCode, RequestError
-from megabroker.protocols.kafka.altering import BROKER, LOGGER, TOPIC
+from megabroker.protocols.kafka.altering import BROKER, LOGGER, TOPIC, check_config
 from megabroker.protocols.kafka.configs import (
     ConfigEntry,
     Source,
@@ -62,6 +63,7 @@ def handle(context: Context, request: describe_configs.Request) -> describe_conf
 
 def _entries(context: Context, kind: int, name: str, result: _Result) -> Iterable[ConfigEntry]:
     broker = context.broker
+    check_config(context, Operation.DESCRIBE_CONFIGS, kind, name)
     if kind == TOPIC:
         topic = broker.topics.get(name)
         if topic is not None:

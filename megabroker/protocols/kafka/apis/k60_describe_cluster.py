@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.schema import describe_cluster
-from megabroker.protocols.kafka.topics import CLUSTER_OPERATIONS, reachable_nodes
+from megabroker.protocols.kafka.topics import cluster_operations, reachable_nodes
 
 __all__ = ["handle"]
 
@@ -40,5 +40,5 @@ def handle(context: Context, request: describe_cluster.Request) -> describe_clus
         ],
     )
     if request.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS
+        response.cluster_authorized_operations = cluster_operations(context)
     return response

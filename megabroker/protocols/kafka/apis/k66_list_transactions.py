@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from megabroker.access import Operation, ResourceType
 from megabroker.core.name_pattern import NamePattern, PatternTooCostly
 from megabroker.core.transactions.transaction import TransactionState
 from megabroker.errors import BrokerError
@@ -56,6 +57,10 @@ def handle(context: Context, request: list_transactions.Request) -> list_transac
         if states and one.state not in states:
             continue
         if producer_ids and one.producer_id not in producer_ids:
+            continue
+        if not context.may(
+            Operation.DESCRIBE, ResourceType.TRANSACTIONAL_ID, one.transactional_id, quiet=True
+        ):
             continue
         open_for_ms = -1 if one.start_time_ms < 0 else now_ms - one.start_time_ms
         if request.duration_filter >= 0 and open_for_ms <= request.duration_filter:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from megabroker.access import Operation, ResourceType
 from megabroker.model import Topic
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import describe_topic_partitions
 from megabroker.protocols.kafka.topics import (
     INTERNAL_TOPICS,
-    TOPIC_OPERATIONS,
     absence,
     place,
     reachable_nodes,
@@ -45,6 +45,11 @@ def handle(context: Context, request: _Request) -> _Response:
     if first_index < 0 or (asked and cursor is not None and first_name not in asked):
         return _refuse(asked)
     names = sorted(asked) if asked else [topic.name for topic in topics.all()]
+    seen = {
+        name for name in names if context.may(Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=not asked)
+    }
+    if not asked:
+        names = sorted(seen)
     nodes = reachable_nodes(context)
     room = max(1, min(request.response_partition_limit, _MAX_PARTITIONS))
     response = _Response()
@@ -55,6 +60,15 @@ def handle(context: Context, request: _Request) -> _Response:
             response.next_cursor = _Cursor(topic_name=name, partition_index=0)
             break
         topic = topics.get(name)
+        if name not in seen:
+            response.topics.append(
+                _Topic(
+                    error_code=int(KafkaError.TOPIC_AUTHORIZATION_FAILED),
+                    name=name,
+                    topic_authorized_operations=0,
+                )
+            )
+            continue
         if topic is None:
             response.topics.append(
                 _Topic(
@@ -97,7 +111,7 @@ def _describe(context: Context, nodes: Mapping[int, object], topic: Topic, begin
         topic_id=topic.id.bytes,
         is_internal=topic.internal,
         partitions=partitions,
-        topic_authorized_operations=TOPIC_OPERATIONS,
+        topic_authorized_operations=context.operations(ResourceType.TOPIC, topic.name),
     )
 
 

@@ -23,11 +23,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from megabroker.access import Operation, ResourceType
 from megabroker.core.shares.sessions import FINAL_EPOCH, INITIAL_EPOCH, ShareSession, ShareSessions
 from megabroker.errors import BrokerError, Cold, ErrorCode, PeerError, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import ReadResult
 from megabroker.net.connection import Answer
+from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.acknowledging import Outcome, Place, acknowledge, check_names
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
@@ -156,6 +158,8 @@ class ShareFetchAnswer(Answer):
         request = self._request
         try:
             self._group_id, self._member_id = check_names(request.group_id, request.member_id)
+            if not self._may_read(ResourceType.GROUP, self._group_id):
+                raise not_allowed(ResourceType.GROUP)
             self._check()
             session = self._session = self._take_session()
         except BrokerError as error:
@@ -176,6 +180,7 @@ class ShareFetchAnswer(Answer):
             request.topics,
             self._version,
             request.is_renew_ack,
+            lambda name: self._may_read(ResourceType.TOPIC, name),
         )
         acknowledged.addCallback(self._told).addErrback(self._failed)
         if not self._places or not self._acquire(is_last=self._wait_ms() <= 0):
@@ -371,7 +376,15 @@ class ShareFetchAnswer(Answer):
         topic = topics.get_by_id(place[0])
         if topic is None:
             raise RequestError(ErrorCode.UNKNOWN_TOPIC_ID, "no topic has this id")
+        if not self._may_read(ResourceType.TOPIC, topic.name):
+            raise not_allowed(ResourceType.TOPIC)
         return topics.partition(topic.name, place[1])
+
+    def _may_read(self, resource_type: ResourceType, name: str) -> bool:
+        connection = self.connection
+        return connection.broker.authorizer.allowed(
+            connection.principal, connection.peer_host, Operation.READ, resource_type, name
+        )
 
     def _share(self, place: Place, partition: IPartition) -> Any:
         return self.connection.broker.shares.partitions.attend(self._group_id, place, partition)
