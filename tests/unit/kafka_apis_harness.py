@@ -31,7 +31,7 @@ from megabroker.core.shares import ShareService, ShareSettings
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
 from megabroker.core.transactions import TransactionService, TransactionSettings
-from megabroker.model import Acks, HostPort, Listener, Node, Topic, TopicPartition
+from megabroker.model import ANONYMOUS, Acks, HostPort, Listener, Node, Topic, TopicPartition
 from megabroker.ops.logs import LogThreshold
 from megabroker.protocols.kafka.consumer_metadata import subscribed_topics
 from megabroker.protocols.kafka.dispatch import SERVED, Context
@@ -56,6 +56,8 @@ class ApiCase(SynchronousTestCase):
     limits = TopicLimits()
     transaction_settings = TransactionSettings()
     share_settings = ShareSettings()
+    acl_settings = AclSettings()
+    principal = ANONYMOUS
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -109,7 +111,7 @@ class ApiCase(SynchronousTestCase):
         self.transactions.load()
         self.quotas = Quotas(self.metadata, self.now_ms)
         self.audit = Audit(self.clock.seconds)
-        self.acls = Acls(self.metadata, AclSettings(), self.audit, self.quotas.renew)
+        self.acls = Acls(self.metadata, self.acl_settings, self.audit, self.quotas.renew)
         self.broker = Broker(
             cluster_id="C" * 22,
             topics=self.topics,
@@ -170,8 +172,10 @@ class ApiCase(SynchronousTestCase):
         data = request.encode(version)
         decoded, end = served.api.request.decode(data, version)
         assert end == len(data)
-        context = Context(self.broker, KafkaSettings(), key, version, client_id, "127.0.0.1", "PLAIN")
-        answer: Any = served.handler(context, decoded)
+        context = Context(
+            self.broker, KafkaSettings(), key, version, client_id, "127.0.0.1", "PLAIN", self.principal
+        )
+        answer: Any = served.carry_out(context, decoded)
         if isinstance(answer, Message):
             waiting: Deferred[Any] = Deferred()
             waiting.callback(answer)
