@@ -427,6 +427,11 @@ class BrokerService(MultiService):
             self.groups.load()
         self.shares.load()
         self.transactions.load()
+        if not getattr(self._store, "was_clean", True):
+            epochs = self.topics.producer_epochs()
+            self._producer_ids.heed(max(epochs, default=-1))
+            if isinstance(self.transactions, TransactionService):
+                self.transactions.heed(epochs)
 
     def _decides(self) -> Callable[[int, int], bool] | None:
         """Return what tells whether this process decides about a message's id; None where it always does."""

@@ -2,7 +2,8 @@
 
 Owns the row ``producer_ids/next``, the first id no block has claimed. A block is handed out only after
 the row behind it is committed, so a crash wastes at most the rest of a block and repeats nothing; every
-process that gives out ids claims its blocks there.
+process that gives out ids claims its blocks there. What a power cut took of that row the logs may know
+better: ``heed`` has ids given out that lie above theirs.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class ProducerIds:
         self._block_size = block_size
         self._next = 0
         self._end = 0
+        self._least = 0
         self._claiming = False
         self._waiting: deque[Deferred[int]] = deque()
 
@@ -51,6 +53,10 @@ class ProducerIds:
                 retriable=False,
             )
         self._next = self._end = first
+
+    def heed(self, producer_id: int) -> None:
+        """Give out no id up to one that a log knows, whatever the row says."""
+        self._least = max(self._least, producer_id + 1)
 
     def allocate(self) -> Deferred[int]:
         """Fire with a fresh id, at once while a block lasts; fail with StorageError."""
@@ -72,13 +78,14 @@ class ProducerIds:
         if self._claiming:
             return
         self._claiming = True
-        claimed = self._metadata.advance(PRODUCER_IDS_TABLE, NEXT_PRODUCER_ID, self._block_size)
-        claimed.addCallbacks(self._claimed, self._not_claimed)
+        count = self._block_size + max(0, self._least - self._end)
+        claimed = self._metadata.advance(PRODUCER_IDS_TABLE, NEXT_PRODUCER_ID, count)
+        claimed.addCallbacks(self._claimed, self._not_claimed, (count,))
 
-    def _claimed(self, first: int) -> None:
+    def _claimed(self, first: int, count: int) -> None:
         self._claiming = False
-        self._next = first
-        self._end = end = min(first + self._block_size, _MAX_ID)
+        self._next = max(first, self._least)
+        self._end = end = min(first + count, _MAX_ID)
         while self._waiting and self._next < end:
             self._waiting.popleft().callback(self._take())
         if self._waiting and self._end > _MAX_ID - self._block_size:

@@ -569,6 +569,15 @@ class TopicService(Service):
             if isinstance(one, PartitionService)
         ]
 
+    def producer_epochs(self) -> dict[int, int]:
+        """Return every producer that a log here knows, with its highest epoch."""
+        found: dict[int, int] = {}
+        for partition in self._serving():
+            for producer in partition.describe_producers():
+                known = found.get(producer.producer_id, -1)
+                found[producer.producer_id] = max(known, producer.producer_epoch)
+        return found
+
     # --- retention ----------------------------------------------------------------------------------
 
     def _start_sweep(self) -> None:

@@ -32,6 +32,18 @@ class ProducerIdTests(SynchronousTestCase):
         self.assertEqual([self.take() for _ in range(7)], list(range(7)))
         self.assertEqual(self.metadata.writes, 3)
 
+    def test_no_id_that_a_log_knows(self) -> None:
+        self.ids.heed(7)
+        self.ids.heed(4)
+        self.assertEqual([self.take() for _ in range(4)], [8, 9, 10, 11])
+        self.assertEqual(self.restart().allocate().result, 14)
+
+    def test_what_is_in_a_block_anyway_is_passed_over(self) -> None:
+        self.take()
+        self.ids = self.restart()
+        self.ids.heed(4)
+        self.assertEqual([self.take() for _ in range(3)], [5, 6, 7])
+
     def test_nothing_before_the_row_is_committed(self) -> None:
         self.metadata.holding = True
         asked = [self.ids.allocate() for _ in range(5)]

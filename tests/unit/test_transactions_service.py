@@ -482,6 +482,26 @@ class RestartTests(Case):
         self.assertEqual(self.h.partition(0).log[-1], ("abort", *later))
         self.assertEqual(self.h.partition(0).open, {})
 
+    def test_a_clock_that_was_set_back_keeps_none_open(self) -> None:
+        me = self.h.producer(timeout_ms=5000)
+        self.h.add(me)
+        ((key, row),) = self.h.store.rows(TRANSACTIONS_TABLE).items()
+        later = {**row, "start_time_ms": row["start_time_ms"] + 3_600_000}
+        self.h.store._apply([(TRANSACTIONS_TABLE, key, later)])
+        self.h.restart()
+        self.assertEqual(self.h.state(), "Ongoing")
+        self.h.advance(5.1)
+        self.assertEqual(self.h.state(), "CompleteAbort")
+
+    def test_no_epoch_begins_again_that_a_log_knows(self) -> None:
+        me = self.h.producer()
+        self.h.restart()
+        self.h.service.heed({me.producer_id: me.producer_epoch + 7, 99: 3})
+        self.assertEqual(self.h.producer(), (me.producer_id, me.producer_epoch + 8))
+        self.h.restart()
+        self.h.service.heed({me.producer_id: 0})
+        self.assertEqual(self.h.producer(), (me.producer_id, me.producer_epoch + 9))
+
     def test_epochs_go_on(self) -> None:
         me = self.h.producer()
         self.h.restart()

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -116,12 +117,17 @@ class TransactionService:
         Raises:
             StorageError: the store cannot be read.
         """
+        now_ms = self._timers.now_ms()
         self._markers.coordinator_epoch = coordinator_epoch(self._metadata)
         for transactional_id, row in self._metadata.rows(TRANSACTIONS_TABLE).items():
             try:
-                self._turns.entries[transactional_id] = Entry(transactional_id, from_row(row))
+                transaction = from_row(row)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 _log.error("unreadable transaction {id!r}: {error}", id=transactional_id, error=error)
+                continue
+            if transaction.start_time_ms > now_ms:  # the clock was set back since
+                transaction = attrs.evolve(transaction, start_time_ms=now_ms)
+            self._turns.entries[transactional_id] = Entry(transactional_id, transaction)
         self._load_offsets()
         unexplained = self._markers.abort_unexplained(self._explaining())
         if unexplained:
@@ -129,6 +135,17 @@ class TransactionService:
         for entry in self._turns:
             self._follow(entry)
         self._expiry.begin()
+
+    def heed(self, epochs: Mapping[int, int]) -> None:
+        """Let no epoch begin again that a log knows, by producer id; call after ``load``.
+
+        A power cut may have taken the rows that said so. What the log has of such an epoch would be taken for
+        what its next holder sends.
+        """
+        for entry in self._turns:
+            known = epochs.get(entry.transaction.producer_id, -1)
+            if known > entry.transaction.producer_epoch:
+                entry.transaction = attrs.evolve(entry.transaction, producer_epoch=known)
 
     def _explaining(self) -> Callable[[TopicPartition, ProducerIdentity], bool]:
         explained = {
