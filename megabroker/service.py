@@ -72,6 +72,7 @@ from megabroker.interfaces import (
 from megabroker.model import HostPort, Listener, Node, TopicPartition, Worker
 from megabroker.net import quick
 from megabroker.net.admission import Admission
+from megabroker.net.factory import BrokerFactory
 from megabroker.net.listening import Inherited, advertised
 from megabroker.net.transport import DirectReactor
 from megabroker.net.turns import Turns
@@ -90,8 +91,10 @@ from megabroker.service_settings import (
 from megabroker.stores import Stores, cleaner_settings, make_stores, new_cluster_id
 
 if TYPE_CHECKING:
+    from megabroker.config.security import TlsSettings
     from megabroker.core.authentication.tokens import Tokens
     from megabroker.core.transactions.elsewhere import RemoteTransactions
+    from megabroker.net.tls import ListenerTls
     from megabroker.peering import Peering
 
 __all__ = ["BrokerService", "Surroundings"]
@@ -172,6 +175,7 @@ class BrokerService(MultiService):
         self._direct = transports(reactor, self.turns)
         self._ports: list[IListeningPort] = []
         self._factories: list[Any] = []
+        self._tls: list[ListenerTls] = []
         self._checkpoints: LoopingCall | None = None
         self._store: Any = None
         self._metadata: Any = None
@@ -467,13 +471,16 @@ class BrokerService(MultiService):
                 placeholder = Listener(name, wanted.name, HostPort(wanted.advertised_host or "", 0))
                 factory = self._make_factory(name, settings, placeholder)
                 managed = IManagedFactory.providedBy(factory)
-                reactor = self._direct if managed else self._reactor
+                served: Any = factory
+                if wanted.tls is not None:
+                    served = self._with_tls(f"{name}/{wanted.name}", wanted.tls, factory)
+                reactor = self._direct if served is factory and managed else self._reactor
                 if self._worker is not None:
                     descriptor = self._worker.descriptors[name, wanted.name]
                     reactor = Inherited(self._reactor, reactor, descriptor)
                 endpoint = serverFromString(reactor, wanted.endpoint)  # type: ignore[no-untyped-call]
                 try:
-                    port = _result_of(endpoint.listen(factory))
+                    port = _result_of(endpoint.listen(served))
                 except CannotListenError as error:
                     raise StateError(
                         ErrorCode.INVALID_CONFIG,
@@ -487,6 +494,16 @@ class BrokerService(MultiService):
             self.placement.advertise(listeners)
         if self._peering is not None:
             self._peering.listen(self.broker, self.config)
+
+    def _with_tls(self, name: str, settings: TlsSettings, factory: Any) -> Any:
+        """Return what is served in place of a factory where its listener has TLS. Raises StateError."""
+        from megabroker.net.tls import ListenerTls
+
+        tls = ListenerTls(name, settings)
+        self._tls.append(tls)
+        if isinstance(factory, BrokerFactory):
+            factory.tls = tls
+        return tls.wrapped(factory, self._reactor)
 
     def _make_factory(self, name: str, settings: Any, listener: Listener) -> Any:
         try:
@@ -540,6 +557,8 @@ class BrokerService(MultiService):
             settings = fresh.protocols.get(factory.listener.protocol)
             if settings is not None and hasattr(factory, "settings"):
                 factory.settings = settings
+        for tls in self._tls:
+            tls.renew()
         _log.info("configuration reloaded: {keys}", keys=described(found))
 
     def _apply(self) -> None:

@@ -167,7 +167,10 @@ def _may_use_tls(config: Config, plugins: Mapping[str, IProtocolPlugin]) -> bool
     """Say whether an endpoint is not plain, or the plugin of a protocol has not said that it needs no TLS."""
     return any(
         getattr(plugins[name], "needs_tls", True)
-        or any(parse_endpoint(listener.endpoint).type not in _PLAIN for listener in settings.listeners)
+        or any(
+            listener.tls is not None or parse_endpoint(listener.endpoint).type not in _PLAIN
+            for listener in settings.listeners
+        )
         for name, settings in config.protocols.items()
         if settings.enabled
     )

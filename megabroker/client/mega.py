@@ -24,7 +24,10 @@ import socket
 import struct
 import time
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "BadResponse",
@@ -96,6 +99,7 @@ class MessageClient:
         port: its MEGA port.
         timeout: seconds for each attempt to connect, and for each request until its complete answer.
         connect_attempts: how often ``connect`` tries, with pauses of 0.1 s doubling up to 2 s between.
+        tls: with which to connect by TLS, with a client's certificate if it holds one; None for plain TCP.
     """
 
     def __init__(
@@ -105,11 +109,13 @@ class MessageClient:
         *,
         timeout: float = 30.0,
         connect_attempts: int = 5,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.timeout = timeout
         self.connect_attempts = connect_attempts
+        self.tls = tls
         self._socket: socket.socket | None = None
         self._deadline = 0.0
 
@@ -130,7 +136,7 @@ class MessageClient:
         attempts = max(1, self.connect_attempts)
         for attempt in range(1, attempts + 1):
             try:
-                connection = socket.create_connection((self.host, self.port), self.timeout)
+                connection = self._connect_once()
             except OSError as error:
                 if attempt == attempts:
                     raise ConnectFailed(
@@ -139,9 +145,21 @@ class MessageClient:
                 time.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
             else:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._socket = connection
                 return
+
+    def _connect_once(self) -> socket.socket:
+        connection = socket.create_connection((self.host, self.port), self.timeout)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return (
+                connection
+                if self.tls is None
+                else self.tls.wrap_socket(connection, server_hostname=self.host)
+            )
+        except OSError:
+            connection.close()
+            raise
 
     def close(self) -> None:
         """Close the connection; no effect when there is none."""

@@ -52,7 +52,7 @@ def _compare(old: Any, new: Any, prefix: str, found: list[KeyChange]) -> None:
         before, after = getattr(old, field.name), getattr(new, field.name)
         if before == after:
             continue
-        if isinstance(spec.kind, Section):
+        if isinstance(spec.kind, Section) and None not in (before, after):
             _compare(before, after, path + ".", found)
         elif isinstance(old, Config) and field.name == "protocols":
             _compare_protocols(before, after, path, found)

@@ -35,7 +35,7 @@ from megabroker.config.kinds import (
     SizeBytes,
     Text,
 )
-from megabroker.config.structure import SPEC, ListOf, MapOf, Section, Spec, as_kind
+from megabroker.config.structure import SPEC, ListOf, MapOf, OptionalSection, Section, Spec, as_kind
 from megabroker.errors import Fault
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "optional_duration_ms",
     "optional_integer",
     "optional_path",
+    "optional_section",
     "optional_size_bytes",
     "optional_text",
     "path",
@@ -244,6 +245,11 @@ def endpoint(default: str = REQUIRED, *, doc: str, reloadable: bool = False) -> 
 def section(cls: type[Any], *, doc: str) -> Any:
     """A nested settings class; absent or ``null`` means all its defaults."""
     return custom(Section(cls), attrs.Factory(cls), doc=doc)
+
+
+def optional_section(cls: type[Any], *, doc: str) -> Any:
+    """A nested settings class, or None where it is absent or ``null``."""
+    return custom(OptionalSection(cls), None, doc=doc)
 
 
 def listing(

@@ -12,8 +12,9 @@ from typing import ClassVar
 import attrs
 
 from megabroker.config import fields
+from megabroker.config.endpoint import parse_endpoint
 from megabroker.config.kinds import Choice
-from megabroker.config.security import MECHANISMS
+from megabroker.config.security import MECHANISMS, TlsSettings
 from megabroker.errors import Fault
 
 __all__ = ["ListenerSettings", "ProtocolSettings"]
@@ -37,6 +38,7 @@ class ListenerSettings:
     advertised_port: int | None = fields.optional_integer(
         minimum=1, maximum=65535, doc="Port clients are told to connect to; null means the port bound."
     )
+    tls: TlsSettings | None = fields.optional_section(TlsSettings, doc="TLS, 1.2 and 1.3; null for none.")
     sasl: tuple[str, ...] = fields.listing(
         of=Choice.of(MECHANISMS),
         maximum=len(MECHANISMS),
@@ -48,6 +50,11 @@ class ListenerSettings:
         ("none", "required"),
         doc="Whether clients must say who they are before all else, by the command AUTH; for cursus.",
     )
+
+    def faults(self) -> Iterable[Fault]:
+        """Yield what does not go together."""
+        if self.tls is not None and parse_endpoint(self.endpoint).type != "tcp":
+            yield Fault("endpoint", self.endpoint, "an endpoint of type tcp, as there is tls")
 
 
 @attrs.frozen(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import pathlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -10,9 +11,10 @@ import attrs
 
 from megabroker.config import fields
 from megabroker.config.kinds import Text
+from megabroker.config.principal_rules import PrincipalRules
 from megabroker.errors import Fault
 
-__all__ = ["MECHANISMS", "Authorizer", "SecuritySettings", "TokenSettings", "token_faults"]
+__all__ = ["MECHANISMS", "Authorizer", "SecuritySettings", "TlsSettings", "TokenSettings", "token_faults"]
 
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 """The SASL mechanisms that a listener can have."""
@@ -94,6 +96,52 @@ class SecuritySettings:
         "connection; null for as long as it likes. Kafka's connections.max.reauth.ms.",
     )
     tokens: TokenSettings = fields.section(TokenSettings, doc="Tokens of an identity provider.")
+
+
+@attrs.frozen(kw_only=True)
+class TlsSettings:
+    """TLS of a listener: the broker's own certificate, and whether clients need one."""
+
+    certificate_chain: pathlib.Path = fields.path(
+        doc="File with the broker's certificate and those between it and a root, in PEM, its own first."
+    )
+    private_key: pathlib.Path = fields.path(
+        doc="File with the key of that certificate, in PEM; it may be the same file."
+    )
+    key_password_file: pathlib.Path | None = fields.optional_path(
+        doc="File with the password of an encrypted key; null where it is not encrypted."
+    )
+    client_auth: str = fields.choice(
+        "none",
+        ("none", "requested", "required"),
+        doc="Whether clients show a certificate; Kafka's ssl.client.auth.",
+    )
+    client_ca: pathlib.Path | None = fields.optional_path(
+        doc="File with the certificates, in PEM, of whoever may sign those of clients."
+    )
+    principal_rules: str = fields.text(
+        "DEFAULT",
+        doc="How a certificate's name becomes a user's: Kafka's ssl.principal.mapping.rules.",
+    )
+
+    def faults(self) -> Iterable[Fault]:
+        """Yield what is wrong with the files, now; they are read."""
+        from megabroker.config.certificates import read_certificates, trust_fault
+
+        if self.client_auth != "none" and self.client_ca is None:
+            expected = (
+                f"a file with the certificates of who signs clients', as client_auth is {self.client_auth}"
+            )
+            yield Fault("client_ca", None, expected)
+        elif self.client_ca is not None and (wrong := trust_fault(self.client_ca)) is not None:
+            yield Fault("client_ca", str(self.client_ca), wrong)
+        try:
+            PrincipalRules(self.principal_rules)
+        except ValueError as error:
+            yield Fault("principal_rules", self.principal_rules, str(error))
+        found = read_certificates(self.certificate_chain, self.private_key, self.key_password_file)
+        if isinstance(found, Fault):
+            yield found
 
 
 def token_faults(tokens: TokenSettings) -> Iterable[Fault]:

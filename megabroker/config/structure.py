@@ -19,6 +19,7 @@ __all__ = [
     "Key",
     "ListOf",
     "MapOf",
+    "OptionalSection",
     "Reader",
     "Section",
     "Spec",
@@ -128,6 +129,18 @@ class Section(Kind):
 
     def read(self, value: object, path: str, faults: list[Fault]) -> Any:
         return structure(self.cls, value, path, faults)
+
+
+@attrs.frozen(eq=False, repr=False)
+class OptionalSection(Section):
+    """The same where absent and ``null`` mean that there is none."""
+
+    @property
+    def expected(self) -> str:
+        return "a mapping of keys, or null"
+
+    def read(self, value: object, path: str, faults: list[Fault]) -> Any:
+        return None if value is None else super().read(value, path, faults)
 
 
 @attrs.frozen(eq=False, repr=False)

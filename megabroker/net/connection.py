@@ -34,14 +34,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from megabroker.errors import ProtocolError
+from megabroker.errors import AuthenticationError, ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Buffer, Principal
 from megabroker.net.admission import Share
@@ -149,7 +149,7 @@ class Answer:
 _SlotT = TypeVar("_SlotT", bound=Answer)
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class BrokerConnection(TwistedProtocol):
     """One client's connection; a subclass per wire gives ``make_reader`` and ``handle``.
 
@@ -197,6 +197,7 @@ class BrokerConnection(TwistedProtocol):
         self._answer_bytes = 0  # of answers made and not yet handed to the output
         self._partial_tick: int | None = None
         self._unproven_tick: int | None = None
+        self._is_secure: bool | None = None  # not yet if False; None where there is no TLS
         self._input_closed = False
         self._why: str | None = None
         self._muted: IDelayedCall | None = None
@@ -274,6 +275,13 @@ class BrokerConnection(TwistedProtocol):
         """The peer has said who it is, and it is true."""
         self.principal = principal
         self._unproven_tick = None
+        if principal is not ANONYMOUS:
+            _log.debug(
+                "{protocol} connection from {peer} is {principal}'s",
+                protocol=self.factory.listener.protocol,
+                peer=self.peer,
+                principal=principal,
+            )
 
     @property
     def unanswered(self) -> int:
@@ -321,8 +329,7 @@ class BrokerConnection(TwistedProtocol):
         self._input_closed = True
         self._stop(_CLOSING)
         self._flush()
-        if self._output is not None:
-            self._output.close()
+        self._close_output()
 
     def finish(self) -> None:
         """Take no more requests; close once those taken are answered and sent."""
@@ -352,13 +359,29 @@ class BrokerConnection(TwistedProtocol):
         else:
             self._output = StockOutput(transport, self.output_drained, self.output_failed)
         self.factory.connections[self] = None
-        if self.authenticates:
+        if self.factory.tls is not None:
+            self._is_secure = False
+        if self.authenticates or self.factory.tls is not None:
             self._unproven_tick = self.factory.tick
         if self._stopped:
             transport.pauseProducing()  # type: ignore[attr-defined]
 
+    def handshakeCompleted(self) -> None:
+        """IHandshakeListener: the peer may have shown a certificate."""
+        tls = self.factory.tls
+        if tls is None:
+            return
+        self._is_secure = True
+        if not self.authenticates:
+            try:
+                self.proven(tls.principal(self.transport.getPeerCertificate()))  # type: ignore[union-attr]
+            except AuthenticationError as error:
+                self.close(error.message)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """IProtocol: give everything back."""
+        if self._is_secure is False and self._why is None and self.factory.tls is not None:
+            self._why = self.factory.tls.explain(reason.value)
         self.closed = True
         self._stopped |= _CLOSING
         self._slots.clear()
@@ -557,8 +580,16 @@ class BrokerConnection(TwistedProtocol):
         if self._input_closed and not (self._slots or self._stopped & _WAITING or self.closed):
             self._stop(_CLOSING)
             self._flush()
-            if self._output is not None:
-                self._output.close()
+            self._close_output()
+
+    def _close_output(self) -> None:
+        if self._output is not None:
+            self._output.close()
+            if isinstance(self._output, StockOutput):
+                self.dataReceived = self._pass_over  # type: ignore[method-assign]
+
+    def _pass_over(self, data: Buffer) -> None:
+        """Take nothing of what the peer sends while its connection is being closed."""
 
     # --- flow control ---
 
@@ -591,8 +622,7 @@ class BrokerConnection(TwistedProtocol):
 
     def _turned_away(self) -> None:
         self._muted = None
-        if self._output is not None:
-            self._output.close()
+        self._close_output()
 
     def _unpark(self) -> None:
         if self._pumping:
@@ -629,7 +659,8 @@ class BrokerConnection(TwistedProtocol):
             # peer that does not read, else it could keep for ever what its frame has reserved.
             self._partial_tick = tick
         if self._unproven_tick is not None and tick - self._unproven_tick > self._unproven_seconds:
-            self.abort(f"the peer did not say who it is within {self._unproven_seconds} s")
+            what = "begin to speak TLS" if self._is_secure is False else "say who it is"
+            self.abort(f"the peer did not {what} within {self._unproven_seconds} s")
         elif self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
             self.abort(f"a frame stayed incomplete for {partial_seconds} s")
         elif self._input_closed and tick - self.active_tick > partial_seconds:

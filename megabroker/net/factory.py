@@ -7,7 +7,7 @@ second instead of a timer each, and settling all that had something to do in a t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
@@ -20,6 +20,9 @@ from megabroker.interfaces import IBroker, IManagedFactory
 from megabroker.model import Listener
 from megabroker.net.admission import Admission
 from megabroker.net.connection import BrokerConnection
+
+if TYPE_CHECKING:
+    from megabroker.net.tls import ListenerTls
 
 __all__ = ["BrokerFactory"]
 
@@ -38,11 +41,13 @@ class BrokerFactory(Factory):
         connection_class: makes the connections, given this factory.
 
     Attributes:
+        tls: what is under its connections, if that is TLS.
         counts: whether its connections count among those that limits bound.
     """
 
     noisy = False
     counts = True
+    tls: ListenerTls | None = None
 
     def __init__(
         self,

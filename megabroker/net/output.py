@@ -72,7 +72,10 @@ class StockOutput:
         self._push()
 
     def close(self) -> None:
-        """Close the connection once everything queued is sent; again has no effect."""
+        """Close the connection once everything queued is sent; again has no effect.
+
+        What the peer sends from then on may still reach the protocol, which has to do without.
+        """
         self._closing = True
         self._push()
 
@@ -105,6 +108,8 @@ class StockOutput:
         if self._closing and not (parts or self._closed):
             self._closed = True
             self._transport.unregisterProducer()  # type: ignore[attr-defined]
+            # TLS ends when the peer has said that it does too, and that has to be read.
+            self._transport.resumeProducing()  # type: ignore[attr-defined]
             self._transport.loseConnection()
 
     def _warmed(self) -> None:

@@ -63,6 +63,8 @@ _LONGEST_TOPIC = 0xFFFF  # a longer announcement is no request; up to here the s
 
 _HEAD = Struct(">iBi")
 _I32 = Struct(">i")
+_TLS_BEGINS = b"\x16\x03\x01"
+_TLS = " (this is how TLS begins)"
 _I64 = Struct(">q")
 _TIME_AND_WORD = Struct(">qi")
 _PRODUCED = Struct(">iBqi")
@@ -291,8 +293,9 @@ class RequestParser:
         kind = data[position + 4]
         if not 1 <= kind <= 3:
             (correlation_id,) = _I32.unpack_from(data, position)
+            hint = _TLS if data.startswith(_TLS_BEGINS, position) else ""
             self._refuse_and_die(
-                correlation_id, MegaError.INVALID_MESSAGE_TYPE, f"message type {kind}", events
+                correlation_id, MegaError.INVALID_MESSAGE_TYPE, f"message type {kind}{hint}", events
             )
             return position
         if available < 9:
