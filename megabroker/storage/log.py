@@ -89,6 +89,7 @@ class LocalLog:
         unsynced_parent: the same for the log's own directory in the store's.
         sync_lock: held while syncing, so that nobody reports what another is still syncing.
         sync_failed: set by the disk thread.
+        abandoned: whether the log is being deleted; set by the reactor.
         segments: all of them; ``active`` is the last.
         compaction: how the cleaner sees the log.
     """
@@ -129,6 +130,7 @@ class LocalLog:
         self.topic_id: UUID | None = None
         self.sync_lock = Lock()
         self.sync_failed = False
+        self.abandoned = False
         self.modified = bool(loaded.unsynced)
         self.refusal: StorageError | None = None
         self._broken = False
@@ -715,6 +717,7 @@ class LocalLog:
     def abandon(self, error: StorageError) -> None:
         """Accept nothing more and write nothing more."""
         self.refuse(error)
+        self.abandoned = True
         self._broken = True
         self._lane.dead = True
         for segment in self.segments.items:

@@ -19,9 +19,9 @@ from twisted.logger import Logger
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import TopicPartition
 from megabroker.storage.checkpoints import decode_partition_metadata
-from megabroker.storage.files import Files
+from megabroker.storage.files import Files, OpenFiles
 from megabroker.storage.journal import Entry, JournalError, read_frames
-from megabroker.storage.segment import file_name
+from megabroker.storage.segment import Segment, file_name
 
 __all__ = ["PARTITION_METADATA", "Replay"]
 
@@ -48,7 +48,8 @@ class Replay:
         self._directory_of = directory_of
         self._points = {str(name): offset for name, offset in points.items()}
         self._topic_ids: dict[str, bytes | None] = {}
-        self._open: dict[str, int] = {}
+        self._open_files = OpenFiles(files)  # there may be more logs than files may be open
+        self._segments: dict[str, Segment | None] = {}  # by path, None for one that has no file
         self.bytes = 0
 
     def run(self, path: str) -> None:
@@ -68,8 +69,9 @@ class Replay:
                     entries += len(frame.entries)
                     for entry in frame.entries:
                         self._apply(entry)
-            for log in self._open.values():
-                files.fdatasync(log)
+            for segment in filter(None, self._segments.values()):
+                file = self._open_files.get(segment)
+                files.fdatasync(file.fileno())
         except JournalError as caught:
             raise StorageError(
                 ErrorCode.STORAGE,
@@ -78,9 +80,9 @@ class Replay:
                 retriable=False,
             ) from caught
         finally:
-            for one in (fd, *self._open.values()):
-                files.close(one)
-            self._open.clear()
+            files.close(fd)
+            self._open_files.close()
+            self._segments.clear()
         if missing:
             _log.error(
                 "sync-journal-damaged: {path}: {missing} rounds cannot be read; what they held may be lost "
@@ -103,23 +105,34 @@ class Replay:
         directory = self._directory_of(entry.name)
         if directory is None or self._topic_id(directory) != entry.topic_id:
             return
-        path = f"{directory}/{file_name(entry.segment, '.log')}"
-        fd = self._open.get(path)
-        if fd is None:
-            if self._files.read_size(path) is None:
-                return
-            fd = self._open[path] = self._files.open(path, create=False)
+        segment = self._segment(directory, entry.segment)
+        if segment is None:
+            return
+        file = self._open_files.get(segment)
         data, position = entry.data, entry.position
         # Even what can be read: after a failed sync a page may be in the cache only, and count as clean.
         self.bytes += len(data)
         view = memoryview(data)
         while view:
-            taken = self._files.pwritev(fd, [view], position)
+            taken = self._files.pwritev(file.fileno(), [view], position)
             view = view[taken:]
             position += taken
 
+    def _segment(self, directory: str, base_offset: int) -> Segment | None:
+        path = f"{directory}/{file_name(base_offset, '.log')}"
+        if path not in self._segments:
+            size = self._files.read_size(path)
+            found = None if size is None else Segment(self._open_files, directory, base_offset)
+            if found is not None:
+                found.created = True
+            self._segments[path] = found
+        return self._segments[path]
+
     def _topic_id(self, directory: str) -> bytes | None:
         if directory not in self._topic_ids:
-            found = decode_partition_metadata(self._files.read_bytes(f"{directory}/{PARTITION_METADATA}"))
+            path = f"{directory}/{PARTITION_METADATA}"
+            found = decode_partition_metadata(
+                self._open_files.with_room(lambda: self._files.read_bytes(path))
+            )
             self._topic_ids[directory] = None if found is None else found.bytes
         return self._topic_ids[directory]

@@ -174,6 +174,8 @@ class Syncs:
                     log.unsynced_parent = False
                     self._sync_dir(os.path.dirname(path))
         except OSError as caught:
+            if log.abandoned:
+                return False  # its directory goes away meanwhile
             failure = storage_error("cannot sync", path, caught)
             log.sync_failed = True
             log.note_failed_sync()
@@ -258,7 +260,7 @@ class Syncs:
         assert journal is not None
         for log, offset in journal.held(all_of_it=all_of_it).items():
             # A log that cannot be synced stays in the journal, for the next start to find.
-            if not self.sync(log, offset) and log.active.gone:
+            if not self.sync(log, offset) and log.abandoned:
                 self.forget(log)
         self._settling = False
         if not journal.ready and not journal.held(all_of_it=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import tempfile
 from uuid import UUID
@@ -197,6 +198,29 @@ class NoneTests(SyncsCase):
 
 
 class ReplayTests(SyncsCase):
+    def test_more_logs_than_files_may_be_open(self) -> None:
+        self.store.close()
+        self.store.disk.pump()
+        self.start(logs=100)
+        self.in_use()
+        size = self.logs[0].active.size
+        self.round(b"0")
+        self.round(b"1")
+        self.crash()
+        for log in self.logs:
+            self.lose(log, size)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 20, hard))
+        self.start(logs=0)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self.assertFalse(self.is_there())
+        for at in range(100):
+            log = self.store.log(TOPIC, at, SETTINGS, Listener(), Producers())
+            self.assertEqual(self.values(log)[-2:], [b"0", b"1"])
+
     def test_what_only_the_journal_has_is_written_again(self) -> None:
         self.in_use()
         size = self.logs[0].active.size
@@ -341,6 +365,16 @@ class FaultTests(SyncsCase):
         self.assertEqual(self.syncs_of(), 4)
         self.assertEqual([name for name in os.listdir(self.directory) if JOURNAL in name], [])
         self.flushLoggedErrors()
+
+    def test_a_log_whose_directory_goes_away_meanwhile_has_not_failed(self) -> None:
+        noted: list[LocalLog] = []
+        self.patch(LocalLog, "note_failed_sync", lambda log: noted.append(log))
+        self.files.fail("open", errno.ENOENT, path="orders-3/partition.metadata")
+        deleted = self.store.delete(TopicPartition("orders", 3))
+        self.store.disk.pump()
+        self.successResultOf(deleted)
+        self.assertNotIn("open", self.files._plan, "it was to be synced")
+        self.assertEqual((noted, self.listeners[3].failures), ([], []))
 
     def test_a_log_that_cannot_be_settled_stays_in_it(self) -> None:
         journal = self.in_use()
