@@ -31,5 +31,6 @@ class Turn:
         take_rest: Callable[[Any, memoryview], None],
         lost: Callable[[Any, bool], None],
         failed: Callable[[Any, Exception], None],
+        seconds: float,
     ) -> None: ...
     def take(self) -> None: ...

@@ -20,6 +20,7 @@ from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from crc32c import crc32c as crc_of_many
 
@@ -486,6 +487,13 @@ cdef class Connection:
         return 0
 
 
+cdef double now() noexcept:
+    """Return seconds of a clock that nobody sets."""
+    cdef timespec at
+    clock_gettime(CLOCK_MONOTONIC, &at)
+    return at.tv_sec + at.tv_nsec * 1e-9
+
+
 cdef class Turn:
     """Reads all connections of one epoll that can be read.
 
@@ -497,8 +505,12 @@ cdef class Turn:
         take: called with a connection and bytes received from it, to be taken by Python.
         lost: called with a connection at its end, and whether the peer has closed it.
         failed: called with a connection and what was raised while it was read.
+        seconds: how long connections are read before those that were are answered; see ``net.polling``.
     """
 
+    cdef epoll_event events[AT_ONCE]
+    cdef int next, count  # those from the one up to the other are left of a turn that had no time for them
+    cdef double seconds
     cdef int epoll
     cdef dict connections, runs
     cdef object scratch, read, take_rest, lost, failed
@@ -506,7 +518,8 @@ cdef class Turn:
     cdef Py_ssize_t capacity
     cdef readonly int64_t taken
 
-    def __init__(self, int epoll, dict connections not None, scratch not None, read, take_rest, lost, failed):
+    def __init__(self, int epoll, dict connections not None, scratch not None, read, take_rest, lost, failed,
+                 double seconds):
         cdef uint8_t[::1] view = scratch
         if not view.shape[0]:
             raise ValueError("no scratch")
@@ -514,21 +527,26 @@ cdef class Turn:
         self.data, self.capacity = &view[0], view.shape[0]
         self.read, self.take_rest, self.lost, self.failed = read, take_rest, lost, failed
         self.runs = {}
+        self.seconds = seconds
+        self.next = self.count = 0
 
     def take(self):
-        """Read every connection that is ready; append what has come."""
-        cdef epoll_event events[AT_ONCE]
-        cdef int at
-        cdef int count = epoll_wait(self.epoll, events, AT_ONCE, 0)
-        if count < 0:
-            if errno == EINTR:
-                return
-            raise OSError(errno, "epoll_wait")
+        """Read the connections that are ready, as far as there is time; append what has come."""
+        cdef double deadline = now() + self.seconds
+        if self.next >= self.count:
+            self.next = 0
+            self.count = epoll_wait(self.epoll, self.events, AT_ONCE, 0)
+            if self.count < 0:
+                self.count = 0
+                if errno == EINTR:
+                    return
+                raise OSError(errno, "epoll_wait")
         try:
-            for at in range(count):
-                connection = self.connections.get(events[at].data.fd)
+            while self.next < self.count:
+                connection = self.connections.get(self.events[self.next].data.fd)
+                self.next += 1
                 if connection is None:
-                    continue  # closed by one before it in this turn
+                    continue  # closed by one before it
                 try:
                     quick = connection.quick
                     if quick is None or not (<Connection?>quick).is_idle():
@@ -538,6 +556,8 @@ cdef class Turn:
                         self.receive(connection, <Connection>quick)
                 except Exception as error:
                     self.failed(connection, error)
+                if now() > deadline:
+                    break
         finally:
             self.append()
 

@@ -34,9 +34,6 @@ __all__ = ["NestedEpoll", "available"]
 _log = Logger()
 
 _AT_ONCE = 512
-_TURN_SECONDS = 0.005
-"""How long connections are read before those that were are answered; the rest have the next turn."""
-
 _DONE = Failure(main.CONNECTION_DONE)  # type: ignore[no-untyped-call]
 
 
@@ -69,9 +66,12 @@ class NestedEpoll:
 
     Attributes:
         expects: whether connections may say what they are likely to receive (``net.quick``).
+        turn_seconds: how long connections are read before those that were are answered; the next turn is the
+            others'.
     """
 
     expects = False
+    turn_seconds = 0.005
 
     def __init__(self, reactor: Any, turns: Turns) -> None:
         self._reactor = reactor
@@ -117,7 +117,7 @@ class NestedEpoll:
     def _read_ready(self) -> None:
         ready = self._left or self._epoll.poll(0, _AT_ONCE)
         self._left = []
-        deadline = monotonic() + _TURN_SECONDS
+        deadline = monotonic() + self.turn_seconds
         for at, (descriptor, _) in enumerate(ready):
             connection = self._connections.get(descriptor)
             if connection is None:
@@ -134,13 +134,16 @@ class NestedEpoll:
                 break
 
     def _lost(self, connection: _Connection, why: Any) -> None:
-        """End a connection as a reactor would."""
-        self.remove(connection)
-        if isinstance(why, ConnectionDone):
-            connection.readConnectionLost(_DONE)
-        else:
-            connection.stopWriting()
-            connection.connectionLost(Failure(why))  # type: ignore[no-untyped-call]
+        """End a connection as a reactor would; nothing that raises may end what reads the others."""
+        try:
+            self.remove(connection)
+            if isinstance(why, ConnectionDone):
+                connection.readConnectionLost(_DONE)
+            else:
+                connection.stopWriting()
+                connection.connectionLost(Failure(why))  # type: ignore[no-untyped-call]
+        except Exception:  # noqa: BLE001 - the connection edge: logged, and the others go on
+            _log.failure("ending a connection")
 
     def connectionLost(self, reason: Any) -> None:
         """IFileDescriptor: the reactor is at its end, and so are the connections."""

@@ -64,6 +64,7 @@ class CompiledEpoll(NestedEpoll):
             self._take,
             self._ended,
             self._failed,
+            self.turn_seconds,
         )
 
     def expect(self, transport: Any, *shape: Any) -> None:

@@ -27,7 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.config.load import parse
 from megabroker.model import HostPort, Listener
-from megabroker.net import polling, quick
+from megabroker.net import quick
 from megabroker.net.polling import NestedEpoll
 from megabroker.net.quick import CompiledEpoll
 from megabroker.net.transport import DirectServer
@@ -234,7 +234,7 @@ class CountingCase(SynchronousTestCase):
         self.addCleanup(directory.cleanup)
         # A disk that is slow for a moment would have another thread write for a while.
         self.patch(disk, "_SLOW_SECONDS", 3600.0)
-        self.patch(polling, "_TURN_SECONDS", 3600.0)
+        self.patch(NestedEpoll, "turn_seconds", 3600.0)
         self.reactor = Turns()
         self.reactor.advance(1_700_000_000)
         plugins = discover()

@@ -138,13 +138,28 @@ class NestedEpollTests(SynchronousTestCase):
         self.polling.doRead()
         self.assertEqual(two.heard, [b"2", b"3"])
 
+    def test_a_fault_in_ending_a_connection_leaves_the_others(self) -> None:
+        for end in (lambda: main.CONNECTION_LOST, lambda: main.CONNECTION_DONE):
+            one, two = self.connection(), self.connection()
+
+            def fail(reason: Any) -> None:
+                raise ValueError("a fault")
+
+            one.on_read = end
+            one.connectionLost = one.readConnectionLost = fail  # type: ignore[method-assign]
+            one.peer.send(b"1")
+            two.peer.send(b"2")
+            self.polling.doRead()
+            self.assertEqual(two.heard, [b"2"])
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
     def test_a_turn_that_takes_long_leaves_the_rest_to_the_next(self) -> None:
         seconds = [0.0]
         self.patch(polling, "monotonic", lambda: seconds[0])
         all_of_them = [self.connection() for _ in range(5)]
 
         def take_long() -> None:
-            seconds[0] += polling._TURN_SECONDS * 0.6
+            seconds[0] += NestedEpoll.turn_seconds * 0.6
 
         for one in all_of_them:
             one.on_read = take_long
@@ -158,7 +173,7 @@ class NestedEpollTests(SynchronousTestCase):
         self.assertEqual(turns[:3], [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
 
     def test_who_went_away_meanwhile_is_not_read(self) -> None:
-        self.patch(polling, "_TURN_SECONDS", 0)
+        self.patch(NestedEpoll, "turn_seconds", 0)
         one, two, three = (self.connection() for _ in range(3))
         for each in (one, two, three):
             each.peer.send(b"1")

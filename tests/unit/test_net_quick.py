@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
+import time
 import unittest
 from typing import Any
 from unittest import mock
@@ -185,6 +187,45 @@ class CompiledTests(CompiledCase):
         self.client.send(request(2))
         self.assertEqual(self.rows(self.client.receive(1)), [(2, 0, 2)])
         self.assertEqual(self.taken, 1)
+
+
+@unittest.skipUnless(COMPILED, _MISSING)
+class TurnTests(SynchronousTestCase):
+    def test_one_that_takes_long_leaves_the_rest_to_the_next(self) -> None:
+        """As in pure Python: who was read is answered soon, and nobody waits for ever."""
+        read: list[list[int]] = []
+        connections: dict[int, Any] = {}
+        epoll = select.epoll()
+        self.addCleanup(epoll.close)
+        ends = [socket.socketpair() for _ in range(5)]
+        for number, (mine, peer) in enumerate(ends):
+            self.addCleanup(mine.close)
+            self.addCleanup(peer.close)
+            epoll.register(mine.fileno(), select.EPOLLIN)
+            connections[mine.fileno()] = mock.Mock(quick=None, number=number)
+            peer.send(b"1")
+
+        def take_long(connection: Any) -> None:
+            read[-1].append(connection.number)
+            time.sleep(0.006)
+
+        module = quick.compiled()
+        assert module is not None
+        turn = module.Turn(
+            epoll.fileno(),
+            connections,
+            memoryview(bytearray(1)),
+            take_long,
+            mock.Mock(),
+            mock.Mock(),
+            mock.Mock(),
+            0.01,
+        )
+        for _ in range(3):
+            read.append([])
+            turn.take()
+        self.assertEqual(sorted(number for one in read for number in one), [0, 1, 2, 3, 4])
+        self.assertLess(max(map(len, read)), 3)
 
 
 @unittest.skipUnless(COMPILED, _MISSING)
