@@ -76,6 +76,7 @@ from megabroker.net.factory import BrokerFactory
 from megabroker.net.listening import Inherited, advertised
 from megabroker.net.transport import DirectReactor
 from megabroker.net.turns import Turns
+from megabroker.net.unread import Unread
 from megabroker.ops.logs import LogThreshold
 from megabroker.ops.memory import keep_freed_memory
 from megabroker.service_settings import (
@@ -328,6 +329,7 @@ class BrokerService(MultiService):
                 config.limits.max_connections,
                 config.limits.max_connections_per_address,
                 config.limits.in_flight_bytes,
+                Unread(config.limits.unread_answer_bytes, reactor.seconds),
             ),
             now_ms=self._now_ms,
         )

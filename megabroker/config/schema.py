@@ -519,6 +519,12 @@ class LimitSettings:
         maximum=_GIB,
         doc="Answers waiting for one slow peer; above it no more of its requests are read.",
     )
+    unread_answer_bytes: int = fields.size_bytes(
+        256 * _MIB,
+        minimum=_MIB,
+        maximum=_LARGEST_BYTES,
+        doc="Answers waiting in memory for all peers; above it those who read nothing for 3 s are closed.",
+    )
 
     def faults(self) -> Iterable[Fault]:
         """Yield what does not go together."""

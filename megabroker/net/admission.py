@@ -18,8 +18,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from time import monotonic
+
+from megabroker.net.unread import Unread
 
 __all__ = ["FREE_BYTES", "Admission", "Share"]
+
+_UNLIMITED = 1 << 62
 
 FREE_BYTES = 64 * 1024
 """What a connection may have in flight without regard to the budget."""
@@ -32,12 +37,20 @@ class Admission:
         max_connections: connections at the same time, all listeners together.
         max_connections_per_address: the same for one peer address.
         in_flight_bytes: request bytes received and not answered before reading stops.
+        unread: the account of answers that wait; by default without a limit.
     """
 
-    def __init__(self, max_connections: int, max_connections_per_address: int, in_flight_bytes: int) -> None:
+    def __init__(
+        self,
+        max_connections: int,
+        max_connections_per_address: int,
+        in_flight_bytes: int,
+        unread: Unread | None = None,
+    ) -> None:
         self.max_connections = max_connections
         self.max_connections_per_address = max_connections_per_address
         self.in_flight_bytes = in_flight_bytes
+        self.unread = Unread(_UNLIMITED, monotonic) if unread is None else unread
         self.charged_bytes = 0
         self.reserved_bytes = 0
         self.connections = 0

@@ -15,7 +15,8 @@ the reader, while any of these holds; it goes on when none does:
 
 - PARKED: ``handle`` returned something with ``when_room`` (a partition whose queue is full, or the
   admission budget). The same event is offered again once there is room.
-- OUTPUT: more than ``output_buffer_bytes`` wait to be sent; the peer reads too slowly.
+- OUTPUT: more than ``output_buffer_bytes`` wait to be sent; the peer reads too slowly. While all connections
+  together hold more than ``limits.unread_answer_bytes`` (``megabroker.net.unread``), 64 KiB are enough.
 - SLOTS: ``max_unanswered`` requests wait for their answers.
 - ANSWERS: more than ``output_buffer_bytes`` of answers wait for an earlier request to be answered.
 - MUTED: the client has used more than its quotas allow, and has to wait (KIP-219); answers go out.
@@ -44,7 +45,7 @@ from zope.interface import implementer
 from megabroker.errors import AuthenticationError, ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Buffer, Principal
-from megabroker.net.admission import Share
+from megabroker.net.admission import FREE_BYTES, Share
 from megabroker.net.output import Part, StockOutput, total_length
 from megabroker.net.transport import DirectServer
 
@@ -195,6 +196,8 @@ class BrokerConnection(TwistedProtocol):
         self._share = Share(factory.admission, self._budget_has_room)
         self._unanswered_bytes = 0
         self._answer_bytes = 0  # of answers made and not yet handed to the output
+        self._unread = factory.admission.unread
+        self._is_weighed = False  # whether that account has this connection
         self._partial_tick: int | None = None
         self._unproven_tick: int | None = None
         self._is_secure: bool | None = None  # not yet if False; None where there is no TLS
@@ -388,6 +391,7 @@ class BrokerConnection(TwistedProtocol):
         self._ready.clear()
         self._parked = None
         self._answer_bytes = 0
+        self._unread.forget(self)
         if self._muted is not None:
             self._muted.cancel()
             self._muted = None
@@ -447,6 +451,8 @@ class BrokerConnection(TwistedProtocol):
             reader.release()
         if self._ready:
             self._flush()
+        if self._answer_bytes > FREE_BYTES and not self._flushing:
+            self._weigh()
         held = reader.held_bytes + self._parked_bytes + self._unanswered_bytes
         charged = self._share.charged_bytes
         if held < charged or reader.mid_frame or self._partial_tick is not None:
@@ -545,6 +551,8 @@ class BrokerConnection(TwistedProtocol):
         if self._slots and self._slots[0] is slot:
             self._flushing = True
             self.factory.flush_soon(self)
+        elif self._answer_bytes > FREE_BYTES and not self.closed:
+            self._weigh()
 
     def flush(self) -> None:
         """Send what is ready and take up again what waited for it; called once a turn."""
@@ -552,6 +560,8 @@ class BrokerConnection(TwistedProtocol):
         if self.closed:
             return
         self._flush()
+        if self._answer_bytes > FREE_BYTES:
+            self._weigh()
         held = self.reader.held_bytes + self._parked_bytes + self._unanswered_bytes
         if held != self._share.charged_bytes or self._stopped:
             self._settle()
@@ -573,8 +583,22 @@ class BrokerConnection(TwistedProtocol):
         self._ready = []
         self._answer_bytes = self._answer_bytes - total_length(ready) if slots else 0
         output.send(ready)
-        if output.pending_bytes > self.factory.output_buffer_bytes:
-            self._stop(_OUTPUT)
+        pending = output.pending_bytes
+        if pending or self._is_weighed or output.held_bytes:
+            self._weigh()
+            if pending > self.factory.output_buffer_bytes or (pending > FREE_BYTES and self._unread.is_over):
+                self._stop(_OUTPUT)
+
+    def _weigh(self) -> None:
+        if not self._stopped & _CLOSING:
+            self._is_weighed = self._unread.note(self)
+
+    def unread(self) -> tuple[int, int]:
+        """For ``Unread``: how many bytes of answers are held, and how many have gone that had to wait."""
+        output = self._output
+        if output is None or self.closed:
+            return self._answer_bytes, 0
+        return self._answer_bytes + output.held_bytes, output.moved_bytes
 
     def _close_when_done(self) -> None:
         if self._input_closed and not (self._slots or self._stopped & _WAITING or self.closed):
@@ -639,6 +663,8 @@ class BrokerConnection(TwistedProtocol):
 
     def output_drained(self) -> None:
         """The output is empty again."""
+        if self._is_weighed:
+            self._weigh()
         if self._stopped & _OUTPUT:
             self._go(_OUTPUT)
 

@@ -138,6 +138,7 @@ class BrokerFactory(Factory):
 
     def _sweep(self) -> None:
         self.tick += 1
+        self.admission.unread.relieve()
         for connection in list(self.connections):
             connection.sweep(self.tick, self.partial_frame_seconds, self.idle_seconds)
 

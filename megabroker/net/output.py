@@ -1,13 +1,14 @@
 """What a connection sends: bytes and file ranges, in order, without copying what lies in a file.
 
-An *output* takes ``send(parts)`` and has ``pending_bytes``; whoever owns it is called back on
-``drained`` when it falls empty after having held something back. Two kinds:
+An *output* takes ``send(parts)`` and has ``pending_bytes``, of which ``held_bytes`` are in memory, and
+``moved_bytes``, what has gone of all that had to wait; whoever owns it is called back on ``drained`` when it
+falls empty after having held something back. Two kinds:
 
 - ``megabroker.net.transport.DirectServer`` is a transport and an output in one: it sends at once when
   nothing is queued, and file ranges by sendfile.
 - ``StockOutput`` here works on any Twisted transport (TLS, Unix sockets, a test's string transport): a
-  push producer that reads file ranges in slices while the transport has room, so that memory per
-  connection stays at one slice above the transport's own buffer.
+  push producer that hands on in slices while the transport has room, so that memory per connection stays
+  at one slice above the transport's own buffer, of which 64 KiB are full when it asks for a pause.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = ["Part", "StockOutput", "part_length", "total_length"]
 Part = Buffer | FileRange
 
 _SLICE_BYTES = 256 * 1024
+_PAUSED_BYTES = 64 * 1024 + _SLICE_BYTES
 
 
 def part_length(part: Part) -> int:
@@ -62,13 +64,23 @@ class StockOutput:
         self._closed = False
         self._is_cold = False  # what is to be sent next is being read
         self.pending_bytes = 0
+        self.moved_bytes = 0
+        self._memory_bytes = 0
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits in memory, here and, at most, in the transport."""
+        return self._memory_bytes + (_PAUSED_BYTES if self._paused else 0)
 
     def send(self, parts: Iterable[Part]) -> None:
         """Queue parts and hand on as much as the transport takes."""
         for part in parts:
+            length = part_length(part)
             self._parts.append(part)
-            self.pending_bytes += part_length(part)
+            self.pending_bytes += length
+            if not isinstance(part, FileRange):
+                self._memory_bytes += length
         self._push()
 
     def close(self) -> None:
@@ -102,8 +114,12 @@ class StockOutput:
                 if len(data) < part.length:
                     parts.appendleft(FileRange(part.file, part.position + len(data), part.length - len(data)))
             else:
-                data = bytes(part)
+                data = bytes(part[:_SLICE_BYTES])
+                if len(data) < len(part):
+                    parts.appendleft(memoryview(part)[len(data) :])
+                self._memory_bytes -= len(data)
             self.pending_bytes -= len(data)
+            self.moved_bytes += len(data)
             self._transport.write(data)
         if self._closing and not (parts or self._closed):
             self._closed = True
@@ -133,5 +149,5 @@ class StockOutput:
     def stopProducing(self) -> None:
         """IPushProducer: the connection is gone."""
         self._parts.clear()
-        self.pending_bytes = 0
+        self.pending_bytes = self._memory_bytes = 0
         self._paused = True

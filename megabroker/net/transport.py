@@ -29,7 +29,7 @@ from twisted.internet import main, tcp
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 from megabroker.model import FileRange
-from megabroker.net.output import Part, part_length
+from megabroker.net.output import Part
 from megabroker.net.polling import NestedEpoll
 from megabroker.net.quick import CompiledEpoll, make_polling
 from megabroker.net.turns import Turns
@@ -78,6 +78,8 @@ class DirectServer(tcp.Server):
         self._parts: deque[Part] = deque()
         self._is_cold = False  # what is to be sent next is being read
         self.pending_bytes = 0
+        self.held_bytes = 0  # the same without what is in files
+        self.moved_bytes = 0  # sent of what had to wait
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
@@ -144,7 +146,11 @@ class DirectServer(tcp.Server):
     def _queue(self, parts: Iterable[Part]) -> None:
         was_empty = not self._parts
         for part in parts:
-            length = part_length(part)
+            if isinstance(part, FileRange):
+                length = part.length
+            else:
+                length = len(part)
+                self.held_bytes += length
             if length:
                 self._parts.append(part)
                 self.pending_bytes += length
@@ -192,7 +198,7 @@ class DirectServer(tcp.Server):
             if error.errno in (EAGAIN, ENOBUFS):
                 return True
             parts.clear()
-            self.pending_bytes = 0
+            self.pending_bytes = self.held_bytes = 0
             self._lose_later()
             return False
         return False
@@ -209,6 +215,7 @@ class DirectServer(tcp.Server):
             self.protocol.output_failed("the log file is shorter than its index says")
             return False
         self.pending_bytes -= sent
+        self.moved_bytes += sent
         if sent == part.length:
             self._parts.popleft()
         else:
@@ -240,6 +247,8 @@ class DirectServer(tcp.Server):
             else:
                 sent = self.socket.sendmsg(vectors)
         self.pending_bytes -= sent
+        self.held_bytes -= sent
+        self.moved_bytes += sent
         remaining = sent
         while remaining:
             chunk = parts[0]
@@ -259,7 +268,7 @@ class DirectServer(tcp.Server):
     def connectionLost(self, reason: Any) -> None:
         """Forget what is queued; files are closed with their last reference."""
         self._parts.clear()
-        self.pending_bytes = 0
+        self.pending_bytes = self.held_bytes = 0
         self.quick = None
         super().connectionLost(reason)
 

@@ -31,6 +31,7 @@ from megabroker.model import Acks, HostPort, Listener, Node
 from megabroker.net.admission import Admission
 from megabroker.net.transport import DirectReactor
 from megabroker.net.turns import Turns
+from megabroker.net.unread import Unread
 from megabroker.protocols.cursus.protocol import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.mega.protocol import MegaFactory
@@ -106,7 +107,10 @@ class BrokerCase(TestCase):
             reactor=reactor,
             turns=turns,
             admission=Admission(
-                limits.max_connections, limits.max_connections_per_address, limits.in_flight_bytes
+                limits.max_connections,
+                limits.max_connections_per_address,
+                limits.in_flight_bytes,
+                Unread(limits.unread_answer_bytes, reactor.seconds),
             ),
             now_ms=now_ms,
         )

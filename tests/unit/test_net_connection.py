@@ -24,6 +24,7 @@ from megabroker.net.connection import Answer, BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.transport import DirectReactor, DirectServer
 from megabroker.net.turns import Turns
+from megabroker.net.unread import Unread
 from megabroker.storage.files import Files, LogFile
 from megabroker.storage.metadata import MemoryMetadataStore
 from megabroker.storage.warming import Warmer
@@ -95,10 +96,11 @@ def make_factory(clock: Any, **limits: Any) -> BrokerFactory:
     values = {"output_buffer_bytes": 1 << 20, "partial_frame_seconds": 5, "idle_seconds": 60}
     budget = limits.pop("in_flight_bytes", 1 << 20)
     connections = limits.pop("max_connections", 10)
+    unread = Unread(limits.pop("unread_answer_bytes", 1 << 20), clock.seconds)
     values.update(limits)
     broker = SimpleNamespace(
         settings=SimpleNamespace(limits=SimpleNamespace(**values)),
-        admission=Admission(connections, 5, budget),
+        admission=Admission(connections, 5, budget, unread),
         reactor=clock,
         turns=Turns(clock),
         quotas=Quotas(MemoryMetadataStore(clock), lambda: int(clock.seconds() * 1000)),
@@ -315,6 +317,70 @@ class StockTransportTests(SynchronousTestCase):
         self.connection._output.resumeProducing()
         self.assertTrue(self.connection.transport.disconnecting)
         self.assertEqual(self.connection.transport.value(), b"z" * 5000)
+
+    def unread_answers(self, peer: Any, size_bytes: int) -> None:
+        """Have a peer that reads nothing ask for so much."""
+        peer._output.pauseProducing()
+        peer.dataReceived(frame(b"slow"))
+        peer.slow[-1][0].fill([bytes(size_bytes)])
+        self.clock.advance(0)
+
+    def test_of_those_who_read_nothing_the_longest_silent_are_closed_until_the_rest_fits(self) -> None:
+        unread = self.factory.admission.unread
+        unread.limit_bytes = 3_500_000
+        peers = [self.connection, self.connect(), self.connect(), self.connect()]
+        for peer in peers:
+            self.unread_answers(peer, 500_000)
+            self.clock.advance(1)
+        self.assertGreater(unread.held_bytes, 4 * 500_000)
+        self.assertFalse(unread.is_over)
+        self.clock.advance(10)
+        self.assertEqual([peer.transport.disconnected for peer in peers], [False] * 4)
+        # The first two begin to read: nobody who reads is closed before those who do not.
+        for peer in peers[:2]:
+            peer._output.resumeProducing()
+        for peer in peers[:2]:
+            self.unread_answers(peer, 900_000)
+        self.unread_answers(peers[0], 300_000)
+        self.assertEqual([peer.transport.disconnected for peer in peers], [False, False, True, True])
+        self.assertEqual(unread.closed, 2)
+        for peer in peers:
+            peer.connectionLost()
+        self.assertEqual(unread.held_bytes, 0)
+
+    def test_above_twice_the_bound_nobody_is_given_time(self) -> None:
+        unread = self.factory.admission.unread
+        unread.limit_bytes = 1_200_000
+        peers = [self.connection, self.connect(), self.connect()]
+        self.unread_answers(peers[0], 1_500_000)
+        self.unread_answers(peers[1], 100_000)
+        self.assertTrue(unread.is_over)
+        self.assertEqual([peer.transport.disconnected for peer in peers], [False] * 3)
+        self.unread_answers(peers[2], 400_000)
+        self.assertEqual([peer.transport.disconnected for peer in peers], [True, False, False])
+        self.assertLessEqual(unread.held_bytes, 1_200_000)
+
+    def test_while_all_hold_too_much_little_stops_a_peer_that_does_not_read(self) -> None:
+        self.unread_answers(self.connection, 100_000)
+        self.assertFalse(self.connection.output_is_full)
+        self.factory.admission.unread.limit_bytes = 300_000
+        self.unread_answers(self.connection, 1)
+        self.assertTrue(self.connection.output_is_full)
+        self.connection._output.resumeProducing()
+        self.assertFalse(self.connection.output_is_full)
+        self.assertEqual(self.factory.admission.unread.held_bytes, 0)
+
+    def test_answers_behind_one_that_is_not_made_yet_count(self) -> None:
+        unread = self.factory.admission.unread
+        self.connection.dataReceived(frame(b"slow") + frame(b"slow"))
+        first, second = [slot for slot, _ in self.connection.slow]
+        second.fill([bytes(200_000)])
+        self.clock.advance(0)
+        self.assertEqual(unread.held_bytes, 200_000)
+        first.fill([b"first"])
+        self.clock.advance(0)
+        self.assertEqual(unread.held_bytes, 0)
+        self.assertEqual(len(self.connection.transport.value()), 200_005)
 
     def test_a_peer_that_does_not_read_is_not_served(self) -> None:
         self.factory.output_buffer_bytes = 1000
