@@ -107,7 +107,13 @@ def make_batch(
 ) -> bytes:
     """Encode a batch of records that are called so; ``producer`` is id, epoch, first sequence."""
     records: list[RecordInput] = [
-        (name.encode(), dice.randbytes(dice.randrange(_LONGEST_PADDING)), (), timestamp_ms) for name in names
+        (
+            name.encode(),
+            name.encode() + b" " + dice.randbytes(dice.randrange(_LONGEST_PADDING)),
+            (),
+            timestamp_ms,
+        )
+        for name in names
     ]
     return bytes(
         build(

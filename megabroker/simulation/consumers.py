@@ -15,7 +15,7 @@ from megabroker.simulation.history import Batch, Damaged, Fetched, Partition
 from megabroker.simulation.rules import Violation
 from megabroker.simulation.wire import Unanswered
 
-__all__ = ["Reader", "read_batches"]
+__all__ = ["Reader", "name_of", "read_batches"]
 
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
@@ -45,11 +45,16 @@ def read_batches(
                 if marker is not None and not marker.commit:
                     ended.discard(header.producer_id)
             elif not (committed and header.attributes & _TRANSACTIONAL and header.producer_id in ended):
-                names = tuple((one.offset, (one.key or b"").decode()) for one in records(body, header))
+                names = tuple((one.offset, name_of(one.key, one.value)) for one in records(body, header))
             found.append(Batch(header.base_offset, header.last_offset, names, control))
     except BatchError as error:
         return tuple(found), repr(error)
     return tuple(found), ""
+
+
+def name_of(key: bytes | None, value: bytes | None) -> str:
+    """Return the name of a record: its key or, over MEGA, the first word of its value."""
+    return (key or (value or b"").split(b" ", 1)[0]).decode()
 
 
 class Reader(Client):

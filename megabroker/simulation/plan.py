@@ -69,6 +69,8 @@ class Plan:
                 "member": dice.choice((0, 0, 2, 3)),
                 "consumer": dice.choice((0, 0, 0, 2, 3)),
                 "administrator": dice.choice((0, 0, 1)),
+                "mega producer": dice.choice((0, 0, 1, 2)),
+                "mega consumer": dice.choice((0, 0, 1)),
             },
             faults=tuple(faults),
             pause_seconds=dice.choice((0.7, 2.0, 5.0)),
@@ -89,6 +91,7 @@ groups:
   consumer_session_timeout_ms: 6000
 protocols:
   kafka: {{listeners: [{{endpoint: "tcp:9092:interface=10.0.0.2"}}]}}
+  mega: {{acks: all, listeners: [{{endpoint: "tcp:8080:interface=10.0.0.2"}}]}}
 """
 
 

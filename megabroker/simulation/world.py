@@ -29,6 +29,7 @@ from megabroker.simulation.consumers import Reader
 from megabroker.simulation.disk import Disk
 from megabroker.simulation.files import Faults
 from megabroker.simulation.history import History, SyncFailed
+from megabroker.simulation.mega_clients import MegaConsumer, MegaProducer
 from megabroker.simulation.members import ConsumerMember, Member
 from megabroker.simulation.network import Network
 from megabroker.simulation.plan import Plan, make_config
@@ -47,6 +48,8 @@ _KINDS: Final[dict[str, type[Client]]] = {
     "member": Member,
     "consumer": ConsumerMember,
     "administrator": Administrator,
+    "mega producer": MegaProducer,
+    "mega consumer": MegaConsumer,
 }
 _PATIENCE_SECONDS: Final = 120.0
 
@@ -203,7 +206,7 @@ class World:
         if not self._await(inspector.make_topics(plan), "make topics"):
             return
         lives = [
-            self._live(_KINDS[kind], f"{kind}-{number}")
+            self._live(_KINDS[kind], f"{kind.replace(' ', '-')}-{number}")
             for kind in _KINDS
             for number in range(plan.clients.get(kind, 0))
         ]
