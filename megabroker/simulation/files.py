@@ -249,6 +249,9 @@ class SimulatedFiles(Files):
     def device(self, path: str) -> int:
         return 1
 
+    def free_bytes(self, path: str) -> int:
+        return 1 << 60  # that it is full is a fault
+
     def sync_dir(self, path: str) -> None:
         self.wait(self.faults.dice.random() * _SYNC_SECONDS)
         try:

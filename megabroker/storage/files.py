@@ -202,6 +202,11 @@ class Files:
         """Return a number that two paths share if they are on one file system."""
         return os.stat(path).st_dev
 
+    def free_bytes(self, path: str) -> int:
+        """Return how much may still be written to the file system of ``path``."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
     def sync_dir(self, path: str) -> None:
         """Wait until the directory's entries are on the disk."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

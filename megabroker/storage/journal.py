@@ -23,6 +23,7 @@ when it is first of use and removed when all logs are closed in order; who finds
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -63,6 +64,8 @@ _KEY: Final = struct.Struct(">16sH")
 _PLACE: Final = struct.Struct(">qqqI")
 _CRC_START: Final = 8
 _FILL_BYTES: Final = 1 << 20
+_LEAST_FREE: Final = 4
+"""So many times its size must be free for it to be made."""
 
 
 class JournalError(Exception):
@@ -235,22 +238,29 @@ class Journal:
         self._lock = threading.Lock()
 
     def make(self) -> None:
-        """Make the file, every block of it written, which takes a while. Raises OSError: there is none."""
+        """Make the file, every block of it written, which takes a while.
+
+        Raises:
+            OSError: there is none. ENOSPC too where it would leave the logs little room.
+        """
         files = self._files
+        size, place = _BLOCK + 2 * self._half_bytes, os.path.dirname(self.path)
+        if files.free_bytes(place) < _LEAST_FREE * size:
+            raise OSError(errno.ENOSPC, f"less than {_LEAST_FREE * size} bytes are free", place)
         key = os.urandom(16)
         temporary = self.path + ".tmp"
         fd = files.open(temporary, create=True)
         try:
             files.truncate(fd, 0)
             # Synced bit by bit: all at once would hold up whoever else waits for the file system meanwhile.
-            for at in range(_BLOCK, _BLOCK + 2 * self._half_bytes, _FILL_BYTES):
-                self._write(fd, bytes(min(_FILL_BYTES, _BLOCK + 2 * self._half_bytes - at)), at)
+            for at in range(_BLOCK, size, _FILL_BYTES):
+                self._write(fd, bytes(min(_FILL_BYTES, size - at)), at)
                 files.fdatasync(fd)
             header = _HEADER.pack(_HEADER_MAGIC, _VERSION, key, self._half_bytes)
             self._write(fd, header + bytes(_BLOCK - len(header)), 0)
             files.fdatasync(fd)
             files.rename(temporary, self.path)
-            files.sync_dir(os.path.dirname(self.path))
+            files.sync_dir(place)
         except OSError:
             files.close(fd)
             files.unlink(temporary)

@@ -86,6 +86,7 @@ class Syncs:
         self._threads: ThreadPoolExecutor | None = None
         self._kept_bytes = 0
         self._spared = 0
+        self._patience = 1
         self._making = False
         self._given_up = False
         self._settling = False
@@ -236,7 +237,8 @@ class Syncs:
     def _want_journal(self, journal: Journal, count: int) -> None:
         """Have the journal made once it would have been of use."""
         self._spared += count
-        if (self._spared < _WORTH_A_JOURNAL and not self.eager) or self._making or self._given_up:
+        enough = self.eager or self._spared >= _WORTH_A_JOURNAL * self._patience
+        if not enough or self._making or self._given_up:
             return
         self._spared = 0
         self._making = True
@@ -244,6 +246,7 @@ class Syncs:
         def made(_: Any, error: StorageError | None) -> None:
             self._making = False
             if error is not None:
+                self._patience *= 2  # a disk that is full may be so for long
                 _log.warn("sync-journal-not-made: {error}: each log is synced by itself", error=error.message)
 
         self._chore(journal.make, made)

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import tempfile
+from unittest import mock
 from uuid import UUID
 
 import attrs
@@ -375,6 +376,24 @@ class FaultTests(SyncsCase):
         self.successResultOf(deleted)
         self.assertNotIn("open", self.files._plan, "it was to be synced")
         self.assertEqual((noted, self.listeners[3].failures), ([], []))
+
+    def test_a_full_disk_is_left_to_the_logs(self) -> None:
+        self.patch(self.files, "free_bytes", lambda path: 8 * HALF_BYTES)
+        tried = []
+        open_file = self.files.open
+        self.patch(
+            self.files,
+            "open",
+            lambda path, *, create: (tried.append(path), open_file(path, create=create))[1],
+        )
+        logged = []
+        self.patch(syncs, "_log", mock.Mock(warn=lambda *args, **kwargs: logged.append(kwargs["error"])))
+        for _ in range(64):
+            self.round()
+        self.assertEqual([path for path in tried if JOURNAL in path], [])
+        self.assertEqual(len(logged), 7, "ever more rarely")
+        self.assertIn("ENOSPC", logged[0])
+        self.assertEqual([listener.failures for listener in self.listeners], [[]] * 4)
 
     def test_a_log_that_cannot_be_settled_stays_in_it(self) -> None:
         journal = self.in_use()
