@@ -8,6 +8,7 @@ import click
 
 from megabroker import __version__
 from megabroker.cli.import_kafka import import_kafka
+from megabroker.cli.user import user
 from megabroker.errors import BrokerError, ConfigError, DataDirectoryLocked
 
 __all__ = ["commands", "main"]
@@ -20,6 +21,7 @@ def commands() -> None:
 
 
 commands.add_command(import_kafka)
+commands.add_command(user)
 
 
 def main() -> None:

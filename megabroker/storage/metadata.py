@@ -49,6 +49,9 @@ METADATA_FILE: Final = "metadata.sqlite"
 """Its name in a data directory."""
 
 SCHEMA_VERSION: Final = 1
+_OURS: Final = 0o600
+"""Who may read it: what checks passwords is nobody else's business."""
+
 _CREATE = (
     "CREATE TABLE rows (tbl TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tbl, key))"
     " WITHOUT ROWID"
@@ -182,6 +185,7 @@ def create_with(path: str | os.PathLike[str], changes: Sequence[Change]) -> None
         fresh.unlink(missing_ok=True)
         connection = sqlite3.connect(fresh, isolation_level=None)
         try:
+            os.chmod(fresh, _OURS)
             connection.execute("BEGIN")
             connection.execute(_CREATE)
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -313,6 +317,7 @@ class SqliteMetadataStore:
         if version == 0:
             if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
                 raise sqlite3.DatabaseError("it holds tables of another program")
+            os.chmod(self.path, _OURS)
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(_CREATE)
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")

@@ -1,0 +1,226 @@
+"""``megabroker user``: who has a password.
+
+Owns the commands; what they ask goes over Kafka's wire to a running broker, or, for the first administrator
+of one that asks everybody who they are, into the data directory of one that is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pathlib
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import click
+from twisted.internet.defer import Deferred
+
+from megabroker.cli.connecting import connection_options, read_password
+from megabroker.cli.kafka_client import KafkaClient
+from megabroker.config.load import load
+from megabroker.core.authentication.scram import DIGESTS, MAX_ITERATIONS, MIN_ITERATIONS, credential
+from megabroker.core.credentials import Credentials
+from megabroker.errors import ErrorCode, RequestError
+from megabroker.model import Durability, ScramChange, ScramCredential
+from megabroker.plugin import discover
+from megabroker.protocols.kafka.schema import alter_user_scram_credentials, describe_user_scram_credentials
+from megabroker.protocols.kafka.scram import MECHANISMS
+from megabroker.storage.lock import DirectoryLock
+from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
+
+__all__ = ["user"]
+
+_SALT_BYTES: Final = 16
+_NUMBERS: Final = {mechanism.name: number for number, mechanism in MECHANISMS.items()}
+_PATH = click.Path(path_type=pathlib.Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=pathlib.Path)
+_Upsertion = alter_user_scram_credentials.Request.Upsertion
+_Deletion = alter_user_scram_credentials.Request.Deletion
+
+
+@click.group()
+def user() -> None:
+    """Users and their passwords, which SASL and AUTH ask for.
+
+    Say where: --server for a broker that runs, or -c or --data-dir for one that does not.
+    """
+
+
+def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--data-dir", type=_PATH, help="The data directory of a broker that is stopped.")(
+        command
+    )
+    return click.option("-c", "--config", type=_PATH, help="The configuration of such a broker.")(command)
+
+
+@user.command()
+@click.argument("name")
+@click.option("--password-file", type=_FILE, help="Where the new password is; else it is asked for.")
+@click.option("--iterations", type=click.IntRange(MIN_ITERATIONS, MAX_ITERATIONS), default=MIN_ITERATIONS)
+@_place_options
+@connection_options
+def add(
+    connect: Callable[[], KafkaClient | None],
+    name: str,
+    password_file: pathlib.Path | None,
+    iterations: int,
+    config: pathlib.Path | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Give a user a password, who may have had another."""
+    if not name:
+        raise click.UsageError("expected the name of a user")
+    with _users(connect(), config, data_dir) as users:
+        password = read_password(password_file, f"Password of {name}", confirm=True)
+        users.set(name, password.encode(), iterations)
+    click.echo(f"{name} has a password")
+
+
+@user.command()
+@click.argument("name")
+@_place_options
+@connection_options
+def delete(
+    connect: Callable[[], KafkaClient | None],
+    name: str,
+    config: pathlib.Path | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Take a user's passwords away."""
+    with _users(connect(), config, data_dir) as users:
+        if not users.kinds().get(name):
+            raise RequestError(ErrorCode.INVALID_REQUEST, f"there is no user {name}")
+        users.remove(name, users.kinds()[name])
+    click.echo(f"{name} has no password any more")
+
+
+@user.command("list")
+@_place_options
+@connection_options
+def show(
+    connect: Callable[[], KafkaClient | None], config: pathlib.Path | None, data_dir: pathlib.Path | None
+) -> None:
+    """List who has a password, and of which kinds."""
+    with _users(connect(), config, data_dir) as users:
+        for name, kinds in sorted(users.kinds().items()):
+            click.echo(f"{name}\t{', '.join(sorted(kinds))}")
+
+
+class _OfBroker:
+    """The users of a broker that runs."""
+
+    def __init__(self, client: KafkaClient) -> None:
+        self._client = client
+
+    def kinds(self) -> dict[str, list[str]]:
+        answer = self._client.ask(describe_user_scram_credentials.Request(users=None), 0)
+        _check(answer.error_code, answer.error_message)
+        return {
+            row.user: [MECHANISMS[one.mechanism].name for one in row.credential_infos]
+            for row in answer.results
+        }
+
+    def set(self, name: str, password: bytes, iterations: int) -> None:
+        for mechanism, digest in DIGESTS.items():
+            salt = secrets.token_bytes(_SALT_BYTES)
+            made = _Upsertion(
+                name=name,
+                mechanism=_NUMBERS[mechanism],
+                iterations=iterations,
+                salt=salt,
+                salted_password=hashlib.pbkdf2_hmac(digest, password, salt, iterations),
+            )
+            self._alter(upsertions=[made])
+
+    def remove(self, name: str, kinds: Sequence[str]) -> None:
+        for mechanism in kinds:
+            self._alter(deletions=[_Deletion(name=name, mechanism=_NUMBERS[mechanism])])
+
+    def _alter(self, **changes: Any) -> None:
+        answer = self._client.ask(alter_user_scram_credentials.Request(**changes), 0)
+        for row in answer.results:
+            _check(row.error_code, row.error_message)
+
+
+def _check(code: int, message: str | None) -> None:
+    if code:
+        raise RequestError(ErrorCode.INVALID_REQUEST, message or f"the broker answered Kafka's error {code}")
+
+
+class _OfDirectory:
+    """The users in a data directory that no broker has open."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def kinds(self) -> Mapping[str, Sequence[str]]:
+        return {name: list(self._credentials.of(name)) for name in self._credentials.users()}
+
+    def set(self, name: str, password: bytes, iterations: int) -> None:
+        made: list[ScramChange] = []
+        for mechanism, digest in DIGESTS.items():
+            salt = secrets.token_bytes(_SALT_BYTES)
+            salted = hashlib.pbkdf2_hmac(digest, password, salt, iterations)
+            kept: ScramCredential = credential(digest, iterations, salt, salted)
+            made.append(ScramChange(name, mechanism, kept))
+        self._change(made)
+
+    def remove(self, name: str, kinds: Sequence[str]) -> None:
+        self._change([ScramChange(name, mechanism, None) for mechanism in kinds])
+
+    def _change(self, changes: list[ScramChange]) -> None:
+        failures: list[Any] = []
+        changed: Deferred[None] = self._credentials.change(changes)
+        changed.addErrback(failures.append)
+        if failures:
+            failures[0].raiseException()
+
+
+class _AtOnce:
+    """Neither reactor nor thread: whatever is put off is done at once."""
+
+    def callLater(self, delay: float, function: Callable[..., object], *args: object) -> None:
+        function(*args)
+
+    def callFromThread(self, function: Callable[..., object], *args: object) -> None:
+        function(*args)
+
+    def start(self) -> None:
+        """There is nothing to start."""
+
+    def submit(self, job: Callable[[], None]) -> None:
+        job()
+
+    def stop(self) -> None:
+        """There is nothing to stop."""
+
+
+@contextlib.contextmanager
+def _users(
+    client: KafkaClient | None, config: pathlib.Path | None, data_dir: pathlib.Path | None
+) -> Iterator[_OfBroker | _OfDirectory]:
+    if (client is not None) + (config is not None) + (data_dir is not None) != 1:
+        raise click.UsageError("expected one of --server, --config and --data-dir")
+    if client is not None:
+        with client:
+            yield _OfBroker(client)
+        return
+    place = load(config, discover()).data_dir if config is not None else data_dir
+    assert place is not None
+    place.mkdir(parents=True, exist_ok=True)
+    lock = DirectoryLock(str(place))
+    lock.take(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    try:
+        at_once = _AtOnce()
+        store = SqliteMetadataStore(place / METADATA_FILE, Durability.FSYNC, at_once, worker=at_once)
+        store.open()
+        try:
+            credentials = Credentials(store)
+            credentials.load()
+            yield _OfDirectory(credentials)
+        finally:
+            store.close()
+    finally:
+        lock.release()
