@@ -7,6 +7,8 @@ import sys
 import click
 
 from megabroker import __version__
+from megabroker.cli.dump_log import dump_log
+from megabroker.cli.fsck import fsck
 from megabroker.cli.import_kafka import import_kafka
 from megabroker.cli.user import user
 from megabroker.errors import BrokerError, ConfigError, DataDirectoryLocked
@@ -20,6 +22,8 @@ def commands() -> None:
     """Work on megabroker's files; twistd megabroker runs the broker."""
 
 
+commands.add_command(dump_log)
+commands.add_command(fsck)
 commands.add_command(import_kafka)
 commands.add_command(user)
 

@@ -36,7 +36,7 @@ from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError, 
 from megabroker.interfaces import ILogStore, IMetadataStore, IPlacement, ITopicService
 from megabroker.model import Change, Topic, TopicChange, TopicPartition
 
-__all__ = ["TOPICS_TABLE", "TopicLimits", "TopicService", "is_topic_name", "topic_row"]
+__all__ = ["TOPICS_TABLE", "TopicLimits", "TopicService", "is_topic_name", "topic_from_row", "topic_row"]
 
 _log = Logger()
 
@@ -148,7 +148,7 @@ class TopicService(Service):
             for key, row in self._metadata.rows(_DELETED).items()
         }
         for name, row in self._metadata.rows(TOPICS_TABLE).items():
-            topic = _from_row(name, row)
+            topic = topic_from_row(name, row)
             self._publish(topic, self._open_logs(topic, 0, topic.partitions))
         leftovers = {
             (TopicPartition(name, index), UUID(hex=key))
@@ -338,7 +338,7 @@ class TopicService(Service):
             for name in concerned
             if (known := self._topics.get(name)) is None
             or name not in rows
-            or _from_row(name, rows[name]) != known
+            or topic_from_row(name, rows[name]) != known
         }
         if names is None:  # what a crash has left to be removed is being removed
             changed.update(name for name, _ in self._to_remove.values())
@@ -352,7 +352,7 @@ class TopicService(Service):
 
     async def _follow_row(self, name: str, aside: bool) -> None:
         row = self._metadata.rows(TOPICS_TABLE, [name]).get(name)
-        topic = None if row is None else _from_row(name, row)
+        topic = None if row is None else topic_from_row(name, row)
         former = self._topics.get(name)
         if former is not None and (topic is None or topic.id != former.id):
             await self._retire(former)
@@ -658,7 +658,8 @@ def topic_row(topic: Topic) -> dict[str, Any]:
     return row
 
 
-def _from_row(name: str, row: Any) -> Topic:
+def topic_from_row(name: str, row: Any) -> Topic:
+    """Return the topic that a row of the table tells of. Raises StorageError: it is no such row."""
     try:
         return Topic(
             name,

@@ -34,7 +34,7 @@ from megabroker.kafkadir.refusals import refusal
 from megabroker.model import TopicPartition
 from megabroker.storage.checkpoints import decode_offsets, decode_partition_metadata
 
-__all__ = ["KafkaDirectories", "Replica"]
+__all__ = ["KafkaDirectories", "Replica", "held"]
 
 METADATA_TOPIC: Final = TopicPartition("__cluster_metadata", 0)
 _PARTITION: Final = re.compile(r"(.+)-(0|[1-9][0-9]{0,9})")
@@ -153,7 +153,7 @@ class KafkaDirectories:
         """
         with ExitStack() as stack:
             for path in self.paths:
-                stack.enter_context(_held(path))
+                stack.enter_context(held(path))
             yield
 
 
@@ -184,8 +184,12 @@ def _owner(path: pathlib.Path) -> tuple[str, int]:
 
 
 @contextmanager
-def _held(path: pathlib.Path) -> Iterator[None]:
-    """Share-lock Kafka's lock file, which a running Kafka has locked alone."""
+def held(path: pathlib.Path) -> Iterator[None]:
+    """Share-lock the lock file of a data directory, which a running broker has locked alone.
+
+    Raises:
+        DataDirectoryLocked: one has.
+    """
     try:
         fd = os.open(path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

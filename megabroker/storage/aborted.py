@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
 
 from megabroker.model import AbortedTransaction
 
@@ -36,6 +37,11 @@ class AbortedIndex:
 
     def __len__(self) -> int:
         return len(self._numbers) // _FIELDS
+
+    def __iter__(self) -> Iterator[AbortedTransaction]:
+        """Iterate in the order of the markers."""
+        numbers = self._numbers
+        return (AbortedTransaction(*numbers[at : at + _FIELDS]) for at in range(0, len(numbers), _FIELDS))
 
     def add(self, aborted: AbortedTransaction) -> None:
         """Add a transaction whose marker follows all known ones."""

@@ -34,6 +34,7 @@ from megabroker.model import Change, Durability
 
 __all__ = [
     "METADATA_FILE",
+    "SCHEMA_VERSION",
     "ManualWorker",
     "MemoryMetadataStore",
     "SqliteMetadataStore",

@@ -54,6 +54,7 @@ __all__ = [
     "SYNC_FAILED",
     "Loaded",
     "Loader",
+    "Scan",
     "find_damage",
     "report_damage",
     "write_again",
@@ -138,8 +139,19 @@ def write_again(open_files: OpenFiles, directory: str, segments: Iterable[Segmen
     files.unlink(f"{directory}/{SYNC_FAILED}")
 
 
-class _Scan:
-    """Reads one segment batch by batch and checks every CRC."""
+class Scan:
+    """Reads one segment batch by batch and checks every CRC; changes nothing but the segment in memory.
+
+    Args:
+        interval: bytes between two entries of the index made on the way.
+        expected_offset: the least that the first batch may have.
+        visit: called with each valid batch, in order.
+
+    Attributes:
+        damaged: stretches that hold no batch and are followed by one.
+        tail: what no valid batch follows, if anything.
+        first_timestamp: of the first batch, or -1.
+    """
 
     def __init__(self, segment: Segment, interval: int, expected_offset: int, visit: Visit) -> None:
         self.segment = segment
@@ -226,6 +238,7 @@ class Loader:
         clean: whether the store was closed cleanly.
         recovery_point: everything below was known to be on the disk.
         start_offset: the log start known from its checkpoint.
+        thorough: read everything, whatever could be believed.
     """
 
     def __init__(
@@ -238,6 +251,7 @@ class Loader:
         recovery_point: int,
         start_offset: int,
         interval: int,
+        thorough: bool = False,
     ) -> None:
         self._open_files = open_files
         self._files = open_files.files
@@ -247,6 +261,7 @@ class Loader:
         self._recovery_point = recovery_point
         self._start_offset = start_offset
         self._interval = interval
+        self._thorough = thorough
         self._snapshots: list[int] = []
         self._indexed: set[int] = set()
         self._open: dict[int, int] = {}  # producer id -> first offset of its open transaction, rising
@@ -351,6 +366,8 @@ class Loader:
         """Return how many of the first segments need not be read."""
         segments = self.loaded.segments
         trusted = 0
+        if self._thorough:
+            return trusted
         for at, segment in enumerate(segments):
             is_last = at + 1 == len(segments)
             if not self._clean and (is_last or segments[at + 1].base_offset > self._recovery_point):
@@ -430,10 +447,10 @@ class Loader:
         loaded = self.loaded
         segments = loaded.segments
         loaded.damaged = [row for row in loaded.damaged if row.segment < segments[trusted].base_offset]
-        scans: list[_Scan] = []
+        scans: list[Scan] = []
         for segment in segments[trusted:]:
             loaded.next_offset = max(loaded.next_offset, segment.base_offset)
-            scan = _Scan(segment, self._interval, loaded.next_offset, self._visit)
+            scan = Scan(segment, self._interval, loaded.next_offset, self._visit)
             scan.run()
             _date(segment, scan.first_timestamp)
             loaded.next_offset = max(loaded.next_offset, scan.expected_offset)
@@ -451,12 +468,12 @@ class Loader:
         if segments[-1].base_offset in self._indexed:
             self._files.unlink(segments[-1].path(".index"))
             self._indexed.discard(segments[-1].base_offset)
-        if not self._clean:
+        if self._thorough or not self._clean:
             loaded.unsynced.extend(segment for segment in segments[trusted:] if segment.created)
         if loaded.damaged:
             self._files.write_whole(f"{self._directory}/{DAMAGED}", encode_rows(loaded.damaged), sync=True)
 
-    def _cut_torn_tail(self, scans: list[_Scan]) -> None:
+    def _cut_torn_tail(self, scans: list[Scan]) -> None:
         """Cut off what follows the last valid batch, unless it was on the disk already."""
         loaded = self.loaded
         if self._recovery_point > loaded.next_offset:

@@ -79,7 +79,8 @@ class LocalLogStore:
         share: which partitions are this process's, if it is one of several.
         journal_half_bytes: how much fits into each half of the journal.
         call_soon: calls back at the end of the reactor turn; with it, little is written in place.
-        threaded: without, nothing is written until ``disk.pump()``; for tests.
+        threaded: without, nothing is written until ``disk.pump()``.
+        thorough: read every log wholly when it is opened, and make all that is derived from it anew.
     """
 
     def __init__(
@@ -100,9 +101,11 @@ class LocalLogStore:
         cleaner: CleanerSettings | None = None,
         share: Share | None = None,
         journal_half_bytes: int = HALF_BYTES,
+        thorough: bool = False,
     ) -> None:
         self.data_dir = os.path.abspath(data_dir)
         self.durability = durability
+        self._thorough = thorough
         self._clock = clock
         self._files = files or Files()
         self._warmer = Warmer(self._files, call_from_thread) if threaded else None
@@ -219,6 +222,7 @@ class LocalLogStore:
                 recovery_point=recovery_point,
                 start_offset=start_offset,
                 interval=settings.index_interval_bytes,
+                thorough=self._thorough,
             ).run()
             if is_new:
                 self._create(loaded.segments[0])

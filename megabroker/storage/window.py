@@ -28,7 +28,7 @@ from zope.interface import implementer
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.interfaces import IWindowStore
 
-__all__ = ["FileWindowStore", "MemoryWindowStore"]
+__all__ = ["FileWindowStore", "MemoryWindowStore", "damaged_entries", "slice_files"]
 
 _log = Logger()
 
@@ -190,6 +190,30 @@ class FileWindowStore:
                 os.close(descriptor)
             except OSError as error:
                 _log.error("closing a deduplication journal failed: {error}", error=error)
+
+
+def slice_files(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files of a journal, the oldest slice first. Raises OSError."""
+    return [directory / piece.name for piece in sorted(_slices(directory))]
+
+
+def damaged_entries(path: pathlib.Path) -> tuple[list[int], int]:
+    """Return where in a file of ``slice_files`` entries are damaged, and how many bytes at its end are none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = _NAME.fullmatch(path.name)
+    assert found is not None
+    piece = _Slice(int(found[1]), int(found[2]))
+    data = path.read_bytes()
+    whole = len(data) - len(data) % _ENTRY.size
+    positions = [
+        at * _ENTRY.size
+        for at, entry in enumerate(_ENTRY.iter_unpack(data[:whole]))
+        if not piece.start_ms <= entry[2] < piece.end_ms
+    ]
+    return positions, len(data) - whole
 
 
 def _slices(directory: pathlib.Path) -> set[_Slice]:

@@ -15,6 +15,9 @@ import attrs
 import pytest
 from confluent_kafka import Consumer, Message, Producer
 
+from megabroker.errors import StorageError
+from megabroker.inspection.directories import check
+from megabroker.inspection.repair import repair
 from megabroker.protocols.kafka.schema import produce
 from tests.brokers import BrokerProcess
 from tests.interop.apache_kafka import ApacheKafka
@@ -89,6 +92,16 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         kafka.kill()
         del open_one
         yield Killed(kafka, contents, idempotent)
+
+
+def test_fsck_finds_nothing_wrong_with_it(killed: Killed) -> None:
+    before = digests(killed.kafka)
+    report = check(killed.kafka.log_dirs, deep=True)
+    assert report.faults == []
+    assert sum(one.batches for one in report.logs.values()) > 50
+    with pytest.raises(StorageError, match="not a directory of megabroker"):
+        repair(report, print)
+    assert digests(killed.kafka) == before
 
 
 def run_import(kafka: ApacheKafka, target: pathlib.Path, *more: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,8 @@ import re
 import pytest
 from confluent_kafka.admin import NewTopic
 
+from megabroker.inspection.dumping import Options
+from megabroker.inspection.dumping import dump as dump_file
 from tests.brokers import BrokerProcess
 from tests.interop.java import Java
 from tests.interop.kafka_contents import CODECS, admin_of, create, leave_open, produce, transact
@@ -15,6 +17,26 @@ from tests.interop.kafka_contents import CODECS, admin_of, create, leave_open, p
 pytestmark = pytest.mark.interop
 
 _KINDS = (".log", ".index", ".timeindex", ".txnindex", ".snapshot")
+_SAME = {
+    "base_offset": "baseOffset",
+    "last_offset": "lastOffset",
+    "count": "count",
+    "base_sequence": "baseSequence",
+    "last_sequence": "lastSequence",
+    "producer_id": "producerId",
+    "producer_epoch": "producerEpoch",
+    "leader_epoch": "partitionLeaderEpoch",
+    "transactional": "isTransactional",
+    "control": "isControl",
+    "position": "position",
+    "bytes": "size",
+    "magic": "magic",
+    "codec": "compresscodec",
+    "crc": "crc",
+    "valid": "isvalid",
+}
+"""Names of what both tell of a batch."""
+
 _SMALL = {"internal.segment.bytes": "3000", "index.interval.bytes": "500"}
 
 
@@ -57,6 +79,31 @@ def test_dump_log_segments(java_tools: Java, files: list[pathlib.Path]) -> None:
     assert re.search(r"producerId: \d+ firstOffset: \d+ lastOffset: \d+ lastStableOffset: \d+", told)
     assert re.search(r"producerId: \d+ producerEpoch: \d+ .*currentTxnFirstOffset: OptionalLong\[12\]", told)
     assert "isvalid: false" not in told
+
+
+def test_our_own_dump_tells_the_same(java_tools: Java, files: list[pathlib.Path]) -> None:
+    logs = [path for path in files if path.suffix == ".log"]
+    told, _ = dump(java_tools, logs, "--deep-iteration")
+    theirs = [
+        dict(re.findall(r"(\w+): (\S+)", line))
+        for line in told.splitlines()
+        if line.startswith("baseOffset: ")
+    ]
+    ours = [row for path in logs for row in dump_file(path, Options(deep=True))]
+    batches = [row for row in ours if row["kind"] == "batch"]
+    assert len(theirs) == len(batches) > 50
+    for batch, theirs_of_it in zip(batches, theirs, strict=True):
+        assert {name: theirs_of_it[kafka] for name, kafka in _SAME.items()} == {
+            name: _as_kafka(batch[name]) for name in _SAME
+        }
+    records = [row["offset"] for row in ours if row["kind"] == "record"]
+    assert records == [int(one) for one in re.findall(r"^\| offset: (\d+)", told, re.MULTILINE)]
+    markers = [row["marker"] for row in ours if "marker" in row]
+    assert markers == re.findall(r"endTxnMarker: (COMMIT|ABORT)", told)
+
+
+def _as_kafka(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def test_index_sanity_check(java_tools: Java, files: list[pathlib.Path]) -> None:

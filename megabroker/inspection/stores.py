@@ -1,0 +1,193 @@
+"""What is not a log: the metadata store, the deduplication journals and the sync journals.
+
+Owns the judgement of these files. The metadata is read in a copy, for SQLite changes files beside a database
+even when it only reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import attrs
+
+from megabroker.core.topics import TOPICS_TABLE, topic_from_row
+from megabroker.errors import StorageError
+from megabroker.inspection.findings import Finding, Kind
+from megabroker.model import Topic
+from megabroker.storage.files import Files
+from megabroker.storage.journal import Entry, JournalError, read_frames
+from megabroker.storage.metadata import METADATA_FILE, SCHEMA_VERSION
+from megabroker.storage.segment import file_name
+from megabroker.storage.wal import damaged_at
+from megabroker.storage.window import damaged_entries, slice_files
+
+__all__ = ["Metadata", "dedup_findings", "journal_findings", "read_metadata"]
+
+_SHOWN: Final = 10
+_RESTORE: Final = "restore a backup of it: it cannot be made from anything else"
+
+
+@attrs.frozen
+class Metadata:
+    """What the metadata store says.
+
+    Attributes:
+        topics: by name.
+        rows: how many rows there are by table.
+    """
+
+    topics: Mapping[str, Topic]
+    rows: Mapping[str, int]
+    findings: list[Finding]
+
+
+def read_metadata(directory: str) -> Metadata | None:
+    """Read and check the metadata of a main directory; None if there is none. Raises OSError."""
+    path = pathlib.Path(directory) / METADATA_FILE
+    if not path.exists():
+        return None
+    findings: list[Finding] = []
+    damaged = damaged_at(f"{path}-wal")
+    if damaged is not None:
+        findings.append(
+            Finding(
+                Kind.LOST,
+                f"{path}-wal",
+                "its checksums are wrong from here on, and commits follow",
+                "they are not read any more; " + _RESTORE,
+                position=damaged,
+            )
+        )
+    rows: list[tuple[str, str, str]] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="megabroker-fsck-") as place:
+            copy = pathlib.Path(place) / METADATA_FILE
+            for suffix in ("", "-wal"):
+                if os.path.exists(f"{path}{suffix}"):
+                    shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+            connection = sqlite3.connect(copy, isolation_level=None)
+            try:
+                findings += _integrity(connection, str(path))
+                rows = connection.execute("SELECT tbl, key, value FROM rows").fetchall()
+            finally:
+                connection.close()
+    except sqlite3.Error as error:
+        findings.append(Finding(Kind.LOST, str(path), f"SQLite says: {error}", _RESTORE))
+    counts: dict[str, int] = {}
+    topics: dict[str, Topic] = {}
+    for table, key, text in rows:
+        counts[table] = counts.get(table, 0) + 1
+        try:
+            row = json.loads(text)
+            if table == TOPICS_TABLE:
+                topics[key] = topic_from_row(key, row)
+        except (ValueError, StorageError) as error:
+            findings.append(
+                Finding(Kind.LOST, str(path), f"row {key!r} of {table} cannot be read: {error}", _RESTORE)
+            )
+    return Metadata(topics, counts, findings)
+
+
+def _integrity(connection: sqlite3.Connection, path: str) -> Iterator[Finding]:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != SCHEMA_VERSION:
+        yield Finding(
+            Kind.REFUSED if version > SCHEMA_VERSION else Kind.LOST,
+            path,
+            f"it has schema version {version}",
+            f"this program knows {SCHEMA_VERSION}",
+        )
+    for (verdict,) in connection.execute(f"PRAGMA integrity_check({_SHOWN})"):
+        if verdict != "ok":
+            yield Finding(Kind.LOST, path, f"SQLite says: {verdict}", _RESTORE)
+
+
+def dedup_findings(directory: pathlib.Path) -> Iterator[Finding]:
+    """Check a deduplication journal, and those of several processes in it. Raises OSError."""
+    if not directory.is_dir():
+        return
+    for path, positions, odd_bytes in ((path, *damaged_entries(path)) for path in slice_files(directory)):
+        if positions:
+            yield Finding(
+                Kind.LOST,
+                str(path),
+                f"{len(positions)} entries are not what was written",
+                "they are passed over: a message sent again may be stored twice",
+                position=positions[0],
+            )
+        if odd_bytes:
+            yield Finding(
+                Kind.TORN,
+                str(path),
+                f"{odd_bytes} bytes at the end are no entry",
+                "they are cut off when the file is written next",
+            )
+    for below in sorted(one for one in directory.iterdir() if one.is_dir()):
+        yield from dedup_findings(below)
+
+
+def journal_findings(
+    files: Files,
+    path: str,
+    directory_of: Callable[[str], str | None],
+    points: Mapping[str, int],
+    pending: dict[str, list[tuple[int, int]]],
+) -> Iterator[Finding]:
+    """Check a sync journal; collect in ``pending`` what the logs' own files lack of it. Raises OSError."""
+    fd = files.open(path, create=False)
+    lacking = missing = 0
+    try:
+        for frames, gaps in read_frames(files, fd):
+            missing += gaps
+            for entry in (entry for frame in frames for entry in frame.entries):
+                log = directory_of(entry.name)
+                if log is None or entry.end_offset <= points.get(entry.name, 0):
+                    continue
+                lacking += _lacking(files, f"{log}/{file_name(entry.segment, '.log')}", entry, pending)
+    except JournalError as error:
+        yield Finding(
+            Kind.REFUSED,
+            path,
+            f"{error}",
+            "the broker does not start with it; without it the logs are opened as their own files are",
+        )
+    finally:
+        files.close(fd)
+    if missing:
+        yield Finding(
+            Kind.LOST,
+            path,
+            f"{missing} rounds of syncs cannot be read",
+            "what they held is in the logs' own files, unless the power had failed",
+        )
+    if lacking:
+        yield Finding(
+            Kind.NOTE,
+            path,
+            f"{lacking} bytes of it are not in the logs' own files",
+            "the next start writes them",
+        )
+
+
+def _lacking(files: Files, path: str, entry: Entry, pending: dict[str, list[tuple[int, int]]]) -> int:
+    if files.read_size(path) is None:
+        return 0
+    fd = files.open(path, create=False)
+    try:
+        if files.pread(fd, len(entry.data), entry.position) == entry.data:
+            return 0
+    finally:
+        files.close(fd)
+    start, end = entry.position, entry.position + len(entry.data)
+    stretches = pending.setdefault(path, [])
+    if stretches and stretches[-1][1] == start:
+        start = stretches.pop()[0]
+    stretches.append((start, end))
+    return len(entry.data)
