@@ -42,7 +42,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from megabroker.errors import AuthenticationError, ProtocolError
+from megabroker.access import CLUSTER_NAME, Operation, ResourceType
+from megabroker.errors import AuthenticationError, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Buffer, Principal
 from megabroker.net.admission import FREE_BYTES, Share
@@ -300,6 +301,33 @@ class BrokerConnection(TwistedProtocol):
         elif not self._stopped & (_CLOSING | _FINISHING):
             self._stop(_MUTED)
             self._muted = self.broker.reactor.callLater(seconds, self._unmute)
+
+    def may(
+        self, operation: Operation, resource_type: ResourceType, name: str, *, quiet: bool = False
+    ) -> bool:
+        """Say whether the client may do something; see ``IAuthorizer.allowed``."""
+        return self.broker.authorizer.allowed(
+            self.principal, self.peer_host, operation, resource_type, name, quiet=quiet
+        )
+
+    def check_topic(self, operation: Operation, name: str) -> None:
+        """Refuse what the client may not do with a topic, for wires whose refusals are of one topic each.
+
+        Raises:
+            RequestError: TOPIC_NOT_ALLOWED; UNKNOWN_TOPIC if it may not even know whether there is one.
+        """
+        if not self.broker.authorizer.enabled or self.may(operation, ResourceType.TOPIC, name):
+            return
+        if self.may(Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=True):
+            raise RequestError(ErrorCode.TOPIC_NOT_ALLOWED, f"{operation.name} of {name} is not allowed")
+        raise RequestError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {name}")
+
+    def check_new_topic(self, name: str) -> None:
+        """Raise RequestError(TOPIC_NOT_ALLOWED) unless the client may make a topic of that name."""
+        if not self.may(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME, quiet=True) and not self.may(
+            Operation.CREATE, ResourceType.TOPIC, name
+        ):
+            raise RequestError(ErrorCode.TOPIC_NOT_ALLOWED, f"CREATE of {name} is not allowed")
 
     def count_produced(self, size_bytes: int) -> None:
         """Count what a client without a client id produces, and mute it while that is too much.

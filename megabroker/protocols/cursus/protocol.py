@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherR
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from megabroker.access import Operation, ResourceType
 from megabroker.codec.batch import build, build_single, read_header
 from megabroker.codec.fnv import OFFSET_BASIS, fnv1a_64
 from megabroker.codec.framing import FrameReader
@@ -196,9 +197,12 @@ class CursusConnection(BrokerConnection):
         """Called about once a second: keep the deadlines, follow topics that have grown."""
         super().sweep(tick, partial_seconds, idle_seconds)
         for subscription in list(self._subscriptions.values()):
-            if not subscription.follow_topic():
-                self._subscriptions.pop(subscription.topic, None)
-                self.context.current_topics.discard(subscription.topic)
+            if not self.may(Operation.READ, ResourceType.TOPIC, subscription.topic):
+                subscription.stop()
+            elif subscription.follow_topic():
+                continue
+            self._subscriptions.pop(subscription.topic, None)
+            self.context.current_topics.discard(subscription.topic)
 
     def _close_when_done(self) -> None:
         # A stream is no reserved answer, and closing early would look like its end.
@@ -234,7 +238,12 @@ class CursusConnection(BrokerConnection):
     def _carry_out(self, command: Command) -> None:
         match command:
             case ListTopics():
-                names = [topic.name for topic in self.broker.topics.all() if not topic.internal]
+                names = [
+                    topic.name
+                    for topic in self.broker.topics.all()
+                    if not topic.internal
+                    and self.may(Operation.DESCRIBE, ResourceType.TOPIC, topic.name, quiet=True)
+                ]
                 self._reply("LIST", ", ".join(sorted(names)) or Reply.NO_TOPICS)
             case Help():
                 self._reply("HELP", Reply.HELP)
@@ -244,7 +253,7 @@ class CursusConnection(BrokerConnection):
                 self._later(
                     "DELETE",
                     topic,
-                    self.broker.topics.delete(topic),
+                    ensureDeferred(self._delete(topic)),
                     lambda _: Reply.DELETED.format(topic=topic),
                     Reply.TOPIC_NOT_FOUND,
                 )
@@ -304,8 +313,13 @@ class CursusConnection(BrokerConnection):
         """Return how many partitions the topic has afterwards; it never shrinks."""
         topics = self.broker.topics
         try:
-            if topics.get(name) is None:
-                return (await topics.create(name, partitions, self.factory.topic_configs())).partitions
+            if topics.get(name) is None or not self.may(
+                Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=True
+            ):
+                self.check_new_topic(name)
+                made = await topics.create(name, partitions, self.factory.topic_configs())
+                self._changed("CREATE", name)
+                return made.partitions
         except StateError as error:
             if error.code is not ErrorCode.TOPIC_EXISTS:
                 raise
@@ -313,14 +327,29 @@ class CursusConnection(BrokerConnection):
         if known is not None and known.partitions >= partitions:
             return known.partitions
         try:
-            return (await topics.create_partitions(name, partitions)).partitions
-        except RequestError as error:
-            grown = topics.get(name)
-            if error.code is not ErrorCode.INVALID_PARTITIONS or grown is None:
-                raise
+            self.check_topic(Operation.ALTER, name)
+            grown = await topics.create_partitions(name, partitions)
+            self._changed("CREATE", name)
             return grown.partitions
+        except RequestError as error:
+            known = topics.get(name)
+            if error.code is not ErrorCode.INVALID_PARTITIONS or known is None:
+                raise
+            return known.partitions
+
+    async def _delete(self, name: str) -> None:
+        self.check_topic(Operation.DELETE, name)
+        await self.broker.topics.delete(name)
+        self._changed("DELETE", name)
+
+    def _changed(self, word: str, topic: str) -> None:
+        self.broker.audit.changed(self.principal, self.peer_host, word, [topic])
 
     def _subscribe(self, topic: str) -> None:
+        refusal = self._refusal(Operation.READ, topic)
+        if refusal is not None:
+            self._reply("SUBSCRIBE", refusal)
+            return
         if self.broker.topics.get(topic) is None:
             self._reply("SUBSCRIBE", Reply.TOPIC_MISSING.format(topic=topic))
             return
@@ -336,6 +365,14 @@ class CursusConnection(BrokerConnection):
             )
         else:
             self._reply("SUBSCRIBE", self._subscribed(topic))
+
+    def _refusal(self, operation: Operation, topic: str) -> str | None:
+        """Return the reply to a command that is not allowed, or None."""
+        try:
+            self.check_topic(operation, topic)
+        except BrokerError as error:
+            return _failure(error, topic, Reply.TOPIC_MISSING)
+        return None
 
     def _pushes(self, topic: str) -> bool:
         return self.factory.settings.subscribe_push and topic not in self._subscriptions
@@ -356,6 +393,7 @@ class CursusConnection(BrokerConnection):
 
     def _consume(self, command: Consume) -> None:
         try:
+            self.check_topic(Operation.READ, command.topic)
             partition = self.broker.partitions.partition(command.topic, command.partition)
         except BrokerError as error:
             self._reply("CONSUME", Reply.NO_DISK_HANDLER.format(detail=error.message))
@@ -409,6 +447,9 @@ class CursusConnection(BrokerConnection):
         broker = self.broker
         name = command.topic
         topic = broker.topics.get(name)
+        if broker.authorizer.enabled and (refusal := self._refusal(Operation.WRITE, name)):
+            self._reply("PUBLISH", refusal)
+            return None
         if topic is None:
             self._reply("PUBLISH", Reply.TOPIC_MISSING.format(topic=name))
             return None

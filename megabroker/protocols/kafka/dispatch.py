@@ -18,6 +18,7 @@ import attrs
 from megabroker.access import Operation, ResourceType
 from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Node, Principal
+from megabroker.protocols.kafka.changes import AUDITED, logged
 from megabroker.protocols.kafka.schema.fields import Decode, Message
 from megabroker.protocols.kafka.schema.registry import APIS, INTERNAL_APIS, Api
 
@@ -104,6 +105,10 @@ class Served:
 
     def carry_out(self, context: Context, request: Any) -> Message | Awaitable[Message]:
         """Have a request carried out, as far as the client may; without access rules that is all of it."""
+        answer = self._permitted(context, request)
+        return logged(context, self.api.name, request, answer) if self.api.key in AUDITED else answer
+
+    def _permitted(self, context: Context, request: Any) -> Message | Awaitable[Message]:
         if context.broker.authorizer.enabled:
             guard = _guards().get(context.key)
             if guard is not None:

@@ -26,6 +26,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from megabroker.access import Operation
 from megabroker.codec.batch import build, build_single, read_header
 from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition, IRemotePartition
@@ -62,6 +63,7 @@ ERRORS: Final[dict[ErrorCode, MegaError]] = {
     ErrorCode.INVALID_TIMESTAMP: MegaError.INVALID_REQUEST,
     ErrorCode.UNKNOWN_TOPIC: MegaError.TOPIC_NOT_FOUND,
     ErrorCode.UNKNOWN_PARTITION: MegaError.TOPIC_NOT_FOUND,
+    ErrorCode.TOPIC_NOT_ALLOWED: MegaError.INVALID_REQUEST,
     ErrorCode.TOPIC_EXISTS: MegaError.TOPIC_ALREADY_EXISTS,
     ErrorCode.MESSAGE_TOO_LARGE: MegaError.MESSAGE_TOO_LARGE,
     ErrorCode.OFFSET_OUT_OF_RANGE: MegaError.INVALID_OFFSET,
@@ -354,6 +356,7 @@ class MegaConnection(BrokerConnection):
             batch = None
         if batch is None:
             try:
+                self.check_topic(Operation.WRITE, topic)
                 partition = self.broker.partitions.partition(topic, 0)
                 if partition.needs_keys:
                     raise RequestError(
@@ -442,6 +445,7 @@ class MegaConnection(BrokerConnection):
     def _consume(self, request: Consume) -> Room | None:
         self._append_all()
         try:
+            self.check_topic(Operation.READ, request.topic)
             partition = self.broker.partitions.partition(request.topic, 0)
         except BrokerError as error:
             self.answer((_refusal(request.correlation_id, error),))
@@ -497,12 +501,18 @@ class MegaConnection(BrokerConnection):
     # --- CREATE_TOPIC ---
 
     def _create(self, request: CreateTopic) -> None:
+        try:
+            self.check_new_topic(request.topic)
+        except BrokerError as error:
+            self.answer((_refusal(request.correlation_id, error),))
+            return
         slot = self.reserve(_REQUEST_BYTES)
         self._gate.close()
         created: Deferred[Any] = self.broker.topics.create(request.topic, 1, self.factory.topic_configs())
 
         def answer(result: Any) -> None:
             if not isinstance(result, Failure):
+                self.broker.audit.changed(self.principal, self.peer_host, "CREATE_TOPIC", [request.topic])
                 slot.fill((encode_created(request.correlation_id, request.timestamp_ms, request.topic),))
             elif isinstance(result.value, BrokerError):
                 slot.fill((_refusal(request.correlation_id, result.value),))
