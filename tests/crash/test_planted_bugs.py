@@ -42,6 +42,9 @@ PLAN = Plan(
 CUTS = attrs.evolve(PLAN, clients={"plain": 2, "reader": 2}, faults=("power loss",))
 KILLS = attrs.evolve(PLAN, faults=("kill",))
 REPEATS = attrs.evolve(PLAN, clients={"idempotent": 2}, faults=("reset", "full disk"))
+FAILURES = attrs.evolve(
+    PLAN, partitions=(1,), clients={"idempotent": 3}, faults=("io error",), pause_seconds=0.1
+)
 TRANSACTIONS = attrs.evolve(PLAN, clients={"transactional": 2, "reader": 1})
 
 
@@ -155,7 +158,7 @@ BUGS: list[tuple[str, Callable[[Patch], None], Plan]] = [
     ("lost-write", forget_the_journal, attrs.evolve(CUTS, journaled=True)),
     ("unreadable", believe_torn_batches, CUTS),
     ("duplicate", take_repeats_for_new, REPEATS),
-    ("acked-order", take_repeats_for_new, REPEATS),
+    ("acked-order", take_repeats_for_new, FAILURES),
     ("inconsistent-offset", show_what_is_not_durable, CUTS),
     ("watermark-regress", show_what_is_not_durable, CUTS),
     ("phantom", keep_deleted_logs, attrs.evolve(PLAN, clients={"administrator": 1})),
