@@ -192,8 +192,13 @@ class Reactor:
         now = self.seconds()
         due: list[DelayedCall] = []
         while self._heap and self._heap[0][0] <= now + 1e-9:
-            at, _, planned = heapq.heappop(self._heap)
-            if planned.active() and planned.getTime() <= at:
+            planned = heapq.heappop(self._heap)[2]
+            if not planned.active():
+                continue
+            if planned.delayed_time > 0:  # it was put off since
+                planned.activate_delay()
+                self._push(planned)
+            else:
                 due.append(planned)
         for planned in due:
             if planned.active() and not self.dead:
