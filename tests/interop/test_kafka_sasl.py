@@ -22,7 +22,7 @@ from tests.brokers import BrokerProcess
 from tests.interop.conftest import check_log, java_or_skip
 from tests.interop.java import CLIENTS
 from tests.interop.secured import addresses, listener, properties, set_password
-from tests.interop.wires import until
+from tests.interop.wires import CursusWire, receive_all, until
 
 pytestmark = pytest.mark.interop
 
@@ -71,7 +71,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
                     listener("passwords", sasl=list(PASSWORDS)),
                     listener("tokens", sasl=["OAUTHBEARER"]),
                 ]
-            }
+            },
+            "cursus": {"listeners": [listener("passwords", auth="required")]},
         },
     }
     with BrokerProcess(config) as broker:
@@ -222,6 +223,18 @@ def test_confluent_authenticates_anew(place: Place) -> None:
         time.sleep(0.02)
     assert not errors
     assert "session of" not in place.broker.log[before:]
+
+
+def test_the_same_users_on_the_other_wire(place: Place) -> None:
+    before = len(place.broker.log)
+    with CursusWire(place.broker.ports["cursus"]) as wire:
+        assert wire.ask("LIST") == "ERROR: authentication required"
+        assert wire.ask("AUTH alice secret") == "✅ Authenticated as 'alice'"
+        assert wire.ask("LIST") == "t"
+    with CursusWire(place.broker.ports["cursus"]) as wire:
+        assert wire.ask("AUTH alice wrong") == "ERROR: authentication failed"
+        assert receive_all(wire.socket) == b""
+    assert place.broker.log[before:].count("authentication of 'alice' by AUTH failed") == 1
 
 
 def test_java(place: Place, tmp_path: pathlib.Path) -> None:

@@ -31,6 +31,7 @@ from megabroker.model import Buffer
 __all__ = [
     "COMMANDS",
     "COMPRESSIONS",
+    "Auth",
     "Command",
     "Consume",
     "Create",
@@ -56,6 +57,7 @@ _LONGEST_ECHO = 255  # characters of the peer's own words repeated in a reply
 _U16 = Struct(">H")
 _U32 = Struct(">I")
 _number = re.compile(rb"[+-]?[0-9]{1,18}").fullmatch
+_auth_words = re.compile(rb"\s*\S+\s+(\S+)[ \t](.+?)[\r\n]*", re.DOTALL).fullmatch
 _publish = re.compile(rb"\s*\S+\s+(\S+)[ \t\r\n](.+)", re.DOTALL).fullmatch
 
 
@@ -79,6 +81,12 @@ class Reply:
         "HELP\n"
         "EXIT"
     )
+    HELP_AUTH: Final = HELP.replace("HELP\n", "AUTH <user> <password>\nHELP\n")
+    AUTHENTICATED: Final = "✅ Authenticated as '{user}'"
+    INVALID_AUTH: Final = "ERROR: invalid AUTH syntax"
+    AUTH_REQUIRED: Final = "ERROR: authentication required"
+    AUTH_FAILED: Final = "ERROR: authentication failed"
+    AUTH_AGAIN: Final = "ERROR: already authenticated as '{user}'"
     EMPTY_COMMAND: Final = "ERROR: empty command"
     UNKNOWN_COMMAND: Final = "ERROR: unknown command: {command}"
     MISSING_TOPIC: Final = "ERROR: missing topic name"
@@ -139,6 +147,13 @@ class Help(NamedTuple):
     """HELP: the list of commands wanted."""
 
 
+class Auth(NamedTuple):
+    """AUTH: who the client is; a command only where clients must say so."""
+
+    user: str
+    password: str
+
+
 class Exit(NamedTuple):
     """EXIT: the client takes its leave; there is no reply."""
 
@@ -156,7 +171,7 @@ class Refused(NamedTuple):
     closes: bool = False
 
 
-Command = Create | Delete | ListTopics | Subscribe | Publish | Consume | Help | Exit | Refused
+Command = Create | Delete | ListTopics | Subscribe | Publish | Consume | Help | Auth | Exit | Refused
 
 
 def decompress_body(compression: str, body: Buffer, max_bytes: int) -> Buffer:
@@ -176,16 +191,20 @@ def decompress_body(compression: str, body: Buffer, max_bytes: int) -> Buffer:
     return decompress(CODEC_NUMBERS[compression], body, max_bytes)
 
 
-def decode_body(body: Buffer) -> Command:
+def decode_body(body: Buffer, *, auth: bool = False) -> Command:
     """Decode one request body, already decompressed.
+
+    Args:
+        auth: whether AUTH is a command too.
 
     Raises:
         ProtocolError: it is neither an envelope nor the text of a command.
     """
     data = bytes(body)
     word = _first_word(data)
-    if word in _PARSERS or word == b"EXIT":
-        return parse_command(data)
+    parsers = _PARSERS_WITH_AUTH if auth else _PARSERS
+    if word in parsers or word == b"EXIT":
+        return parse_command(data, auth=auth)
     if len(data) < 2:
         if not data:
             return Refused("", Reply.EMPTY_COMMAND)
@@ -197,15 +216,15 @@ def decode_body(body: Buffer) -> Command:
             f"topic field of {topic_length} bytes in a body of {len(data)}: expected a topic or a command"
         )
     payload = data[start:]
-    if topic_length == 0 or _first_word(payload) in _PARSERS:
-        return parse_command(payload)
+    if topic_length == 0 or _first_word(payload) in parsers:
+        return parse_command(payload, auth=auth)
     return Publish(_text(data[2:start]), payload, True)
 
 
-def parse_command(text: bytes) -> Command:
+def parse_command(text: bytes, *, auth: bool = False) -> Command:
     """Parse the text of a command."""
     word = _first_word(text)
-    parser = _PARSERS.get(word)
+    parser = (_PARSERS_WITH_AUTH if auth else _PARSERS).get(word)
     if parser is not None:
         return parser(text)
     if word == b"EXIT":
@@ -283,6 +302,18 @@ def _help(text: bytes) -> Command:
     return Help()
 
 
+def _auth(text: bytes) -> Command:
+    match = _auth_words(text)
+    try:
+        return (
+            Refused("AUTH", Reply.INVALID_AUTH)
+            if match is None
+            else Auth(match[1].decode(), match[2].decode())
+        )
+    except UnicodeDecodeError:
+        return Refused("AUTH", Reply.INVALID_AUTH)
+
+
 _PARSERS: Final[dict[bytes, Callable[[bytes], Command]]] = {
     b"CREATE": _create,
     b"DELETE": _delete,
@@ -292,6 +323,8 @@ _PARSERS: Final[dict[bytes, Callable[[bytes], Command]]] = {
     b"CONSUME": _consume,
     b"HELP": _help,
 }
+
+_PARSERS_WITH_AUTH: Final = {**_PARSERS, b"AUTH": _auth}
 
 COMMANDS: Final = frozenset(word.decode() for word in _PARSERS)
 """The command words, upper case."""

@@ -34,6 +34,7 @@ from megabroker.net.connection import BrokerConnection, Room
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.output import Part
 from megabroker.protocols.cursus.codec import (
+    Auth,
     Command,
     Consume,
     Create,
@@ -119,7 +120,7 @@ class CursusConnection(BrokerConnection):
         else:
             factory = self.factory
             body = decompress_body(factory.compression, event, factory.settings.max_frame_bytes)
-            command = decode_body(body)
+            command = decode_body(body, auth=self.authenticates)
             message_id = 0
             if isinstance(command, Publish):
                 if len(command.message) > _HASH_SLICE_BYTES:
@@ -246,7 +247,9 @@ class CursusConnection(BrokerConnection):
                 ]
                 self._reply("LIST", ", ".join(sorted(names)) or Reply.NO_TOPICS)
             case Help():
-                self._reply("HELP", Reply.HELP)
+                self._reply("HELP", Reply.HELP_AUTH if self.authenticates else Reply.HELP)
+            case Auth():
+                self._reply("AUTH", Reply.AUTH_AGAIN.format(user=self.principal.name))
             case Create():
                 self._create(command)
             case Delete(topic):
@@ -596,6 +599,11 @@ class CursusFactory(BrokerFactory):
 
     def __init__(self, broker: IBroker, settings: CursusSettings, listener: Listener) -> None:
         super().__init__(broker, listener, CursusConnection)
+        wanted = settings.listener(listener.name)
+        if wanted is not None and wanted.auth == "required":
+            from megabroker.protocols.cursus.authentication import AuthConnection
+
+            self.connection_class = AuthConnection
         self.settings = settings
         self.acks = _ACKS[settings.acks]
         self.acks_of_outcome = self.acks or Acks.WRITTEN

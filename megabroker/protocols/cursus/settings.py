@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 from megabroker.config import fields
@@ -14,6 +16,8 @@ __all__ = ["CursusSettings"]
 @attrs.frozen(kw_only=True)
 class CursusSettings(ProtocolSettings):
     """The section ``protocols.cursus``."""
+
+    ways_to_authenticate: ClassVar[frozenset[str]] = frozenset({"auth"})
 
     acks: str = fields.choice(
         "1",
