@@ -909,6 +909,7 @@ class IPeers(Interface):
         *,
         timeout_seconds: float = 30.0,
         repeat: bool = False,
+        for_client: bool = False,
     ) -> Deferred[Any]:
         """Send a request message; fire with the response message.
 
@@ -916,15 +917,11 @@ class IPeers(Interface):
 
         Args:
             key: the API key; ``version`` that of request and answer.
-            repeat: send it again if the connection is lost before the answer, which a request must bear.
+            repeat: send it again if the connection is lost before the answer, which a request must bear; a
+                few times, as what ends every connection might be the request.
+            for_client: have it wait with what clients want done, and not before what processes need.
 
         Fails with PeerError (UNREACHABLE, TIMED_OUT), StateError (OVERLOADED) or ProtocolError.
-        """
-
-    def forward(node_id: int, frame: Any, *, timeout_seconds: float = 30.0) -> Deferred[memoryview]:
-        """Send a client's whole request, its size left out, as it came; fire with the whole answer.
-
-        The answer has its size left out and the correlation id of the request. Fails as ``ask``.
         """
 
     def keep(node_id: int, made: Callable[[], None]) -> None:

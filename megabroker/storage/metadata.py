@@ -10,7 +10,8 @@ load one fsync serves many of them. The database is in WAL mode; with ``synchron
 disk, with ``NORMAL`` it survives the process but perhaps not the machine.
 
 Several processes may have the file open. A row has one of them that writes it; numbers that all of them raise
-are raised within a commit.
+are raised within a commit. They commit one at a time, and who waits for its turn looks every millisecond:
+SQLite itself would look ever more rarely, and find the moments between another's commits after seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pathlib
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -50,9 +52,9 @@ METADATA_FILE: Final = "metadata.sqlite"
 """Its name in a data directory."""
 
 SCHEMA_VERSION: Final = 1
+_TURN_SECONDS: Final = 0.001
 _OURS: Final = 0o600
 """Who may read it: what checks passwords is nobody else's business."""
-
 _CREATE = (
     "CREATE TABLE rows (tbl TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tbl, key))"
     " WITHOUT ROWID"
@@ -329,6 +331,7 @@ class SqliteMetadataStore:
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
         connection.execute("SELECT 1 FROM rows LIMIT 1").fetchone()
+        connection.execute("PRAGMA busy_timeout=0")  # ``_begin`` waits
 
     def prepare(self) -> None:
         """Make or check the file for other processes, not opening it here. Blocking; raises as ``open``."""
@@ -406,7 +409,7 @@ class SqliteMetadataStore:
         error: Exception | None = None
         results: list[int | None] = []
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            _begin(connection, self._busy_timeout_seconds)
             for rows, counter, _ in batch:
                 for table, key, value in rows:
                     if value is None:
@@ -468,6 +471,19 @@ class SqliteMetadataStore:
 
 def _some(connection: sqlite3.Connection, table: str, keys: Collection[str]) -> list[tuple[str, str]]:
     return [row for key in keys for row in connection.execute(_ONE, (table, key))]
+
+
+def _begin(connection: sqlite3.Connection, patience_seconds: float) -> None:
+    """Begin to write, when no other process does; raises sqlite3.OperationalError if one always does."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+        time.sleep(_TURN_SECONDS)
 
 
 def _raise(connection: sqlite3.Connection, table: str, key: str, count: int) -> int:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from random import Random
 from typing import Any
 
@@ -319,6 +320,32 @@ class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
         self.successResultOf(later)
         self.assertEqual(self.store.rows("t"), {"c": 1})
         self.assertEqual(self.store.failed_commits, 1)
+
+    def test_who_waits_for_another_process_has_its_turn_in_time(self) -> None:
+        other = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self.addCleanup(other.close)
+        ended = threading.Event()
+
+        def commit_again_and_again() -> None:
+            while not ended.is_set():
+                other.execute("BEGIN IMMEDIATE")
+                time.sleep(0.015)
+                other.execute("ROLLBACK")
+                time.sleep(0.0005)
+
+        busy = threading.Thread(target=commit_again_and_again)
+        busy.start()
+        self.addCleanup(busy.join)
+        self.addCleanup(ended.set)
+        random, took = Random(1), 0.0
+        for number in range(20):
+            time.sleep(random.random() * 0.02)
+            began = time.monotonic()
+            done = self.write(Change("t", "a", number))
+            self.settle()
+            self.successResultOf(done)
+            took += time.monotonic() - began
+        self.assertLess(took, 4)  # half a second is usual, and by SQLite's own patience eight
 
     def reopen_with_timeout(self, seconds: float) -> None:
         self.busy_timeout_seconds = seconds

@@ -50,6 +50,8 @@ class _Worker(Protocol):
             answer = find_coordinator.Response(error_code=0, node_id=7, host=key, port=1)
             if key == "hang up" or (key == "hang up once" and self.worker.asked.count(key) == 1):
                 self.transport.abortConnection()
+            elif key == "hang up late":
+                reactor.callLater(0.05, self.transport.abortConnection)
             elif key == "garbage":
                 self.transport.write(struct.pack(">iii", 8, header.correlation_id + 5, 0))
             elif key.startswith("late"):
@@ -121,20 +123,12 @@ class PeersCase(TestCase):
         await self.find("soon")
         self.assertEqual(len(self.worker.connections), 32)
 
-    async def test_what_is_passed_on_for_clients_holds_up_nothing_else(self) -> None:
-        frame = b"".join(map(bytes, encode_request(_FIND, 3, find_coordinator.Request(key="never"))))
-        waiting = [self.peers.forward(1, frame) for _ in range(40)]
+    async def test_what_clients_want_done_holds_up_nothing_else(self) -> None:
+        waiting = [self.find("never", for_client=True) for _ in range(40)]
         self.assertEqual((await self.find("soon")).host, "soon")
         self.peers.stop()
         for one in waiting:
             await self.error(one)
-
-    async def test_forwarded_frames_keep_their_correlation_ids(self) -> None:
-        frame = bytearray(b"".join(map(bytes, encode_request(_FIND, 3, find_coordinator.Request(key="me")))))
-        struct.pack_into(">i", frame, 4, 4711)
-        answer = await self.peers.forward(1, frame)
-        self.assertEqual(struct.unpack_from(">i", answer), (4711,))
-        self.assertIn(b"me", bytes(answer))
 
     async def test_an_answer_in_time_or_an_error(self) -> None:
         error = await self.error(self.find("never", timeout_seconds=0.05))
@@ -151,9 +145,14 @@ class PeersCase(TestCase):
         self.assertEqual(self.worker.asked, ["hang up once"] * 2)
 
     async def test_a_repeated_request_keeps_to_its_time(self) -> None:
-        error = await self.error(self.find("hang up", repeat=True, timeout_seconds=0.2))
+        error = await self.error(self.find("hang up late", repeat=True, timeout_seconds=0.2))
         self.assertIsInstance(error, PeerError)
         self.assertGreater(len(self.worker.asked), 1)
+
+    async def test_what_ends_every_connection_is_repeated_a_few_times(self) -> None:
+        error = await self.error(self.find("hang up", repeat=True))
+        self.assertEqual((error.code, error.sent), (ErrorCode.UNREACHABLE, True))  # type: ignore[attr-defined]
+        self.assertEqual(len(self.worker.asked), 6)
 
     async def test_an_answer_that_was_not_asked_ends_the_connection(self) -> None:
         await self.assertFailure(self.find("garbage"), ProtocolError)

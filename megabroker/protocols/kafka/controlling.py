@@ -63,7 +63,9 @@ def carry_out(
         listener=listener,
     )
     controller = broker.placement.controller().id
-    return broker.peers.ask(controller, _CARRY_OUT, 0, request, timeout_seconds=_CHANGE_SECONDS)
+    return broker.peers.ask(
+        controller, _CARRY_OUT, 0, request, timeout_seconds=_CHANGE_SECONDS, for_client=True
+    )
 
 
 def tell_follower(peers: IPeers, node_id: int, rows: Rows | None) -> Deferred[None]:
@@ -99,7 +101,7 @@ def ask_controller(
         partitions=partitions,
         configs=[config(name=key, value=value) for key, value in configs.items()],
     )
-    asked = peers.ask(node_id, _CHANGE_TOPIC, 0, request, timeout_seconds=_CHANGE_SECONDS)
+    asked = peers.ask(node_id, _CHANGE_TOPIC, 0, request, timeout_seconds=_CHANGE_SECONDS, for_client=True)
     return asked.addCallback(_check)
 
 

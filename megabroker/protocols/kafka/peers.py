@@ -2,8 +2,8 @@
 
 Owns when to connect and which connection a request takes. Answers on one connection come in the order of the
 requests, and some are long in coming; so a connection has one request at a time, the next request takes
-another one, and beyond ``_MAX_LINKS`` they wait; what is passed on for clients does not hold up what
-processes themselves want of each other. Whoever needs requests in order has a ``Lane``.
+another one, and beyond ``_MAX_LINKS`` they wait; what clients want done does not hold up what processes
+themselves need of each other. Whoever needs requests in order has a ``Lane``.
 
 A peer that cannot be reached is asked again, at most every half second, as long as somebody waits for it; a
 worker that is started anew is back in less than a second, and what was asked meanwhile is sent then.
@@ -43,6 +43,7 @@ _HEAD = struct.Struct(">hhih")
 _NO_CLIENT_ID: Final = -1
 _MAX_LINKS: Final = 32
 _MAX_WAITING: Final = 4096
+_MAX_REPEATS: Final = 5
 
 
 def encode_request(key: int, version: int, request: Any) -> list[Buffer]:
@@ -70,14 +71,17 @@ class _Asked:
     Attributes:
         link: where it was sent, None while it waits.
         done: fires with the whole answer.
+        repeats: how often it may be sent again.
+        was_sent: whether it has been.
     """
 
-    __slots__ = ("done", "link", "parts", "repeat", "timer")
+    __slots__ = ("done", "link", "parts", "repeats", "timer", "was_sent")
 
     def __init__(self, parts: Sequence[Buffer], done: Deferred[memoryview], *, repeat: bool) -> None:
         self.parts = parts
         self.done = done
-        self.repeat = repeat
+        self.repeats = _MAX_REPEATS if repeat else 0
+        self.was_sent = False
         self.link: PeerLink | None = None
         self.timer: IDelayedCall | None = None
 
@@ -127,6 +131,7 @@ class _Peer:
 
     def _send(self, link: PeerLink, asked: _Asked) -> None:
         asked.link = link
+        asked.was_sent = True
         link.send(asked.parts, partial(self._answered, link, asked))
 
     def _made(self, link: PeerLink) -> None:
@@ -151,7 +156,8 @@ class _Peer:
         asked.link = None
         if frame is not None:
             self._idle.append(link)
-        elif asked.repeat and not self._peers.stopped and isinstance(error, PeerError) and _is_open(asked):
+        elif asked.repeats and not self._peers.stopped and isinstance(error, PeerError) and _is_open(asked):
+            asked.repeats -= 1
             self._queue.appendleft(asked)
             return
         self._settle(asked, frame, error)
@@ -175,13 +181,13 @@ class _Peer:
             asked.link.abort(PeerError(ErrorCode.TIMED_OUT, where, sent=True))
         else:
             self._queue.remove(asked)
-            self._settle(asked, None, PeerError(ErrorCode.UNREACHABLE, where, sent=asked.repeat))
+            self._settle(asked, None, PeerError(ErrorCode.UNREACHABLE, where, sent=asked.was_sent))
 
     def _give_up(self, asked: _Asked) -> None:
         if asked.timer is not None and asked.timer.active():
             asked.timer.cancel()
         if asked.link is not None:
-            asked.repeat = False
+            asked.repeats = 0
             asked.link.abort(PeerError(ErrorCode.UNREACHABLE, "nobody waits any more", sent=True))
         elif asked in self._queue:
             self._queue.remove(asked)
@@ -219,15 +225,12 @@ class Peers:
         *,
         timeout_seconds: float = 30.0,
         repeat: bool = False,
+        for_client: bool = False,
     ) -> Deferred[Any]:
         """See ``IPeers.ask``."""
         parts = encode_request(key, version, request)
-        asked = self._ask((node_id, False), parts, timeout_seconds, repeat=repeat)
+        asked = self._ask((node_id, for_client), parts, timeout_seconds, repeat=repeat)
         return asked.addCallback(partial(decode_answer, key, version))
-
-    def forward(self, node_id: int, frame: Buffer, *, timeout_seconds: float = 30.0) -> Deferred[memoryview]:
-        """See ``IPeers.forward``."""
-        return self._ask((node_id, True), [bytes(frame)], timeout_seconds, repeat=False)
 
     def _ask(
         self, whom: tuple[int, bool], parts: Sequence[Buffer], timeout_seconds: float, *, repeat: bool
