@@ -6,6 +6,7 @@ broker of one process needs none of it and does not import it.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Any, Final
 
@@ -135,9 +136,9 @@ class Peering:
             settings = KafkaSettings()
         listener = Listener("kafka", "internal", HostPort(path, 0))
         self.factory = InternalFactory(broker, settings, listener)
-        port = unix.Port._fromListeningDescriptor(  # type: ignore[no-untyped-call]
-            self._reactor, self._worker.descriptors[PEERS], self.factory
-        )
+        descriptor = self._worker.descriptors[PEERS]
+        port = unix.Port._fromListeningDescriptor(self._reactor, descriptor, self.factory)  # type: ignore[no-untyped-call]
+        os.close(descriptor)  # it was duplicated
         port.mode, port.backlog = 0o600, _BACKLOG
         port.startListening()
         self._port: IListeningPort = port

@@ -3,7 +3,7 @@
 Owns what there is once for all of them: the locks on the data directories, the sockets that clients connect
 to, the configuration file, the log, and which processes there are. Serves nobody and reads no log of
 messages. A worker that dies is started anew, ever more slowly if it dies again and again; its sockets stay
-open meanwhile.
+open meanwhile. One that hangs is killed, also while it is being stopped.
 
 *Start* is one blocking call, as that of a single process: it returns when every worker serves, or raises what
 one of them said is wrong. *Stop*: all are told to serve no clients any more, and when none does to end; until
@@ -36,9 +36,10 @@ from megabroker.interfaces import IProtocolPlugin
 from megabroker.model import PEERS, Listener, Node, Worker
 from megabroker.net import quick
 from megabroker.net.listening import advertised, bind_each, bind_file, bind_shared
-from megabroker.ops.channel import DRAINED, END, READY, STOP
+from megabroker.ops.channel import ALIVE, DRAINED, END, READY, STOP
 from megabroker.ops.child import Child, ended_how, wait
 from megabroker.ops.logs import LINE, LogThreshold
+from megabroker.ops.watching import Watch
 from megabroker.stores import SharedDirectories
 
 __all__ = ["Start", "Supervisor"]
@@ -137,6 +138,7 @@ class Supervisor(Service):
         self._sockets: list[socket.socket] = []
         self._places: list[_Place] = []
         self._stopping = False
+        self._watch = Watch(reactor, self._serving)
 
     # --- start ---
 
@@ -163,6 +165,7 @@ class Supervisor(Service):
         for place in self._places:
             assert place.child is not None
             place.child.follow()
+        self._watch.start()
         self._reactor.callWhenRunning(self._say_ready, round((time.monotonic() - began) * 1000))
 
     def _workers(self) -> list[Worker]:
@@ -271,6 +274,14 @@ class Supervisor(Service):
     def _place_of(self, child: Child) -> _Place:
         return next(place for place in self._places if place.child is child)
 
+    def _serving(self) -> dict[Child, int]:
+        """Return who serves, with its node; who does not yet may take long, for instance to recover."""
+        return {
+            place.child: place.worker.me.id
+            for place in self._places
+            if place.child is not None and place.serves
+        }
+
     def said(self, child: Child, line: str) -> None:
         """A worker has logged something, or something in it printed."""
         if _LINE.match(line):
@@ -286,6 +297,8 @@ class Supervisor(Service):
             place.serves = True
             if self.running:
                 _log.info("worker serves again", node=place.worker.me.id, milliseconds=what)
+        elif kind == ALIVE:
+            self._watch.answered(child)
         elif kind == DRAINED:
             place.drain_ended()
         else:
@@ -366,6 +379,7 @@ class Supervisor(Service):
         return place.gone
 
     def _stopped(self, statuses: list[int]) -> None:
+        self._watch.stop()
         for place, status in zip(self._places, statuses, strict=True):
             if status:
                 self.exit_code = 1

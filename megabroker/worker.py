@@ -10,13 +10,14 @@ in order.
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import socket
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from megabroker.ops.channel import DRAINED, END, READY, REFUSED, STOP, Channel
+from megabroker.ops.channel import ALIVE, ASK, DRAINED, END, READY, REFUSED, STOP, TELL_WHERE, Channel
 from megabroker.ops.tls import leave_out_tls
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def main(arguments: list[str]) -> int:
     """Run a worker; return the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    faulthandler.enable()
+    faulthandler.register(TELL_WHERE)
     channel = Channel(socket.socket(fileno=int(arguments[1])))
     start = channel.receive()
     if start is None:
@@ -98,11 +101,20 @@ def _obey(channel: Channel, service: Any, reactor: Any, end: Deferred[None]) -> 
             reactor.callFromThread(_stop, reactor)
         elif message == END:
             reactor.callFromThread(_end, end)
+        elif message == ASK:
+            reactor.callFromThread(_answer, channel)
         else:
             reactor.callFromThread(service.follow, message)
     signal.alarm(_ORPHAN_SECONDS)
     reactor.callFromThread(_stop, reactor)
     reactor.callFromThread(_end, end)
+
+
+def _answer(channel: Channel) -> None:
+    try:
+        channel.send((ALIVE, None))
+    except OSError:
+        pass  # the supervisor is gone, which the thread notices
 
 
 def _end(end: Deferred[None]) -> None:

@@ -99,7 +99,7 @@ class Inherited:
     Args:
         reactor: the real one.
         plain: what serves plain TCP, that one or one with a transport of its own.
-        descriptor: of the socket; it is duplicated.
+        descriptor: of the socket; taken over, so that it listens no longer than it is served.
     """
 
     def __init__(self, reactor: Any, plain: Any, descriptor: int) -> None:
@@ -119,6 +119,7 @@ class Inherited:
     def _adopt(self, reactor: Any, factory: IProtocolFactory, interface: str) -> IListeningPort:
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         listening: IListeningPort = reactor.adoptStreamPort(self._descriptor, family, factory)
+        os.close(self._descriptor)  # it was duplicated
         return listening
 
     def listenSSL(

@@ -7,11 +7,12 @@ nothing else can reach the sockets, so that what is read is believed.
 from __future__ import annotations
 
 import pickle
+import signal
 import socket
 import struct
 from typing import Any, Final
 
-__all__ = ["DRAINED", "END", "READY", "REFUSED", "STOP", "Channel"]
+__all__ = ["ALIVE", "ASK", "DRAINED", "END", "READY", "REFUSED", "STOP", "TELL_WHERE", "Channel"]
 
 READY: Final = "ready"
 """A process says that it serves, and after how many milliseconds."""
@@ -27,6 +28,15 @@ DRAINED: Final = "drained"
 
 END: Final = "end"
 """It is told to stop altogether, as no process serves clients any more."""
+
+ASK: Final = "ask"
+"""It is asked whether it still does anything."""
+
+ALIVE: Final = "alive"
+"""It does."""
+
+TELL_WHERE: Final = signal.SIGUSR1
+"""The signal at which a process writes down where its threads are, whatever else it does."""
 
 _LENGTH: Final = struct.Struct(">I")
 

@@ -6,12 +6,19 @@ import os
 import pathlib
 import socket
 import stat
+from typing import Any
 
 import pytest
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.protocol import Factory
+from twisted.trial.unittest import TestCase
 
 from megabroker.errors import StateError
 from megabroker.model import HostPort
-from megabroker.net.listening import advertised, bind_each, bind_file, bind_shared
+from megabroker.net.listening import Inherited, advertised, bind_each, bind_file, bind_shared
+
+reactor: Any = global_reactor
 
 
 def close(sockets: list[socket.socket]) -> None:
@@ -73,3 +80,15 @@ def test_clients_are_told_what_is_configured_else_what_was_bound() -> None:
     assert advertised(None, None, ("127.0.0.1", 5)) == HostPort("127.0.0.1", 5)
     assert advertised("broker", 7, ("127.0.0.1", 5)) == HostPort("broker", 7)
     assert advertised(None, None, ("0.0.0.0", 5)) == HostPort(os.uname().nodename, 5)
+
+
+class InheritedTests(TestCase):
+    async def test_a_socket_listens_no_longer_than_it_is_served(self) -> None:
+        [bound] = bind_each(["tcp:0:interface=127.0.0.1"])
+        address = bound.getsockname()
+        listening = Inherited(reactor, reactor, os.dup(bound.fileno())).listenTCP(0, Factory())
+        bound.close()
+        socket.create_connection(address).close()
+        await maybeDeferred(listening.stopListening)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
