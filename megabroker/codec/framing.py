@@ -4,8 +4,9 @@
 
 Worst-case cost: every byte is copied at most twice (once into a frame's own buffer, once more when that
 buffer grows by doubling), whatever way the stream is cut; a frame that lies whole within one received
-chunk is not copied at all. Memory: at most four times what the peer has really sent, plus 64 KiB, or what the
-last frame came to, up to a megabyte, if that was more; an announced length alone allocates nothing.
+chunk is not copied at all. Memory: at most four times what the peer has really sent, plus 64 KiB; an announced
+length alone allocates nothing. Only who asks for the ``target``, having made sure that there is room for the
+whole frame, is given what the last frame came to, up to a megabyte, if that is more.
 
 Used as: ``feed`` a chunk, ``next`` until it gives None; or, to leave frames for later, ``release`` before the
 chunk is reused. Between chunks, ``target`` offers the buffer of an unfinished frame so that a transport can
@@ -143,7 +144,7 @@ class FrameReader:
         """Give a frame whose end has not come a buffer of its own."""
         self._pos = start
         received = self._end - start
-        self._frame = bytearray(min(length, max(4 * received, self._usual_bytes)))
+        self._frame = bytearray(min(length, max(4 * received, _FIRST_CAPACITY_BYTES)))
         self._length = self.announced_bytes = length
         self._filled = 0
         self.has_target = self.mid_frame = True
@@ -242,8 +243,8 @@ class FrameReader:
         if frame is None:
             self._peek = memoryview(bytearray(_PEEK_BYTES))
             return self._peek
-        if len(frame) == self._filled:
-            frame = self._grow(self._filled + 1)
+        if len(frame) == self._filled or len(frame) < min(self._length, self._usual_bytes):
+            frame = self._grow(max(self._filled + 1, self._usual_bytes))
         return memoryview(frame)[self._filled :]
 
     def filled(self, count: int) -> None:
