@@ -4,9 +4,9 @@
 
 Worst-case cost: every byte is copied at most twice (once into a frame's own buffer, once more when that
 buffer grows by doubling), whatever way the stream is cut; a frame that lies whole within one received
-chunk is not copied at all. Memory: at most four times what the peer has really sent, plus 64 KiB; an announced
-length alone allocates nothing. Only who asks for the ``target``, having made sure that there is room for the
-whole frame, is given what the last frame came to, up to a megabyte, if that is more.
+chunk is not copied at all. Memory: at most four times what the peer has really sent, plus 64 KiB; an
+announced length alone allocates nothing. Only who asks for the ``target``, having made sure that there is
+room for the whole frame, is given what the last frame came to, up to a megabyte, if that is more.
 
 Used as: ``feed`` a chunk, ``next`` until it gives None; or, to leave frames for later, ``release`` before the
 chunk is reused. Between chunks, ``target`` offers the buffer of an unfinished frame so that a transport can

@@ -416,7 +416,7 @@ cdef class Run:
 
 
 cdef class Member:
-    """The place of one connection's part of a run in the order of its answers; see ``net.connection.Answer``."""
+    """The place of one connection's part of a run in the order of its answers; see ``net.wire.Answer``."""
 
     cdef public object parts
     cdef readonly int size_bytes

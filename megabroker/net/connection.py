@@ -32,8 +32,8 @@ Invariant: one connection never harms another; any exception in here ends this c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -49,11 +49,12 @@ from megabroker.model import ANONYMOUS, Buffer, Principal
 from megabroker.net.admission import FREE_BYTES, Share
 from megabroker.net.output import Part, StockOutput, total_length
 from megabroker.net.transport import DirectServer
+from megabroker.net.wire import Answer, Reader, Room
 
 if TYPE_CHECKING:
     from megabroker.net.factory import BrokerFactory
 
-__all__ = ["Answer", "BrokerConnection", "Reader", "Room"]
+__all__ = ["BrokerConnection"]
 
 _log = Logger()
 
@@ -66,86 +67,6 @@ _FINISHING = 32
 _ANSWERS = 64
 _MUTED = 128
 _WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET | _ANSWERS | _MUTED
-
-
-class Reader(Protocol):
-    """The sans-IO half of a wire: bytes in, events out.
-
-    What it says of itself holds between chunks: when ``next`` has given None, or after ``release``.
-    """
-
-    @property
-    def owned(self) -> bool:
-        """Whether the last event's memory may be kept beyond the chunk and written to."""
-
-    @property
-    def has_target(self) -> bool:
-        """Whether ``target`` has a place for the next bytes."""
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes received and not yet asked for by ``next``."""
-
-    @property
-    def announced_bytes(self) -> int:
-        """Length of an unfinished frame, or 0."""
-
-    @property
-    def mid_frame(self) -> bool:
-        """Whether the rest of something begun is awaited."""
-
-    def feed(self, data: Buffer) -> None:
-        """Take a chunk, unchanged until ``next`` has given None, or until ``release``."""
-
-    def next(self) -> Any | None:
-        """Return the next event, or None when more bytes are needed. Raises ProtocolError."""
-
-    def release(self) -> None:
-        """Copy what is left of the chunk."""
-
-    def target(self) -> memoryview | None:
-        """Return where the next bytes may be put, or None."""
-
-    def filled(self, count: int) -> None:
-        """Say that ``count`` bytes were put into ``target``."""
-
-
-class Room(Protocol):
-    """Something full that says when it is not."""
-
-    def when_room(self, callback: Callable[[], None]) -> None:
-        """Call back once when it is worth trying again."""
-
-
-class Answer:
-    """The place of one answer in the order of a connection's answers.
-
-    Attributes:
-        size_bytes: bytes of the request, charged to the admission budget until it is answered.
-        parts: what to send; None while it is not known.
-    """
-
-    __slots__ = ("connection", "parts", "size_bytes")
-
-    def __init__(self, connection: BrokerConnection, size_bytes: int) -> None:
-        self.connection = connection
-        self.size_bytes = size_bytes
-        self.parts: Sequence[Part] | None = None
-
-    def fill(self, parts: Sequence[Part]) -> None:
-        """Give the answer; it is sent when all earlier ones are. An empty one sends nothing."""
-        if self.parts is None:
-            self.parts = parts
-            self.connection._filled(self, parts)
-
-    def fill_bytes(self, data: bytes) -> None:
-        """Give the answer in one piece, which is what ``fill`` does in several."""
-        if self.parts is None:
-            self.parts = (data,)
-            connection = self.connection
-            connection._answer_bytes += len(data)
-            if not connection._flushing:
-                connection._may_flush(self)
 
 
 _SlotT = TypeVar("_SlotT", bound=Answer)

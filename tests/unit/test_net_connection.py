@@ -20,11 +20,12 @@ from megabroker.core.quotas.service import Quotas
 from megabroker.errors import ProtocolError
 from megabroker.model import FileRange, HostPort, Listener
 from megabroker.net.admission import Admission
-from megabroker.net.connection import Answer, BrokerConnection, Room
+from megabroker.net.connection import BrokerConnection
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.transport import DirectReactor, DirectServer
 from megabroker.net.turns import Turns
 from megabroker.net.unread import Unread
+from megabroker.net.wire import Answer, Room
 from megabroker.storage.files import Files, LogFile
 from megabroker.storage.metadata import MemoryMetadataStore
 from megabroker.storage.warming import Warmer

@@ -21,7 +21,7 @@ from megabroker.codec.framing import FrameReader
 from megabroker.errors import AuthenticationError, ProtocolError
 from megabroker.interfaces import IAuthentication
 from megabroker.model import Principal
-from megabroker.net.connection import Answer, Room
+from megabroker.net.wire import Answer, Room
 from megabroker.protocols.cursus.codec import (
     Auth,
     Exit,

@@ -30,9 +30,10 @@ from megabroker.codec.framing import FrameReader
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
 from megabroker.interfaces import IBroker, IPartition, IPublisher, IRemotePartition
 from megabroker.model import Acks, Durability, Listener
-from megabroker.net.connection import BrokerConnection, Room
+from megabroker.net.connection import BrokerConnection
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.output import Part
+from megabroker.net.wire import Room
 from megabroker.protocols.cursus.codec import (
     Auth,
     Command,

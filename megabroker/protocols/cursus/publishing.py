@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from megabroker.interfaces import IPartition
-from megabroker.net.connection import Answer
+from megabroker.net.wire import Answer
 
 __all__ = ["Batch", "Message"]
 

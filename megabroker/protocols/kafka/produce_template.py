@@ -31,7 +31,7 @@ from megabroker.codec.primitives import read_uvarint, uvarint_size
 from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IPartition
 from megabroker.model import Acks, ProducerIdentity
-from megabroker.net.connection import Answer, Room
+from megabroker.net.wire import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
 from megabroker.protocols.kafka.schema import produce

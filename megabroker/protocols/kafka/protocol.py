@@ -33,8 +33,9 @@ from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import PEER, Listener
 from megabroker.net.admission import Admission
-from megabroker.net.connection import Answer, BrokerConnection, Room
+from megabroker.net.connection import BrokerConnection
 from megabroker.net.factory import BrokerFactory
+from megabroker.net.wire import Answer, Room
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions, k78_share_fetch

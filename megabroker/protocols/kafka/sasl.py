@@ -25,7 +25,7 @@ from megabroker.core.authentication.exchanges import Exchange, Step
 from megabroker.core.timers import TimerHandle
 from megabroker.errors import AuthenticationError, ProtocolError
 from megabroker.interfaces import IAuthentication
-from megabroker.net.connection import Answer, Room
+from megabroker.net.wire import Answer, Room
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.protocol import MIN_FRAME_BYTES, KafkaConnection
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from megabroker.errors import BrokerError, ErrorCode, StateError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import BatchHeader, ProducerIdentity, TopicPartition
-from megabroker.net.connection import Room
+from megabroker.net.wire import Room
 
 __all__ = ["FIRST_IMPLICIT", "admit", "check_beginning"]
 

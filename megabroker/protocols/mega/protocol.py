@@ -31,9 +31,10 @@ from megabroker.codec.batch import build, build_single, read_header
 from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition, IRemotePartition
 from megabroker.model import NO_TIMESTAMP, Acks, Buffer, Listener
-from megabroker.net.connection import Answer, BrokerConnection, Room
+from megabroker.net.connection import BrokerConnection
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.output import Part
+from megabroker.net.wire import Answer, Room
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.mega.codec import (
     MAX_OFFSET,

@@ -29,7 +29,7 @@ from megabroker.codec.primitives import Buffer
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import Acks, ProducerIdentity
-from megabroker.net.connection import Answer, Room
+from megabroker.net.wire import Answer, Room
 from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error

@@ -27,7 +27,7 @@ from megabroker.access import Operation, ResourceType
 from megabroker.errors import BrokerError, Cold, ErrorCode, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import NO_LEADER_EPOCH, ReadResult
-from megabroker.net.connection import Answer
+from megabroker.net.wire import Answer
 from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error

@@ -28,7 +28,7 @@ from megabroker.core.shares.sessions import FINAL_EPOCH, INITIAL_EPOCH, ShareSes
 from megabroker.errors import BrokerError, Cold, ErrorCode, PeerError, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import ReadResult
-from megabroker.net.connection import Answer
+from megabroker.net.wire import Answer
 from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.acknowledging import Outcome, Place, acknowledge, check_names
 from megabroker.protocols.kafka.answers import encode_answer
