@@ -8,6 +8,7 @@ from unittest import mock
 
 from megabroker.codec.batch import build_single, read_records
 from megabroker.core.partitions import PartitionService
+from megabroker.protocols.kafka.metering import records_bytes
 from megabroker.protocols.kafka.schema import fetch
 from megabroker.protocols.kafka.schema.registry import response_header_version
 from tests.unit.test_kafka_produce import ProduceCase, frame, request
@@ -97,6 +98,17 @@ class WaitingTests(FetchCase):
             self.produce(index)
         rows = self.rows()
         self.assertEqual([self.values(rows[index]) for index in (0, 1)], [2, 1])
+
+    def test_who_waits_holds_no_records(self) -> None:
+        """Else a client that asks for more than there is could fill the memory with fetches."""
+        self.produce(0)
+        for _ in range(3):
+            self.fetch((0, 0), (1, 0), min_bytes=1 << 30)
+        self.produce(1)
+        held = [records_bytes(filter(None, one._rows)) for one in self.consumer.fetches]
+        self.assertEqual(held, [0, 0, 0])
+        self.turn(0.5)
+        self.assertEqual(self.consumer.transport.value().count(_BATCH[20:]), 6)
 
     def test_the_limit_of_the_answer_holds_for_what_is_read_later(self) -> None:
         size = len(_BATCH)

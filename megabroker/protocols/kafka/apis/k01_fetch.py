@@ -81,7 +81,8 @@ def receive(
 class FetchAnswer(Answer):
     """A fetch, possibly waiting; holds what it must give back when it is answered or given up.
 
-    While it waits it keeps what it has read: of the partitions it watches, those that grow are read again.
+    Of the partitions it watches while it waits, those that grow are read again. It knows how much each had,
+    and holds no records: whoever asks for more than there is could have any number of fetches wait.
     """
 
     __slots__ = (
@@ -89,6 +90,7 @@ class FetchAnswer(Answer):
         "_committed",
         "_correlation_id",
         "_failed",
+        "_left",
         "_metered",
         "_min_bytes",
         "_request",
@@ -125,6 +127,7 @@ class FetchAnswer(Answer):
         self._committed = request.isolation_level == _READ_COMMITTED
         self._rows: list[_Partition | None] = []
         self._size = 0
+        self._left: dict[int, int] = {}  # bytes of records to be read again, by place
         self._failed = False
         self._cold: Cold | None = None
         self._watched: list[IPartition] = []
@@ -141,6 +144,7 @@ class FetchAnswer(Answer):
             if self._metered is not None:
                 self._metered.pause()
             self.connection.fetches[self] = None
+            self._leave_all()
             cold.when_room(self._warmed)
             return
         wait_ms = min(request.max_wait_ms, self.connection.factory.settings.max_fetch_wait_ms)
@@ -152,8 +156,21 @@ class FetchAnswer(Answer):
         self._timer = self.connection.factory.timers.call_later(wait_ms, self.expire)
         self.connection.fetches[self] = None
         self._watched = partitions
+        self._leave_all()
         for place, partition in enumerate(partitions):
             partition.watch_as(self, partial(self._grown, place))
+
+    def _leave_all(self) -> None:
+        if self._size:
+            for place in range(len(self._rows)):
+                self._leave(place)
+
+    def _leave(self, place: int) -> None:
+        """Hold nothing of what was read of a partition until the answer is due."""
+        row = self._rows[place]
+        if row is not None and row.records:
+            self._left[place] = records_bytes((row,))
+            row.records = b""
 
     def _warmed(self) -> None:
         """What was being read is in memory."""
@@ -167,9 +184,17 @@ class FetchAnswer(Answer):
         """One of the partitions has more, or is gone."""
         if self._metered is not None:
             self._metered.resume()
-        former = self._rows[place]
-        if former is not None:
-            self._size -= records_bytes((former,))
+        self._size -= self._left.pop(place, 0)
+        self._read_again(place)
+        if self._failed or self._size >= self._min_bytes:
+            self.cancel()
+            self._answer()
+            return
+        self._leave(place)
+        if self._metered is not None:
+            self._metered.pause()
+
+    def _read_again(self, place: int) -> None:
         one = self._wanted[place]
         try:
             # What lies on the disk only is left out: the client comes for it, and waits then.
@@ -177,11 +202,6 @@ class FetchAnswer(Answer):
         except BrokerError as error:
             self._rows[place] = _failed(one.partition.partition, error)
             self._failed = True
-        if self._failed or self._size >= self._min_bytes:
-            self.cancel()
-            self._answer()
-        elif self._metered is not None:
-            self._metered.pause()
 
     def expire(self) -> None:
         """The wait is over: answer with what there is."""
@@ -202,6 +222,11 @@ class FetchAnswer(Answer):
 
     def _answer(self) -> None:
         session = self._session
+        if self._left:
+            self._size -= sum(self._left.values())
+            for place in sorted(self._left):
+                self._read_again(place)
+            self._left = {}
         if self._metered is not None and self._throttle(self._metered):
             return
         response = fetch.Response(session_id=0 if session is None else session.id)
@@ -278,6 +303,7 @@ class FetchAnswer(Answer):
             The partitions, as far as there are such.
         """
         self._size = 0
+        self._left = {}
         self._failed = False
         self._cold = None
         rows: list[_Partition | None] = []
