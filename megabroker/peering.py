@@ -30,7 +30,7 @@ from megabroker.core.topics import TOPICS_TABLE, TopicService
 from megabroker.core.transactions.elsewhere import RemoteTransactions
 from megabroker.interfaces import IBroker, IMetadataStore, IPlacement
 from megabroker.model import PEERS, HostPort, Listener, Worker
-from megabroker.protocols.kafka.controlling import ask_controller, tell_follower
+from megabroker.protocols.kafka.controlling import ask_controller, longest_bytes, tell_follower
 from megabroker.protocols.kafka.peers import Peers
 from megabroker.protocols.kafka.protocol import InternalFactory
 from megabroker.protocols.kafka.publishers import Publishers
@@ -72,7 +72,7 @@ class Peering:
         self._worker = worker
         self._reactor = reactor
         self._places = {node.id: path for node, path in zip(worker.nodes, worker.sockets, strict=True)}
-        self.peers = Peers(reactor, self._endpoint, config.limits.max_request_bytes)
+        self.peers = Peers(reactor, self._endpoint, longest_bytes(config.limits.max_request_bytes))
         self._partitions: AllPartitions | None = None
         self._followers: Followers | None = None
         if worker.index == 0:

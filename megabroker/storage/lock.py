@@ -54,11 +54,11 @@ class DirectoryLock:
         """
         deadline = time.monotonic() + self._patience_seconds
         while (holder := self._try(start)) is not None:
-            if not _has_ended(holder) or time.monotonic() > deadline:
+            ended = _has_ended(holder)
+            if not ended or time.monotonic() > deadline:
                 said = ", ".join(holder.split("\n")[:3]).strip(", ") or "an unknown process"
-                raise DataDirectoryLocked(
-                    f"{os.path.dirname(self._path)} is in use by another broker ({said})"
-                )
+                whose = "workers of a broker that has ended" if ended else "another broker"
+                raise DataDirectoryLocked(f"{os.path.dirname(self._path)} is in use by {whose} ({said})")
             time.sleep(_RETRY_SECONDS)
 
     def _try(self, start: str) -> str | None:
@@ -100,5 +100,14 @@ def _has_ended(holder: str) -> bool:
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):
-        pass
-    return False
+        return False
+    return _is_zombie(found[1])
+
+
+def _is_zombie(pid: str) -> bool:
+    """Whether a process has ended and its parent has not asked how."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b") ")[2][:1] == b"Z"
+    except OSError:
+        return False

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.task import deferLater
 
 from megabroker.client import MessageClient
+from megabroker.config.schema import LimitSettings
 from megabroker.protocols.cursus.settings import CursusSettings
 from tests.interop.small_broker import reactor
 from tests.interop.test_cursus_wire import Client
@@ -142,7 +143,7 @@ class LittleBudgetCase(TwoWorkersCase):
     """What clients have in flight uses the budgets of both up, and all of it is for the other one."""
 
     topics = {FIRST: 1, SECOND: 1}
-    in_flight_bytes = 100_000
+    limits = LimitSettings(in_flight_bytes=100_000)
 
     async def test_neither_waits_for_the_other(self) -> None:
         def pipeline(port: int, topic: str) -> None:
@@ -162,6 +163,26 @@ class LittleBudgetCase(TwoWorkersCase):
         ]
         for one in waiting:
             await one
+
+
+class LittleRequestsCase(TwoWorkersCase):
+    """Clients' requests are short, and what processes gather of them or read ahead is not."""
+
+    topics = {FIRST: 1, SECOND: 1}
+    limits = LimitSettings(max_request_bytes=16 << 10, in_flight_bytes=64 << 20)
+
+    async def test_many_are_published_and_read_elsewhere(self) -> None:
+        def publish_and_read(port: int) -> None:
+            with Client(port) as client:
+                for n in range(300):
+                    client.send(f"PUBLISH {SECOND} {n:0500}".encode())
+                for _ in range(300):
+                    self.assertIn(SECOND, client.frame().decode())
+            with Client(port) as client:
+                client.send(f"CONSUME {SECOND} 0 0".encode())
+                self.assertEqual(len(client.rest()), 300)
+
+        await self.aside(publish_and_read, self.workers[0].cursus_port)
 
 
 class CursusCase(TwoWorkersCase):

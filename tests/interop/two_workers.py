@@ -15,7 +15,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, serverFromString
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from megabroker.config.schema import Config
+from megabroker.config.schema import Config, LimitSettings
 from megabroker.core.acls import Acls, AclSettings
 from megabroker.core.audit import Audit
 from megabroker.core.broker import Broker
@@ -33,6 +33,7 @@ from megabroker.net.transport import DirectReactor
 from megabroker.net.turns import Turns
 from megabroker.protocols.cursus.protocol import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
+from megabroker.protocols.kafka.controlling import longest_bytes
 from megabroker.protocols.kafka.peers import Peers
 from megabroker.protocols.kafka.protocol import InternalFactory
 from megabroker.protocols.kafka.publishers import Publishers
@@ -59,13 +60,18 @@ class Worker:
     """One of the two; ``start`` and ``stop`` may be called again and again."""
 
     def __init__(
-        self, place: pathlib.Path, index: int, metadata: Any, settings: Any, in_flight_bytes: int
+        self,
+        place: pathlib.Path,
+        index: int,
+        metadata: Any,
+        settings: Any,
+        limits: LimitSettings,
     ) -> None:
         self.place = place
         self.index = index
         self.metadata = metadata
         self.settings = settings
-        self.in_flight_bytes = in_flight_bytes
+        self.limits = limits
         self.mega_port = self.cursus_port = 0
 
     async def start(self) -> None:
@@ -98,10 +104,10 @@ class Worker:
         self.peers = Peers(
             reactor,
             lambda node_id: UNIXClientEndpoint(reactor, str(self.place / f"{node_id}.sock")),
-            64 << 20,
+            longest_bytes(self.limits.max_request_bytes),
         )
         self.partitions = AllPartitions(reactor, self.topics, placement, self.peers)
-        config = Config()
+        config = Config(limits=self.limits)
         self.quotas = Quotas(self.metadata, now_ms)
         self.audit = Audit(reactor.seconds)
         self.acls = Acls(self.metadata, AclSettings(), self.audit, self.quotas.renew)
@@ -123,7 +129,7 @@ class Worker:
             settings=config,
             reactor=reactor,
             turns=turns,
-            admission=Admission(1000, 1000, self.in_flight_bytes),
+            admission=Admission(1000, 1000, self.limits.in_flight_bytes),
             now_ms=now_ms,
             partitions=self.partitions,
             publishers=Publishers(reactor, placement, self.peers, is_global=False),
@@ -173,7 +179,7 @@ class TwoWorkersCase(TestCase):
     topics: dict[str, int] = {}
     mega_settings = MegaSettings()
     cursus_settings = CursusSettings()
-    in_flight_bytes = 64 << 20
+    limits = LimitSettings(in_flight_bytes=64 << 20)
     timeout = 30
 
     async def setUp(self) -> None:  # type: ignore[override]
@@ -182,7 +188,7 @@ class TwoWorkersCase(TestCase):
         metadata.open()
         place = pathlib.Path(self.directory.name)
         settings = (self.mega_settings, self.cursus_settings)
-        self.workers = [Worker(place, index, metadata, settings, self.in_flight_bytes) for index in range(2)]
+        self.workers = [Worker(place, index, metadata, settings, self.limits) for index in range(2)]
         await self.workers[0].start()
         for name, partitions in self.topics.items():
             await self.workers[0].topics.create(name, partitions)

@@ -284,18 +284,24 @@ def test_directories_stay_locked_while_a_process_has_them(tmp_path: pathlib.Path
     opened(tmp_path, "a", "b")[0].release()
 
 
-def test_what_a_process_that_has_ended_has_started_is_waited_for(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("asked_how", [True, False])
+def test_what_a_process_that_has_ended_has_started_is_waited_for(
+    tmp_path: pathlib.Path, asked_how: bool
+) -> None:
     gone = subprocess.Popen(["true"])
-    gone.wait()
+    os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
+    if asked_how:
+        gone.wait()
     first = DirectoryLock(str(tmp_path))
     first.take("now")
     kept = os.dup(first.fd)
     first.release()
     text = (tmp_path / ".lock").read_text().replace(f"pid {os.getpid()}", f"pid {gone.pid}")
     (tmp_path / ".lock").write_text(text)
-    with pytest.raises(DataDirectoryLocked, match=f"pid {gone.pid}"):
+    with pytest.raises(DataDirectoryLocked, match=rf"workers of a broker that has ended \(pid {gone.pid}"):
         DirectoryLock(str(tmp_path), patience_seconds=0.1).take("later")
     threading.Timer(0.2, os.close, [kept]).start()
     second = DirectoryLock(str(tmp_path), patience_seconds=20)
     second.take("later")
     second.release()
+    gone.wait()

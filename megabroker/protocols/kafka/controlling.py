@@ -19,7 +19,7 @@ from megabroker.protocols.kafka.schema import carry_out as carry_out_messages
 from megabroker.protocols.kafka.schema import change_topic, follow_rows
 from megabroker.protocols.kafka.schema.told_error import error_of
 
-__all__ = ["FORWARDED", "ask_controller", "carry_out", "is_for_controller", "tell_follower"]
+__all__ = ["FORWARDED", "ask_controller", "carry_out", "is_for_controller", "longest_bytes", "tell_follower"]
 
 _FOLLOW_ROWS: Final = 1001
 _CHANGE_TOPIC: Final = 1002
@@ -27,6 +27,7 @@ _CARRY_OUT: Final = 1003
 _ALTER_CONFIGS: Final = (33, 44)
 _FOLLOW_SECONDS: Final = 30.0
 _CHANGE_SECONDS: Final = 60.0
+_MORE_BYTES: Final = 64 << 20
 
 FORWARDED: Final = frozenset({19, 20, 30, 31, 33, 37, 43, 44, 45, 49, 51, 57, 64})
 """Requests that change what all processes go by; any process takes them, as brokers of Apache Kafka do."""
@@ -66,6 +67,14 @@ def carry_out(
     return broker.peers.ask(
         controller, _CARRY_OUT, 0, request, timeout_seconds=_CHANGE_SECONDS, for_client=True
     )
+
+
+def longest_bytes(max_request_bytes: int) -> int:
+    """Return how long a request or an answer between processes may be.
+
+    A client's longest request is part of one; others are gathered of many, or read ahead for many.
+    """
+    return max_request_bytes + _MORE_BYTES
 
 
 def tell_follower(peers: IPeers, node_id: int, rows: Rows | None) -> Deferred[None]:

@@ -40,7 +40,7 @@ from megabroker.protocols.gate import Gate
 from megabroker.protocols.kafka.answers import encode_answer, frame_answer
 from megabroker.protocols.kafka.apis import k00_produce, k01_fetch, k18_api_versions, k78_share_fetch
 from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
-from megabroker.protocols.kafka.controlling import FORWARDED, carry_out, is_for_controller
+from megabroker.protocols.kafka.controlling import FORWARDED, carry_out, is_for_controller, longest_bytes
 from megabroker.protocols.kafka.dispatch import INTERNAL, SERVED, Context
 from megabroker.protocols.kafka.fetch_sessions import FetchSessions
 from megabroker.protocols.kafka.metering import Metered
@@ -342,6 +342,11 @@ class InternalConnection(KafkaConnection):
     def __init__(self, factory: KafkaFactory) -> None:
         super().__init__(factory)
         self.principal = PEER
+
+    def make_reader(self) -> FrameReader:
+        """Frames may be longer than those of clients."""
+        limit = longest_bytes(self.factory.broker.settings.limits.max_request_bytes)
+        return FrameReader(limit, MIN_FRAME_BYTES)
 
     def _metered(self, client_id: str, key: int, version: int) -> Metered | None:
         return None
