@@ -18,9 +18,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from megabroker.codec.framing import FrameReader
-from megabroker.errors import AuthenticationError, ProtocolError
+from megabroker.errors import AuthenticationError
 from megabroker.interfaces import IAuthentication
 from megabroker.model import Principal
+from megabroker.net.trial import Trial
 from megabroker.net.wire import Answer, Room
 from megabroker.protocols.cursus.codec import (
     Auth,
@@ -53,24 +54,22 @@ class AuthConnection(CursusConnection):
         super().__init__(factory)
         assert self.broker.authentication is not None
         self._authentication: IAuthentication = self.broker.authentication
-        self._received_bytes = 0
         self.handle = self._handle_first  # type: ignore[method-assign]
 
     def make_reader(self) -> FrameReader:
         """Take no long frames from who is nobody yet."""
         reader = self._frames = super().make_reader()
-        reader.max_bytes = min(reader.max_bytes, self.broker.settings.limits.unauthenticated_bytes)
+        self._trial = Trial(self.broker.settings.limits)
+        reader.max_bytes = min(reader.max_bytes, self._trial.max_bytes)
         return reader
 
     def _handle_first(self, event: memoryview) -> Room | None:
         """Take one frame of a client that has not authenticated."""
         if self._gate.closed:
             return self._gate
-        most = self.broker.settings.limits.unauthenticated_bytes
-        self._received_bytes += len(event)
-        if self._received_bytes > most:
-            raise ProtocolError(f"{self._received_bytes} bytes before the client said who it is")
-        command = decode_body(decompress_body(self.factory.compression, event, most), auth=True)
+        self._trial.count(len(event))
+        body = decompress_body(self.factory.compression, event, self._trial.max_bytes)
+        command = decode_body(body, auth=True)
         if isinstance(command, Auth):
             self._begin(command)
         elif isinstance(command, Help | Exit) or (isinstance(command, Refused) and command.command == "AUTH"):

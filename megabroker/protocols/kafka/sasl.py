@@ -25,6 +25,7 @@ from megabroker.core.authentication.exchanges import Exchange, Step
 from megabroker.core.timers import TimerHandle
 from megabroker.errors import AuthenticationError, ProtocolError
 from megabroker.interfaces import IAuthentication
+from megabroker.net.trial import Trial
 from megabroker.net.wire import Answer, Room
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.protocol import MIN_FRAME_BYTES, KafkaConnection
@@ -67,7 +68,6 @@ class SaslConnection(KafkaConnection):
         self.handle = self._handle_first  # type: ignore[method-assign]
         self._exchange: Exchange | None = None
         self._is_bare = False  # messages come without a header
-        self._received_bytes = 0
         self._mechanism = ""  # by which the client has authenticated
         self._since = 0.0
         self._expiry: TimerHandle | None = None
@@ -81,16 +81,15 @@ class SaslConnection(KafkaConnection):
     def make_reader(self) -> FrameReader:
         """Take no long frames from who is nobody yet."""
         reader = self._frames = super().make_reader()
-        reader.max_bytes = min(reader.max_bytes, self.broker.settings.limits.unauthenticated_bytes)
+        self._trial = Trial(self.broker.settings.limits)
+        reader.max_bytes = min(reader.max_bytes, self._trial.max_bytes)
         return reader
 
     def _handle_first(self, event: memoryview) -> Room | None:
         """Take one frame of a client that has not authenticated."""
         if self._gate.closed:
             return self._gate
-        self._received_bytes += len(event)
-        if self._received_bytes > self.broker.settings.limits.unauthenticated_bytes:
-            raise ProtocolError(f"{self._received_bytes} bytes before the client said who it is")
+        self._trial.count(len(event))
         if self._is_bare:
             self._take_bare(bytes(event))
             return None

@@ -25,7 +25,10 @@ public class Secured {
             try {
                 outcome = run(arguments[0], arguments[at], Long.parseLong(arguments[at + 1]));
             } catch (Exception error) {
-                Throwable cause = error.getCause() == null ? error : error.getCause();
+                Throwable cause = error;
+                while (cause.getCause() != null) {
+                    cause = cause.getCause();
+                }
                 outcome = cause.getClass().getSimpleName() + " " + cause.getMessage() + "\t0\t0";
             }
             System.out.println(new java.io.File(arguments[at]).getName() + "\t" + outcome.replace('\n', ' '));

@@ -1,0 +1,34 @@
+"""What a peer may ask before it has said who it is, on a wire that has a way to say so."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from megabroker.errors import ProtocolError
+
+__all__ = ["Trial"]
+
+_MAX_REQUESTS: Final = 16
+"""Twice what any mechanism and any client takes."""
+
+
+class Trial:
+    """Counts the requests of one connection, and their bytes.
+
+    Args:
+        limits: the broker's, as they are now.
+    """
+
+    def __init__(self, limits: Any) -> None:
+        self.max_bytes: int = limits.unauthenticated_bytes
+        self._bytes = 0
+        self._requests = 0
+
+    def count(self, size_bytes: int) -> None:
+        """Count a request. Raises ProtocolError if it is one too many."""
+        self._bytes += size_bytes
+        self._requests += 1
+        if self._bytes > self.max_bytes:
+            raise ProtocolError(f"{self._bytes} bytes before the client said who it is")
+        if self._requests > _MAX_REQUESTS:
+            raise ProtocolError(f"more than {_MAX_REQUESTS} requests before the client said who it is")
