@@ -431,17 +431,18 @@ cdef class Connection:
 
     Args:
         transport: its ``DirectServer``.
-        protocol: its ``BrokerConnection``.
+        protocol: its ``BrokerConnection``, whose ``_gate`` says whether requests have to wait.
     """
 
     cdef readonly object transport, protocol
-    cdef object reader, slots, factory
+    cdef object reader, slots, factory, gate
     cdef list shapes
     cdef int fd
 
     def __init__(self, transport, protocol):
         self.transport, self.protocol, self.shapes = transport, protocol, []
         self.reader, self.slots, self.factory = protocol.reader, protocol._slots, protocol.factory
+        self.gate = protocol._gate
         self.fd = transport.fileno()
 
     def expect(self, Shape shape not None):
@@ -454,6 +455,7 @@ cdef class Connection:
         reader = self.reader
         return (
             not self.protocol._stopped
+            and not self.gate.closed
             and reader._frame is None
             and reader._data is None
             and not reader._prefix

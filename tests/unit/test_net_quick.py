@@ -130,6 +130,19 @@ class CompiledTests(CompiledCase):
         self.client.connection.expect(b"")
         self.assertIsNone(server.quick)
 
+    def test_nothing_overtakes_a_request_that_is_being_carried_out(self) -> None:
+        gate = self.client.connection._gate
+        gate.close()
+        self.client.send(request(1))
+        for _ in range(4):
+            self.reactor.turn()
+        self.assertEqual((self.taken, len(self.stored())), (0, 1))
+        gate.open()
+        self.assertEqual(self.rows(self.client.receive(1)), [(1, 0, 1)])
+        self.client.send(request(2))
+        self.assertEqual(self.rows(self.client.receive(1)), [(2, 0, 2)])
+        self.assertEqual(self.taken, 1)
+
     def test_a_run_that_the_log_refuses_is_answered(self) -> None:
         error = StorageError(ErrorCode.STORAGE, "out of order")
         with mock.patch.object(self.partition.log, "refusal", error):
