@@ -924,9 +924,6 @@ class IPeers(Interface):
         Fails with PeerError (UNREACHABLE, TIMED_OUT), StateError (OVERLOADED) or ProtocolError.
         """
 
-    def keep(node_id: int, made: Callable[[], None]) -> None:
-        """Keep a connection to a peer from now on, and call back whenever it has been made (again)."""
-
 
 class ITransactionPeers(Interface):
     """What transactions need of the other processes of this broker: their coordinator, or their leaders."""

@@ -376,6 +376,8 @@ class Supervisor(Service):
             return succeed(1)
         place.drained, place.gone = Deferred(), Deferred()
         place.child.send(STOP)
+        if not place.serves:  # it has acknowledged nothing, and may take long to come to it
+            place.child.signal(signal.SIGKILL)
         return place.gone
 
     def _stopped(self, statuses: list[int]) -> None:

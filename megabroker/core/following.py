@@ -58,11 +58,6 @@ class Following:
             elif table in rows:
                 await maybeDeferred(follow, rows[table])
 
-    @property
-    def tables(self) -> frozenset[str]:
-        """The tables that are followed."""
-        return frozenset(self._tables)
-
 
 class _Follower:
     """One other process.

@@ -95,6 +95,10 @@ class Child:
                 pass_fds=[theirs.fileno(), *descriptors],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
+        except OSError:
+            ours.close()
+            os.close(self._output)
+            raise
         finally:
             theirs.close()
             os.close(their_output)

@@ -47,6 +47,17 @@ def test_one_that_hangs_is_replaced_and_nothing_acknowledged_is_lost() -> None:
         assert broker.stop() == 0
 
 
+def test_one_that_does_not_serve_yet_does_not_hold_up_the_end() -> None:
+    with WorkersProcess(2, {**KAFKA_ONLY, "durability": "os"}) as broker:
+        assert isinstance(broker, WorkersProcess)
+        pid = broker.pids()[2]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: broker.pids().get(2, pid) != pid, 10, "it is started anew")
+        os.kill(broker.pids()[2], signal.SIGSTOP)
+        assert broker.stop() == 1
+        assert not broker.served_again(2)
+
+
 def test_one_that_hangs_does_not_hold_up_the_end() -> None:
     with _Impatient(2, {**KAFKA_ONLY, "durability": "os"}) as broker:
         assert isinstance(broker, _Impatient)

@@ -186,16 +186,6 @@ class PeersCase(TestCase):
             self.assertEqual((await self.error(one)).code, ErrorCode.UNREACHABLE)
         self.assertEqual((await self.error(self.find("later"))).code, ErrorCode.UNREACHABLE)
 
-    async def test_a_kept_connection_is_made_again(self) -> None:
-        made: list[int] = []
-        self.peers.keep(1, lambda: made.append(1))
-        await deferLater(reactor, 0.05)
-        self.assertEqual(len(made), 1)
-        await self.worker.close()
-        await self.worker.open()
-        await deferLater(reactor, 0.2)
-        self.assertEqual(len(made), 2)
-
     # --- in order ---
 
     def along(self, key: str, told: list[Any], timeout_seconds: float = 5.0) -> None:

@@ -66,35 +66,26 @@ class PeerLink(Protocol):
         name: whom it leads to, for messages.
         max_bytes: longest answer accepted.
         ended: called once when the connection is gone, after all who waited.
-
-    Attributes:
-        waiting: how many requests are without an answer.
     """
 
     def __init__(self, name: str, max_bytes: int, ended: Callable[[PeerLink], None]) -> None:
         self._name = name
         self._reader = FrameReader(max_bytes, min_bytes=_CORRELATION.size)
         self._ended = ended
-        self._asked: deque[tuple[int, int, Answered]] = deque()
+        self._asked: deque[tuple[int, Answered]] = deque()
         self._correlation_id = 0
         self._why: PeerError | ProtocolError | None = None
         self.closed = False
 
-    @property
-    def waiting(self) -> int:
-        """Requests without an answer."""
-        return len(self._asked)
-
     def send(self, parts: Sequence[Buffer], answered: Answered) -> None:
         """Send a request, its size left out: header and body; the first part holds at least eight bytes.
 
-        Its correlation id is replaced by one of this connection, and put back in the answer.
+        Its correlation id is replaced by one of this connection.
         """
         assert self.transport is not None
         head = parts[0]
         number = self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
-        (theirs,) = _CORRELATION.unpack_from(head, _CORRELATION_PLACE)
-        self._asked.append((number, theirs, answered))
+        self._asked.append((number, answered))
         self.transport.writeSequence(
             [
                 _SIZE.pack(sum(map(part_length, parts))),
@@ -129,9 +120,7 @@ class PeerLink(Protocol):
         (number,) = _CORRELATION.unpack_from(frame)
         if not self._asked or self._asked[0][0] != number:
             raise ProtocolError(f"{self._name} answered {number}, which was not asked")
-        _, theirs, answered = self._asked.popleft()
-        _CORRELATION.pack_into(frame, 0, theirs)
-        self._tell(answered, frame, None)
+        self._tell(self._asked.popleft()[1], frame, None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """IProtocol: tell everybody who waits."""
@@ -140,7 +129,7 @@ class PeerLink(Protocol):
             ErrorCode.UNREACHABLE, f"{self._name} ended the connection before it answered", sent=True
         )
         while self._asked:
-            self._tell(self._asked.popleft()[2], None, error)
+            self._tell(self._asked.popleft()[1], None, error)
         self._ended(self)
 
     def _tell(

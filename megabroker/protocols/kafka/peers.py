@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -213,8 +213,6 @@ class Peers:
         self.stopped = False
         self._peers: dict[tuple[int, bool], _Peer] = {}  # by node id and whether for clients
         self._lanes: dict[int, Lane] = {}
-        self._kept: list[Connecting] = []
-        self._kept_links: set[PeerLink] = set()
 
     def ask(
         self,
@@ -252,21 +250,6 @@ class Peers:
             lane = self._lanes[node_id] = Lane(self, node_id)
         return lane
 
-    def keep(self, node_id: int, made: Callable[[], None]) -> None:
-        """See ``IPeers.keep``."""
-
-        def connected(link: PeerLink) -> None:
-            self._kept_links.add(link)
-            made()
-
-        def gone(link: PeerLink) -> None:
-            self._kept_links.discard(link)
-            connecting.begin()
-
-        connecting = Connecting(self, node_id, lambda: True, connected, gone)
-        self._kept.append(connecting)
-        connecting.begin()
-
     def stop(self) -> None:
         """Ask nothing any more; whoever waits is told."""
         self.stopped = True
@@ -274,10 +257,6 @@ class Peers:
             peer.stop()
         for lane in self._lanes.values():
             lane.stop()
-        for connecting in self._kept:
-            connecting.stop()
-        for link in list(self._kept_links):
-            link.abort(stopped())
 
 
 def _is_open(asked: _Asked) -> bool:

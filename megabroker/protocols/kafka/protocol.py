@@ -304,10 +304,7 @@ class KafkaFactory(BrokerFactory):
         template_count: produce requests that its connections remember beside their last ones.
         served: the requests that are served here.
         mechanisms: by which SASL mechanisms clients must say who they are; empty if they need not.
-        is_internal: whether only other processes of this broker connect here.
     """
-
-    is_internal = False
 
     def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
         super().__init__(broker, listener, KafkaConnection)
@@ -359,7 +356,6 @@ class InternalFactory(KafkaFactory):
     two processes whose budgets are used up by requests for the other, neither could answer the other.
     """
 
-    is_internal = True
     counts = False
 
     def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
