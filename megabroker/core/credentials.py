@@ -21,7 +21,7 @@ from megabroker.errors import ErrorCode, StateError
 from megabroker.interfaces import ICredentials, IMetadataStore
 from megabroker.model import Change, ScramChange, ScramCredential
 
-__all__ = ["SCRAM_TABLE", "Credentials"]
+__all__ = ["SCRAM_TABLE", "Credentials", "credential_row"]
 
 SCRAM_TABLE = "scram_credentials"
 _MAX_CREDENTIALS: Final = 100_000
@@ -64,16 +64,7 @@ class Credentials:
         grows = sum(one.credential is not None for one in changes)
         if grows and sum(map(len, self._by_user.values())) + grows > _MAX_CREDENTIALS:
             raise StateError(ErrorCode.TOPIC_LIMIT, f"at most {_MAX_CREDENTIALS} credentials are kept")
-        await self._metadata.write(
-            [
-                Change(
-                    SCRAM_TABLE,
-                    json.dumps([one.user, one.mechanism], separators=(",", ":")),
-                    None if one.credential is None else _to_row(one.credential),
-                )
-                for one in changes
-            ]
-        )
+        await self._metadata.write([credential_row(one) for one in changes])
         for one in changes:
             if one.credential is not None:
                 self._by_user.setdefault(one.user, {})[one.mechanism] = one.credential
@@ -82,6 +73,12 @@ class Credentials:
             left.pop(one.mechanism, None)
             if not left:
                 self._by_user.pop(one.user, None)
+
+
+def credential_row(change: ScramChange) -> Change:
+    """Return the row that stores a change."""
+    key = json.dumps([change.user, change.mechanism], separators=(",", ":"))
+    return Change(SCRAM_TABLE, key, None if change.credential is None else _to_row(change.credential))
 
 
 def _to_row(credential: ScramCredential) -> dict[str, Any]:

@@ -62,7 +62,8 @@ class Cluster:
         features: feature -> finalized level.
         next_producer_id: no producer id from here on was given out.
         quotas: by entity, values by name.
-        others: what is counted only: (kind, identity) of credentials, access rules and tokens.
+        credentials: of SCRAM, by user and Kafka's number of the mechanism.
+        others: what is counted only: (kind, identity) of access rules and tokens.
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,7 @@ class Cluster:
         self.features: dict[str, int] = {}
         self.next_producer_id = 0
         self.quotas: dict[QuotaEntity, dict[str, float]] = {}
+        self.credentials: dict[tuple[str, int], m.UserScramCredential] = {}
         self.others: set[tuple[str, object]] = set()
         self._held: list[Message] | None = None
 
@@ -156,10 +158,10 @@ class Cluster:
             values[record.key] = record.value
 
     def _credential(self, record: m.UserScramCredential) -> None:
-        self._count("credentials", (record.name, record.mechanism), True)
+        self.credentials[record.name, record.mechanism] = record
 
     def _remove_credential(self, record: m.RemoveUserScramCredential) -> None:
-        self._count("credentials", (record.name, record.mechanism), False)
+        self.credentials.pop((record.name, record.mechanism), None)
 
     def _access(self, record: m.AccessControlEntry) -> None:
         self._count("access rules", record.id, True)

@@ -20,7 +20,7 @@ from megabroker.config.load import PluginDescription, parse
 from megabroker.config.schema import Config
 from megabroker.core.broker_configs import DYNAMIC_CONFIGS
 from megabroker.errors import ConfigError, Fault
-from megabroker.kafkadir.listeners import read_listeners
+from megabroker.kafkadir.listeners import read_listeners, used_by
 from megabroker.kafkadir.properties import parse_properties
 
 __all__ = ["ServerProperties", "read_server_properties"]
@@ -208,8 +208,10 @@ def read_server_properties(
             followed[name] = row.key
     _put(document, "data_dir", str(directories[0]))
     _put(document, "more_data_dirs", [str(one) for one in directories[1:]])
+    before = len(faults)
     listeners = read_listeners(properties, faults)
-    if listeners or not any(fault.path == "listeners" for fault in faults):
+    followed |= {name: "protocols.kafka.listeners" for name in properties if used_by(name, listeners)}
+    if listeners or len(faults) == before:
         _put(document, "protocols.kafka.listeners", listeners)
     _put_idle(properties, document)
     config = _parse(document, path, plugins, sources, faults)

@@ -18,7 +18,9 @@ from typing import Any, Final
 import attrs
 
 from megabroker.codec.batch import MAGIC_POS
+from megabroker.core.authentication.scram import MAX_ITERATIONS
 from megabroker.core.broker_configs import ALL_BROKERS, BROKER_CONFIGS_TABLE, DYNAMIC_CONFIGS
+from megabroker.core.credentials import credential_row
 from megabroker.core.groups.classic_groups import GROUPS_TABLE
 from megabroker.core.groups.offsets import OFFSETS_TABLE, offset_key
 from megabroker.core.producer_ids import NEXT_PRODUCER_ID, PRODUCER_IDS_TABLE
@@ -34,10 +36,20 @@ from megabroker.kafkadir.cluster import BROKER_CONFIGS, Cluster, KafkaPartition,
 from megabroker.kafkadir.directory import KafkaDirectories, Replica
 from megabroker.kafkadir.groups import Groups, KafkaGroup
 from megabroker.kafkadir.transactions import GROUPS_TOPIC, Transactions
-from megabroker.model import Change, CommittedOffset, QuotaEntity, Topic, TopicPartition
+from megabroker.model import (
+    Change,
+    CommittedOffset,
+    QuotaEntity,
+    ScramChange,
+    ScramCredential,
+    Topic,
+    TopicPartition,
+)
 from megabroker.storage.checkpoints import decode_rows
 
 __all__ = ["INTERNAL_TOPICS", "Finding", "Kind", "Takeover", "plan"]
+
+_MECHANISMS: Final = {1: "SCRAM-SHA-256", 2: "SCRAM-SHA-512"}  # by Kafka's numbers
 
 TRANSACTIONS_TOPIC: Final = "__transaction_state"
 SHARE_TOPIC: Final = "__share_group_state"
@@ -84,6 +96,7 @@ class Takeover:
         replicas: where the partitions of the topics are; a partial takeover may lack some.
         broker_configs: what is set dynamically, by whom it is for.
         quotas: of users, clients and addresses.
+        credentials: what checks the passwords of users.
         aborted: transactional ids whose open transaction is aborted.
         coordinator_epoch: what every transaction marker is to carry at least.
     """
@@ -101,6 +114,7 @@ class Takeover:
     coordinator_epoch: int = 0
     broker_configs: dict[str, dict[str, str]] = attrs.field(factory=dict)
     quotas: dict[QuotaEntity, dict[str, float]] = attrs.field(factory=dict)
+    credentials: list[ScramChange] = attrs.field(factory=list)
     findings: list[Finding] = attrs.field(factory=list)
 
     def refusals(self, *, partial: bool) -> list[Finding]:
@@ -123,6 +137,8 @@ class Takeover:
             yield Change(BROKER_CONFIGS_TABLE, broker, values)
         for entity, limits in self.quotas.items():
             yield quota_row(entity, limits)
+        for credential in self.credentials:
+            yield credential_row(credential)
         yield Change(PRODUCER_IDS_TABLE, NEXT_PRODUCER_ID, self.next_producer_id)
         yield coordinator_epoch_row(self.coordinator_epoch)
 
@@ -158,6 +174,7 @@ def plan(directories: KafkaDirectories, configs: TopicConfigs, now_ms: int) -> T
     _find_strays(found, cluster, directories)
     _take_broker_configs(found, cluster)
     _take_quotas(found, cluster)
+    _take_credentials(found, cluster)
     _take_coordinated(found, cluster, directories, now_ms)
     _find_left_out(found, cluster, directories)
     return found
@@ -371,8 +388,19 @@ def _take_quotas(found: Takeover, cluster: Cluster) -> None:
                 found.quotas.setdefault(entity, {})[quota] = value
 
 
+def _take_credentials(found: Takeover, cluster: Cluster) -> None:
+    for (user, number), record in sorted(cluster.credentials.items()):
+        name = _MECHANISMS.get(number)
+        secrets = [bytes(one) for one in (record.salt, record.stored_key, record.server_key)]
+        if name is None or not user or not (all(secrets) and 0 < record.iterations <= MAX_ITERATIONS):
+            found.find(Kind.LEFT_OUT, f"a password of user {user[:300]!r}: it cannot be checked here")
+            continue
+        credential = ScramCredential(record.iterations, *secrets)
+        found.credentials.append(ScramChange(user, name, credential))
+
+
 def _find_left_out(found: Takeover, cluster: Cluster, directories: KafkaDirectories) -> None:
-    for kind in ("credentials", "access rules", "delegation tokens"):
+    for kind in ("access rules", "delegation tokens"):
         count = cluster.count(kind)
         if count:
             found.find(Kind.LEFT_OUT, f"{count} {kind}: nothing follows them here")

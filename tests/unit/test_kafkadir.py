@@ -7,8 +7,11 @@ import shutil
 from uuid import UUID
 
 import pytest
+from twisted.internet.task import Clock
 
 from megabroker.config.schema import Config, NodeSettings
+from megabroker.core.authentication.scram import fits, new_credential
+from megabroker.core.credentials import SCRAM_TABLE, Credentials
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.transactions.transaction import TransactionState
 from megabroker.errors import DataDirectoryLocked, ProtocolError, StorageError
@@ -21,7 +24,7 @@ from megabroker.kafkadir.properties import parse_properties
 from megabroker.kafkadir.takeover import Kind, Takeover, plan
 from megabroker.model import CommittedOffset, TopicPartition
 from megabroker.storage.lock import DirectoryLock
-from megabroker.storage.metadata import stored_rows
+from megabroker.storage.metadata import MemoryMetadataStore, stored_rows
 from tests.unit.kafka_directories import (
     IDS,
     HandMade,
@@ -220,6 +223,45 @@ def test_left_out_is_named(made: HandMade) -> None:
         assert text in left_out
     assert "other-0 belongs to no topic" in left_out
     assert found.broker_configs == {"default": {"log.retention.ms": "123"}}
+
+
+def test_passwords_go_on(made: HandMade) -> None:
+    """What Kafka keeps of a password is what is kept of it here."""
+    kept = {number: new_credential(digest, "secret") for number, digest in ((1, "sha256"), (2, "sha512"))}
+
+    def record(name: str, mechanism: int, iterations: int | None = None) -> m.UserScramCredential:
+        one = kept.get(mechanism, kept[1])
+        return m.UserScramCredential(
+            name=name,
+            mechanism=mechanism,
+            salt=one.salt,
+            stored_key=one.stored_key,
+            server_key=one.server_key,
+            iterations=one.iterations if iterations is None else iterations,
+        )
+
+    made.metadata(
+        *(
+            record("alice", 1),
+            record("alice", 2),
+            record("bob", 1),
+            record("odd", 7),
+            record("slow", 1, 1 << 30),
+        ),
+        m.RemoveUserScramCredential(name="bob", mechanism=1),
+    )
+    found = planned(made)
+    assert texts(found, Kind.LEFT_OUT).count("it cannot be checked here") == 2
+    clock = Clock()
+    store = MemoryMetadataStore(clock)
+    store.open()
+    store.write([one for one in found.rows() if one.table == SCRAM_TABLE])
+    clock.advance(1)
+    credentials = Credentials(store)
+    credentials.load()
+    assert credentials.users() == ["alice"]
+    assert credentials.of("alice") == {"SCRAM-SHA-256": kept[1], "SCRAM-SHA-512": kept[2]}
+    assert fits(credentials.of("alice")["SCRAM-SHA-512"], "sha512", "secret")
 
 
 def test_quotas(made: HandMade) -> None:

@@ -13,6 +13,7 @@ from megabroker.kafkadir import server_properties
 from megabroker.kafkadir.server_properties import ServerProperties, read_server_properties
 from megabroker.model import TimestampType
 from megabroker.plugin import discover
+from tests.interop.certificates import Certificates
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "from-kafka.md").read_text(encoding="utf-8")
 
@@ -66,8 +67,9 @@ def test_a_whole_file(tmp_path: pathlib.Path) -> None:
     plain, tls = config.protocols["kafka"].listeners
     assert (plain.name, plain.endpoint) == ("PLAINTEXT", "tcp:9092:interface=0.0.0.0")
     assert (plain.advertised_host, plain.advertised_port) == ("broker.example.org", 19092)
-    quoted = str(keys).replace(":", r"\:")
-    assert tls.endpoint == rf"ssl:9093:privateKey={quoted}:certKey={quoted}:interface=\:\:1"
+    assert tls.endpoint == r"tcp:9093:interface=\:\:1"
+    assert tls.tls is not None
+    assert (tls.tls.certificate_chain, tls.tls.private_key, tls.tls.client_auth) == (keys, keys, "none")
     topics = config.topics
     assert (topics.default_partitions, topics.auto_create) == (3, False)
     assert (topics.retention_ms, topics.retention_bytes, topics.segment_ms) == (300_000, -1, 3_600_000)
@@ -119,9 +121,18 @@ def test_what_the_broker_keeps_of_topics_that_do_not_say_is_kept_here(tmp_path: 
         ("log.segment.bytes=1", "log.segment.bytes: 1: expected"),
         ("log.dirs=/a,/a", "log.dirs: '/a,/a': expected directories, each once"),
         ("listeners=PLAINTEXT:9092", "listeners: 'PLAINTEXT:9092': expected NAME://HOST:PORT"),
+        ("listeners=SASL_SSL://:1", "sasl.enabled.mechanisms: 'GSSAPI': expected for SASL_SSL://:1 some of"),
         (
-            "listeners=SASL_SSL://:1",
-            "listeners: 'SASL_SSL://:1': expected a listener of PLAINTEXT or SSL",
+            "listeners=SASL_SSL://:1\nsasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN",
+            "sasl.enabled.mechanisms: 'SCRAM-SHA-512,PLAIN': expected for SASL_SSL://:1 some of",
+        ),
+        (
+            "listeners=SASL_SSL://:1\nsasl.enabled.mechanisms=SCRAM-SHA-512",
+            "ssl.keystore.location: '': expected for SASL_SSL://:1 a PEM file",
+        ),
+        (
+            "listeners=SSL://:1\nssl.keystore.type=PEM\nssl.keystore.location=/k\nssl.client.auth=required",
+            "ssl.truststore.location: '': expected for SSL://:1 a file of certificates in PEM",
         ),
         ("listeners=SSL://:9092", "ssl.keystore.location: '': expected for SSL://:9092 a PEM file"),
         ("listeners=C://:1\ncontroller.listener.names=C", "expected a listener that is not the controller's"),
@@ -152,4 +163,28 @@ def test_the_page_names_what_is_followed() -> None:
 
 def test_a_listener_that_cannot_be_is_one_fault(tmp_path: pathlib.Path) -> None:
     [fault] = faults(tmp_path, "listeners=SASL_PLAINTEXT://:9092\n")
-    assert fault.startswith("listeners: 'SASL_PLAINTEXT://:9092': ")
+    assert fault.startswith("sasl.enabled.mechanisms: 'GSSAPI': ")
+
+
+def test_listeners_that_ask_who_clients_are(tmp_path: pathlib.Path) -> None:
+    certificates = Certificates(tmp_path)
+    found = read(
+        tmp_path,
+        """
+        listeners=A://:9092,B://:9093
+        listener.security.protocol.map=A:SASL_PLAINTEXT,B:SSL
+        listener.name.a.sasl.enabled.mechanisms=SCRAM-SHA-256, SCRAM-SHA-512
+        ssl.keystore.type=PEM
+        ssl.keystore.location=KEYS
+        listener.name.b.ssl.client.auth=required
+        ssl.truststore.type=PEM
+        ssl.truststore.location=TRUSTED
+        ssl.principal.mapping.rules=RULE:^CN=(.*?),.*$/$1/L,DEFAULT
+        """.replace("KEYS", str(certificates.keys)).replace("TRUSTED", str(certificates.trusted)),
+    )
+    one, other = found.config.protocols["kafka"].listeners
+    assert (one.sasl, one.tls, other.sasl) == (("SCRAM-SHA-256", "SCRAM-SHA-512"), None, ())
+    assert other.tls is not None
+    assert (other.tls.client_auth, other.tls.client_ca) == ("required", certificates.trusted)
+    assert other.tls.principal_rules == "RULE:^CN=(.*?),.*$/$1/L,DEFAULT"
+    assert "ssl.client.auth" not in found.passed_over
