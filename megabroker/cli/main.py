@@ -7,6 +7,7 @@ import sys
 import click
 
 from megabroker import __version__
+from megabroker.cli.acl import acl
 from megabroker.cli.dump_log import dump_log
 from megabroker.cli.fsck import fsck
 from megabroker.cli.import_kafka import import_kafka
@@ -22,6 +23,7 @@ def commands() -> None:
     """Work on megabroker's files; twistd megabroker runs the broker."""
 
 
+commands.add_command(acl)
 commands.add_command(dump_log)
 commands.add_command(fsck)
 commands.add_command(import_kafka)

@@ -1,0 +1,224 @@
+"""``megabroker acl``: who may do what.
+
+Owns the commands; what they ask goes over Kafka's wire to a running broker. The first rules are made by a
+super user, whom the configuration names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import click
+
+from megabroker.access import (
+    CLUSTER_NAME,
+    SUPPORTED,
+    Acl,
+    AclFilter,
+    Operation,
+    PatternType,
+    Permission,
+    ResourceType,
+)
+from megabroker.cli.connecting import connection_options
+from megabroker.cli.kafka_client import KafkaClient
+from megabroker.errors import ErrorCode, RequestError
+from megabroker.protocols.kafka.schema import create_acls, delete_acls, describe_acls
+
+__all__ = ["acl"]
+
+_VERSION: Final = 3
+_OPERATIONS: Final = {
+    one.name.lower().replace("_", "-"): one
+    for one in sorted({Operation.ALL, *(one for several in SUPPORTED.values() for one in several)})
+}
+_RESOURCES: Final = {
+    "topic": ResourceType.TOPIC,
+    "group": ResourceType.GROUP,
+    "transactional_id": ResourceType.TRANSACTIONAL_ID,
+}
+
+_Resource = tuple[ResourceType, str]
+
+
+@click.group()
+def acl() -> None:
+    """Access rules, which say who may do what.
+
+    A broker goes by them if security.authorizer is acls. Names are those of Apache Kafka's tools.
+    """
+
+
+def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        (
+            click.option("--topic", multiple=True, metavar="NAME", help="A topic; * for all."),
+            click.option("--group", multiple=True, metavar="NAME", help="A consumer group; * for all."),
+            click.option("--transactional-id", multiple=True, metavar="NAME", help="An id; * for all."),
+            click.option("--cluster", is_flag=True, help="The cluster itself."),
+            click.option("--prefixed", is_flag=True, help="Names are what others begin with."),
+            click.option("--allow", multiple=True, metavar="PRINCIPAL", help="Who may, as User:alice."),
+            click.option("--deny", multiple=True, metavar="PRINCIPAL", help="Who may not."),
+            click.option("--host", metavar="ADDRESS", help="From where; everywhere if not said."),
+            click.option("-o", "--operation", multiple=True, type=click.Choice(list(_OPERATIONS))),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@acl.command()
+@_rule_options
+@connection_options
+def add(connect: Callable[[], KafkaClient | None], **given: Any) -> None:
+    """Add rules: each principal, each operation (all, if none is named), each resource."""
+    resources, principals = _resources(given), _principals(given)
+    if not resources or not principals:
+        raise click.UsageError(
+            "expected --allow or --deny, and one of --topic, --group, --transactional-id and --cluster"
+        )
+    rules = [
+        Acl(kind, name, pattern, principal, given["host"] or "*", operation, permission)
+        for kind, name in resources
+        for pattern in [_pattern(given, kind)]
+        for permission, principal in principals
+        for operation in _operations(given) or [Operation.ALL]
+    ]
+    with _connected(connect) as client:
+        request = create_acls.Request(creations=[_creation(one) for one in rules])
+        for one, row in zip(rules, client.ask(request, _VERSION).results, strict=True):
+            _check(row.error_code, row.error_message)
+            click.echo(one)
+
+
+@acl.command()
+@click.option("--all", "everything", is_flag=True, help="All rules, if nothing else says which.")
+@_rule_options
+@connection_options
+def remove(connect: Callable[[], KafkaClient | None], everything: bool, **given: Any) -> None:
+    """Remove the rules that are exactly as said; what is not said may be anything."""
+    filters = _filters(given)
+    if filters == [AclFilter()] and not everything:
+        raise click.UsageError("expected options that say which rules, or --all")
+    with _connected(connect) as client:
+        rows = [delete_acls.Request.Filter(**_asked(one)) for one in filters]
+        for row in client.ask(delete_acls.Request(filters=rows), _VERSION).filter_results:
+            _check(row.error_code, row.error_message)
+            _tell(
+                _acl(one.resource_type, one.resource_name, one.pattern_type, one) for one in row.matching_acls
+            )
+
+
+@acl.command("list")
+@_rule_options
+@connection_options
+def show(connect: Callable[[], KafkaClient | None], **given: Any) -> None:
+    """List the rules that are exactly as said; what is not said may be anything."""
+    with _connected(connect) as client:
+        found: set[Acl] = set()
+        for wanted in _filters(given):
+            answer = client.ask(describe_acls.Request(**_asked(wanted)), _VERSION)
+            _check(answer.error_code, answer.error_message)
+            for row in answer.resources:
+                found.update(
+                    _acl(row.resource_type, row.resource_name, row.pattern_type, one) for one in row.acls
+                )
+        _tell(found)
+
+
+def _connected(connect: Callable[[], KafkaClient | None]) -> KafkaClient:
+    client = connect()
+    if client is None:
+        raise click.UsageError("expected --server HOST:PORT")
+    return client
+
+
+def _check(code: int, message: str | None) -> None:
+    if code:
+        raise RequestError(ErrorCode.INVALID_REQUEST, message or f"the broker answered Kafka's error {code}")
+
+
+def _tell(rules: Iterable[Acl]) -> None:
+    for one in sorted(rules):
+        click.echo(one)
+
+
+# --- from options ---------------------------------------------------------------------------------
+
+
+def _resources(given: dict[str, Any]) -> list[_Resource]:
+    found = [(kind, name) for option, kind in _RESOURCES.items() for name in given[option]]
+    return [*found, (ResourceType.CLUSTER, CLUSTER_NAME)] if given["cluster"] else found
+
+
+def _pattern(given: dict[str, Any], kind: ResourceType) -> PatternType:
+    prefixed = given["prefixed"] and kind is not ResourceType.CLUSTER
+    return PatternType.PREFIXED if prefixed else PatternType.LITERAL
+
+
+def _principals(given: dict[str, Any]) -> list[tuple[Permission, str]]:
+    found = [(Permission.ALLOW, one) for one in given["allow"]]
+    return found + [(Permission.DENY, one) for one in given["deny"]]
+
+
+def _operations(given: dict[str, Any]) -> list[Operation]:
+    return [_OPERATIONS[name] for name in given["operation"]]
+
+
+def _filters(given: dict[str, Any]) -> list[AclFilter]:
+    """Return filters that together mean the rules that the options describe."""
+    anything = AclFilter()
+    resources: Sequence[_Resource | None] = _resources(given) or [None]
+    principals: Sequence[tuple[Permission, str | None]] = _principals(given) or [(Permission.ANY, None)]
+    found = []
+    for resource in resources:
+        kind, name = (anything.resource_type, None) if resource is None else resource
+        pattern = _pattern(given, kind)
+        if resource is None and pattern is PatternType.LITERAL:
+            pattern = anything.pattern_type
+        for permission, principal in principals:
+            found += [
+                AclFilter(kind, name, pattern, principal, given["host"], operation, permission)
+                for operation in _operations(given) or [anything.operation]
+            ]
+    return found
+
+
+# --- to and from the wire -------------------------------------------------------------------------
+
+
+def _creation(one: Acl) -> create_acls.Request.Creation:
+    return create_acls.Request.Creation(
+        resource_type=int(one.resource_type),
+        resource_name=one.name,
+        resource_pattern_type=int(one.pattern_type),
+        principal=one.principal,
+        host=one.host,
+        operation=int(one.operation),
+        permission_type=int(one.permission),
+    )
+
+
+def _asked(wanted: AclFilter) -> dict[str, Any]:
+    return {
+        "resource_type_filter": int(wanted.resource_type),
+        "resource_name_filter": wanted.name,
+        "pattern_type_filter": int(wanted.pattern_type),
+        "principal_filter": wanted.principal,
+        "host_filter": wanted.host,
+        "operation": int(wanted.operation),
+        "permission_type": int(wanted.permission),
+    }
+
+
+def _acl(kind: int, name: str, pattern: int, row: Any) -> Acl:
+    return Acl(
+        ResourceType(kind),
+        name,
+        PatternType(pattern),
+        row.principal,
+        row.host,
+        Operation(row.operation),
+        Permission(row.permission_type),
+    )
