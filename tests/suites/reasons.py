@@ -11,8 +11,8 @@ _EMPTY = (
 REASONS: dict[str, dict[str, str]] = {
     "kafka-python": {
         "test_create_describe_delete_acls": (
-            "there are no users and no rules yet: ACLs are refused as SECURITY_DISABLED. The same test fails "
-            "against Apache Kafka without an authorizer, which is its default"
+            "the broker has no authorizer, which is its default: ACLs are refused as SECURITY_DISABLED. The "
+            "same test fails against Apache Kafka without one"
         ),
     },
     "node-rdkafka": {
