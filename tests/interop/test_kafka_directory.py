@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import attrs
 import pytest
-from confluent_kafka import Consumer, Message, Producer
+from confluent_kafka import Consumer, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
 
 from megabroker.errors import StorageError
 from megabroker.inspection.directories import check
@@ -24,6 +25,7 @@ from tests.interop.apache_kafka import ApacheKafka
 from tests.interop.conftest import check_log
 from tests.interop.java import Unavailable
 from tests.interop.kafka_contents import Contents, contents_of, fill, leave_open
+from tests.interop.secured import addresses, listener, set_password
 from tests.interop.test_kafka_quotas import alter, describe
 from tests.interop.wires import kafka_request, receive
 
@@ -84,6 +86,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         fill(kafka.kafka)
         open_one, idempotent = leave_open(kafka.kafka)
         assert alter(kafka.kafka, QUOTA_OF, ("producer_byte_rate", 1e6)) == 0
+        set_password(AdminClient({"bootstrap.servers": kafka.kafka}), "alice", "kept by Kafka")
         contents = contents_of(kafka.kafka)
         refused = run_import(kafka, directory / "refused")
         assert refused.returncode == 1
@@ -142,7 +145,10 @@ def test_import(killed: Killed, tmp_path: pathlib.Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["imported"], told["partitions"], told["aborted_transactions"]) == (True, 10, ["open"])
-    with BrokerProcess({"data_dir": str(tmp_path / "data")}) as broker:
+    listeners = [listener("passwords", sasl=["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]), listener("open")]
+    config = {"data_dir": str(tmp_path / "data"), "protocols": {"kafka": {"listeners": listeners}}}
+    with BrokerProcess(config) as broker:
+        check_passwords(addresses(broker)[0])
         check_same(contents_of(broker.kafka), killed.contents)
         assert describe(broker.kafka) == (0, [(QUOTA_TOLD, [("producer_byte_rate", 1e6)])])
         check_fencing(broker.kafka)
@@ -154,6 +160,17 @@ def test_import(killed: Killed, tmp_path: pathlib.Path) -> None:
         assert broker.stop() == 0
         check_log(broker.log)
     assert digests(killed.kafka) == before
+
+
+def check_passwords(bootstrap: str) -> None:
+    """Who had a password has it still, and no other."""
+    settings = {"security.protocol": "sasl_plaintext", "sasl.username": "alice", "log_level": 0}
+    for mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+        own = {**settings, "bootstrap.servers": bootstrap, "sasl.mechanism": mechanism}
+        admin = AdminClient({**own, "sasl.password": "kept by Kafka"})
+        assert "plain" in admin.list_topics(timeout=10).topics
+        with pytest.raises(KafkaException):
+            AdminClient({**own, "sasl.password": "another"}).list_topics(timeout=0.5)
 
 
 def check_fencing(bootstrap: str) -> None:
