@@ -55,7 +55,6 @@ _SLOW_SECONDS = 0.005
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
-Job = Callable[["Lane"], None]
 Entry = tuple[Segment | None, int, Any, int]
 Chore = Callable[[], Any]
 ChoreDone = Callable[[Any, StorageError | None], None]

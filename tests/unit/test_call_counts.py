@@ -35,8 +35,8 @@ BOUNDS = {
     "two-topics": (1756, 3196),
     "transactional": (2545, 3837),  # from the second request on; the first adds the partition
     "batch-16k": (1960, 3190),
-    "fetch-cached": (7300, 13530),  # with two calls of Python a sendfile to see that the page cache has it
-    "fetch-waiting": (14308, 16852),  # a produce request each with it
+    "fetch-cached": (7000, 13530),  # with two calls of Python a sendfile to see that the page cache has it
+    "fetch-waiting": (14308, 16552),  # a produce request each with it
 }
 """Python's and C's calls of 100 requests."""
 
@@ -46,7 +46,7 @@ COMPILED_BOUNDS = BOUNDS | {
     "one-100-connections": (41, 39),
     "hundred-partitions": (1932, 2150),  # a run each; how often a thread's reports are taken differs
     "batch-16k": (530, 510),
-    "fetch-waiting": (12908, 14408),
+    "fetch-waiting": (12908, 14108),
     "two-topics": (272, 471),
 }
 """The same with the compiled part."""
