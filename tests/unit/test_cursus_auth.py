@@ -109,7 +109,7 @@ class AuthTests(AuthCase):
             self.assertIn("by AUTH failed: wrong name or password", self.connection._why)
             self.assertNotIn("secret", self.connection._why)
         self.connection = self.connect()
-        for words in ("AUTH", "AUTH alice", "AUTH  "):
+        for words in ("AUTH", "AUTH alice", "AUTH  ", "AUTH alice " + "x" * 4096):
             self.assertEqual(self.ask(words), ["ERROR: invalid AUTH syntax"])
         self.assertFalse(self.is_closed)
         self.exchange(struct.pack(">I", 14) + b"AUTH alice \xff\xfe\xfd")

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Exchange", "OauthExchange", "PlainExchange", "ScramExchange", "Step"]
 
 _USER: Final = "User"
-_LONGEST_NAME_CHARS: Final = 1024
+_MAX_MESSAGE_BYTES: Final = 4096
+"""Of PLAIN and SCRAM; it is kept while it waits for its turn, or for the proof."""
+
 _NO_TOKEN: Final = b'{"status":"invalid_token"}'
 _oauth = re.compile(
     rb"n,(?:a=((?:[^\x00,=]|=2C|=3D)+))?,\x01((?:[A-Za-z]+=[\x21-\x7e \t\r\n]+\x01)*)\x01"
@@ -73,6 +75,7 @@ class PlainExchange:
 
     async def step(self, message: bytes) -> Step:
         """See ``Exchange.step``."""
+        _check_length(message)
         try:
             parts = message.decode().split("\0")
         except UnicodeDecodeError:
@@ -81,8 +84,8 @@ class PlainExchange:
             raise AuthenticationError(f"a message of {len(parts)} parts: expected 3")
         authorization_id, user, password = parts
         self.claimed = user
-        if not (user and password) or len(user) > _LONGEST_NAME_CHARS:
-            raise AuthenticationError("no name, no password, or an endless name")
+        if not (user and password):
+            raise AuthenticationError("no name, or no password")
         is_right = await self._passwords.check(user, password)
         if not is_right:
             raise AuthenticationError("wrong name or password")
@@ -106,6 +109,7 @@ class ScramExchange:
 
     async def step(self, message: bytes) -> Step:
         """See ``Exchange.step``."""
+        _check_length(message)
         if not self._begun:
             self._begun = True
             return Step(self._server.first(message))
@@ -140,6 +144,11 @@ class OauthExchange:
         if match[1] is not None and _unquoted(match[1]) != token.user:
             raise AuthenticationError("an authorization id that is not the token's name")
         return Step(b"", Principal(_USER, token.user), token.expires_ms)
+
+
+def _check_length(message: bytes) -> None:
+    if len(message) > _MAX_MESSAGE_BYTES:
+        raise AuthenticationError(f"a message of {len(message)} bytes: expected at most {_MAX_MESSAGE_BYTES}")
 
 
 def _unquoted(name: bytes) -> str:

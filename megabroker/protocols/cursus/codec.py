@@ -52,6 +52,7 @@ __all__ = [
 COMPRESSIONS: Final = ("none", "gzip", "snappy", "lz4")
 """How request bodies may be compressed, as the configuration says it."""
 
+_LONGEST_AUTH_BYTES = 4096
 _LONGEST_ECHO = 255  # characters of the peer's own words repeated in a reply
 
 _U16 = Struct(">H")
@@ -303,7 +304,7 @@ def _help(text: bytes) -> Command:
 
 
 def _auth(text: bytes) -> Command:
-    match = _auth_words(text)
+    match = _auth_words(text) if len(text) <= _LONGEST_AUTH_BYTES else None
     try:
         return (
             Refused("AUTH", Reply.INVALID_AUTH)
