@@ -101,6 +101,7 @@ class LogCheck:
         self._snapshots: list[int] = []
         self._epochs: list[tuple[int, int]] = []
         self._quarantined: list[Damage] = []
+        self._seen: list[Damage] = []
         self._findings: list[Finding] = []
         self._end = 0
         self._last_epoch = -1
@@ -362,6 +363,7 @@ class LogCheck:
 
     def _damage(self, segment: Segment, damage: Damage) -> None:
         self._producers.complete = False
+        self._seen.append(damage)
         end = damage.position + damage.length
         places = {
             "position": damage.position,
@@ -418,7 +420,26 @@ class LogCheck:
         following = segment.next_base if segment.next_base is not None else self._known.recovery_point
         self._damage(segment, tail._replace(to_offset=max(tail.to_offset, following)))
 
+    def _needless(self) -> None:
+        """Find known damage that is none: reads would step over what can be read."""
+        for known in self._quarantined:
+            if not any(
+                one.segment == known.segment
+                and one.position < known.position + known.length
+                and known.position < one.position + one.length
+                for one in self._seen
+            ):
+                self._find(
+                    Kind.WRONG,
+                    DAMAGED,
+                    f"it names bytes {known.position} to {known.position + known.length} of segment "
+                    f"{known.segment}, which are sound",
+                    "it is made anew when all is read",
+                    remove=(self._path(DAMAGED),),
+                )
+
     def _finish(self) -> None:
+        self._needless()
         end, point = self._end, self._known.recovery_point
         self._findings += self._producers.end(end)
         told = any(one.kind is Kind.LOST and one.to_offset >= point for one in self._findings)

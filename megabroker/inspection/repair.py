@@ -24,6 +24,7 @@ from megabroker.inspection.findings import Kind
 from megabroker.interfaces import ILogListener
 from megabroker.model import Durability, Topic
 from megabroker.storage.files import Files
+from megabroker.storage.metadata import METADATA_FILE, set_aside
 from megabroker.storage.store import LocalLogStore
 
 __all__ = ["repair"]
@@ -70,7 +71,8 @@ def repair(report: Report, told: Callable[[str], None]) -> None:
             "repairs its own when it starts"
         )
     refused = [one for one in report.faults if one.kind is Kind.REFUSED]
-    refused += [one for one in report.metadata.findings if one.kind is Kind.LOST]
+    if not report.metadata.is_sound:
+        refused += [one for one in report.metadata.findings if one.kind is Kind.LOST]
     if refused:
         raise _refused(f"nothing was repaired: {refused[0].path}: {refused[0].what}; {refused[0].right}")
     store = LocalLogStore(
@@ -83,6 +85,8 @@ def repair(report: Report, told: Callable[[str], None]) -> None:
         thorough=True,
     )
     store.open()
+    if report.metadata.damaged_rows:
+        set_aside(report.paths[0] / METADATA_FILE, report.metadata.damaged_rows)
     _remove(report)
     # When that fails the store is left as a kill would leave it: a close would mark it as in order.
     _open_all(store, report.metadata.topics, told)

@@ -6,12 +6,12 @@ even when it only reads it.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -23,7 +23,7 @@ from megabroker.inspection.findings import Finding, Kind
 from megabroker.model import Topic
 from megabroker.storage.files import Files
 from megabroker.storage.journal import Entry, JournalError, read_frames
-from megabroker.storage.metadata import METADATA_FILE, SCHEMA_VERSION
+from megabroker.storage.metadata import METADATA_FILE, SCHEMA_VERSION, SET_ASIDE, read_value
 from megabroker.storage.segment import file_name
 from megabroker.storage.wal import damaged_at
 from megabroker.storage.window import damaged_entries, slice_files
@@ -41,10 +41,14 @@ class Metadata:
     Attributes:
         topics: by name.
         rows: how many rows there are by table.
+        damaged_rows: table and key of those that are not what was written.
+        is_sound: whether it can be read apart from these.
     """
 
     topics: Mapping[str, Topic]
     rows: Mapping[str, int]
+    damaged_rows: list[tuple[bytes, bytes]]
+    is_sound: bool
     findings: list[Finding]
 
 
@@ -56,16 +60,19 @@ def read_metadata(directory: str) -> Metadata | None:
     findings: list[Finding] = []
     damaged = damaged_at(f"{path}-wal")
     if damaged is not None:
+        position, commits = damaged
         findings.append(
             Finding(
-                Kind.LOST,
+                Kind.LOST if commits > 1 else Kind.TORN,
                 f"{path}-wal",
-                "its checksums are wrong from here on, and commits follow",
-                "they are not read any more; " + _RESTORE,
-                position=damaged,
+                "its checksums are wrong from here on",
+                "more than one commit is not read any more; " + _RESTORE
+                if commits > 1
+                else "the last commit is not read; if the power was cut, it was never acknowledged",
+                position=position,
             )
         )
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[bytes, bytes, bytes]] = []
     try:
         with tempfile.TemporaryDirectory(prefix="megabroker-fsck-") as place:
             copy = pathlib.Path(place) / METADATA_FILE
@@ -75,24 +82,38 @@ def read_metadata(directory: str) -> Metadata | None:
             connection = sqlite3.connect(copy, isolation_level=None)
             try:
                 findings += _integrity(connection, str(path))
+                connection.text_factory = bytes
                 rows = connection.execute("SELECT tbl, key, value FROM rows").fetchall()
             finally:
                 connection.close()
     except sqlite3.Error as error:
         findings.append(Finding(Kind.LOST, str(path), f"SQLite says: {error}", _RESTORE))
-    counts: dict[str, int] = {}
+    is_sound = not any(one.kind is Kind.LOST for one in findings)
+    found = Metadata({}, {}, [], is_sound, findings)
+    counts: Counter[str] = Counter()
     topics: dict[str, Topic] = {}
-    for table, key, text in rows:
-        counts[table] = counts.get(table, 0) + 1
+    for raw in rows:
+        table, key, text = (one.decode("utf-8", "replace") for one in raw)
+        if table.startswith(SET_ASIDE):
+            what = f"row {key!r} of {table.removeprefix(SET_ASIDE)} is damaged"
+            findings.append(Finding(Kind.NOTE, str(path), what, "that is known; it is set aside"))
+            continue
+        counts[table] += 1
         try:
-            row = json.loads(text)
+            row = read_value(table, key, text)
             if table == TOPICS_TABLE:
                 topics[key] = topic_from_row(key, row)
         except (ValueError, StorageError) as error:
+            found.damaged_rows.append(raw[:2])
             findings.append(
-                Finding(Kind.LOST, str(path), f"row {key!r} of {table} cannot be read: {error}", _RESTORE)
+                Finding(
+                    Kind.LOST,
+                    str(path),
+                    f"row {key!r} of {table} cannot be read: {error}",
+                    "a start refuses it; a repair sets it aside, as if it had never been",
+                )
             )
-    return Metadata(topics, counts, findings)
+    return attrs.evolve(found, topics=topics, rows=counts)
 
 
 def _integrity(connection: sqlite3.Connection, path: str) -> Iterator[Finding]:

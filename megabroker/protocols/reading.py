@@ -20,7 +20,9 @@ from megabroker.codec.batch import (
     LENGTH_END,
     MAX_DECOMPRESSED_BYTES,
     MIN_BATCH_LENGTH,
+    CorruptBatch,
     TruncatedBatch,
+    check_crc,
     read_header,
     records,
 )
@@ -174,7 +176,13 @@ class RecordReader:
         )
 
     def _begin(self, header: BatchHeader) -> None:
+        """Begin with the batch at hand. Raises ProtocolError: it is not what was written."""
         at = self._at
+        if not check_crc(self._data, at, header):  # the clients of these wires cannot tell
+            self.drop()
+            raise CorruptBatch(
+                f"the batch at offset {header.base_offset} of {self.partition.topic_partition} is damaged"
+            )
         self._at = at + header.size_bytes
         self._batch_end = header.next_offset
         held = len(self._data)

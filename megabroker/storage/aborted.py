@@ -8,6 +8,10 @@ Derived from the log like the other indexes: a file that fails a check is thrown
 
 The last offset is the marker's. The last stable offset is the partition's once the marker was written: every
 transaction that begins below it is decided by then, so whoever reads up to there need look no further.
+
+Ours end with an entry of no transaction that holds the CRC-32C of those before it: producer id -1 - CRC,
+first offset 2^63 - 1, the last offset once more, stable offset -1. No range has anything of it, so that Kafka
+passes over it.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from crc32c import crc32c
+
 from megabroker.model import AbortedTransaction
 
 __all__ = ["AbortedIndex"]
@@ -25,6 +31,7 @@ _ENTRY = struct.Struct(">hqqqq")
 _VERSION = 0
 _FIELDS = 4
 _LAST = 2
+_NOWHERE = 2**63 - 1
 
 
 class AbortedIndex:
@@ -73,10 +80,8 @@ class AbortedIndex:
 
     def encode(self) -> bytes:
         """Return the contents of .txnindex."""
-        numbers = self._numbers
-        return b"".join(
-            _ENTRY.pack(_VERSION, *numbers[at : at + _FIELDS]) for at in range(0, len(numbers), _FIELDS)
-        )
+        entries = b"".join(_ENTRY.pack(_VERSION, *one) for one in self)
+        return entries + _check(entries) if entries else entries
 
     @classmethod
     def decode(cls, data: bytes, base_offset: int) -> AbortedIndex | None:
@@ -84,6 +89,12 @@ class AbortedIndex:
         if len(data) % _ENTRY.size:
             return None
         self = cls()
+        if len(data) > _ENTRY.size:
+            entries, last = data[: -_ENTRY.size], data[-_ENTRY.size :]
+            if _ENTRY.unpack(last)[1] < 0:
+                if last != _check(entries):
+                    return None
+                data = entries
         previous = base_offset - 1
         for version, producer_id, first, last, stable in _ENTRY.iter_unpack(data):
             if version != _VERSION or last <= previous or not 0 <= first < last or stable < 0:
@@ -91,3 +102,9 @@ class AbortedIndex:
             previous = last
             self._numbers.extend((producer_id, first, last, stable))
         return self
+
+
+def _check(entries: bytes) -> bytes:
+    """Return the entry that ends them."""
+    *_, last = _ENTRY.iter_unpack(entries)
+    return _ENTRY.pack(_VERSION, -1 - crc32c(entries), _NOWHERE, last[1 + _LAST], -1)

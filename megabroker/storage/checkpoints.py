@@ -3,7 +3,9 @@
 Owns their bytes and nothing of their meaning. A file that cannot be parsed counts as absent: all of them
 can be derived again, at the price of reading more of the log.
 
-    offset checkpoints   text: "0", number of entries, then "<topic> <partition> <offset>" per line
+    offset checkpoints   text: "0", number of entries, then "<topic> <partition> <offset>" per line;
+                         ours end with a line "__crc32c -1 <CRC-32C of the lines before it>", which is of no
+                         partition, so that Kafka passes over it
     leader epochs        text: "0", number of entries, then "<epoch> <start offset>" per line
     damaged ranges       text: "0", number of entries, then five numbers per line (ours, not Kafka's)
     partition.metadata   text: "version: 0", "topic_id: <22 characters of url-safe base64>"
@@ -41,6 +43,8 @@ __all__ = [
 _HEAD = struct.Struct(">hIi")
 _ENTRY = struct.Struct(">qhiqiqiq")
 _MAX_SEQUENCE = 0x7FFFFFFF
+_CHECK_NAME = "__crc32c"
+_CHECK = f"{_CHECK_NAME} -1 "
 
 
 def _lines(data: bytes | None) -> list[str] | None:
@@ -60,7 +64,8 @@ def _lines(data: bytes | None) -> list[str] | None:
 def encode_offsets(offsets: Mapping[TopicPartition, int]) -> bytes:
     """Encode an offset checkpoint."""
     rows = [f"{name} {index} {offset}\n" for (name, index), offset in sorted(offsets.items())]
-    return f"0\n{len(rows)}\n{''.join(rows)}".encode()
+    told = "".join(rows)
+    return f"0\n{len(rows) + 1}\n{told}{_CHECK}{crc32c(told.encode())}\n".encode()
 
 
 def decode_offsets(data: bytes | None) -> dict[TopicPartition, int] | None:
@@ -68,6 +73,10 @@ def decode_offsets(data: bytes | None) -> dict[TopicPartition, int] | None:
     lines = _lines(data)
     if lines is None:
         return None
+    if lines and lines[-1].startswith(_CHECK):
+        told = "".join(f"{line}\n" for line in lines[:-1])
+        if lines.pop() != f"{_CHECK}{crc32c(told.encode())}":
+            return None
     offsets = {}
     for line in lines:
         try:
@@ -75,6 +84,8 @@ def decode_offsets(data: bytes | None) -> dict[TopicPartition, int] | None:
             offsets[TopicPartition(topic, int(partition))] = int(offset)
         except ValueError:
             return None
+    if any(topic == _CHECK_NAME or partition < 0 for topic, partition in offsets):
+        return None  # the check, damaged itself
     return offsets
 
 

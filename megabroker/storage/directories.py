@@ -34,13 +34,21 @@ from uuid import uuid4
 
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import TopicPartition
-from megabroker.storage.checkpoints import decode_offsets, encode_offsets
+from megabroker.storage.checkpoints import encode_offsets
 from megabroker.storage.files import Files, storage_error
 from megabroker.storage.journal import JOURNAL
 from megabroker.storage.lock import DirectoryLock
 from megabroker.storage.metadata import METADATA_FILE
 from megabroker.storage.replay import Replay
-from megabroker.storage.shares import CHECKPOINTS, CLEAN, CLEANED_OFFSETS, WORKERS, Share, gather
+from megabroker.storage.shares import (
+    CHECKPOINTS,
+    CLEAN,
+    CLEANED_OFFSETS,
+    WORKERS,
+    Share,
+    gather,
+    read_offsets,
+)
 
 __all__ = ["UNFINISHED", "Checkpoints", "DataDirectories", "refuse_second_main"]
 
@@ -168,7 +176,7 @@ class DataDirectories:
         for path in self.paths:
             # What a file says of a partition that is in another directory is of an older log of that name.
             for offsets, name in zip(known, CHECKPOINTS, strict=True):
-                found = decode_offsets(files.read_bytes(f"{self.small(path)}/{name}")) or {}
+                found = read_offsets(files, f"{self.small(path)}/{name}")
                 offsets.update({one: at for one, at in found.items() if self._places.get(one, path) == path})
         self._replay(known.points)
         places = [self.small(path) for path in self.paths]

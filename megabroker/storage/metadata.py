@@ -1,9 +1,10 @@
 """The metadata store: small rows in SQLite, or in memory.
 
-Owns one table, ``rows(tbl, key, value)``, values as JSON text, and the schema version in ``PRAGMA
-user_version``. Never runs a statement in the reactor thread after ``open``, except the reads of ``rows``. The
-invariant: the changes of one ``write`` are committed together or not at all, and writes are committed in the
-order of the calls.
+Owns one table, ``rows(tbl, key, value)``, and the schema version in ``PRAGMA user_version``. A value is JSON
+text and, on a second line, the CRC-32C of table, key and text in hexadecimal: SQLite has no checksums, and a
+bit that changed in a row would be served. Never runs a statement in the reactor thread after ``open``, except
+the reads of ``rows``. The invariant: the changes of one ``write`` are committed together or not at all, and
+writes are committed in the order of the calls.
 
 Writes of one reactor turn, and those that arrive while a commit is running, share the next transaction: under
 load one fsync serves many of them. The database is in WAL mode; with ``synchronous=FULL`` a commit is on the
@@ -26,6 +27,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from crc32c import crc32c
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -33,15 +35,19 @@ from zope.interface import implementer
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.interfaces import IMetadataStore
 from megabroker.model import Change, Durability
+from megabroker.storage.wal import damaged_at
 
 __all__ = [
     "METADATA_FILE",
     "SCHEMA_VERSION",
+    "SET_ASIDE",
     "ManualWorker",
     "MemoryMetadataStore",
     "SqliteMetadataStore",
     "WorkerThread",
     "create_with",
+    "read_value",
+    "set_aside",
     "stored_rows",
     "to_rows",
 ]
@@ -51,7 +57,12 @@ _log = Logger()
 METADATA_FILE: Final = "metadata.sqlite"
 """Its name in a data directory."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+SET_ASIDE: Final = "damaged/"
+"""What the table of a row begins with that is damaged and was set aside; nothing reads it."""
+
+_UNCHECKED_VERSION: Final = 1
 _TURN_SECONDS: Final = 0.001
 _OURS: Final = 0o600
 """Who may read it: what checks passwords is nobody else's business."""
@@ -174,6 +185,19 @@ def to_rows(changes: Sequence[Change]) -> list[Row]:
     return rows
 
 
+def _checked(table: str, key: str, text: str) -> str:
+    check = crc32c("\0".join((table, key, text)).encode())
+    return f"{text}\n{check:08x}"
+
+
+def read_value(table: str, key: str, stored: str) -> Any:
+    """Return the value of a row. Raises ValueError: it is not what was written."""
+    text, _, _ = stored.partition("\n")
+    if stored != _checked(table, key, text):
+        raise ValueError(f"row {table}/{key} fails its check: the file is damaged")
+    return json.loads(text)
+
+
 def create_with(path: str | os.PathLike[str], changes: Sequence[Change]) -> None:
     """Make a new file with these rows, whole and on the disk, or none. Blocking.
 
@@ -192,7 +216,8 @@ def create_with(path: str | os.PathLike[str], changes: Sequence[Change]) -> None
             connection.execute("BEGIN")
             connection.execute(_CREATE)
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            connection.executemany(_PUT, to_rows(changes))
+            rows = [(table, key, _checked(table, key, text or "")) for table, key, text in to_rows(changes)]
+            connection.executemany(_PUT, rows)
             connection.execute("COMMIT")
         finally:
             connection.close()
@@ -204,6 +229,29 @@ def create_with(path: str | os.PathLike[str], changes: Sequence[Change]) -> None
             os.close(directory)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(ErrorCode.STORAGE, f"cannot make {target}: {error}", retriable=False) from error
+
+
+def set_aside(path: str | os.PathLike[str], rows: Sequence[tuple[bytes, bytes]]) -> None:
+    """Keep rows, by table and key, where nothing reads them, of a file that no store has open. Blocking.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                f"UPDATE rows SET tbl = '{SET_ASIDE}' || tbl"
+                " WHERE tbl = CAST(? AS TEXT) AND key = CAST(? AS TEXT)",
+                rows,
+            )
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        message = f"cannot set rows of {path} aside: {error}"
+        raise StorageError(ErrorCode.STORAGE, message, retriable=False) from error
 
 
 def stored_rows(path: str | os.PathLike[str], table: str) -> Mapping[str, Any]:
@@ -218,7 +266,7 @@ def stored_rows(path: str | os.PathLike[str], table: str) -> Mapping[str, Any]:
             found = connection.execute(_ALL, (table,)).fetchall()
         finally:
             connection.close()
-        return {key: json.loads(value) for key, value in found}
+        return {key: read_value(table, key, value) for key, value in found}
     except (sqlite3.Error, ValueError) as error:
         message = f"cannot read table {table} of {path}: {error}"
         raise StorageError(ErrorCode.STORAGE, message, retriable=False) from error
@@ -281,6 +329,8 @@ class SqliteMetadataStore:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             unclean = not self._shared and _size(f"{self.path}-wal") > 0
+            if unclean:
+                self._check_log()
             connection = self._connect()
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
@@ -292,6 +342,25 @@ class SqliteMetadataStore:
                 raise self._unusable(error) from error
             raise
         return connection
+
+    def _check_log(self) -> None:
+        """Refuse a write-ahead log of which SQLite would pass over commits in silence. Raises OSError."""
+        damaged = damaged_at(f"{self.path}-wal")
+        if damaged is None:
+            return
+        position, commits = damaged
+        if commits > 1:
+            raise StorageError(
+                ErrorCode.STORAGE,
+                f"{self.path}-wal is damaged at byte {position}, and commits follow that would be lost:"
+                f" restore a backup of it, or move it away to go on with what {self.path} holds",
+                retriable=False,
+            )
+        _log.error(
+            "metadata-commit-lost: {path}-wal is damaged at byte {position}: its last commit is not read",
+            path=str(self.path),
+            position=position,
+        )
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(
@@ -330,6 +399,8 @@ class SqliteMetadataStore:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
+        if version == _UNCHECKED_VERSION:
+            _add_checks(connection)
         connection.execute("SELECT 1 FROM rows LIMIT 1").fetchone()
         connection.execute("PRAGMA busy_timeout=0")  # ``_begin`` waits
 
@@ -362,7 +433,7 @@ class SqliteMetadataStore:
             connection = self._connect()
             try:
                 found = connection.execute(_ALL, (table,)) if keys is None else _some(connection, table, keys)
-                return {key: json.loads(value) for key, value in found}
+                return {key: read_value(table, key, value) for key, value in found}
             finally:
                 connection.close()
         except (sqlite3.Error, ValueError) as error:
@@ -415,7 +486,7 @@ class SqliteMetadataStore:
                     if value is None:
                         connection.execute(_DELETE, (table, key))
                     else:
-                        connection.execute(_PUT, (table, key, value))
+                        connection.execute(_PUT, (table, key, _checked(table, key, value)))
                 results.append(None if counter is None else _raise(connection, *counter))
             connection.execute("COMMIT")
         except Exception as failure:  # noqa: BLE001 - whatever it is, the writers must hear of it
@@ -469,6 +540,15 @@ class SqliteMetadataStore:
             done.callback(None)
 
 
+def _add_checks(connection: sqlite3.Connection) -> None:
+    """Bring rows that have no checks, from before there were any, to the present version."""
+    connection.execute("BEGIN IMMEDIATE")
+    found = connection.execute("SELECT tbl, key, value FROM rows").fetchall()
+    connection.executemany(_PUT, [(table, key, _checked(table, key, text)) for table, key, text in found])
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
 def _some(connection: sqlite3.Connection, table: str, keys: Collection[str]) -> list[tuple[str, str]]:
     return [row for key in keys for row in connection.execute(_ONE, (table, key))]
 
@@ -489,10 +569,10 @@ def _begin(connection: sqlite3.Connection, patience_seconds: float) -> None:
 def _raise(connection: sqlite3.Connection, table: str, key: str, count: int) -> int:
     """Raise a number within a transaction; return what it was."""
     found = _some(connection, table, [key])
-    former = json.loads(found[0][1]) if found else 0
+    former = read_value(table, key, found[0][1]) if found else 0
     if not isinstance(former, int):
         raise sqlite3.DataError(f"row {table}/{key} holds no number")
-    connection.execute(_PUT, (table, key, str(former + count)))
+    connection.execute(_PUT, (table, key, _checked(table, key, str(former + count))))
     return former
 
 

@@ -15,6 +15,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+from twisted.logger import Logger
+
 from megabroker.codec.batch import BatchError, scan
 from megabroker.errors import Cold, ErrorCode, StorageError
 from megabroker.model import AbortedTransaction, FileRange, ReadResult
@@ -24,6 +26,8 @@ from megabroker.storage.recovery import find_damage, report_damage
 from megabroker.storage.segment import Damage, DamageFound, Hop, Segment
 
 __all__ = ["EMPTY", "Segments"]
+
+_log = Logger()
 
 EMPTY = ReadResult(b"", 0)
 
@@ -189,21 +193,42 @@ class Segments:
     def heads(self, segment: Segment, offset: int, *, cached_only: bool = False) -> Iterator[Hop]:
         """Walk a segment's written batches, from the one that holds ``offset`` or the next.
 
-        Damage met for the first time is measured, reported and stepped over. Raises as ``read``.
+        Damage met for the first time is measured, reported and stepped over. An index that leads to where no
+        batch begins, or to one behind ``offset``, may be what is damaged: it is made anew once. Raises as
+        ``read``.
         """
+        believed = True
         while True:
+            position = 0
             try:
-                position = 0
                 if offset > segment.base_offset:
                     index = self.index_of(segment, cached_only=cached_only)
                     position = index.position_for(offset - segment.base_offset)
                 for hop in segment.hops(position, cached_only=cached_only):
+                    if believed and hop.position == position > 0 and hop.base_offset > offset:
+                        raise DamageFound(segment, position, offset)
                     if hop.last_offset >= offset:
                         offset = hop.last_offset + 1
                         yield hop
                 return
             except DamageFound as found:
-                self.take_damage(found)
+                if not believed or found.position != position or not position:
+                    self.take_damage(found)
+                    continue
+            believed = False
+            self._distrust(segment)
+
+    def _distrust(self, segment: Segment) -> None:
+        """Make a segment's index anew. Raises OSError."""
+        _log.error("index-damaged: {path} does not go with its segment", path=segment.path(".index"))
+        self.forget_marks()
+        if segment.next_base is None:
+            segment.index = Index()  # what was accepted is not all written: do without
+            return
+        segment.index = None
+        for suffix in (".index", ".timeindex"):
+            segment.open_files.files.unlink(segment.path(suffix))
+        self.index_of(segment)
 
     def take_damage(self, found: DamageFound) -> None:
         """Measure damage met for the first time, report and remember it. Raises OSError."""

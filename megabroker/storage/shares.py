@@ -13,12 +13,16 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from twisted.logger import Logger
+
 from megabroker.model import TopicPartition
 from megabroker.storage.checkpoints import decode_offsets, encode_offsets
 from megabroker.storage.files import Files
 from megabroker.storage.journal import JOURNAL
 
-__all__ = ["CHECKPOINTS", "CLEAN", "CLEANED_OFFSETS", "WORKERS", "Share", "gather"]
+__all__ = ["CHECKPOINTS", "CLEAN", "CLEANED_OFFSETS", "WORKERS", "Share", "gather", "read_offsets"]
+
+_log = Logger()
 
 WORKERS: Final = "workers"
 """The directory, in each data directory, for what each of several processes keeps."""
@@ -30,6 +34,15 @@ CHECKPOINTS: Final = (
     "recovery-point-offset-checkpoint",
     CLEANED_OFFSETS,
 )
+
+
+def read_offsets(files: Files, path: str) -> dict[TopicPartition, int]:
+    """Return what a checkpoint file says; nothing if it is damaged, which is logged. Raises OSError."""
+    data = files.read_bytes(path)
+    offsets = decode_offsets(data)
+    if data is not None and offsets is None:
+        _log.error("checkpoint-damaged: {path} cannot be read and counts as absent", path=path)
+    return offsets or {}
 
 
 class Share(NamedTuple):
@@ -72,7 +85,7 @@ def gather(files: Files, paths: Sequence[str]) -> None:
         for name in CHECKPOINTS:
             offsets: dict[TopicPartition, int] = {}
             for place in (path, *places):
-                offsets.update(decode_offsets(files.read_bytes(f"{place}/{name}")) or {})
+                offsets.update(read_offsets(files, f"{place}/{name}"))
             if offsets:
                 files.write_whole(f"{path}/{name}", encode_offsets(offsets), sync=True)
     for places in shares.values():

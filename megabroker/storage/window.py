@@ -4,12 +4,12 @@ Owns the directory ``dedup``; of several processes each has one of its own, ``de
 those of the others at its start. A file is named by its slice, ``<start ms>-<width ms>.ids``, and holds
 entries whose time lies in it, in the order they were confirmed::
 
-    0        8        16       24
-    | scope  | id     | time   |     big-endian: u64, u64, i64 epoch milliseconds
+    0        8        16       24       28
+    | scope  | id     | time   | CRC  |     big-endian: u64, u64, i64 epoch milliseconds, CRC-32C u32
 
 Never rewrites a file: expiry unlinks whole slices. The invariant: once ``append`` returns, its entries
 survive kill -9; they are not fsynced, and what a power cut leaves of them is recognised by its length or its
-times. A damaged journal costs at worst a repeat stored twice: damage is reported and never stops the broker.
+check. A damaged journal costs at worst a repeat stored twice: damage is reported and never stops the broker.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from crc32c import crc32c
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -32,7 +33,8 @@ __all__ = ["FileWindowStore", "MemoryWindowStore", "damaged_entries", "slice_fil
 
 _log = Logger()
 
-_ENTRY: Final = struct.Struct(">QQq")
+_ENTRY: Final = struct.Struct(">QQqI")
+_BODY: Final = struct.Struct(">QQq")
 _SLICES_PER_WINDOW: Final = 6
 _NARROWEST_MS: Final = 1000
 _READ_BYTES: Final = 4096 * _ENTRY.size
@@ -109,8 +111,8 @@ class FileWindowStore:
                 while chunk := file.read(_READ_BYTES):
                     held += chunk
                     whole = len(held) - len(held) % _ENTRY.size
-                    for entry in _ENTRY.iter_unpack(memoryview(held)[:whole]):
-                        if not piece.start_ms <= entry[2] < piece.end_ms:
+                    for _, entry, is_sound in _entries(held[:whole], piece):
+                        if not is_sound:
                             damaged += 1
                         elif entry[2] >= since_ms:
                             yield entry
@@ -134,7 +136,10 @@ class FileWindowStore:
         by_slice: dict[int, bytearray] = {}
         for entry in entries:
             start_ms = entry[2] - entry[2] % self._width_ms
-            by_slice.setdefault(start_ms, bytearray()).extend(_ENTRY.pack(*entry))
+            data = by_slice.setdefault(start_ms, bytearray())
+            body = _BODY.pack(*entry)
+            data += body
+            data += crc32c(body).to_bytes(4, "big")
         for start_ms in sorted(by_slice):
             piece = _Slice(start_ms, self._width_ms)
             try:
@@ -208,12 +213,17 @@ def damaged_entries(path: pathlib.Path) -> tuple[list[int], int]:
     piece = _Slice(int(found[1]), int(found[2]))
     data = path.read_bytes()
     whole = len(data) - len(data) % _ENTRY.size
-    positions = [
-        at * _ENTRY.size
-        for at, entry in enumerate(_ENTRY.iter_unpack(data[:whole]))
-        if not piece.start_ms <= entry[2] < piece.end_ms
-    ]
+    positions = [position for position, _, is_sound in _entries(data[:whole], piece) if not is_sound]
     return positions, len(data) - whole
+
+
+def _entries(data: bytes, piece: _Slice) -> Iterator[tuple[int, Entry, bool]]:
+    """Yield the position of each entry, the entry, and whether it is what was written."""
+    for at, (scope, message_id, time_ms, crc) in enumerate(_ENTRY.iter_unpack(data)):
+        position = at * _ENTRY.size
+        right = crc32c(memoryview(data)[position : position + _BODY.size])
+        sound = right == crc and piece.start_ms <= time_ms < piece.end_ms
+        yield position, (scope, message_id, time_ms), sound
 
 
 def _slices(directory: pathlib.Path) -> set[_Slice]:

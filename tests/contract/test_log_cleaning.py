@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from megabroker.codec.batch import build, read_header, records, scan
 from megabroker.core.producers import ProducerTable
 from megabroker.model import Durability, FileRange, LogSettings, TopicPartition, TransactionMarker
+from megabroker.storage.checkpoints import decode_offsets
 from megabroker.storage.cleaner import CleanerSettings
 from megabroker.storage.memory import MemoryLogStore
 from megabroker.storage.segment import DamageFound
@@ -337,8 +338,8 @@ class LocalLogCleaningTests(LogCleaningContract, SynchronousTestCase):
             self.assertEqual(self.log.damaged, [])
             self.assertEqual(self.log.compaction.cleaned_offset, cleaned)
             self.assertEqual(self.clean(), 0)
-        checkpoint = pathlib.Path(self.directory, "cleaner-offset-checkpoint").read_text()
-        self.assertEqual(checkpoint, f"0\n1\norders 0 {cleaned}\n")
+        checkpoint = pathlib.Path(self.directory, "cleaner-offset-checkpoint").read_bytes()
+        self.assertEqual(decode_offsets(checkpoint), {TopicPartition("orders", 0): cleaned})
 
     def test_without_its_checkpoint_a_log_is_cleaned_again(self) -> None:
         self.append((b"a", b"1"))

@@ -395,6 +395,37 @@ class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
         other.close()
         self.assertIn("newer megabroker", str(self.refused()))
 
+    def spoil(self, statement: str) -> None:
+        self.close_store()
+        other = sqlite3.connect(self.path)
+        assert other.execute(statement).rowcount == 1
+        other.commit()
+        other.close()
+
+    def test_a_row_that_is_not_what_was_written_is_never_served(self) -> None:
+        self.write(Change("t", "k", {"offset": 123}), Change("t", "l", 1), Change("u", "k", 2))
+        self.settle()
+        self.spoil("UPDATE rows SET value = replace(value, '123', '133') WHERE key = 'k' AND tbl = 't'")
+        self.store = self.make_store()
+        self.store.open()
+        with self.assertRaises(StorageError) as caught:
+            self.store.rows("t")
+        self.assertIn("row t/k fails its check", str(caught.exception))
+        self.assertEqual(self.store.rows("u"), {"k": 2})
+
+    def test_rows_from_before_there_were_checks(self) -> None:
+        self.close_store()
+        other = sqlite3.connect(self.path)
+        other.execute("PRAGMA user_version=1")
+        other.execute("INSERT INTO rows VALUES ('t', 'k', '{\"a\":1}')")
+        other.commit()
+        other.close()
+        for _ in range(2):
+            self.store = self.make_store()
+            self.store.open()
+            self.assertEqual(self.store.rows("t"), {"k": {"a": 1}})
+            self.close_store()
+
     def test_a_damaged_file_is_refused(self) -> None:
         self.close_store()
         self.path.write_bytes(b"not a database at all" * 500)

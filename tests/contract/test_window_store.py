@@ -6,11 +6,13 @@ import os
 import pathlib
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 from typing import Any
 
+from crc32c import crc32c
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -109,15 +111,15 @@ class FileWindowStoreTests(WindowStoreContract, SynchronousTestCase):
     def ids(self) -> list[int]:
         return [entry[1] for entry in self.store.load(0)]
 
-    def test_files_are_slices_of_24_byte_entries(self) -> None:
+    def test_files_are_slices_of_28_byte_entries(self) -> None:
         self.store.append([(1, 2, NOW), (3, 4, NOW + SLICE_MS - 1), (5, 6, NOW + SLICE_MS)])
         first, second = self.files()
         self.assertEqual(first.name, f"{NOW}-{SLICE_MS}.ids")
         self.assertEqual(second.name, f"{NOW + SLICE_MS}-{SLICE_MS}.ids")
-        self.assertEqual(first.stat().st_size, 48)
+        self.assertEqual(first.stat().st_size, 56)
         self.assertEqual(
             second.read_bytes(),
-            (5).to_bytes(8, "big") + (6).to_bytes(8, "big") + (NOW + SLICE_MS).to_bytes(8, "big"),
+            (body := struct.pack(">QQq", 5, 6, NOW + SLICE_MS)) + struct.pack(">I", crc32c(body)),
         )
 
     def test_expiry_unlinks_whole_files(self) -> None:
@@ -141,11 +143,11 @@ class FileWindowStoreTests(WindowStoreContract, SynchronousTestCase):
         self.store.append([(1, 1, NOW), (1, 2, NOW)])
         self.store.close()
         (path,) = self.files()
-        for cut in range(25, 48):
+        for cut in range(29, 56):
             os.truncate(path, cut)
             self.assertEqual(self.ids(), [1])
         self.store.append([(1, 3, NOW)])
-        self.assertEqual(path.stat().st_size, 48)
+        self.assertEqual(path.stat().st_size, 56)
         self.assertEqual(self.ids(), [1, 3])
         self.assertEqual(self.store.damaged_entries, 0)
 
@@ -155,10 +157,11 @@ class FileWindowStoreTests(WindowStoreContract, SynchronousTestCase):
         self.store.close()
         path = self.files()[0]
         data = bytearray(path.read_bytes())
-        data[24:72] = bytes(48)
+        data[28:84] = bytes(56)
+        data[4 * 28 + 15] ^= 1  # the last byte of an id
         path.write_bytes(data)
-        self.assertEqual(self.ids(), [0, 3, 4, 9])
-        self.assertEqual(self.store.damaged_entries, 2)
+        self.assertEqual(self.ids(), [0, 3, 9])
+        self.assertEqual(self.store.damaged_entries, 3)
 
     def test_a_file_that_cannot_be_read_is_reported_and_passed_over(self) -> None:
         self.store.append([(1, 1, NOW)])
@@ -204,7 +207,7 @@ class FileWindowStoreTests(WindowStoreContract, SynchronousTestCase):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             signal.signal(signal.SIGXFSZ, ignored)
-        self.assertEqual(size, 24)
+        self.assertEqual(size, 28)
         self.store.append([(1, 4, NOW)])
         self.assertEqual(self.ids(), [1, 4])
 

@@ -230,6 +230,29 @@ class SegmentsTests(RecoveryCase):
             self.assertEqual(self.log.damaged, [])
             self.close()
 
+    def test_an_index_that_leads_astray_is_made_anew(self) -> None:
+        self.fill(60)
+        expected = self.offsets()
+        self.close()
+        [path] = sorted(self.logs())[1:2]
+        index = path.replace(".log", ".index")
+        with open(index, "rb") as file:
+            right = file.read()
+        for at, change in ((7, 1), (3, -3)):  # no batch begins there; a batch before ends there
+            spoilt = bytearray(right)
+            spoilt[at] += change
+            with open(index, "wb") as file:
+                file.write(spoilt)
+            self.start()
+            for offset in reversed(expected):
+                data = content(self.log.read(offset, 1, 1 << 60))
+                self.assertEqual(read_header(data, 0, len(data)).base_offset, offset)
+            self.assertEqual(self.log.damaged, [])
+            self.close()
+            with open(index, "rb") as file:
+                self.assertEqual(file.read(), right)
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+
     def test_producers_come_from_the_snapshot(self) -> None:
         self.fill(60)
         self.crash()
@@ -408,7 +431,7 @@ class SegmentsTests(RecoveryCase):
         self.close()
         with open(f"{self.directory}/recovery-point-offset-checkpoint", "rb") as file:
             text = file.read()
-        self.assertEqual(text, b"0\n1\norders 0 20\n")
+        self.assertEqual(text, b"0\n2\norders 0 20\n__crc32c -1 2612018461\n")
         self.assertEqual(decode_offsets(text), {TopicPartition("orders", 0): 20})
         with open(f"{self.partition}/leader-epoch-checkpoint", "rb") as file:
             self.assertEqual(file.read(), b"0\n1\n0 0\n")

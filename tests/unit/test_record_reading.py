@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.codec.batch import build, build_control, scan, stamp
 from megabroker.errors import ErrorCode, ProtocolError, RequestError, StorageError
-from megabroker.model import AbortedTransaction, FileRange, ReadResult
+from megabroker.model import AbortedTransaction, FileRange, ReadResult, TopicPartition
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.reading import ReadCache, RecordReader
 from megabroker.storage.files import Files, LogFile
@@ -21,6 +21,7 @@ class Batches:
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, bytes]] = []
         self.reads = 0
+        self.topic_partition = TopicPartition("orders", 0)
         self.file: Any = None
         self.high_watermark = 0
         self.start_offset = 0
@@ -123,6 +124,16 @@ class RecordReaderTests(SynchronousTestCase):
         self.assertRaises(RequestError, reader(self.partition, 12).next)
         self.partition.start_offset = 3
         self.assertRaises(RequestError, reader(self.partition, 2).next)
+
+    def test_a_flipped_bit_is_never_served(self) -> None:
+        base, end, data = self.partition.batches[0]
+        flipped = data.replace(b"\x01a", b"\x01c").replace(b"\x02a", b"\x02c")
+        assert flipped != data
+        self.partition.batches[0] = (base, end, flipped)
+        with self.assertRaises(ProtocolError) as caught:
+            drained(reader(self.partition))
+        self.assertIn("offset 0 of orders-0 is damaged", str(caught.exception))
+        self.assertEqual(drained(reader(self.partition, end)), drained(reader(self.partition, end)))
 
     def test_damage(self) -> None:
         base, end, data = self.partition.batches[2]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
+from crc32c import crc32c
 
 from megabroker.codec.batch import build, build_control, check_crc, read_header, read_marker
 from megabroker.model import AbortedTransaction, TransactionMarker
 from megabroker.storage.aborted import AbortedIndex
 
 ENTRY = bytes.fromhex("0000 0000000000000007 0000000000000064 00000000000000c8 0000000000000096")
+CHECK = struct.pack(">hqqqq", 0, -1 - crc32c(ENTRY), 2**63 - 1, 200, -1)
 MARKER = bytes.fromhex(
     "0000000000000000 00000042 ffffffff 02"
     "64347381 0030 00000000 000000000000000a 000000000000000a 0000000000000007 0003 ffffffff 00000001"
@@ -31,10 +35,17 @@ def found(made: AbortedIndex, start: int, end: int) -> tuple[list[int], bool]:
 
 def test_golden_bytes_of_an_entry() -> None:
     one = AbortedTransaction(7, 100, 200, 150)
-    assert index(one).encode() == ENTRY
-    back = AbortedIndex.decode(ENTRY, 100)
-    assert back is not None
-    assert back.encode() == ENTRY
+    data = index(one).encode()
+    assert data == ENTRY + CHECK
+    for stored in (data, ENTRY):  # the latter as Kafka writes them
+        back = AbortedIndex.decode(stored, 100)
+        assert back is not None
+        assert list(back) == [one]
+    for at in range(len(data)):
+        flipped = bytearray(data)
+        flipped[at] ^= 1
+        read = AbortedIndex.decode(bytes(flipped), 100)
+        assert read is None or list(read) == [one], at
     assert found(back, 0, 151) == ([7], False)
 
 

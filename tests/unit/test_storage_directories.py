@@ -12,6 +12,7 @@ import pytest
 
 from megabroker.errors import DataDirectoryLocked, StorageError
 from megabroker.model import TopicPartition
+from megabroker.storage.checkpoints import decode_offsets
 from megabroker.storage.directories import Checkpoints, DataDirectories
 from megabroker.storage.files import Files
 from megabroker.storage.lock import DirectoryLock
@@ -92,9 +93,11 @@ def test_checkpoints_lie_with_their_partitions(tmp_path: pathlib.Path) -> None:
     found.save_checkpoints(Checkpoints({ONE: 1, TWO: 2}, {ONE: 3, TWO: 4}, {TWO: 5}), sync=True)
     found.mark_clean(sync=True)
     found.release()
-    assert (tmp_path / "a" / "recovery-point-offset-checkpoint").read_text() == "0\n1\norders 0 3\n"
-    assert (tmp_path / "b" / "recovery-point-offset-checkpoint").read_text() == "0\n1\norders 1 4\n"
-    assert (tmp_path / "b" / "cleaner-offset-checkpoint").read_text() == "0\n1\norders 1 5\n"
+    points = (tmp_path / "a" / "recovery-point-offset-checkpoint").read_bytes()
+    assert decode_offsets(points) == {ONE: 3}
+    points = (tmp_path / "b" / "recovery-point-offset-checkpoint").read_bytes()
+    assert decode_offsets(points) == {TWO: 4}
+    assert decode_offsets((tmp_path / "b" / "cleaner-offset-checkpoint").read_bytes()) == {TWO: 5}
     assert not (tmp_path / "a" / "cleaner-offset-checkpoint").exists()
     found, known = opened(tmp_path, "a", "b")
     assert known == Checkpoints({ONE: 1, TWO: 2}, {ONE: 3, TWO: 4}, {TWO: 5})

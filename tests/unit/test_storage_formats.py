@@ -63,8 +63,13 @@ def test_snapshot_with_a_flipped_bit(at: int) -> None:
 def test_offsets() -> None:
     offsets = {TopicPartition("b", 1): 5, TopicPartition("a-x", 0): 1 << 40}
     data = encode_offsets(offsets)
-    assert data == b"0\n2\na-x 0 1099511627776\nb 1 5\n"
+    assert data == b"0\n3\na-x 0 1099511627776\nb 1 5\n__crc32c -1 434537052\n"
     assert decode_offsets(data) == offsets
+    assert decode_offsets(b"0\n1\na 0 7\n") == {TopicPartition("a", 0): 7}, "as Kafka writes them"
+    for at in range(len(data) - 1):
+        flipped = bytearray(data)
+        flipped[at] ^= 1
+        assert decode_offsets(flipped) is None, at
     for bad in (None, b"", b"1\n0\n", b"0\n3\na 0 1\n", b"0\n1\na 0\n", b"0\n1\na b c\n", b"\xff\xfe"):
         assert decode_offsets(bad) is None
 
