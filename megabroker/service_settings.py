@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from megabroker.config.schema import Authorizer, Config
 from megabroker.core.acls import AclSettings
+from megabroker.core.backlog import Backlog
 from megabroker.core.dedup import DedupScope, DedupSettings
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.groups.streams import StreamsSettings
@@ -49,6 +50,7 @@ def partition_settings(config: Config) -> PartitionSettings:
         durability=config.durability,
         producer_id_expiration_ms=config.producers.id_expiration_ms,
         max_producers=config.producers.max_per_partition,
+        backlog=Backlog(config.limits.unwritten_bytes),
     )
 
 

@@ -484,6 +484,12 @@ class LimitSettings:
         maximum=_LARGEST_BYTES,
         doc="Bytes of requests received and not yet answered, all connections; above it reading pauses.",
     )
+    unwritten_bytes: int = fields.size_bytes(
+        256 * _MIB,
+        minimum=_MIB,
+        maximum=_LARGEST_BYTES,
+        doc="Bytes of records accepted and not yet in their files, all partitions; above it producers wait.",
+    )
     partial_frame_seconds: int = fields.integer(
         30,
         minimum=1,

@@ -24,6 +24,7 @@ import attrs
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from megabroker.core.backlog import FREE_BYTES, Backlog
 from megabroker.core.producers import ProducerTable
 from megabroker.core.topic_configs import TopicPolicy
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
@@ -65,6 +66,7 @@ class PartitionSettings:
         durability: what ``Acks.DURABLE`` and the high watermark wait for.
         producer_id_expiration_ms: silence after which an idempotent producer is forgotten.
         max_producers: idempotent producers remembered per partition.
+        backlog: what all partitions together have queued.
     """
 
     partition_channel_buffer_size: int = 10_000
@@ -72,6 +74,7 @@ class PartitionSettings:
     durability: Durability = Durability.FSYNC
     producer_id_expiration_ms: int = 86_400_000
     max_producers: int = 100_000
+    backlog: Backlog = attrs.field(factory=Backlog, eq=False)
 
 
 @implementer(IPartition, ITakesRuns, ILogListener)
@@ -111,6 +114,8 @@ class PartitionService:
         self._fsync = settings.durability is Durability.FSYNC
         self._max_messages = settings.partition_channel_buffer_size
         self._max_bytes = settings.partition_channel_buffer_bytes
+        self._backlog = settings.backlog
+        self._counted = 0  # bytes of this queue in it
         self._reactor = reactor
         self._now_ms = now_ms
         self._refusal: Callable[[], BrokerError] | None = None
@@ -170,6 +175,7 @@ class PartitionService:
             self._call(done, error())
         self._wake_room()
         self._dismiss_watchers()
+        self._count()
 
     def sweep(self, now_ms: int) -> int:
         """Enforce retention and forget silent producers; return how many segments went.
@@ -210,9 +216,12 @@ class PartitionService:
             return False
         log = self.log
         pending = log.next_offset - log.written_offset
-        return not pending or (
-            pending + messages <= self._max_messages and log.pending_bytes + size_bytes <= self._max_bytes
-        )
+        queued = log.pending_bytes + size_bytes
+        if queued > FREE_BYTES:
+            backlog = self._backlog
+            if backlog.queued_bytes >= backlog.limit_bytes:
+                return False
+        return not pending or (pending + messages <= self._max_messages and queued <= self._max_bytes)
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back once when the queue has drained; the callback asks ``has_room`` again.
@@ -222,6 +231,8 @@ class PartitionService:
         self.waited_for_room += 1
         if self._refusal is not None:
             self._reactor.callLater(0, self._call, callback)
+        elif self._backlog.is_full and self.log.next_offset == self.log.written_offset:
+            self._backlog.when_room(partial(self._call, callback))  # nothing will happen here
         elif self._waking:
             self._asked_again = True
             self._room.appendleft(callback)
@@ -304,6 +315,8 @@ class PartitionService:
             if append_time_ms is not None:
                 header = header._replace(max_timestamp=append_time_ms)
             self.producers.accepted(header, base_offset, self._now_ms())
+        if self.log.pending_bytes - self._counted > FREE_BYTES:
+            self._count()
         if done is not None:
             if acks == 1 or (acks == -1 and not self._fsync):
                 self._written.append((base_offset + count, done))
@@ -323,6 +336,7 @@ class PartitionService:
             or self.codec is not None
             or acks == 0
             or (acks == -1 and self._too_few_replicas)
+            or self._backlog.queued_bytes >= self._backlog.limit_bytes
         ):
             return None
         log = self.log
@@ -350,6 +364,8 @@ class PartitionService:
         end = self.log.append_run(run, self.leader_epoch) + run.records
         waiters = self._durable if acks == -1 and self._fsync else self._written
         waiters.append((end, run))
+        if self.log.pending_bytes - self._counted > FREE_BYTES:
+            self._count()
 
     def append_marker(self, marker: TransactionMarker, done: Done) -> int:
         """End a producer's transaction here; see ``IPartition``. Markers do not wait for room.
@@ -430,6 +446,17 @@ class PartitionService:
             self._tell_watchers()
         if self._room:
             self._wake_room()
+        if self._counted:
+            self._count()
+
+    def _count(self) -> None:
+        """Bring what is known of this queue among all up to date."""
+        queued = 0 if self._closed else self.log.pending_bytes
+        backlog = self._backlog
+        backlog.queued_bytes += queued - self._counted
+        self._counted = queued
+        if backlog.waiting:
+            backlog.wake()
 
     def failed(self, from_offset: int, error: BrokerError) -> None:
         """Take back everything from ``from_offset`` on and say so to those who waited for it."""
@@ -441,6 +468,7 @@ class PartitionService:
             self._call(done, error)
         self._tell_watchers()
         self._wake_room()
+        self._count()
 
     def _take_waiters(self, from_offset: int) -> list[Done]:
         taken: list[tuple[int, Done]] = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from megabroker.core.backlog import Backlog
 from megabroker.core.partitions import PartitionService, PartitionSettings
 from megabroker.core.topic_configs import TopicPolicy
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
@@ -211,6 +213,71 @@ class RoomTests(PartitionTestCase):
         self.assertEqual(self.events, [True])
         self.clock.advance(0)
         self.assertEqual(self.events, [True, "late"])
+
+
+class BacklogTests(PartitionTestCase):
+    """Two partitions whose queues together have a bound."""
+
+    def setUp(self) -> None:
+        self.backlog = Backlog(1_000_000)
+        self.settings = PartitionSettings(partition_channel_buffer_bytes=900_000, backlog=self.backlog)
+        super().setUp()
+        self.other = PartitionService(TOPIC, 1, self.policy, self.settings, self.clock, lambda: NOW_MS)
+        self.other.open(self.store)
+        self.other_log = self.store.logs[TopicPartition("orders", 1)]
+
+    def fill(self) -> None:
+        self.append(header(1, size=600_000))
+        self.other.append(header(1, size=600_000), bytearray(), Acks.NONE, None)
+
+    def test_queues_together_are_bounded_though_none_is_full(self) -> None:
+        self.append(header(1, size=600_000))
+        self.assertTrue(self.other.has_room(1, 600_000))
+        self.fill()
+        self.assertFalse(self.partition.has_room(1, 200_000))
+        self.assertFalse(self.other.has_room(1, 200_000))
+        self.assertIsNone(self.partition.open_run(Acks.WRITTEN))
+        self.log.write()
+        self.other_log.write()
+        self.assertEqual(self.backlog.queued_bytes, 0)
+        self.assertTrue(self.other.has_room(1, 600_000))
+
+    def test_who_has_nothing_queued_waits_for_the_others(self) -> None:
+        self.fill()
+        self.log.write()
+        self.fill()
+        third = PartitionService(TOPIC, 2, self.policy, self.settings, self.clock, lambda: NOW_MS)
+        third.open(self.store)
+        self.assertTrue(third.has_room(1, 65_000), "little is never held up")
+        self.assertFalse(third.has_room(1, 66_000))
+        for name in ("first", "second"):
+            third.when_room(partial(self.events.append, name))
+        self.assertEqual(self.events, [])
+        self.other_log.write()
+        self.assertEqual(self.events, ["first", "second"])
+
+    def test_who_waits_for_his_own_queue_goes_on_waiting_for_the_others(self) -> None:
+        self.fill()
+        self.append(header(1, size=200_000))
+
+        def again() -> None:
+            if self.partition.has_room(1, 200_000):
+                self.events.append("room")
+            else:
+                self.partition.when_room(again)
+
+        self.partition.when_room(again)
+        self.other.append(header(1, size=600_000), bytearray(), Acks.NONE, None)
+        self.log.write()
+        self.assertEqual(self.events, [])
+        self.other_log.write()
+        self.assertEqual(self.events, ["room"])
+
+    def test_a_queue_that_fails_or_ends_is_not_counted_any_more(self) -> None:
+        self.fill()
+        self.log.fail(0)
+        self.other.close(gone)
+        self.assertEqual(self.backlog.queued_bytes, 0)
 
 
 class FailureTests(PartitionTestCase):
