@@ -20,6 +20,7 @@ the reader, while any of these holds; it goes on when none does:
 - SLOTS: ``max_unanswered`` requests wait for their answers.
 - ANSWERS: more than ``output_buffer_bytes`` of answers wait for an earlier request to be answered.
 - MUTED: the client has used more than its quotas allow, and has to wait (KIP-219); answers go out.
+- TURN: what it has brought takes longer than a turn should (``megabroker.net.turns``); others come first.
 - BUDGET: all connections together hold more request bytes than ``limits.in_flight_bytes``
   (``megabroker.net.admission`` says who has to wait then).
 
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IHandshakeListener
@@ -66,7 +68,12 @@ _CLOSING = 16
 _FINISHING = 32
 _ANSWERS = 64
 _MUTED = 128
-_WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET | _ANSWERS | _MUTED
+_TURN = 256
+_WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET | _ANSWERS | _MUTED | _TURN
+
+_LOOK_AT_TIME = 7
+_LARGE_ANSWERS_BYTES = 16 * 1024
+"""A turn's time is looked at after seven requests and one, or sooner where answers are large."""
 
 
 _SlotT = TypeVar("_SlotT", bound=Answer)
@@ -432,6 +439,7 @@ class BrokerConnection(TwistedProtocol):
         else:
             event = reader.next()
             self.owned = reader.owned
+        taken = 0
         while event is not None:
             full = self.handle(event)
             if full is not None:
@@ -446,6 +454,13 @@ class BrokerConnection(TwistedProtocol):
                     self._stop(_ANSWERS)
             if self._stopped:
                 return
+            taken += 1
+            if not taken & _LOOK_AT_TIME or self._answer_bytes > _LARGE_ANSWERS_BYTES:
+                turns = self.broker.turns
+                if monotonic() > turns.deadline:
+                    self._stop(_TURN)
+                    turns.take_up_later(self._take_up)
+                    return
             event = reader.next()
             self.owned = reader.owned
 
@@ -586,6 +601,10 @@ class BrokerConnection(TwistedProtocol):
             self._close_when_done()
         elif not (self._stopped or self.closed) and self.transport is not None:
             self.transport.resumeProducing()  # type: ignore[attr-defined]
+
+    def _take_up(self) -> None:
+        if self._stopped & _TURN:
+            self._go(_TURN)
 
     def _unmute(self) -> None:
         self._muted = None

@@ -112,12 +112,12 @@ class NestedEpoll:
 
     def doRead(self) -> None:
         """IReadDescriptor: read every connection that is ready, and do what they ask for."""
-        self._turns.run(self._read_ready)
+        self._turns.run(self._read_ready, monotonic() + self.turn_seconds)
 
     def _read_ready(self) -> None:
         ready = self._left or self._epoll.poll(0, _AT_ONCE)
         self._left = []
-        deadline = monotonic() + self.turn_seconds
+        deadline = self._turns.deadline
         for at, (descriptor, _) in enumerate(ready):
             connection = self._connections.get(descriptor)
             if connection is None:

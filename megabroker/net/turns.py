@@ -8,13 +8,19 @@ of the disk. Requests of many connections meet in it, and so do their writes and
 Both come right after the work of the turn, in the same event of the reactor. A delayed call for each would
 cost a second round of the reactor, which is as much as several small requests.
 
+A turn has a time that it should take, where whoever reads says so (``deadline``). What a connection has
+brought beyond that waits and is taken up in turns of its own, between which others are read: a hundred
+connections that ask for much at once do not keep one waiting that asks for little.
+
 Invariants: what was asked for is called exactly once, soon, and never inside the call that asks; writes come
 before connections settle, so that what is written in place is answered in the same turn.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from twisted.logger import Logger
@@ -26,6 +32,11 @@ _log = Logger()
 _ROUNDS = 4
 """How often ends of a turn may ask for another before others have theirs: settling may let requests in."""
 
+_TURN_SECONDS = 0.005
+"""How long what was left of one turn is taken up in another."""
+
+_UNTIMED = float("inf")
+
 _Call = Callable[[], None]
 
 
@@ -34,6 +45,9 @@ class Turns:
 
     Args:
         reactor: calls what was asked for outside any turn.
+
+    Attributes:
+        deadline: when this turn has taken its time, by the monotonic clock; never, where nobody asks for it.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -42,6 +56,28 @@ class Turns:
         self._settlements: list[_Call] = []
         self._running = False
         self._planned = False
+        self._later: deque[_Call] = deque()
+        self.deadline = _UNTIMED
+
+    def take_up_later(self, call: _Call) -> None:
+        """Call once in a later turn: this one has taken its time."""
+        self._later.append(call)
+        if len(self._later) == 1:
+            self._reactor.callLater(0, self._take_up)
+
+    def _take_up(self) -> None:
+        self.run(self._take_up_some, monotonic() + _TURN_SECONDS)
+
+    def _take_up_some(self) -> None:
+        later = self._later
+        for _ in range(len(later)):
+            # One that asks again comes behind the others; it is taken out last, so that it plans nothing.
+            later[0]()
+            later.popleft()
+            if monotonic() > self.deadline:
+                break
+        if later:
+            self._reactor.callLater(0, self._take_up)
 
     def write_at_end(self, call: _Call) -> None:
         """Call once at the end of this turn, before connections settle."""
@@ -55,12 +91,14 @@ class Turns:
         if not (self._running or self._planned):
             self._plan()
 
-    def run(self, work: _Call) -> None:
-        """Do the work of a turn and what it asks for."""
+    def run(self, work: _Call, deadline: float = _UNTIMED) -> None:
+        """Do the work of a turn, which has time until ``deadline``, and what it asks for."""
         self._running = True
+        self.deadline = deadline
         try:
             work()
         finally:
+            self.deadline = _UNTIMED
             self._end()
 
     def _plan(self) -> None:

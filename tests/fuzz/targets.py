@@ -2,11 +2,14 @@
 
 A target has seeds, which are real: the bytes of Apache Kafka's own client for every message, batches in every
 compression, requests of MEGA and cursus. ``python -m tests.fuzz TARGET`` runs one for as long as one likes.
+Beside the seeds there is a corpus, for each target a file with an input in hexadecimal on each line: what
+once reached further than all before it.
 """
 
 from __future__ import annotations
 
 import gzip
+import pathlib
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +29,9 @@ from megabroker.protocols.mega import codec as mega
 from tests.unit.classic_member import subscription
 from tests.wire.test_kafka_golden_bytes import golden
 
-__all__ = ["TARGETS", "Target", "request_frames"]
+__all__ = ["MESSAGES", "TARGETS", "Target", "corpus", "keep", "request_frames"]
+
+_CORPUS = pathlib.Path(__file__).with_name("corpus")
 
 _MAX_BYTES = 1 << 16
 _COMPRESSIONS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -40,12 +45,29 @@ class Target:
         seeds: what is damaged.
         feed: takes bytes; whatever it raises is a fault.
         fixed_bytes: what feeding may allocate whatever the bytes are, beside ``per_byte`` of them.
+        decode: the function that was made for one message of Kafka, else None.
     """
 
     seeds: list[bytes]
     feed: Callable[[bytes], None]
     fixed_bytes: int = 64 << 10
     per_byte: int = 250
+    decode: Any = None
+
+
+def corpus(name: str) -> list[bytes]:
+    """Return what is kept for a target."""
+    file = _CORPUS / f"{name}.hex"
+    return [bytes.fromhex(line) for line in file.read_text().split()] if file.exists() else []
+
+
+def keep(name: str, inputs: list[bytes]) -> None:
+    """Add to the corpus of a target; the shortest come first."""
+    lines = sorted(
+        {data.hex() for data in (*corpus(name), *inputs) if data}, key=lambda line: (len(line), line)
+    )
+    _CORPUS.mkdir(exist_ok=True)
+    (_CORPUS / f"{name}.hex").write_text("".join(f"{line}\n" for line in lines))
 
 
 def refusing(decode: Callable[[bytes], Any]) -> Callable[[bytes], None]:
@@ -87,8 +109,21 @@ def _messages() -> dict[str, Target]:
                     if (api.name, way, version, sample) in golden()
                 ]
                 if seeds:
-                    found[f"{api.name}-{way}-{version}"] = Target(seeds, _message(cls, version))
+                    feed = _message(cls, version)
+                    found[f"{api.name}-{way}-{version}"] = Target(seeds, feed, decode=cls.decoder(version))
     return found
+
+
+def _any_message(way: str) -> Target:
+    """Return all messages of one way as one target; the first two bytes say which."""
+    each = [target for name, target in MESSAGES.items() if f"-{way}-" in name]
+    seeds = [struct.pack(">H", at) + seed for at, target in enumerate(each) for seed in target.seeds]
+
+    def feed(data: bytes) -> None:
+        if len(data) >= 2:
+            each[int.from_bytes(data[:2]) % len(each)].feed(data[2:])
+
+    return Target(seeds, feed)
 
 
 def request_frames() -> list[bytes]:
@@ -225,7 +260,9 @@ def _cursus_body(how: str) -> Callable[[bytes], None]:
 
 
 def _targets() -> dict[str, Target]:
-    targets = _messages()
+    targets = dict(MESSAGES)
+    for way in ("request", "response"):
+        targets[f"any-{way}"] = _any_message(way)
     targets["request-header"] = Target(
         [frame[4:] for frame in request_frames()[::9]],
         refusing(lambda data: read_request_header(data, 0, len(data))),
@@ -255,6 +292,9 @@ def _targets() -> dict[str, Target]:
         targets[f"cursus-{how}"] = Target(seeds, _cursus_body(how), fixed_bytes=4 << 20)
     return targets
 
+
+MESSAGES = _messages()
+"""Those of ``TARGETS`` that are one message of Kafka in one version."""
 
 TARGETS = _targets()
 """By name."""

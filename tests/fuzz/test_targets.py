@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from tests.fuzz.mutation import mutated
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.targets import TARGETS, Target, corpus
 
 _SMALL, _LARGE = 60, 1500
 _MEASURED = 6
@@ -25,7 +25,7 @@ def mutations(name: str, target: Target) -> list[bytes]:
 @pytest.mark.parametrize("name", TARGETS)
 def test_seeds_and_their_mutations(name: str) -> None:
     target = TARGETS[name]
-    for data in (*target.seeds, b"", *mutations(name, target)):
+    for data in (*target.seeds, *corpus(name), b"", *mutations(name, target)):
         try:
             target.feed(data)
         except Exception as error:

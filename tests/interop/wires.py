@@ -230,10 +230,17 @@ class Bystanders:
                 assert reply == "OK", reply
                 number += 1
                 going = done_one()
-        with CursusWire(self._ports["cursus"]) as wire:
-            mine = [m for m in wire.consume("by-cursus", 0, 0) if m.startswith(b"%d " % started)]
+        mine: list[bytes] = []
+        offset = 0
+        while found := self._cursus_from(offset):  # a CONSUME gives so many at most
+            offset += len(found)
+            mine += [message for message in found if message.startswith(b"%d " % started)]
         expected = [b"%d %d" % (started, i) for i in range(number)]
         assert mine == expected, (len(mine), number)
+
+    def _cursus_from(self, offset: int) -> list[bytes]:
+        with CursusWire(self._ports["cursus"]) as wire:
+            return list(wire.consume("by-cursus", 0, offset))
 
     def _kafka(self, done_one: Callable[[], bool]) -> None:
         config = {

@@ -145,6 +145,28 @@ class StockTransportTests(SynchronousTestCase):
         self.assertEqual(self.sent(), b"1b.2c.")
         self.assertEqual(self.factory.admission.charged_bytes, 0)
 
+    def test_what_takes_longer_than_a_turn_is_taken_up_in_another(self) -> None:
+        turns = self.factory.broker.turns
+        others = self.connect()
+        many = b"".join(frame(b"%02d" % i) for i in range(20))
+        turns.run(lambda: self.connection.dataReceived(many), deadline=0)
+        first = self.connection.transport.value()
+        self.assertEqual(first, b"".join(b"%02d." % i for i in range(8)))
+        self.assertEqual(self.connection.transport.producerState, "paused")
+        turns.run(lambda: others.dataReceived(frame(b"little")), deadline=0)
+        self.assertEqual(others.transport.value(), b"little.")
+        self.assertEqual(self.connection.transport.value(), first)
+        while self.connection.transport.producerState == "paused":
+            self.clock.advance(0)
+        self.assertEqual(self.sent(), b"".join(b"%02d." % i for i in range(20)))
+
+    def test_one_that_ends_before_it_is_taken_up_again(self) -> None:
+        many = b"".join(frame(b"%02d" % i) for i in range(20))
+        self.factory.broker.turns.run(lambda: self.connection.dataReceived(many), deadline=0)
+        self.connection.connectionLost()
+        self.clock.advance(0)
+        self.assertEqual(self.connection.transport.value(), b"".join(b"%02d." % i for i in range(8)))
+
     def test_too_many_unanswered_requests_stop_reading(self) -> None:
         self.connection.dataReceived(b"".join(frame(b"slow%d" % i) for i in range(6)))
         self.assertEqual(len(self.connection.slow), 4)

@@ -122,6 +122,7 @@ class NestedEpollTests(SynchronousTestCase):
         self.assertEqual(self.reactor.readers, [])
 
     def test_a_fault_ends_its_own_connection_alone(self) -> None:
+        self.patch(NestedEpoll, "turn_seconds", 60)
         one, two = self.connection(), self.connection()
 
         def fail() -> None:
@@ -139,6 +140,7 @@ class NestedEpollTests(SynchronousTestCase):
         self.assertEqual(two.heard, [b"2", b"3"])
 
     def test_a_fault_in_ending_a_connection_leaves_the_others(self) -> None:
+        self.patch(NestedEpoll, "turn_seconds", 60)
         for end in (lambda: main.CONNECTION_LOST, lambda: main.CONNECTION_DONE):
             one, two = self.connection(), self.connection()
 

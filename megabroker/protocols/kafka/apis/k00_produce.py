@@ -198,13 +198,15 @@ def refuse_old(event: Buffer, version: int) -> tuple[int, bytes]:
         body += _COUNT.pack(topics)
         for _ in range(topics):
             (length,) = struct.unpack_from(">h", view, pos)
+            if length < 0:
+                raise ProtocolError("negative length in a Produce request")
             name_end = pos + 2 + length
             (partitions,) = struct.unpack_from(">i", view, name_end)
             body += view[pos : name_end + 4]
             pos = name_end + 4
             for _ in range(partitions):
                 index, size = struct.unpack_from(">ii", view, pos)
-                if length < 0 or size < 0:
+                if size < 0:
                     raise ProtocolError("negative length in a Produce request")
                 pos += 8 + size
                 body += struct.pack(">ihq", index, KafkaError.UNSUPPORTED_VERSION, -1)
