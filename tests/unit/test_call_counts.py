@@ -27,15 +27,15 @@ _PRODUCE_VERSION, _FETCH_VERSION = 12, 12
 _TRANSACTIONAL = 16
 
 BOUNDS = {
-    "one-pipelined": (1444, 2737),
+    "one-pipelined": (1444, 2748),
     "one-in-flight": (4908, 5552),
     "one-100-connections": (2433, 3626),
-    "two-partitions": (4864, 10454),
-    "fifty-partitions": (2648, 3640),  # of which each is written and told by itself
-    "two-topics": (1756, 3196),
-    "transactional": (2545, 3837),  # from the second request on; the first adds the partition
-    "batch-16k": (1960, 3190),
-    "fetch-cached": (7000, 13530),  # with two calls of Python a sendfile to see that the page cache has it
+    "two-partitions": (4864, 10465),
+    "fifty-partitions": (2648, 3650),  # of which each is written and told by itself
+    "two-topics": (1756, 3207),
+    "transactional": (2545, 3848),  # from the second request on; the first adds the partition
+    "batch-16k": (1990, 3190),
+    "fetch-cached": (7000, 13630),  # with two calls of Python a sendfile to see that the page cache has it
     "fetch-waiting": (14308, 16552),  # a produce request each with it
 }
 """Python's and C's calls of 100 requests."""
