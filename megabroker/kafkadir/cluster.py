@@ -60,14 +60,16 @@ class Cluster:
         topics: by id.
         configs: (resource type, resource name) -> what is set.
         features: feature -> finalized level.
+        acls: access rules by id.
         next_producer_id: no producer id from here on was given out.
         quotas: by entity, values by name.
         credentials: of SCRAM, by user and Kafka's number of the mechanism.
-        others: what is counted only: (kind, identity) of access rules and tokens.
+        others: what is counted only: (kind, identity) of tokens.
     """
 
     def __init__(self) -> None:
         self.topics: dict[UUID, KafkaTopic] = {}
+        self.acls: dict[bytes, m.AccessControlEntry] = {}
         self.configs: dict[tuple[int, str], dict[str, str]] = {}
         self.features: dict[str, int] = {}
         self.next_producer_id = 0
@@ -164,10 +166,10 @@ class Cluster:
         self.credentials.pop((record.name, record.mechanism), None)
 
     def _access(self, record: m.AccessControlEntry) -> None:
-        self._count("access rules", record.id, True)
+        self.acls[bytes(record.id)] = record
 
     def _remove_access(self, record: m.RemoveAccessControlEntry) -> None:
-        self._count("access rules", record.id, False)
+        self.acls.pop(bytes(record.id), None)
 
     def _token(self, record: m.DelegationToken) -> None:
         self._count("delegation tokens", record.token_id, True)

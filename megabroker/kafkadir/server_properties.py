@@ -66,6 +66,9 @@ def _number(value: str) -> object:
     return int(value) if re.fullmatch(r"-?[0-9]{1,19}", value) else value
 
 
+_STANDARD_AUTHORIZER: Final = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+
+
 def _flag(value: str) -> object:
     return {"true": True, "false": False}.get(value.lower(), value)
 
@@ -73,6 +76,15 @@ def _flag(value: str) -> object:
 def _policy(value: str) -> object:
     """Both policies are one value here, in whichever order."""
     return ",".join(sorted(one.strip() for one in value.split(",")))
+
+
+def _authorizer(value: str) -> object:
+    """Kafka's own authorizer decides by rules; any other is a fault by itself."""
+    return "acls" if value == _STANDARD_AUTHORIZER else "none"
+
+
+def _principals(value: str) -> object:
+    return [one.strip() for one in value.split(";") if one.strip()]
 
 
 def _rate(value: str) -> object:
@@ -128,6 +140,9 @@ _FOLLOWED: Final[Mapping[str, _Followed]] = {
     "producer.id.expiration.ms": _ms("producers.id_expiration_ms"),
     "transaction.max.timeout.ms": _ms("transactions.max_timeout_ms"),
     "transactional.id.expiration.ms": _ms("transactions.id_expiration_ms"),
+    "authorizer.class.name": _Followed("security.authorizer", convert=_authorizer),
+    "super.users": _Followed("security.super_users", convert=_principals),
+    "allow.everyone.if.no.acl.found": _Followed("security.allow_everyone_if_no_acl_found", convert=_flag),
     "max.connections": _count("limits.max_connections"),
     "max.connections.per.ip": _count("limits.max_connections_per_address"),
     "socket.request.max.bytes": _count("limits.max_request_bytes"),
@@ -241,9 +256,9 @@ def _check_kind(properties: Mapping[str, str], faults: list[Fault]) -> None:
     if "broker" not in roles:
         value = properties.get("process.roles")
         faults.append(Fault("process.roles", value, "broker, of a KRaft broker without ZooKeeper"))
-    if properties.get("authorizer.class.name"):
+    if properties.get("authorizer.class.name", "") not in ("", _STANDARD_AUTHORIZER):
         value = properties["authorizer.class.name"]
-        expected = "none: nothing is authorised here, and what it forbids would be allowed"
+        expected = f"{_STANDARD_AUTHORIZER}: what another one forbids might be allowed here"
         faults.append(Fault("authorizer.class.name", value, expected))
     tiered = "remote.log.storage.system.enable"
     if properties.get(tiered, "").lower() == "true":

@@ -17,7 +17,9 @@ from typing import Any, Final
 
 import attrs
 
+from megabroker.access import Acl
 from megabroker.codec.batch import MAGIC_POS
+from megabroker.core.acls.service import acl_row, check_acl
 from megabroker.core.authentication.scram import MAX_ITERATIONS
 from megabroker.core.broker_configs import ALL_BROKERS, BROKER_CONFIGS_TABLE, DYNAMIC_CONFIGS
 from megabroker.core.credentials import credential_row
@@ -45,6 +47,7 @@ from megabroker.model import (
     Topic,
     TopicPartition,
 )
+from megabroker.protocols.kafka.acls import acl_with
 from megabroker.storage.checkpoints import decode_rows
 
 __all__ = ["INTERNAL_TOPICS", "Finding", "Kind", "Takeover", "plan"]
@@ -97,6 +100,7 @@ class Takeover:
         broker_configs: what is set dynamically, by whom it is for.
         quotas: of users, clients and addresses.
         credentials: what checks the passwords of users.
+        acls: access rules; in force if the configuration says that rules decide.
         aborted: transactional ids whose open transaction is aborted.
         coordinator_epoch: what every transaction marker is to carry at least.
     """
@@ -115,6 +119,7 @@ class Takeover:
     broker_configs: dict[str, dict[str, str]] = attrs.field(factory=dict)
     quotas: dict[QuotaEntity, dict[str, float]] = attrs.field(factory=dict)
     credentials: list[ScramChange] = attrs.field(factory=list)
+    acls: list[Acl] = attrs.field(factory=list)
     findings: list[Finding] = attrs.field(factory=list)
 
     def refusals(self, *, partial: bool) -> list[Finding]:
@@ -137,6 +142,8 @@ class Takeover:
             yield Change(BROKER_CONFIGS_TABLE, broker, values)
         for entity, limits in self.quotas.items():
             yield quota_row(entity, limits)
+        for acl in self.acls:
+            yield acl_row(acl)
         for credential in self.credentials:
             yield credential_row(credential)
         yield Change(PRODUCER_IDS_TABLE, NEXT_PRODUCER_ID, self.next_producer_id)
@@ -175,6 +182,7 @@ def plan(directories: KafkaDirectories, configs: TopicConfigs, now_ms: int) -> T
     _take_broker_configs(found, cluster)
     _take_quotas(found, cluster)
     _take_credentials(found, cluster)
+    _take_acls(found, cluster)
     _take_coordinated(found, cluster, directories, now_ms)
     _find_left_out(found, cluster, directories)
     return found
@@ -388,6 +396,17 @@ def _take_quotas(found: Takeover, cluster: Cluster) -> None:
                 found.quotas.setdefault(entity, {})[quota] = value
 
 
+def _take_acls(found: Takeover, cluster: Cluster) -> None:
+    for record in cluster.acls.values():
+        acl = acl_with(record, record.pattern_type)
+        try:
+            check_acl(acl)
+        except RequestError as error:
+            found.find(Kind.LEFT_OUT, f"the access rule {str(acl)[:300]}: {error.message}")
+        else:
+            found.acls.append(acl)
+
+
 def _take_credentials(found: Takeover, cluster: Cluster) -> None:
     for (user, number), record in sorted(cluster.credentials.items()):
         name = _MECHANISMS.get(number)
@@ -400,7 +419,7 @@ def _take_credentials(found: Takeover, cluster: Cluster) -> None:
 
 
 def _find_left_out(found: Takeover, cluster: Cluster, directories: KafkaDirectories) -> None:
-    for kind in ("access rules", "delegation tokens"):
+    for kind in ("delegation tokens",):
         count = cluster.count(kind)
         if count:
             found.find(Kind.LEFT_OUT, f"{count} {kind}: nothing follows them here")

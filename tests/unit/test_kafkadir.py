@@ -9,7 +9,9 @@ from uuid import UUID
 import pytest
 from twisted.internet.task import Clock
 
+from megabroker.access import Acl, Operation, PatternType, Permission, ResourceType
 from megabroker.config.schema import Config, NodeSettings
+from megabroker.core.acls.service import acl_row
 from megabroker.core.authentication.scram import fits, new_credential
 from megabroker.core.credentials import SCRAM_TABLE, Credentials
 from megabroker.core.topic_configs import TopicConfigs
@@ -200,6 +202,35 @@ def test_other_topic_id(made: HandMade) -> None:
     assert f"is of topic id {UUID(int=3)}, not {IDS['orders']}" in texts(planned(made), Kind.REFUSED)
 
 
+def test_access_rules(made: HandMade) -> None:
+    rule = {
+        "resource_type": 2,
+        "resource_name": "orders",
+        "pattern_type": 4,
+        "principal": "User:alice",
+        "host": "*",
+        "operation": 3,
+        "permission_type": 3,
+    }
+    made.metadata(
+        m.AccessControlEntry(id=bytes(15) + b"1", **rule),
+        m.AccessControlEntry(id=bytes(15) + b"2", **{**rule, "operation": 4}),
+        m.RemoveAccessControlEntry(id=bytes(15) + b"2"),
+    )
+    found = planned(made)
+    acl = Acl(
+        ResourceType.TOPIC,
+        "orders",
+        PatternType.PREFIXED,
+        "User:alice",
+        "*",
+        Operation.READ,
+        Permission.ALLOW,
+    )
+    assert found.acls == [acl]
+    assert acl_row(acl) in list(found.rows())
+
+
 def test_left_out_is_named(made: HandMade) -> None:
     made.metadata(
         m.Config(resource_type=2, resource_name="orders", name="no.such", value="1"),
@@ -207,7 +238,8 @@ def test_left_out_is_named(made: HandMade) -> None:
         m.Config(resource_type=4, resource_name="", name="log.retention.ms", value="123"),
         m.ClientQuota(key="producer_byte_rate"),
         m.AccessControlEntry(id=bytes(15) + b"1"),
-        m.AccessControlEntry(id=bytes(15) + b"2"),
+        m.AccessControlEntry(id=bytes(15) + b"2", resource_type=2, pattern_type=3, operation=3),
+        m.DelegationToken(token_id="a token"),
         m.RemoveAccessControlEntry(id=bytes(15) + b"1"),
     )
     made.replica("other-0").write("orders-7.0123-delete/x", b"")
@@ -217,7 +249,8 @@ def test_left_out_is_named(made: HandMade) -> None:
         "topic orders: no.such=1",
         "node 1: no.such=1",
         "producer_byte_rate of : expected",
-        "1 access rules",
+        "the access rule UNKNOWN  from  READ TOPIC : Invalid permissionType UNKNOWN",
+        "1 delegation tokens",
         "orders-7.0123-delete",
     ):
         assert text in left_out

@@ -137,7 +137,7 @@ def test_what_the_broker_keeps_of_topics_that_do_not_say_is_kept_here(tmp_path: 
         ("listeners=SSL://:9092", "ssl.keystore.location: '': expected for SSL://:9092 a PEM file"),
         ("listeners=C://:1\ncontroller.listener.names=C", "expected a listener that is not the controller's"),
         ("listeners=A://:1\nlistener.security.protocol.map=A:TLS", "listener.security.protocol.map: 'A:TLS'"),
-        ("authorizer.class.name=x", "authorizer.class.name: 'x': expected none"),
+        ("authorizer.class.name=x", "authorizer.class.name: 'x': expected org.apache.kafka.metadata."),
         ("remote.log.storage.system.enable=true", "remote.log.storage.system.enable: 'true': expected false"),
         ("connections.max.idle.ms=long", "connections.max.idle.ms: 'long': expected"),
     ],
@@ -188,3 +188,17 @@ def test_listeners_that_ask_who_clients_are(tmp_path: pathlib.Path) -> None:
     assert (other.tls.client_auth, other.tls.client_ca) == ("required", certificates.trusted)
     assert other.tls.principal_rules == "RULE:^CN=(.*?),.*$/$1/L,DEFAULT"
     assert "ssl.client.auth" not in found.passed_over
+
+
+def test_kafkas_authorizer_and_its_super_users(tmp_path: pathlib.Path) -> None:
+    text = (
+        "process.roles=broker\nnode.id=1\nlisteners=PLAINTEXT://:9092\n"
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+        "super.users=User:admin;User:CN=broker,O=Example\nallow.everyone.if.no.acl.found=true\n"
+    )
+    (tmp_path / "server.properties").write_text(text)
+    found = read_server_properties(str(tmp_path / "server.properties"), discover(), "/")
+    security = found.config.security
+    assert security.authorizer.value == "acls"
+    assert security.super_users == ("User:admin", "User:CN=broker,O=Example")
+    assert security.allow_everyone_if_no_acl_found

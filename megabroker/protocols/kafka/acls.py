@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from megabroker.access import Acl, AclFilter, Operation, PatternType, Permission, ResourceType
 from megabroker.errors import ErrorCode, RequestError
 
-__all__ = ["NO_AUTHORIZER", "acl_of", "filter_of"]
+__all__ = ["NO_AUTHORIZER", "acl_of", "acl_with", "filter_of"]
 
 NO_AUTHORIZER: Final = "No Authorizer is configured: whoever can connect may do everything."
 
@@ -24,10 +24,15 @@ def _known(kind: type[_E], code: int) -> _E:
 
 def acl_of(row: Any) -> Acl:
     """Return the rule that a row of CreateAcls describes; it may be one that cannot be."""
+    return acl_with(row, row.resource_pattern_type)
+
+
+def acl_with(row: Any, pattern_type: int) -> Acl:
+    """Return the same of a row that calls its pattern otherwise."""
     return Acl(
         _known(ResourceType, row.resource_type),
         row.resource_name,
-        _known(PatternType, row.resource_pattern_type),
+        _known(PatternType, pattern_type),
         row.principal,
         row.host,
         _known(Operation, row.operation),
