@@ -175,7 +175,8 @@ class TopicService(Service):
         for key, (name, partitions) in list(self._to_remove.items()):
             known = self._topics.get(name)
             first = 0 if known is None else known.partitions
-            gone = [TopicPartition(name, index) for index in range(first, partitions)]
+            all_gone = [TopicPartition(name, index) for index in range(first, partitions)]
+            gone = [one for one in all_gone if self._placement.leader(one).id == self._placement.me.id]
             self._serialised(name, partial(self._remove_logs, key, gone)).addErrback(_log_failure)
         interval_s = self.limits.retention_check_interval_ms / 1000
         self._retention.start(interval_s, now=False).addErrback(_log_failure)

@@ -321,6 +321,19 @@ class DeleteTests(TopicTestCase):
         self.assertEqual((self.store.kept, self.metadata.tables["deleted_topics"]), ({}, {}))
         self.create("orders")
 
+    def test_only_the_leader_removes_what_a_crash_has_left(self) -> None:
+        self.create("orders", 4)
+        logs = [TopicPartition("orders", index) for index in range(4)]
+        self.store.undeletable.update(logs)
+        self.successResultOf(self.topics.delete("orders"))
+        self.flushLoggedErrors(StorageError)
+        self.store.undeletable.clear()
+        self.placement = EvenPlacement(ME)
+        self.topics = self.restart()
+        self.topics.startService()
+        self.addCleanup(self.topics.stopService)
+        self.assertEqual(self.store.deleted, [logs[0], logs[2]])
+
     def test_failed_row_keeps_the_topic(self) -> None:
         self.create("orders")
         self.metadata.error = disk_full()
