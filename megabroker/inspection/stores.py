@@ -23,7 +23,14 @@ from megabroker.inspection.findings import Finding, Kind
 from megabroker.model import Topic
 from megabroker.storage.files import Files
 from megabroker.storage.journal import Entry, JournalError, read_frames
-from megabroker.storage.metadata import METADATA_FILE, SCHEMA_VERSION, SET_ASIDE, read_value
+from megabroker.storage.metadata import (
+    METADATA_FILE,
+    SCHEMA_VERSION,
+    SET_ASIDE,
+    UNCHECKED_VERSION,
+    add_checks,
+    read_value,
+)
 from megabroker.storage.segment import file_name
 from megabroker.storage.wal import damaged_at
 from megabroker.storage.window import damaged_entries, slice_files
@@ -117,8 +124,13 @@ def read_metadata(directory: str) -> Metadata | None:
 
 
 def _integrity(connection: sqlite3.Connection, path: str) -> Iterator[Finding]:
+    """Look into a copy, which is brought to the present version."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != SCHEMA_VERSION:
+    if version == UNCHECKED_VERSION:
+        add_checks(connection)
+        what = "it is from before rows had checks"
+        yield Finding(Kind.NOTE, path, what, "the next start of a broker adds them")
+    elif version != SCHEMA_VERSION:
         yield Finding(
             Kind.REFUSED if version > SCHEMA_VERSION else Kind.LOST,
             path,

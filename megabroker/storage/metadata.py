@@ -41,10 +41,12 @@ __all__ = [
     "METADATA_FILE",
     "SCHEMA_VERSION",
     "SET_ASIDE",
+    "UNCHECKED_VERSION",
     "ManualWorker",
     "MemoryMetadataStore",
     "SqliteMetadataStore",
     "WorkerThread",
+    "add_checks",
     "create_with",
     "read_value",
     "set_aside",
@@ -62,7 +64,9 @@ SCHEMA_VERSION: Final = 2
 SET_ASIDE: Final = "damaged/"
 """What the table of a row begins with that is damaged and was set aside; nothing reads it."""
 
-_UNCHECKED_VERSION: Final = 1
+UNCHECKED_VERSION: Final = 1
+"""The schema version of files whose rows have no checks yet."""
+
 _TURN_SECONDS: Final = 0.001
 _OURS: Final = 0o600
 """Who may read it: what checks passwords is nobody else's business."""
@@ -263,9 +267,12 @@ def stored_rows(path: str | os.PathLike[str], table: str) -> Mapping[str, Any]:
     try:
         connection = sqlite3.connect(f"file:{pathlib.Path(path).absolute()}?mode=ro", uri=True)
         try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
             found = connection.execute(_ALL, (table,)).fetchall()
         finally:
             connection.close()
+        if version == UNCHECKED_VERSION:
+            return {key: json.loads(value) for key, value in found}
         return {key: read_value(table, key, value) for key, value in found}
     except (sqlite3.Error, ValueError) as error:
         message = f"cannot read table {table} of {path}: {error}"
@@ -399,8 +406,8 @@ class SqliteMetadataStore:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
-        if version == _UNCHECKED_VERSION:
-            _add_checks(connection)
+        if version == UNCHECKED_VERSION:
+            add_checks(connection)
         connection.execute("SELECT 1 FROM rows LIMIT 1").fetchone()
         connection.execute("PRAGMA busy_timeout=0")  # ``_begin`` waits
 
@@ -540,7 +547,7 @@ class SqliteMetadataStore:
             done.callback(None)
 
 
-def _add_checks(connection: sqlite3.Connection) -> None:
+def add_checks(connection: sqlite3.Connection) -> None:
     """Bring rows that have no checks, from before there were any, to the present version."""
     connection.execute("BEGIN IMMEDIATE")
     found = connection.execute("SELECT tbl, key, value FROM rows").fetchall()

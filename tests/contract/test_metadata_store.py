@@ -27,7 +27,13 @@ from megabroker.simulation.clock import Reactor, Timeline
 from megabroker.simulation.disk import Disk
 from megabroker.simulation.files import Faults, SimulatedFiles
 from megabroker.simulation.rows import Database, SimulatedMetadataStore
-from megabroker.storage.metadata import SCHEMA_VERSION, ManualWorker, MemoryMetadataStore, SqliteMetadataStore
+from megabroker.storage.metadata import (
+    SCHEMA_VERSION,
+    ManualWorker,
+    MemoryMetadataStore,
+    SqliteMetadataStore,
+    stored_rows,
+)
 
 
 def new_directory(case: SynchronousTestCase) -> pathlib.Path:
@@ -420,6 +426,7 @@ class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
         other.execute("INSERT INTO rows VALUES ('t', 'k', '{\"a\":1}')")
         other.commit()
         other.close()
+        self.assertEqual(stored_rows(self.path, "t"), {"k": {"a": 1}})
         for _ in range(2):
             self.store = self.make_store()
             self.store.open()

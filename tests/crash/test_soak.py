@@ -10,7 +10,7 @@ from tests.crash.soak import soak
 
 pytestmark = pytest.mark.interop
 
-_SECONDS = 12.0
+_SECONDS = 10.0
 _APART_SECONDS = (0.5, 2.0)
 
 
