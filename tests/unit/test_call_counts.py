@@ -256,3 +256,14 @@ class CompiledCallCountTests(CallCountTests):
         """Run it once more to warm up: a connection's second request is the first that is recognised."""
         run()
         return super().counted(run)
+
+
+class RulesCallCountTests(CallCountTests):
+    """With access rules: what repeats costs no more, since rules are looked at when a template is made."""
+
+    config = "security: {authorizer: acls, super_users: ['User:ANONYMOUS']}\n"
+
+    # These are asked about each time: one call more for each topic.
+    test_requests_of_two_partitions_which_no_template_fits = None  # type: ignore[assignment]
+    test_fetches_of_16_kilobytes_from_the_page_cache = None  # type: ignore[assignment]
+    test_fetches_that_wait_for_the_next_record = None  # type: ignore[assignment]
