@@ -33,6 +33,7 @@ from megabroker.storage.swap import SWAP
 
 __all__ = ["Known", "LogCheck", "LogNumbers", "Pending"]
 
+_NO_EPOCH: Final = -1
 _INTERVAL_BYTES: Final = 1 << 30
 """Between entries of the index that a scan makes on the way, which nobody wants here."""
 
@@ -312,7 +313,7 @@ class LogCheck:
 
     def _epoch(self, header: BatchHeader) -> None:
         epoch = header.leader_epoch
-        if epoch < 0:
+        if epoch == _NO_EPOCH:
             return
         expected = next((one for one, start in reversed(self._epochs) if start <= header.base_offset), None)
         told = bool(self._epochs) and header.base_offset >= self._known.start_offset
