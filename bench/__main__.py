@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import importlib.util
+import math
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -89,6 +90,10 @@ def _arguments() -> argparse.Namespace:
     for name in wanted.peers.split(","):
         if name not in PEERS:
             parser.error(f"{name!r}: expected one of {', '.join(PEERS)}")
+    if wanted.rounds < 1:
+        parser.error(f"--rounds {wanted.rounds}: expected 1 or more")
+    if not 0 < wanted.share < math.inf:
+        parser.error(f"--share {wanted.share:g}: expected more than 0")
     if wanted.plot is not None and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot: expected matplotlib to be installed (pip install matplotlib)")
     return wanted

@@ -57,6 +57,11 @@ class Options(usage.Options):
     read_again: Callable[[], Config]
     optFlags = [["check", None, "Check the configuration file, print what is wrong with it, and exit."]]
 
+    def parseArgs(self, *words: str) -> None:
+        """Refuse words without an option before them, such as a file without its ``-c``."""
+        if words:
+            raise usage.UsageError(f"{words[0]!r}: expected -c FILE, with -c before the name of the file")
+
     def postOptions(self) -> None:
         """Read the configuration; end the process when it is faulty or was only to be checked."""
         given = [self[name] for name in ("config", "kafka-properties") if self[name] is not None]

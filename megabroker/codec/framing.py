@@ -21,7 +21,7 @@ from typing import NoReturn
 from megabroker.errors import ProtocolError
 from megabroker.model import Buffer
 
-__all__ = ["FrameReader"]
+__all__ = ["FrameReader", "stranger"]
 
 _LENGTH = struct.Struct(">i")
 _unpack_length = _LENGTH.unpack_from
@@ -40,6 +40,11 @@ _OTHERS = {
     b"\x16\x03\x01": " (this is how TLS begins)",
 }
 """What somebody means who came to the wrong port, by the first bytes."""
+
+
+def stranger(begin: bytes) -> str:
+    """Say whose first bytes these are, three at least, as an end of a message; empty when nobody knows."""
+    return _OTHERS.get(begin[:3], "")
 
 
 class FrameReader:
@@ -135,7 +140,7 @@ class FrameReader:
         return data[start:stop]
 
     def _refuse(self, length: int) -> NoReturn:
-        hint = _OTHERS.get(_LENGTH.pack(length)[:3], "")
+        hint = stranger(_LENGTH.pack(length))
         raise ProtocolError(
             f"frame of {length} bytes: expected {self.min_bytes} to {self.max_bytes} bytes{hint}"
         )

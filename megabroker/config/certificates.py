@@ -14,7 +14,7 @@ from megabroker.errors import Fault
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-__all__ = ["Certificates", "read_certificates", "trust_fault"]
+__all__ = ["Certificates", "read_certificates", "trust_fault", "unreadable"]
 
 _MAX_FILE_BYTES = 1 << 20
 
@@ -69,6 +69,15 @@ def trust_fault(path: pathlib.Path) -> str | None:
         return f"a file of certificates in PEM ({error.strerror})"
     except ValueError:
         return "a file of certificates in PEM"
+    return None
+
+
+def unreadable(path: pathlib.Path) -> str | None:
+    """Say what is expected of a file with a key that cannot be read, or None if it can. Blocking."""
+    try:
+        _read(path)
+    except OSError as error:
+        return f"a file with a private key in PEM ({error.strerror})"
     return None
 
 

@@ -126,7 +126,7 @@ class TlsSettings:
 
     def faults(self) -> Iterable[Fault]:
         """Yield what is wrong with the files, now; they are read."""
-        from megabroker.config.certificates import read_certificates, trust_fault
+        from megabroker.config.certificates import read_certificates, trust_fault, unreadable
 
         if self.client_auth != "none" and self.client_ca is None:
             expected = (
@@ -142,6 +142,9 @@ class TlsSettings:
         found = read_certificates(self.certificate_chain, self.private_key, self.key_password_file)
         if isinstance(found, Fault):
             yield found
+            wrong = unreadable(self.private_key)
+            if found.path == "certificate_chain" and wrong is not None:  # which keeps the key from being read
+                yield Fault("private_key", str(self.private_key), wrong)
 
 
 def token_faults(tokens: TokenSettings) -> Iterable[Fault]:

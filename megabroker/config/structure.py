@@ -92,8 +92,7 @@ def structure(
     specs = {field.name: (field, spec) for field in attrs.fields(cls) if (spec := spec_of(field))}
     for key in value:
         if key not in specs:
-            expected = "a key that exists here" + did_you_mean(key, specs)
-            note(faults, _join(path, key), value[key], expected)
+            note(faults, _join(path, key), value[key], _instead_of(key, specs))
     arguments: dict[str, Any] = {}
     for name, (field, spec) in specs.items():
         if name in value:
@@ -111,6 +110,14 @@ def structure(
         for fault in cross_check():
             note(faults, _join(path, fault.path), fault.value, fault.expected)
     return INVALID if len(faults) > before else built
+
+
+def _instead_of(key: object, known: Iterable[str]) -> str:
+    """Say what is expected in place of a key that does not exist; dots in it may have meant sections."""
+    section, *rest = str(key)[:100].split(".")
+    if rest and section in known:
+        return "it nested: " + ", below that ".join(f"{part}:" for part in (section, *rest))
+    return "a key that exists here" + did_you_mean(section, known)
 
 
 def _join(path: str, key: object) -> str:

@@ -27,12 +27,18 @@ _PROGRESS_SECONDS: Final = 10.0
 
 def main(arguments: Sequence[str]) -> int:
     """Run what is asked for; return the exit code, 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(prog="python -m megabroker.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m megabroker.simulation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seeds", type=int, default=100, help="how many (100)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
     parser.add_argument("--seed", type=int, help="run this one and print all of its trace")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each, and one for all")
     asked = parser.parse_args(arguments)
+    if asked.seeds < 1:
+        parser.error(f"--seeds {asked.seeds}: expected 1 or more")
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
     if asked.seed is not None:
         return _replay(asked.seed, as_text=not asked.json)
@@ -71,7 +77,7 @@ def _run_all(first: int, count: int, *, as_text: bool) -> int:
             print(json.dumps(as_json(result)), flush=True)
         gc.collect()
         now = time.monotonic()
-        if as_text and now - told > _PROGRESS_SECONDS:
+        if as_text and number + 1 < count and now - told > _PROGRESS_SECONDS:
             told = now
             pace = (number + 1) / (now - began)
             print(f"{number + 1} of {count} seeds, {len(failed)} failed, {pace:.1f} a second", flush=True)

@@ -342,6 +342,9 @@ def test_no_configuration_named() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert "no configuration file given" in done.stdout + done.stderr
+    done = subprocess.run([*command, "t.yaml"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "'t.yaml': expected -c FILE" in done.stdout + done.stderr
 
 
 # --- daemon ---------------------------------------------------------------------------------------

@@ -211,6 +211,8 @@ def test_structure_finds_every_fault() -> None:
         "limits": {"a": 10, 3: 1},
         "words": "p",
         "hihg": 4,
+        "limits.a.b": 4,
+        "node.id": 4,
     }
     assert structure(Outer, value, "top", faults) is INVALID
     found = {fault.path: fault.expected for fault in faults}
@@ -223,10 +225,14 @@ def test_structure_finds_every_fault() -> None:
         "top.limits.3",
         "top.words",
         "top.hihg",
+        "top.limits.a.b",
+        "top.node.id",
     }
     assert "did you mean name?" in found["top.inner[0].naem"]
     assert "required" in found["top.inner[0].name"]
     assert "did you mean high?" in found["top.hihg"]
+    assert found["top.limits.a.b"] == "it nested: limits:, below that a:, below that b:"
+    assert "nested" not in found["top.node.id"]
 
 
 def test_structure_checks_across_keys() -> None:

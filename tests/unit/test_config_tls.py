@@ -85,6 +85,8 @@ def test_faults(made: Certificates, tmp_path: pathlib.Path) -> None:
     ):
         found = faults(made.tls(**more))
         assert words in found[f"tls.{path}"], (more, found)
+    found = faults(made.tls(certificate_chain=nowhere, private_key=nowhere))
+    assert set(found) == {"tls.certificate_chain", "tls.private_key"}, "both, not only the first"
     assert set(faults({})) == {"tls.certificate_chain", "tls.private_key"}
     assert "type tcp" in faults(made.tls(), "unix:/tmp/x")["endpoint"]
 

@@ -110,7 +110,7 @@ class AuthTests(AuthCase):
             self.assertNotIn("secret", self.connection._why)
         self.connection = self.connect()
         for words in ("AUTH", "AUTH alice", "AUTH  ", "AUTH alice " + "x" * 4096):
-            self.assertEqual(self.ask(words), ["ERROR: invalid AUTH syntax"])
+            self.assertEqual(self.ask(words), ["ERROR: invalid AUTH syntax: expected AUTH <user> <password>"])
         self.assertFalse(self.is_closed)
         self.exchange(struct.pack(">I", 14) + b"AUTH alice \xff\xfe\xfd")
         self.assertEqual(self.ask("AUTH alice a secret ö"), ["✅ Authenticated as 'alice'"])

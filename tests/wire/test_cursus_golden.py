@@ -51,8 +51,8 @@ def test_reply_strings() -> None:
     assert Reply.INVALID_PARTITIONS == "ERROR: partitions must be a positive integer"
     assert Reply.TOPIC_NOT_FOUND.format(topic="t") == "ERROR: topic 't' not found"
     assert Reply.TOPIC_MISSING.format(topic="t") == "ERROR: topic 't' does not exist"
-    assert Reply.INVALID_PUBLISH == "ERROR: invalid PUBLISH syntax"
-    assert Reply.INVALID_CONSUME == "ERROR: invalid CONSUME syntax"
+    assert Reply.INVALID_PUBLISH == "ERROR: invalid PUBLISH syntax: expected PUBLISH <topic> <message>"
+    assert Reply.INVALID_CONSUME == "ERROR: invalid CONSUME syntax: expected CONSUME <topic> <pID> <offset>"
     assert Reply.INVALID_PARTITION == "ERROR: invalid partition ID"
     assert Reply.INVALID_OFFSET == "ERROR: invalid offset"
     assert Reply.NO_DISK_HANDLER.startswith("ERROR: failed to get disk handler")

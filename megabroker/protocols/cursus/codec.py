@@ -84,7 +84,7 @@ class Reply:
     )
     HELP_AUTH: Final = HELP.replace("HELP\n", "AUTH <user> <password>\nHELP\n")
     AUTHENTICATED: Final = "✅ Authenticated as '{user}'"
-    INVALID_AUTH: Final = "ERROR: invalid AUTH syntax"
+    INVALID_AUTH: Final = "ERROR: invalid AUTH syntax: expected AUTH <user> <password>"
     AUTH_REQUIRED: Final = "ERROR: authentication required"
     AUTH_FAILED: Final = "ERROR: authentication failed"
     AUTH_AGAIN: Final = "ERROR: already authenticated as '{user}'"
@@ -95,8 +95,8 @@ class Reply:
     TOPIC_NOT_FOUND: Final = "ERROR: topic '{topic}' not found"
     TOPIC_MISSING: Final = "ERROR: topic '{topic}' does not exist"
     INVALID_TOPIC: Final = "ERROR: invalid topic name: {detail}"
-    INVALID_PUBLISH: Final = "ERROR: invalid PUBLISH syntax"
-    INVALID_CONSUME: Final = "ERROR: invalid CONSUME syntax"
+    INVALID_PUBLISH: Final = "ERROR: invalid PUBLISH syntax: expected PUBLISH <topic> <message>"
+    INVALID_CONSUME: Final = "ERROR: invalid CONSUME syntax: expected CONSUME <topic> <pID> <offset>"
     INVALID_PARTITION: Final = "ERROR: invalid partition ID"
     INVALID_OFFSET: Final = "ERROR: invalid offset"
     NO_DISK_HANDLER: Final = "ERROR: failed to get disk handler: {detail}"

@@ -37,6 +37,7 @@ import re
 from struct import Struct
 from typing import Final, NamedTuple
 
+from megabroker.codec.framing import stranger
 from megabroker.model import Buffer
 
 __all__ = [
@@ -63,8 +64,6 @@ _LONGEST_TOPIC = 0xFFFF  # a longer announcement is no request; up to here the s
 
 _HEAD = Struct(">iBi")
 _I32 = Struct(">i")
-_TLS_BEGINS = b"\x16\x03\x01"
-_TLS = " (this is how TLS begins)"
 _I64 = Struct(">q")
 _TIME_AND_WORD = Struct(">qi")
 _PRODUCED = Struct(">iBqi")
@@ -293,7 +292,9 @@ class RequestParser:
         kind = data[position + 4]
         if not 1 <= kind <= 3:
             (correlation_id,) = _I32.unpack_from(data, position)
-            hint = _TLS if data.startswith(_TLS_BEGINS, position) else ""
+            hint = stranger(bytes(data[position : position + 3]))
+            if kind == 0 and data.startswith(b"\0\0", position):  # a length, then the high byte of an API key
+                hint = " (this is how Kafka's requests begin)"
             self._refuse_and_die(
                 correlation_id, MegaError.INVALID_MESSAGE_TYPE, f"message type {kind}{hint}", events
             )
