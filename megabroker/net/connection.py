@@ -70,6 +70,9 @@ _ANSWERS = 64
 _MUTED = 128
 _TURN = 256
 _WAITING = _PARKED | _OUTPUT | _SLOTS | _BUDGET | _ANSWERS | _MUTED | _TURN
+_BUT_BUDGET = ~_BUDGET
+"""Why no request is taken. The budget only keeps from reading: what was read must be got rid of, for several
+connections with more of it than the budget would wait for each other for ever."""
 
 _LOOK_AT_TIME = 7
 _LARGE_ANSWERS_BYTES = 16 * 1024
@@ -390,7 +393,7 @@ class BrokerConnection(TwistedProtocol):
         self.active_tick = self.factory.tick
         self._pumping = True
         try:
-            if not self._stopped:
+            if not self._stopped & _BUT_BUDGET:
                 self._offer_events()
         except Exception as error:  # noqa: BLE001 - the connection edge
             self.fail(error)
@@ -452,7 +455,7 @@ class BrokerConnection(TwistedProtocol):
                 self._flush()
                 if self._answer_bytes > self.factory.output_buffer_bytes:
                     self._stop(_ANSWERS)
-            if self._stopped:
+            if self._stopped & _BUT_BUDGET:
                 return
             taken += 1
             if not taken & _LOOK_AT_TIME or self._answer_bytes > _LARGE_ANSWERS_BYTES:
@@ -595,7 +598,7 @@ class BrokerConnection(TwistedProtocol):
         self._stopped &= ~reason
         if self.closed:
             return
-        if not self._stopped:
+        if not self._stopped & _BUT_BUDGET:
             self._pump()
         if self._input_closed:
             self._close_when_done()

@@ -199,6 +199,36 @@ class StockTransportTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.connection.transport.producerState, "producing")
 
+    def test_requests_that_were_read_do_not_wait_for_the_budget_they_have_used_up(self) -> None:
+        self.factory.admission.in_flight_bytes = 100_000
+        turns = self.factory.broker.turns
+        peers = [self.connection, self.connect()]
+        many = b"".join(frame(b"%02d" % i + bytes(4_000)) for i in range(30))
+        for peer in peers:
+            turns.run(lambda peer=peer: peer.dataReceived(many), deadline=0)
+        self.assertTrue(self.factory.admission.is_overdrawn)
+        for _ in range(20):
+            self.clock.advance(0)
+        self.assertFalse(self.factory.admission.is_overdrawn)
+        for peer in peers:
+            self.assertEqual(len(peer.transport.value()), 30 * 4_003)
+            self.assertEqual(peer.transport.producerState, "producing")
+
+    def test_a_parked_request_goes_on_whatever_the_budget(self) -> None:
+        self.factory.admission.in_flight_bytes = 100_000
+        peers = [self.connection, self.connect()]
+        for peer in peers:
+            peer.dataReceived(frame(b"gate" + bytes(80_000)) + frame(b"last"))
+        self.clock.advance(0)
+        self.assertTrue(self.factory.admission.is_overdrawn)
+        for peer in peers:
+            peer.gate.release()
+            self.clock.advance(0)
+            self.assertEqual(peer.transport.value()[-5:], b"last.")
+        for _ in range(5):
+            self.clock.advance(0)
+        self.assertEqual([peer.transport.producerState for peer in peers], ["producing"] * 2)
+
     def test_stopped_for_two_reasons_it_goes_on_when_both_have_passed(self) -> None:
         self.factory.admission.in_flight_bytes = 70_000
         self.connection.dataReceived(b"".join(frame(b"slow" * 5_000) for _ in range(4)) + frame(b"last"))
