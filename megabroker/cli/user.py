@@ -22,7 +22,7 @@ from megabroker.cli.kafka_client import KafkaClient
 from megabroker.config.load import load
 from megabroker.core.authentication.scram import DIGESTS, MAX_ITERATIONS, MIN_ITERATIONS, credential
 from megabroker.core.credentials import Credentials
-from megabroker.errors import ErrorCode, RequestError
+from megabroker.errors import DataDirectoryLocked, ErrorCode, RequestError, StateError
 from megabroker.model import Durability, ScramChange, ScramCredential
 from megabroker.plugin import discover
 from megabroker.protocols.kafka.schema import alter_user_scram_credentials, describe_user_scram_credentials
@@ -52,13 +52,21 @@ def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option("--data-dir", type=_PATH, help="The data directory of a broker that is stopped.")(
         command
     )
-    return click.option("-c", "--config", type=_PATH, help="The configuration of such a broker.")(command)
+    return click.option(
+        "-c", "--config", type=_PATH, help="The configuration of a broker that is stopped, for its data_dir."
+    )(command)
 
 
 @user.command()
 @click.argument("name")
 @click.option("--password-file", type=_FILE, help="Where the new password is; else it is asked for.")
-@click.option("--iterations", type=click.IntRange(MIN_ITERATIONS, MAX_ITERATIONS), default=MIN_ITERATIONS)
+@click.option(
+    "--iterations",
+    type=click.IntRange(MIN_ITERATIONS, MAX_ITERATIONS),
+    default=MIN_ITERATIONS,
+    show_default=True,
+    help="How often the password is hashed; more takes longer to guess and to log in with.",
+)
 @_place_options
 @connection_options
 def add(
@@ -72,10 +80,10 @@ def add(
     """Give a user a password, who may have had another."""
     if not name:
         raise click.UsageError("expected the name of a user")
-    with _users(connect(), config, data_dir) as users:
+    with _users(connect(), config, data_dir, may_create=True) as users:
         password = read_password(password_file, f"Password of {name}", confirm=True)
         users.set(name, password.encode(), iterations)
-    click.echo(f"{name} has a password")
+    click.echo(f"{name} has a password{users.where}")
 
 
 @user.command()
@@ -93,7 +101,7 @@ def delete(
         if not users.kinds().get(name):
             raise RequestError(ErrorCode.INVALID_REQUEST, f"there is no user {name}")
         users.remove(name, users.kinds()[name])
-    click.echo(f"{name} has no password any more")
+    click.echo(f"{name} has no password any more{users.where}")
 
 
 @user.command("list")
@@ -104,12 +112,17 @@ def show(
 ) -> None:
     """List who has a password, and of which kinds."""
     with _users(connect(), config, data_dir) as users:
-        for name, kinds in sorted(users.kinds().items()):
-            click.echo(f"{name}\t{', '.join(sorted(kinds))}")
+        found = sorted(users.kinds().items())
+    for name, kinds in found:
+        click.echo(f"{name}\t{', '.join(sorted(kinds))}")
+    if not found:
+        click.echo(f"nobody has a password{users.where}", err=True)
 
 
 class _OfBroker:
     """The users of a broker that runs."""
+
+    where = ""
 
     def __init__(self, client: KafkaClient) -> None:
         self._client = client
@@ -152,8 +165,9 @@ def _check(code: int, message: str | None) -> None:
 class _OfDirectory:
     """The users in a data directory that no broker has open."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, place: pathlib.Path) -> None:
         self._credentials = credentials
+        self.where = f" in {place.absolute()}"
 
     def kinds(self) -> Mapping[str, Sequence[str]]:
         return {name: list(self._credentials.of(name)) for name in self._credentials.users()}
@@ -199,7 +213,11 @@ class _AtOnce:
 
 @contextlib.contextmanager
 def _users(
-    client: KafkaClient | None, config: pathlib.Path | None, data_dir: pathlib.Path | None
+    client: KafkaClient | None,
+    config: pathlib.Path | None,
+    data_dir: pathlib.Path | None,
+    *,
+    may_create: bool = False,
 ) -> Iterator[_OfBroker | _OfDirectory]:
     if (client is not None) + (config is not None) + (data_dir is not None) != 1:
         raise click.UsageError("expected one of --server, --config and --data-dir")
@@ -209,9 +227,7 @@ def _users(
         return
     place = load(config, discover()).data_dir if config is not None else data_dir
     assert place is not None
-    place.mkdir(parents=True, exist_ok=True)
-    lock = DirectoryLock(str(place))
-    lock.take(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    lock = _lock(place, may_create=may_create)
     try:
         at_once = _AtOnce()
         store = SqliteMetadataStore(place / METADATA_FILE, Durability.FSYNC, at_once, worker=at_once)
@@ -219,8 +235,30 @@ def _users(
         try:
             credentials = Credentials(store)
             credentials.load()
-            yield _OfDirectory(credentials)
+            yield _OfDirectory(credentials, place)
         finally:
             store.close()
     finally:
         lock.release()
+
+
+def _lock(place: pathlib.Path, *, may_create: bool) -> DirectoryLock:
+    """Take a data directory, which only the first password of all may make."""
+    if not may_create and not (place / METADATA_FILE).exists():
+        raise StateError(
+            ErrorCode.INVALID_REQUEST,
+            f"{place.absolute()} is no data directory: expected {METADATA_FILE} in it",
+        )
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = DirectoryLock(str(place))
+        lock.take(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    except OSError as error:
+        raise StateError(
+            ErrorCode.INVALID_REQUEST, f"cannot use {place.absolute()} as data directory: {error}"
+        ) from error
+    except DataDirectoryLocked as error:
+        raise StateError(
+            ErrorCode.INVALID_REQUEST, f"{error}; to ask the broker that has it, use --server"
+        ) from error
+    return lock

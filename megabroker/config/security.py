@@ -153,6 +153,13 @@ def token_faults(tokens: TokenSettings) -> Iterable[Fault]:
 
     if tokens.keys is None:
         yield Fault("security.tokens.keys", None, "a file or a URL, as a listener has OAUTHBEARER")
+    elif "://" not in tokens.keys:
+        try:
+            with open(tokens.keys, "rb"):
+                pass
+        except OSError as error:
+            expected = f"a file with a JSON Web Key Set, or an https URL ({error.strerror})"
+            yield Fault("security.tokens.keys", tokens.keys, expected)
     if importlib.util.find_spec("jwt") is None:
         expected = "an installation with the extra oauth (pip install 'megabroker[oauth]'), for OAUTHBEARER"
         yield Fault("security.tokens.keys", tokens.keys, expected)

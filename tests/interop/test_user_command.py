@@ -64,7 +64,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     assert user("add", "admin", "--data-dir", data, text="first\n")[0] == 0
     assert user("add", "gone", "--data-dir", data, text="x\n")[0] == 0
     assert user("delete", "gone", "--data-dir", data)[0] == 0
-    assert user("add", "admin", "--data-dir", data, text="secret\n") == (0, ["admin has a password"], [])
+    added = user("add", "admin", "--data-dir", data, text="secret\n")
+    assert added == (0, [f"admin has a password in {data}"], [])
     kinds = "SCRAM-SHA-256, SCRAM-SHA-512"
     assert user("list", "--data-dir", data) == (0, [f"admin\t{kinds}"], [])
     mode = (directory / "data" / "metadata.sqlite").stat().st_mode
@@ -118,11 +119,15 @@ def test_mistakes_are_one_line_each(place: Place) -> None:
         (("list", "-s", place.any, "--as", "admin", "--mechanism", "PLAIN"), "secret", "not PLAIN"),
         (("delete", "nobody", *place.admin), "secret", "there is no user nobody"),
         (("list", "--data-dir", data), "", "in use by another broker"),
+        (("delete", "x", "--data-dir", data), "", "use --server"),
+        (("list", "--data-dir", f"{data}/typo"), "", "typo is no data directory: expected metadata.sqlite"),
+        (("add", "x", "--data-dir", f"{data}/metadata.sqlite/below"), "x", "Not a directory"),
     ):
         code, printed, errors = user(*arguments, password=password)
         assert (code, printed, len(errors)) == (1, [], 1), (arguments, errors)
         assert errors[0].startswith("megabroker: ")
         assert words in errors[0], (arguments, errors)
+    assert not (place.broker.directory / "data" / "typo").exists()
     for arguments in (
         ("add", "x"),
         ("list", "-s", place.any, "--data-dir", data),

@@ -325,7 +325,8 @@ def test_who_clients_are_is_asked_as_the_protocol_can() -> None:
             parse(text % (protocol, key), "f", plugins)
         assert [fault.path for fault in caught.value.faults] == [path]
     tokens = "security: {tokens: {keys: '%s'}}\n" + text % ("kafka", "sasl: [OAUTHBEARER]")
-    for keys in ("https://issuer.test/keys", "http://127.0.0.1:8080/keys", "/etc/keys.json"):
+    for keys in ("https://issuer.test/keys", "http://127.0.0.1:8080/keys", __file__):
         assert parse(tokens % keys, "f", plugins).takes_tokens
-    with pytest.raises(ConfigError):
-        parse(tokens % "http://issuer.test/keys", "f", plugins)
+    for keys in ("http://issuer.test/keys", f"{__file__}.absent"):
+        with pytest.raises(ConfigError, match=r"security\.tokens\.keys"):
+            parse(tokens % keys, "f", plugins)
