@@ -108,18 +108,20 @@ def _keep(file: pathlib.Path | None, rows: list[Row], missing: dict[str, str]) -
 def _measured(
     workload: Workload, peers: list[str], rounds: int, share: float, missing: dict[str, str]
 ) -> list[Row]:
-    """Measure all peers in turn, round by round."""
+    """Measure all peers in turn, round by round; note which are missing, or what the workload misses."""
     samples: dict[str, list[Sample]] = {peer: [] for peer in peers}
     for number in range(rounds):
         for peer in peers:
-            if peer in missing:
+            if peer in missing or workload.name in missing:
                 continue
             print(f"{workload.name}: {peer}, round {number + 1} of {rounds}", file=sys.stderr)
+            lacking = peer
             try:
                 with workload.peer(peer) as started:
+                    lacking = workload.name
                     samples[peer].append(workload.run(started, share))
             except Missing as reason:
-                missing[peer] = str(reason)
+                missing[lacking] = str(reason)
     return [Row(workload, peer, found) for peer, found in samples.items() if found]
 
 

@@ -23,6 +23,14 @@ _HEAD = (
     f"{'client':>6} {'MiB':>5} {'p50 ms':>8} {'p99 ms':>8} {'99.9 ms':>8} {'ratio/s':>7} {'ratio':>6} of"
 )
 
+_COMPARED: Mapping[str, Callable[[Sample], float]] = {
+    "cpu": lambda sample: sample.per_cpu_second,
+    "time": lambda sample: sample.per_second,
+    "memory": lambda sample: 1 / sample.peak_mib,
+    "p99": lambda sample: 1 / max(sample.p99_ms, 0.001),
+}
+"""What is compared, by the workload's ``measure``; more is better."""
+
 
 @attrs.frozen
 class Row:
@@ -39,13 +47,7 @@ class Row:
     @property
     def figure(self) -> float:
         """What is compared; more is better."""
-        if self.workload.measure == "cpu":
-            return self.median(lambda sample: sample.per_cpu_second)
-        if self.workload.measure == "time":
-            return self.median(lambda sample: sample.per_second)
-        if self.workload.measure == "memory":
-            return 1 / self.median(lambda sample: sample.peak_mib)
-        return 1 / max(self.median(lambda sample: sample.p99_ms), 0.001)
+        return self.median(_COMPARED[self.workload.measure])
 
     @property
     def speed(self) -> float:
@@ -54,8 +56,8 @@ class Row:
 
     @property
     def spread(self) -> float:
-        """How far the rounds lie apart, as a share of their median."""
-        values = [sample.per_second for sample in self.samples]
+        """How far the rounds lie apart in what is compared, as a share of their median."""
+        values = [_COMPARED[self.workload.measure](sample) for sample in self.samples]
         return (max(values) - min(values)) / statistics.median(values)
 
 

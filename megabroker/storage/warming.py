@@ -3,7 +3,7 @@
 Owns the threads and what they are at; the reactor asks again once they have read, and then finds what it
 wants in the page cache. Invariants:
 
-- Nothing is read twice at a time: who asks for what is being read already waits for the same reading.
+- No stretch is read twice at a time: who asks for one that is being read already waits for that reading.
 - At most ``_MAX_READINGS`` readings are queued. Who asks beyond them waits for the last one and asks again.
 - What is missing again right after it was read (memory is short, or the disk fails) is not read here again:
   ``None`` says so, and the one who asks waits for the disk itself and learns what is wrong.
@@ -56,9 +56,10 @@ class Warmer:
 
     def warm(self, file: LogFile, position: int, length: int) -> Cold | None:
         """Bring a stretch of a file into the page cache."""
+        size = max(length, _LEAST_BYTES)
 
         def begin() -> Callable[[], Any]:
-            start, size = position, max(length, _LEAST_BYTES)
+            start = position
             if file.warmed - file.ahead - size <= start <= file.warmed:
                 file.ahead = min(max(2 * file.ahead, _FIRST_AHEAD_BYTES), _MAX_AHEAD_BYTES)
             else:
@@ -66,7 +67,8 @@ class Warmer:
             file.warmed = start + size + file.ahead
             return partial(self._warm, file, start, size, file.ahead)
 
-        return self._begin((id(file), position), begin, None)
+        # With the size: the whole of a stretch whose beginning was read just now has not been read before.
+        return self._begin((id(file), position, size), begin, None)
 
     def read_on(self, file: LogFile) -> None:
         """Begin to read what comes after what was read ahead; nobody waits for it."""

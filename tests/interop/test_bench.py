@@ -16,6 +16,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench import __main__ as program
+from bench import slow_disk
 from bench.peers import PEERS, Megabroker
 from bench.report import Row, table
 from bench.workloads import GROUPS, WORKLOADS, Sample, Workload
@@ -70,6 +71,20 @@ class RunningTests(SynchronousTestCase):
         printed = run(*names, "--peers", "megabroker", "--rounds", "1", "--share", "0.005")
         self.assertEqual([line.split()[0] for line in printed.splitlines()[1:]], names)
 
+    def test_a_disk_can_be_held_to_less(self) -> None:
+        printed = run("fetch-cold-200", "--peers", "megabroker", "--rounds", "1", "--share", "0.2")
+        last = printed.splitlines()[-1]
+        if last.startswith("missing: fetch-cold-200: "):
+            self.skipTest(last)
+        megabytes_per_second = float(last[:-1].split()[5].replace(",", ""))
+        self.assertLess(megabytes_per_second, 400)
+
+    def test_a_workload_that_cannot_be_measured_is_named_with_the_reason(self) -> None:
+        with tempfile.TemporaryDirectory() as nothing:
+            self.patch(slow_disk, "_GROUPS", pathlib.Path(nothing, "none"))
+            printed = run("fetch-cold-200", "--peers", "megabroker", "--rounds", "2", "--share", "0.03")
+        self.assertIn("missing: fetch-cold-200: a limit for what is read from a disk", printed)
+
     def test_a_peer_that_is_missing_is_named_with_the_reason(self) -> None:
         with mock.patch.dict("os.environ", PATH=""):
             printed = run("one-pipelined", "--peers", "redis", "--rounds", "1", "--share", "0.001")
@@ -97,6 +112,13 @@ class TellingTests(SynchronousTestCase):
                 rows = [Row(WORKLOADS[name], "megabroker", [ours]), Row(WORKLOADS[name], "kafka", [theirs])]
                 line = table(rows, {}).splitlines()[-1].split()
                 self.assertEqual(line[-3:-1], ["2.00", ratio])
+
+    def test_the_spread_is_of_what_is_compared(self) -> None:
+        slow, fast = (Sample(100, 100, 1, seconds, 1, 0, 100, 1, 2, 3) for seconds in (2.0, 1.0))
+        for name, spread in (("commit-128", 0.5 / 0.75), ("one-pipelined", 0), ("memory-idle", 0)):
+            with self.subTest(name=name):
+                row = Row(WORKLOADS[name], "megabroker", [slow, fast])
+                self.assertAlmostEqual(row.spread, spread)
 
     def test_every_workload_names_peers_that_exist_and_is_in_one_group(self) -> None:
         grouped = [one.name for group in GROUPS.values() for one in group]
