@@ -250,7 +250,9 @@ def _lock(place: pathlib.Path, *, may_create: bool) -> DirectoryLock:
             f"{place.absolute()} is no data directory: expected {METADATA_FILE} in it",
         )
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            place.mkdir(parents=True)
+            click.echo(f"made the data directory {place.absolute()}", err=True)
         lock = DirectoryLock(str(place))
         lock.take(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     except OSError as error:

@@ -61,7 +61,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     ]
     config = {"durability": "os", "protocols": {"kafka": {"listeners": listeners}}}
     data = str(directory / "data")
-    assert user("add", "admin", "--data-dir", data, text="first\n")[0] == 0
+    first = user("add", "admin", "--data-dir", data, text="first\n")
+    assert first == (0, [f"admin has a password in {data}"], [f"made the data directory {data}"])
     assert user("add", "gone", "--data-dir", data, text="x\n")[0] == 0
     assert user("delete", "gone", "--data-dir", data)[0] == 0
     added = user("add", "admin", "--data-dir", data, text="secret\n")
