@@ -103,11 +103,15 @@ def remove(connect: Callable[[], KafkaClient | None], everything: bool, **given:
         raise click.UsageError("expected options that say which rules, or --all")
     with _connected(connect) as client:
         rows = [delete_acls.Request.Filter(**_asked(one)) for one in filters]
+        removed: list[Acl] = []
         for row in client.ask(delete_acls.Request(filters=rows), _VERSION).filter_results:
             _check(row.error_code, row.error_message)
-            _tell(
+            removed += [
                 _acl(one.resource_type, one.resource_name, one.pattern_type, one) for one in row.matching_acls
-            )
+            ]
+    _tell(removed)
+    if not removed:
+        raise RequestError(ErrorCode.INVALID_REQUEST, "there is no such rule: megabroker acl list shows all")
 
 
 @acl.command("list")
@@ -159,7 +163,12 @@ def _pattern(given: dict[str, Any], kind: ResourceType) -> PatternType:
 
 def _principals(given: dict[str, Any]) -> list[tuple[Permission, str]]:
     found = [(Permission.ALLOW, one) for one in given["allow"]]
-    return found + [(Permission.DENY, one) for one in given["deny"]]
+    found += [(Permission.DENY, one) for one in given["deny"]]
+    for _, principal in found:
+        kind, _, name = principal.partition(":")
+        if not kind or not name:
+            raise click.UsageError(f"{principal}: expected a principal such as User:{principal or 'alice'}")
+    return found
 
 
 def _operations(given: dict[str, Any]) -> list[Operation]:

@@ -358,8 +358,13 @@ def test_our_own_command(place: Place) -> None:
     assert run(place, "alice", "add", "--allow", "User:alice", "--cluster")[0] == 1
     assert run(place, "admin", "remove")[0] == 2
     assert run(place, "admin", "add", "--allow", "User:alice")[0] == 2
-    assert run(place, "admin", "add", "--allow", "alice", "--cluster")[0] == 1
     assert run(place, "admin", "remove", "--deny", "User:bob") == denied
+    code, said = run(place, "admin", "remove", "--deny", "User:bob")
+    assert code == 1
+    assert "no such rule" in said[0]
+    code, said = run(place, "admin", "add", "--topic", "t", "--allow", "alice")
+    assert code == 2
+    assert "expected a principal such as User:alice" in said[-1]
     assert run(place, "admin", "remove", "--all") == (0, rules)
 
 
