@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from megabroker.codec.framing import FrameReader
 from megabroker.errors import ProtocolError
 
 __all__ = ["Trial"]
@@ -13,14 +14,18 @@ _MAX_REQUESTS: Final = 16
 
 
 class Trial:
-    """Counts the requests of one connection, and their bytes.
+    """Counts the requests of one connection, and their bytes, and keeps its frames short until it ends.
 
     Args:
         limits: the broker's, as they are now.
+        reader: of the connection's frames.
     """
 
-    def __init__(self, limits: Any) -> None:
+    def __init__(self, limits: Any, reader: FrameReader) -> None:
         self.max_bytes: int = limits.unauthenticated_bytes
+        self._reader = reader
+        self._longest_bytes = reader.max_bytes
+        reader.max_bytes = min(reader.max_bytes, self.max_bytes)
         self._bytes = 0
         self._requests = 0
 
@@ -32,3 +37,7 @@ class Trial:
             raise ProtocolError(f"{self._bytes} bytes before the client said who it is")
         if self._requests > _MAX_REQUESTS:
             raise ProtocolError(f"more than {_MAX_REQUESTS} requests before the client said who it is")
+
+    def end(self) -> None:
+        """The peer has said who it is: its frames may be as long as its wire has them."""
+        self._reader.max_bytes = self._longest_bytes

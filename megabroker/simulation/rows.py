@@ -8,7 +8,6 @@ write-ahead log until the next one, so that a restart before that may find it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Any, Final
@@ -21,7 +20,7 @@ from megabroker.interfaces import IMetadataStore
 from megabroker.model import Change, Durability
 from megabroker.simulation.files import SimulatedFiles
 from megabroker.storage.files import storage_error
-from megabroker.storage.metadata import Pending, Row, to_rows
+from megabroker.storage.metadata import Pending, Row, decoded, to_rows
 
 __all__ = ["Database", "SimulatedMetadataStore"]
 
@@ -118,9 +117,7 @@ class SimulatedMetadataStore:
             self._files.enter("rows", _NAME)
         except OSError as caught:
             raise storage_error("cannot read", _NAME, caught) from caught
-        found = self._database.tables.get(table, {})
-        wanted = found if keys is None else [key for key in keys if key in found]
-        return {key: json.loads(found[key]) for key in wanted}
+        return decoded(self._database.tables.get(table, {}), keys)
 
     def write(self, changes: Sequence[Change]) -> Deferred[None]:
         """Apply changes atomically; fires when they are committed, fails with StorageError."""

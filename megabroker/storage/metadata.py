@@ -48,6 +48,7 @@ __all__ = [
     "WorkerThread",
     "add_checks",
     "create_with",
+    "decoded",
     "read_value",
     "set_aside",
     "stored_rows",
@@ -172,6 +173,12 @@ class ManualWorker:
         for job in jobs:
             job()
         return len(jobs)
+
+
+def decoded(texts: Mapping[str, str], keys: Collection[str] | None) -> dict[str, Any]:
+    """Return the values of a table that is kept in memory as text, or those of them with ``keys``."""
+    wanted = texts if keys is None else [key for key in keys if key in texts]
+    return {key: json.loads(texts[key]) for key in wanted}
 
 
 def to_rows(changes: Sequence[Change]) -> list[Row]:
@@ -629,9 +636,7 @@ class MemoryMetadataStore:
         """Return the committed rows of a table, or those of them with ``keys``."""
         if not self._opened:
             raise _closed_error()
-        found = self._tables.get(table, {})
-        wanted = found if keys is None else [key for key in keys if key in found]
-        return {key: json.loads(found[key]) for key in wanted}
+        return decoded(self._tables.get(table, {}), keys)
 
     def write(self, changes: Sequence[Change]) -> Deferred[None]:
         """Apply changes at the end of the turn."""

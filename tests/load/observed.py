@@ -18,6 +18,7 @@ from twisted.internet import reactor
 from twisted.internet.task import LoopingCall
 from twisted.scripts import twistd
 
+from megabroker.net.unread import Unread
 from megabroker.storage.files import Files
 
 _TICK_SECONDS = 0.05
@@ -27,13 +28,14 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Observer:
-    """Samples this process; ``late_ms`` is how late the reactor was at most since the last sample."""
+    """Samples this process; ``late_ms`` and ``unread_bytes`` are the most since the last sample."""
 
     def __init__(self, path: str) -> None:
         self._out = open(path, "a", buffering=1)  # noqa: SIM115 - open as long as the process
         self._last = time.monotonic()
         self._late_ms = 0.0
         self._ticks = 0
+        self.unread_bytes = 0
 
     def tick(self) -> None:
         now = time.monotonic()
@@ -43,6 +45,7 @@ class Observer:
         if self._ticks % _TICKS == 0:
             self._out.write(json.dumps(self._sample()) + "\n")
             self._late_ms = 0.0
+            self.unread_bytes = 0
             self._last = time.monotonic()
 
     def _sample(self) -> dict[str, Any]:
@@ -56,6 +59,7 @@ class Observer:
             "delayed_calls": len(loop.getDelayedCalls()),
             "blocks": sys.getallocatedblocks(),
             "late_ms": round(self._late_ms, 1),
+            "unread_bytes": self.unread_bytes,
         }
 
 
@@ -77,6 +81,18 @@ def slow_down(sync_ms: float) -> None:
     Files.fdatasync, Files.pwritev = fdatasync, pwritev  # type: ignore[method-assign]
 
 
+def watch_unread(observer: Observer) -> None:
+    """Tell the observer what the account of unread answers comes to, each time a connection is noted."""
+    note = Unread.note
+
+    def noted(self: Unread, holder: Any) -> bool:
+        holds = note(self, holder)
+        observer.unread_bytes = max(observer.unread_bytes, self.held_bytes)
+        return holds
+
+    Unread.note = noted  # type: ignore[method-assign]
+
+
 def main() -> None:
     """Run twistd in this process, observed."""
     path, sync_ms = sys.argv[1], float(sys.argv[2])
@@ -85,6 +101,7 @@ def main() -> None:
     loop: Any = reactor
     loop.callWhenRunning(lambda: LoopingCall(observer.tick).start(_TICK_SECONDS))
     observer = Observer(path)
+    watch_unread(observer)
     sys.argv = ["twistd", *sys.argv[3:]]
     twistd.run()
 

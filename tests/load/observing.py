@@ -27,6 +27,7 @@ class Sample:
         delayed_calls: what the reactor has planned.
         blocks: pieces of memory that Python has given out; steadier than ``resident_bytes``.
         late_ms: how late the reactor was at most since the sample before.
+        unread_bytes: the most that answers came to which their peers had not read, since then.
     """
 
     seconds: float
@@ -35,6 +36,7 @@ class Sample:
     delayed_calls: int
     blocks: int
     late_ms: float
+    unread_bytes: int
 
 
 class ObservedBroker(BrokerProcess):

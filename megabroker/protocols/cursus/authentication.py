@@ -58,9 +58,8 @@ class AuthConnection(CursusConnection):
 
     def make_reader(self) -> FrameReader:
         """Take no long frames from who is nobody yet."""
-        reader = self._frames = super().make_reader()
-        self._trial = Trial(self.broker.settings.limits)
-        reader.max_bytes = min(reader.max_bytes, self._trial.max_bytes)
+        reader = super().make_reader()
+        self._trial = Trial(self.broker.settings.limits, reader)
         return reader
 
     def _handle_first(self, event: memoryview) -> Room | None:
@@ -90,7 +89,7 @@ class AuthConnection(CursusConnection):
     def _let_in(self, principal: Principal, slot: Answer) -> None:
         if self.closed:
             return
-        self._frames.max_bytes = self.factory.settings.max_frame_bytes
+        self._trial.end()
         self.proven(principal)
         del self.handle
         text = Reply.AUTHENTICATED.format(user=principal.name)

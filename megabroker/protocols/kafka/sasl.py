@@ -81,8 +81,7 @@ class SaslConnection(KafkaConnection):
     def make_reader(self) -> FrameReader:
         """Take no long frames from who is nobody yet."""
         reader = self._frames = super().make_reader()
-        self._trial = Trial(self.broker.settings.limits)
-        reader.max_bytes = min(reader.max_bytes, self._trial.max_bytes)
+        self._trial = Trial(self.broker.settings.limits, reader)
         return reader
 
     def _handle_first(self, event: memoryview) -> Room | None:
@@ -168,7 +167,7 @@ class SaslConnection(KafkaConnection):
         assert step.principal is not None
         lifetime_ms = self._lifetime_ms(step)
         if not self._mechanism:
-            self._frames.max_bytes = self.broker.settings.limits.max_request_bytes
+            self._trial.end()
             self._frames.min_bytes = MIN_FRAME_BYTES
             self._is_bare = False
             self._take_all_requests()
