@@ -66,6 +66,11 @@ _U16 = struct.Struct(">H")
 _TWO_I32 = struct.Struct(">ii")
 _RESPONSE_HEAD = struct.Struct(">iB")
 
+_TLS_BEGINS: Final = (b"\x15\x03", b"\x16\x03")  # an alert or a handshake, of any version
+_OTHER_PORT = "is that a MEGA port? One with TLS needs an ssl.SSLContext as tls"
+_OTHER_TLS_PORT = "is that a MEGA port, and is your certificate one that the broker takes?"
+_I32_MIN, _I32_MAX = -(2**31), 2**31 - 1
+
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 2.0
 _RECEIVE_BYTES = 256 * 1024
@@ -84,7 +89,7 @@ class ConnectionLost(ConnectionError):
 
 
 class BadResponse(ConnectionError):
-    """The peer answered with something that is not the MEGA protocol."""
+    """The peer answered with something that is not the MEGA protocol; the message says what it is if known."""
 
 
 class RequestTimedOut(TimeoutError):
@@ -118,6 +123,7 @@ class MessageClient:
         self.tls = tls
         self._socket: socket.socket | None = None
         self._deadline = 0.0
+        self._was_answered = False
 
     @property
     def connected(self) -> bool:
@@ -140,13 +146,23 @@ class MessageClient:
             except OSError as error:
                 if attempt == attempts:
                     raise ConnectFailed(
-                        f"{self.host}:{self.port}: {error} (after {attempts} attempts)"
+                        f"{self.host}:{self.port}: {error} (after {attempts} attempts){self._hint(error)}"
                     ) from error
                 time.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
             else:
                 self._socket = connection
+                self._was_answered = False
                 return
+
+    def _hint(self, error: OSError) -> str:
+        """Say what to look at when TLS did not come about for a reason that is not the certificate's."""
+        words = str(error).lower()
+        if self.tls is None or not any(
+            word in words for word in ("wrong version", "eof", "reset", "record layer")
+        ):
+            return ""
+        return ": is that a port with TLS?"
 
     def _connect_once(self) -> socket.socket:
         connection = socket.create_connection((self.host, self.port), self.timeout)
@@ -188,6 +204,7 @@ class MessageClient:
 
         Raises:
             NotConnected, ConnectionLost, RequestTimedOut, BadResponse: see there.
+            TypeError, ValueError: an argument is no such thing; nothing was sent.
         """
         return self._request(_CREATE_TOPIC, topic_name, correlation_id, _I32.pack(0))
 
@@ -202,7 +219,10 @@ class MessageClient:
 
         Raises:
             NotConnected, ConnectionLost, RequestTimedOut, BadResponse: see there.
+            TypeError, ValueError: an argument is no such thing; nothing was sent.
         """
+        if not isinstance(payload, str | bytes | bytearray | memoryview):
+            raise TypeError(f"payload: expected a str or bytes, not {_shown(payload)}")
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
         return self._request(_PRODUCE, topic_name, correlation_id, _I32.pack(len(data)) + data)
 
@@ -215,10 +235,15 @@ class MessageClient:
 
         Raises:
             NotConnected, ConnectionLost, RequestTimedOut, BadResponse: see there.
+            TypeError, ValueError: an argument is no such thing; nothing was sent.
         """
+        _check_i32("offset", offset)
         return self._request(_CONSUME, topic_name, correlation_id, _TWO_I32.pack(offset, 0))
 
     def _request(self, kind: int, topic_name: str, correlation_id: int, rest: bytes) -> Response:
+        if not isinstance(topic_name, str):
+            raise TypeError(f"topic_name: expected a str, not {_shown(topic_name)}")
+        _check_i32("correlation_id", correlation_id)
         topic = topic_name.encode()
         now_ms = time.time_ns() // 1_000_000
         data = b"".join(
@@ -240,14 +265,18 @@ class MessageClient:
             raise
         except OSError as error:
             self.close()
-            raise ConnectionLost(str(error)) from error
+            raise ConnectionLost(f"{error}{self._doubt()}") from error
 
     def _response(self, connection: socket.socket, kind: int, correlation_id: int) -> Response:
-        answered_id, flag = _RESPONSE_HEAD.unpack(self._receive(connection, _RESPONSE_HEAD.size))
+        head = self._receive(connection, _RESPONSE_HEAD.size)
+        if not self._was_answered and head.startswith(_TLS_BEGINS):
+            raise BadResponse(f"{self.host}:{self.port} speaks TLS: give the client an ssl.SSLContext as tls")
+        answered_id, flag = _RESPONSE_HEAD.unpack(head)
         if flag not in (0, 1):
-            raise BadResponse(f"success flag {flag}: expected 0 or 1")
+            raise BadResponse(f"success flag {flag}: expected 0 or 1{self._doubt()}")
         if answered_id != correlation_id:
-            raise BadResponse(f"answer to request {answered_id}: expected {correlation_id}")
+            raise BadResponse(f"answer to request {answered_id}: expected {correlation_id}{self._doubt()}")
+        self._was_answered = True
         response: Response = {"correlation_id": answered_id, "success": bool(flag)}
         if not flag:
             code = self._receive(connection, 1)[0]
@@ -281,6 +310,27 @@ class MessageClient:
             connection.settimeout(left_s)
             chunk = connection.recv(min(count - len(received), _RECEIVE_BYTES))
             if not chunk:
-                raise ConnectionLost("the broker closed the connection before its answer was complete")
+                raise ConnectionLost(
+                    f"the broker closed the connection before its answer was complete{self._doubt()}"
+                )
             received += chunk
         return bytes(received)
+
+    def _doubt(self) -> str:
+        """Ask, while nothing was ever answered, whether this is the right port."""
+        if self._was_answered:
+            return ""
+        doubt = _OTHER_PORT if self.tls is None else _OTHER_TLS_PORT
+        return f" ({self.host}:{self.port}: {doubt})"
+
+
+def _shown(value: object) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
+
+
+def _check_i32(name: str, value: object) -> None:
+    """Raise TypeError or ValueError for what has no place in 32 bits."""
+    if not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, not {_shown(value)}")
+    if not _I32_MIN <= value <= _I32_MAX:
+        raise ValueError(f"{name}: expected a number of 32 bits, not {value}")

@@ -129,6 +129,47 @@ class ClientTests(MegaCase):
         self.assertIn("'topic': 'test-topic'", lines[0])
         self.assertEqual(lines[1:], ["Message produced at offset: 0", "Consumed message: Hello, MEGA!"])
 
+    def test_arguments_that_are_none(self) -> None:
+        client = self.client()
+        for ask, words in (
+            (lambda: client.consume("orders", "0"), "offset: expected an int, not str '0'"),  # type: ignore[arg-type]
+            (lambda: client.consume("orders", 1.5), "offset: expected an int, not float 1.5"),  # type: ignore[arg-type]
+            (lambda: client.consume(b"orders", 0), "topic_name: expected a str, not bytes b'orders'"),  # type: ignore[arg-type]
+            (lambda: client.produce("orders", 5), "payload: expected a str or bytes, not int 5"),  # type: ignore[arg-type]
+            (lambda: client.create_topic("orders", None), "correlation_id: expected an int"),  # type: ignore[arg-type]
+        ):
+            with self.assertRaises(TypeError) as caught:
+                ask()
+            self.assertIn(words, str(caught.exception))
+        with self.assertRaisesRegex(ValueError, "offset: expected a number of 32 bits, not 2147483648"):
+            client.consume("orders", 2**31)
+
+    async def test_a_port_that_speaks_something_else(self) -> None:
+        def run() -> None:
+            with (
+                self.assertRaisesRegex(
+                    (ConnectionLost, BadResponse), rf"\(127.0.0.1:{self.cursus_port}: is that a MEGA port\?"
+                ),
+                MessageClient("127.0.0.1", self.cursus_port, timeout=20) as client,
+            ):
+                client.produce("orders", "x")
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                port = server.getsockname()[1]
+
+                def serve() -> None:
+                    with server.accept()[0] as connection:
+                        connection.recv(1000)
+                        connection.sendall(bytes.fromhex("15030300020246"))  # as some answer what is no TLS
+
+                threading.Thread(target=serve).start()
+                with (
+                    self.assertRaisesRegex(BadResponse, f"127.0.0.1:{port} speaks TLS"),
+                    MessageClient("127.0.0.1", port, timeout=20) as client,
+                ):
+                    client.produce("orders", "x")
+
+        await self.aside(run)
+
     async def test_results(self) -> None:
         def run() -> None:
             before = time.time_ns() // 1_000_000

@@ -21,7 +21,7 @@ import trustme
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from megabroker.client.mega import ConnectFailed, ConnectionLost, MessageClient
+from megabroker.client.mega import BadResponse, ConnectFailed, ConnectionLost, MessageClient
 from megabroker.protocols.kafka.schema import create_delegation_token
 from tests.brokers import BrokerProcess
 from tests.interop.certificates import Certificates
@@ -466,3 +466,18 @@ def test_a_mega_client_that_does_not_trust_the_broker(place: Place) -> None:
         ) as one,
     ):
         one.create_topic("without-a-certificate")
+
+
+def test_a_mega_client_at_the_wrong_port(place: Place) -> None:
+    def asks(port: str, **more: Any) -> str:
+        client = MessageClient("127.0.0.1", place.ports[port], connect_attempts=1, **more)
+        with pytest.raises((ConnectFailed, ConnectionLost, BadResponse)) as caught, client:
+            client.produce("t", "x")
+        return str(caught.value)
+
+    for port in ("mega", "tls", "plain"):  # of MEGA, and of Kafka with and without
+        address = f"127.0.0.1:{place.ports[port]}"
+        assert f"({address}: is that a MEGA port? One with TLS needs an ssl.SSLContext as tls)" in asks(port)
+    context = place.certificates.context(place.alice)
+    assert "is that a port with TLS?" in asks("mega-plain", tls=context)
+    assert "is that a MEGA port, and is your certificate" in asks("tls", tls=context)
