@@ -89,7 +89,7 @@ class ConnectionLost(ConnectionError):
 
 
 class BadResponse(ConnectionError):
-    """The peer answered with something that is not the MEGA protocol; the message says what it is if known."""
+    """The peer answered with something that is not the MEGA protocol; the message says what it may be."""
 
 
 class RequestTimedOut(TimeoutError):
