@@ -425,6 +425,8 @@ class BrokerService(MultiService):
         self._configs.load()
         self._configs.changed = self._apply
         self._apply()
+        if not self._acls.has_administrator and (self._worker is None or self._worker.index == 0):
+            _log.warn("nobody can make access rules: {warning}", warning=self.config.security.warning)
         self._producer_ids.load()
         self.topics.load()
         self.dedup.load(self._decides())

@@ -88,6 +88,8 @@ class Options(usage.Options):
         if not any(settings.enabled for settings in self.broker_config.protocols.values()):
             print(f"{source}: warning: no protocol is enabled, nothing will be served", file=sys.stderr)
         if self["check"]:
+            if warning := self.broker_config.security.warning:
+                print(f"{source}: warning: {warning}", file=sys.stderr)
             self._show_properties()
             print(f"{source}: no faults")
             raise SystemExit(0)

@@ -49,7 +49,14 @@ def read_certificates(
             where, path, expected = "key_password_file", password_file, "a readable file"
             password = _read(password_file).rstrip(b"\r\n")
         where, path, expected = "private_key", key_file, "a file with a private key in PEM"
-        key = load_pem_private_key(_read(key_file), password)
+        data = _read(key_file)
+        try:
+            key = load_pem_private_key(data, password)
+        except TypeError:  # which is not about the file, but about there being a password or none
+            if password is None:
+                expected = f"a file with the password of {key_file}, which is encrypted"
+                return Fault("key_password_file", None, expected)
+            return Fault("key_password_file", str(password_file), f"null, as {key_file} is not encrypted")
     except OSError as error:
         return Fault(where, str(path), f"{expected} ({error.strerror})")
     except (ValueError, TypeError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -17,7 +17,7 @@ import attrs
 from megabroker.config import fields
 from megabroker.config.kinds import Path
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
-from megabroker.config.security import Authorizer, SecuritySettings, token_faults
+from megabroker.config.security import TOKENS, Authorizer, SecuritySettings, token_faults
 from megabroker.errors import Fault
 from megabroker.model import Durability, TimestampType
 
@@ -631,7 +631,7 @@ class Config:
             expected = f"at most {_MAX_I32 - self.workers + 1}: each of {self.workers} workers takes the next"
             yield Fault("node.id", self.node.id, expected)
         if self.takes_tokens:
-            yield from token_faults(self.security.tokens)
+            yield from token_faults(self.security.tokens, self._takes_tokens())
 
     @property
     def authenticates(self) -> bool:
@@ -646,11 +646,16 @@ class Config:
     @property
     def takes_tokens(self) -> bool:
         """Whether clients may come with tokens of an identity provider."""
-        return any(
-            "OAUTHBEARER" in listener.sasl
-            for settings in self.protocols.values()
+        return any(self._takes_tokens())
+
+    def _takes_tokens(self) -> Iterator[str]:
+        """Yield the paths of the keys that have listeners take tokens."""
+        return (
+            f"protocols.{name}.listeners[{index}].sasl"
+            for name, settings in self.protocols.items()
             if settings.enabled
-            for listener in settings.listeners
+            for index, listener in enumerate(settings.listeners)
+            if TOKENS in listener.sasl
         )
 
     def group_configs(self) -> dict[str, str]:

@@ -14,9 +14,20 @@ from megabroker.config.kinds import Text
 from megabroker.config.principal_rules import PrincipalRules
 from megabroker.errors import Fault
 
-__all__ = ["MECHANISMS", "Authorizer", "SecuritySettings", "TlsSettings", "TokenSettings", "token_faults"]
+__all__ = [
+    "MECHANISMS",
+    "TOKENS",
+    "Authorizer",
+    "SecuritySettings",
+    "TlsSettings",
+    "TokenSettings",
+    "token_faults",
+]
 
-MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+TOKENS: Final = "OAUTHBEARER"
+"""The SASL mechanism that takes tokens."""
+
+MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", TOKENS)
 """The SASL mechanisms that a listener can have."""
 
 _MINUTE: Final = 60_000
@@ -97,6 +108,16 @@ class SecuritySettings:
     )
     tokens: TokenSettings = fields.section(TokenSettings, doc="Tokens of an identity provider.")
 
+    @property
+    def warning(self) -> str | None:
+        """What is not wrong, but seldom meant."""
+        if self.authorizer is Authorizer.NONE or self.super_users or self.allow_everyone_if_no_acl_found:
+            return None
+        return (
+            "security.super_users: nothing: expected a principal such as User:admin, as security.authorizer "
+            "is acls: else only whom a stored rule allows ALTER on the cluster can make rules"
+        )
+
 
 @attrs.frozen(kw_only=True)
 class TlsSettings:
@@ -147,8 +168,12 @@ class TlsSettings:
                 yield Fault("private_key", str(self.private_key), wrong)
 
 
-def token_faults(tokens: TokenSettings) -> Iterable[Fault]:
-    """Yield what is missing for a listener that takes tokens."""
+def token_faults(tokens: TokenSettings, listeners: Iterable[str]) -> Iterable[Fault]:
+    """Yield what is missing for listeners that take tokens.
+
+    Args:
+        listeners: paths of the keys that say so.
+    """
     import importlib.util
 
     if tokens.keys is None:
@@ -162,4 +187,5 @@ def token_faults(tokens: TokenSettings) -> Iterable[Fault]:
             yield Fault("security.tokens.keys", tokens.keys, expected)
     if importlib.util.find_spec("jwt") is None:
         expected = "an installation with the extra oauth (pip install 'megabroker[oauth]'), for OAUTHBEARER"
-        yield Fault("security.tokens.keys", tokens.keys, expected)
+        for path in listeners:
+            yield Fault(path, TOKENS, expected)

@@ -91,6 +91,22 @@ def test_nothing_enabled_is_worth_a_warning(tmp_path: pathlib.Path) -> None:
     assert "warning: no protocol is enabled" in ended.stderr
 
 
+def test_rules_that_nobody_can_make_are_worth_a_warning(tmp_path: pathlib.Path) -> None:
+    config = write_config(tmp_path)
+    rules = "security: {authorizer: acls%s}\n"
+    plain = config.read_text()
+    config.write_text(plain + rules % "")
+    ended = twistd("megabroker", "--check", "-c", "broker.yaml", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "warning: security.super_users: nothing: expected a principal such as User:admin" in ended.stderr
+    with BrokerProcess({"security": {"authorizer": "acls"}}) as broker:
+        assert broker.log.count("nobody can make access rules: security.super_users: nothing") == 1
+    for more in (", super_users: ['User:admin']", ", allow_everyone_if_no_acl_found: true"):
+        config.write_text(plain + rules % more)
+        ended = twistd("megabroker", "--check", "-c", "broker.yaml", cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_the_file_is_found_again_after_a_change_of_directory(tmp_path: pathlib.Path) -> None:
     config = write_config(tmp_path)
     elsewhere = tmp_path / "elsewhere"

@@ -330,3 +330,20 @@ def test_who_clients_are_is_asked_as_the_protocol_can() -> None:
     for keys in ("http://issuer.test/keys", f"{__file__}.absent"):
         with pytest.raises(ConfigError, match=r"security\.tokens\.keys"):
             parse(tokens % keys, "f", plugins)
+
+
+def test_what_tokens_lack_is_told_where_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "jwt" else real(name, *more)
+    )
+    text = "protocols: {kafka: {listeners: [{endpoint: 'tcp:0', sasl: [OAUTHBEARER]}]}}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f", discover())
+    found = {fault.path: fault.expected for fault in caught.value.faults}
+    assert set(found) == {"security.tokens.keys", "protocols.kafka.listeners[0].sasl"}
+    assert len(caught.value.faults) == 2
+    assert "a file or a URL" in found["security.tokens.keys"]
+    assert "the extra oauth" in found["protocols.kafka.listeners[0].sasl"]

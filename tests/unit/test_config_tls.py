@@ -61,7 +61,11 @@ def test_keys_with_a_password(made: Certificates, tmp_path: pathlib.Path) -> Non
     assert ListenerTls("kafka/x", tls).serverConnectionForTLS(None)
     password.write_text("other")
     assert "a private key in PEM" in faults(right)["tls.private_key"]
-    assert "tls.private_key" in faults(made.tls(private_key=str(secret)))
+    found = faults(made.tls(private_key=str(secret)))
+    assert list(found) == ["tls.key_password_file"], "it is there that something is missing"
+    assert f"the password of {secret}, which is encrypted" in found["tls.key_password_file"]
+    found = faults(made.tls(key_password_file=str(password)))
+    assert found == {"tls.key_password_file": f"null, as {made.keys} is not encrypted"}
     assert "tls.key_password_file" in faults(made.tls(key_password_file=str(tmp_path / "nowhere")))
 
 

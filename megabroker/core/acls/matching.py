@@ -144,6 +144,14 @@ class RuleSet:
             return False
         return any(not _is_dominated(acl, denied) for acl in allowed)
 
+    def allow_somebody(self, operation: Operation, resource_type: ResourceType, name: str) -> bool:
+        """Say whether somebody may do an operation on one resource by these rules."""
+        return any(
+            self.decide(acl.principal, acl.host, operation, resource_type, name).allowed
+            for acl in self._about(resource_type, name)
+            if acl.permission is Permission.ALLOW
+        )
+
     def _about(self, resource_type: ResourceType, name: str) -> Iterator[Acl]:
         found = self._by_pattern
         yield from found.get((resource_type, PatternType.LITERAL, name), ())

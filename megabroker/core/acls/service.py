@@ -138,6 +138,14 @@ class Acls:
             self._settings = settings
             self._follow()
 
+    @property
+    def has_administrator(self) -> bool:
+        """Whether somebody may make rules, as things are."""
+        settings = self._settings
+        if not settings.enabled or settings.super_users or settings.allow_everyone_if_no_acl_found:
+            return True
+        return self._rules.allow_somebody(Operation.ALTER, ResourceType.CLUSTER, CLUSTER_NAME)
+
     # --- administration ---------------------------------------------------------------------------
 
     def describe(self, wanted: AclFilter) -> Sequence[Acl]:
