@@ -1,8 +1,8 @@
-"""The audit log: who was refused what, and who changed what.
+"""The audit log: who was not let in, who was refused what, and who changed what.
 
-One line each, in the namespace ``megabroker.audit``, with named fields. Denials are bounded, since anybody
-can cause them: so many lines a second, and then one that says how many more there were. Changes are not;
-whoever makes them is allowed to.
+One line each, in the namespace ``megabroker.audit``, with named fields. What anybody can cause is bounded:
+denials to so many lines a second, and then one that says how many more there were, and refused log-ins by
+address (``megabroker.core.refused_logins``). Changes are not; whoever makes them is allowed to.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from megabroker.access import Operation, ResourceType
+from megabroker.core.refused_logins import RefusedLogins
 from megabroker.model import Principal
 
 __all__ = ["Audit"]
@@ -36,6 +37,27 @@ class Audit:
         self._since = 0.0
         self._lines = 0
         self._kept_back = 0
+        self._refused = RefusedLogins()
+
+    def refused(self, protocol: str, host: str, why: str) -> bool:
+        """Somebody was not let in; return whether that was told, or only counted."""
+        if not self._refused.is_told(host, why, self._seconds()):
+            return False
+        _log.warn("refused: {protocol} client from {host}: {why}", protocol=protocol, host=host, why=why)
+        return True
+
+    def tell_kept_back(self) -> None:
+        """Tell what was only counted, where it is time; called once a second or so."""
+        if not self._refused:
+            return
+        for host, count, seconds, last in self._refused.kept_back(self._seconds()):
+            _log.warn(
+                "refused: {count} more from {host} in {seconds} s, the last: {why}",
+                count=count,
+                host=host,
+                seconds=round(seconds),
+                why=last,
+            )
 
     def denied(
         self,
@@ -67,20 +89,24 @@ class Audit:
             rule=rule,
         )
 
-    def changed(self, principal: Principal, host: str, what: str, names: Sequence[str]) -> None:
-        """Somebody has changed something.
+    def changed(
+        self, principal: Principal, host: str, what: str, names: Sequence[str], refusal: str = ""
+    ) -> None:
+        """Somebody has changed something, or wanted to who may.
 
         Args:
             what: the kind of request.
             names: what was changed.
+            refusal: why it was not, where it was not.
         """
         shown = [name[:_MAX_CHARS] for name in names[:_MAX_NAMES]]
         if len(names) > _MAX_NAMES:
             shown.append(f"and {len(names) - _MAX_NAMES} more")
         _log.info(
-            "changed: {principal} from {host}: {what}: {names}",
+            "changed: {principal} from {host}: {what}: {names}{not_done}",
             principal=str(principal),
             host=host,
             what=what,
             names=", ".join(shown),
+            not_done=f": not done: {refusal}" if refusal else "",
         )

@@ -218,6 +218,10 @@ class BrokerConnection(TwistedProtocol):
                 principal=principal,
             )
 
+    def disproven(self) -> None:
+        """The peer is not who it says: whatever its connection ends with is why it was not let in."""
+        self._unproven_tick = self.factory.tick
+
     @property
     def unanswered(self) -> int:
         """Requests taken whose answers have not been handed to the output."""
@@ -357,16 +361,18 @@ class BrokerConnection(TwistedProtocol):
         self._share.give_back()
         self.factory.connection_gone(self)
         if self._why is not None:
-            _log.warn(
-                "{protocol} connection from {peer} closed: {why}",
-                protocol=self.factory.listener.protocol,
-                peer=self.peer,
-                why=self._why,
-            )
+            self._tell_end(self._why)
         try:
             self.connection_closed()
         except Exception:  # noqa: BLE001 - the connection edge: logged, and the others go on
             _log.failure("closing a {protocol} connection", protocol=self.factory.listener.protocol)
+
+    def _tell_end(self, why: str) -> None:
+        """Log an abnormal end; of clients that are refused again and again the audit log says how many."""
+        protocol = self.factory.listener.protocol
+        is_told = self._unproven_tick is None or self.broker.audit.refused(protocol, self.peer_host, why)
+        tell = _log.warn if is_told else _log.debug
+        tell("{protocol} connection from {peer} closed: {why}", protocol=protocol, peer=self.peer, why=why)
 
     def readConnectionLost(self) -> None:
         """IHalfCloseableProtocol: the peer sends no more but may still read answers."""

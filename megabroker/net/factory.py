@@ -139,6 +139,7 @@ class BrokerFactory(Factory):
     def _sweep(self) -> None:
         self.tick += 1
         self.admission.unread.relieve()
+        self.broker.audit.tell_kept_back()
         for connection in list(self.connections):
             connection.sweep(self.tick, self.partial_frame_seconds, self.idle_seconds)
 

@@ -68,6 +68,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     config = {
         "durability": "os",
         "limits": {"unauthenticated_seconds": 2},
+        "logging": {"level": "debug"},
         "security": {
             "session_ms": SESSION_MS,
             "tokens": {"keys": str(keys), "issuer": "https://issuer.test", "audiences": ["kafka"]},
@@ -241,8 +242,9 @@ def test_the_same_users_on_the_other_wire(place: Place) -> None:
     with CursusWire(place.broker.ports["cursus"]) as wire:
         assert wire.ask("AUTH alice wrong") == "ERROR: authentication failed"
         assert receive_all(wire.socket) == b""
-    words = "authentication of 'alice' by AUTH failed"
+    words = " closed: authentication of 'alice' by AUTH failed"
     until(lambda: place.broker.log[before:].count(words) == 1, 5, "the reason")
+    assert "refused: cursus client from 127.0.0.1: authentication of 'alice' by AUTH" in place.broker.log
 
 
 def test_java(place: Place, tmp_path: pathlib.Path) -> None:

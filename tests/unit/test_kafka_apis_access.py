@@ -258,6 +258,68 @@ class AccessCase(ApiCase):
         return acl
 
 
+class AuditTests(AccessCase):
+    principal = ADMIN
+
+    def told(self, request: Message, version: int) -> list[str]:
+        self.lines.clear()
+        self.ask(request, version)
+        return [line.removeprefix("changed: User:admin from 127.0.0.1: ") for line in self.lines]
+
+    def test_what_is_changed_by_name(self) -> None:
+        marker = row(
+            write_txn_markers,
+            "Marker",
+            producer_id=5,
+            transaction_result=False,
+            topics=[row(write_txn_markers, "Marker.Topic", name="secret", partition_indexes=[0, 7])],
+        )
+        self.assertEqual(
+            self.told(write_txn_markers.Request(markers=[marker]), 1),
+            ["WriteTxnMarkers: abort 5 in secret-0"],
+        )
+        place = row(alter_share_group_offsets, "Topic.Partition", partition_index=1, start_offset=0)
+        there = row(alter_share_group_offsets, "Topic", topic_name="secret", partitions=[place])
+        self.assertEqual(
+            self.told(alter_share_group_offsets.Request(group_id="s", topics=[there]), 0),
+            ["AlterShareGroupOffsets: group 's' secret-1"],
+        )
+        gone = [row(delete_share_group_offsets, "Topic", topic_name=name) for name in ("secret", "nowhere")]
+        self.assertEqual(
+            self.told(delete_share_group_offsets.Request(group_id="s", topics=gone), 0),
+            ["DeleteShareGroupOffsets: group 's' secret"],
+        )
+        committed = row(offset_commit, "Topic.Partition", partition_index=0, committed_offset=0)
+        mine = row(offset_commit, "Topic", name="secret", partitions=[committed])
+        commit = offset_commit.Request(
+            group_id="g", generation_id_or_member_epoch=-1, member_id="", topics=[mine]
+        )
+        self.assertEqual(self.told(commit, 8), [], "every consumer does that")
+        gone = row(
+            offset_delete,
+            "Topic",
+            name="secret",
+            partitions=[row(offset_delete, "Topic.Partition", partition_index=0)],
+        )
+        self.assertEqual(
+            self.told(offset_delete.Request(group_id="g", topics=[gone]), 0),
+            ["OffsetDelete: group 'g' secret-0"],
+        )
+
+    def test_what_administrators_wanted_in_vain(self) -> None:
+        self.assertEqual(
+            self.told(unregister_broker.Request(broker_id=9), 0),
+            ["UnregisterBroker: node 9: not done: BROKER_ID_NOT_REGISTERED"],
+        )
+        wanted = row(update_features, "FeatureUpdate", feature="kraft.version", max_version_level=99)
+        (line,) = self.told(update_features.Request(feature_updates=[wanted]), 1)
+        self.assertTrue(line.startswith("UpdateFeatures: kraft.version level 99: not done: "), line)
+        self.principal = ALICE
+        self.told(unregister_broker.Request(broker_id=9), 0)
+        self.assertEqual(len(self.lines), 1)
+        self.assertIn("denied: User:alice", self.lines[0])
+
+
 class RefusalTests(AccessCase):
     def test_every_request_is_asked_about(self) -> None:
         known = [set(GUARDS), set(ASKS_ITSELF), set(FOR_EVERYBODY)]

@@ -16,6 +16,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from megabroker.codec.framing import FrameReader
+from megabroker.core.audit import Audit
 from megabroker.core.quotas.service import Quotas
 from megabroker.errors import ProtocolError
 from megabroker.model import FileRange, HostPort, Listener
@@ -102,6 +103,7 @@ def make_factory(clock: Any, **limits: Any) -> BrokerFactory:
     broker = SimpleNamespace(
         settings=SimpleNamespace(limits=SimpleNamespace(**values)),
         admission=Admission(connections, 5, budget, unread),
+        audit=Audit(clock.seconds),
         reactor=clock,
         turns=Turns(clock),
         quotas=Quotas(MemoryMetadataStore(clock), lambda: int(clock.seconds() * 1000)),

@@ -147,6 +147,7 @@ class SaslConnection(KafkaConnection):
                 self._check_same(exchange, step)
         except AuthenticationError as error:
             self._exchange = None
+            self.disproven()
             self.fail(ProtocolError(_why(exchange, error)))
             text = f"Authentication failed: invalid credentials with SASL mechanism {exchange.mechanism}"
             return Proof(KafkaError.SASL_AUTHENTICATION_FAILED, text)
