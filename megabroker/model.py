@@ -615,6 +615,26 @@ TopicAssignment = Mapping[UUID, frozenset[int]]
 """Partitions by topic id; a topic without partitions is absent."""
 
 
+class Principal(NamedTuple):
+    """Who a client is, by Kafka's names: a type, ``User`` for all that authenticate here, and a name."""
+
+    type: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.name}"
+
+
+ANONYMOUS = Principal("User", "ANONYMOUS")
+"""Whoever has not said who it is; the name is Kafka's."""
+
+PEER = Principal("Broker", "peer")
+"""Another process of this broker, which may do everything; no client is of this type."""
+
+QuotaEntity = tuple[tuple[str, str | None], ...]
+"""Whom a quota is for: pairs of kind and name, sorted by kind; the name None means the default."""
+
+
 @attrs.frozen
 class ConsumerHeartbeat:
     """A member of a group of the consumer protocol (KIP-848) joining, living on or leaving.
@@ -638,6 +658,7 @@ class ConsumerHeartbeat:
     topic_pattern: str | None = None
     assignor: str | None = None
     owned: TopicAssignment | None = None
+    principal: Principal = ANONYMOUS
 
 
 @attrs.frozen
@@ -755,26 +776,6 @@ class ScramChange(NamedTuple):
     user: str
     mechanism: str
     credential: ScramCredential | None
-
-
-class Principal(NamedTuple):
-    """Who a client is, by Kafka's names: a type, ``User`` for all that authenticate here, and a name."""
-
-    type: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.type}:{self.name}"
-
-
-ANONYMOUS = Principal("User", "ANONYMOUS")
-"""Whoever has not said who it is; the name is Kafka's."""
-
-PEER = Principal("Broker", "peer")
-"""Another process of this broker, which may do everything; no client is of this type."""
-
-QuotaEntity = tuple[tuple[str, str | None], ...]
-"""Whom a quota is for: pairs of kind and name, sorted by kind; the name None means the default."""
 
 
 class QuotaChange(NamedTuple):

@@ -39,7 +39,7 @@ from megabroker.config.overlay import overlaid
 from megabroker.config.protocol import ListenerSettings
 from megabroker.config.rereading import described, reread
 from megabroker.config.schema import Config, Storage
-from megabroker.core.acls import ACLS_TABLE, Acls
+from megabroker.core.acls import ACLS_TABLE, Acls, GroupPermissions
 from megabroker.core.audit import Audit
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BROKER_CONFIGS_TABLE, BrokerConfigs
@@ -291,6 +291,9 @@ class BrokerService(MultiService):
         self.shares = self._make_shares(metadata)
         self.groups.is_share = self.shares.__contains__
         self.groups.configure(self.group_configs)
+        if self._acls.enabled:
+            permits = GroupPermissions(self._acls)
+            self.groups.restrict(permits.sees, permits.may_not_create, lambda: self._quotas.generation)
         self.topics.on_deleted(self.shares.topic_deleted)
         self._producer_ids = ProducerIds(metadata, config.producers.id_block_size)
         self.transactions = self._make_transactions(metadata)

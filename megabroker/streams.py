@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import attrs
 
-from megabroker.model import HostPort
+from megabroker.model import ANONYMOUS, HostPort, Principal
 
 __all__ = [
     "InternalTopic",
@@ -138,6 +138,7 @@ class StreamsHeartbeat:
     endpoint: HostPort | None = None
     tags: Mapping[str, str] | None = None
     shutdown: bool = False
+    principal: Principal = ANONYMOUS
 
 
 class StreamsEndpoint(NamedTuple):

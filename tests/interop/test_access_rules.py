@@ -31,6 +31,7 @@ from tests.interop.conftest import check_log, java_or_skip
 from tests.interop.java import TOOLS
 from tests.interop.secured import addresses, listener, properties, set_password
 from tests.interop.tool_box import ToolBox
+from tests.interop.wires import until
 from tests.workers import WorkersProcess
 
 pytestmark = pytest.mark.interop
@@ -219,6 +220,34 @@ def test_consuming_in_a_group(place: Place, protocol: str) -> None:
     reader = place.rule(ResourceType.TOPIC, topic, AclOperation.READ)
     assert first() == 0
     place.forget(visible, member, reader)
+
+
+def test_a_group_that_subscribes_by_a_regular_expression(place: Place) -> None:
+    """Of what it matches its members have what they may see, and follow when that changes."""
+    seen, hidden = place.topic("regex-seen"), place.topic("regex-hidden")
+    place.rule(ResourceType.GROUP, "regex", AclOperation.READ)
+    place.rule(ResourceType.TOPIC, seen, AclOperation.READ)
+    consumer = place.client(
+        Consumer, "alice", **{"group.id": "regex", "group.protocol": "consumer", "fetch.wait.max.ms": 50}
+    )
+    consumer.subscribe(["^regex-.*"])
+
+    def has(*topics: str) -> bool:
+        message = consumer.poll(0.1)
+        assert message is None or message.error() is None, message.error()
+        return {one.topic for one in consumer.assignment()} == set(topics)
+
+    until(lambda: has(seen), _SECONDS, "the topic that it may see")
+    rule = place.rule(ResourceType.TOPIC, hidden, AclOperation.READ)
+    until(lambda: has(seen, hidden), _SECONDS, "both")
+    place.forget(rule)
+
+    def has_again() -> bool:
+        consumer.poll(0.1)  # it may find out by its fetches first
+        return {one.topic for one in consumer.assignment()} == {seen}
+
+    until(has_again, _SECONDS, "one again")
+    consumer.close()
 
 
 def test_administering(place: Place) -> None:

@@ -15,7 +15,7 @@ from megabroker.codec.batch import read_header
 from megabroker.codec.records import build
 from megabroker.config.overlay import overlaid
 from megabroker.config.schema import Config, TopicSettings
-from megabroker.core.acls import Acls, AclSettings
+from megabroker.core.acls import Acls, AclSettings, GroupPermissions
 from megabroker.core.audit import Audit
 from megabroker.core.broker import Broker
 from megabroker.core.broker_configs import BrokerConfigs
@@ -112,6 +112,9 @@ class ApiCase(SynchronousTestCase):
         self.quotas = Quotas(self.metadata, self.now_ms)
         self.audit = Audit(self.clock.seconds)
         self.acls = Acls(self.metadata, self.acl_settings, self.audit, self.quotas.renew)
+        if self.acls.enabled:
+            permits = GroupPermissions(self.acls)
+            self.groups.restrict(permits.sees, permits.may_not_create, lambda: self.quotas.generation)
         self.broker = Broker(
             cluster_id="C" * 22,
             topics=self.topics,

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest import mock
 from uuid import UUID
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from megabroker.core.groups import GroupService
 from megabroker.core.groups.classic_groups import GROUPS_TABLE
 from megabroker.core.groups.offsets import OFFSETS_TABLE
 from megabroker.errors import BrokerError, ErrorCode, StorageError
 from megabroker.interfaces import IGroupService
-from megabroker.model import CommittedOffset, JoinRequest, LeavingMember
+from megabroker.model import (
+    CommittedOffset,
+    ConsumerHeartbeatAnswer,
+    JoinRequest,
+    LeavingMember,
+    Principal,
+)
 from tests.unit.consumer_groups_harness import ConsumerHarness, Member, settle
 from tests.unit.groups_harness import Outcome, tp
 
@@ -39,6 +48,99 @@ class ConsumerCase(SynchronousTestCase):
 
     def group(self, group_id: str = "g"):
         return self.h.service.describe_consumers(group_id)
+
+
+class HiddenTopicsTests(ConsumerCase):
+    """Regular expressions match what a member may see."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.logs = self.h.topic("logs", 2)
+        self.lots = self.h.topic("lots", 2)
+        self.seen = {("alice", "logs")}
+        self.rules = 0
+        self.restrict()
+
+    def restrict(self) -> None:
+        self.h.service.restrict(
+            lambda who, host, name: host == "10.0.0.7" and (who.name, name) in self.seen,
+            lambda who, host, names: (),
+            lambda: self.rules,
+        )
+
+    def rule(self, name: str, topic: str, *, may: bool = True) -> None:
+        (self.seen.add if may else self.seen.discard)((name, topic))
+        self.rules += 1
+
+    def join(self, user: str, **fields: Any) -> Outcome:
+        says = {"topic_names": None, "topic_pattern": "lo.*", "client_host": "/10.0.0.7", **fields}
+        return self.h.join(principal=Principal("User", user), **says)
+
+    def told(self, member: ConsumerHeartbeatAnswer) -> dict[UUID, frozenset[int]] | None:
+        answer = self.h.beat(
+            member.member_id,
+            member.member_epoch,
+            principal=Principal("User", "alice"),
+            client_host="/10.0.0.7",
+        ).value
+        assert answer.member_epoch == self.group().group_epoch
+        return answer.assignment
+
+    def test_a_member_gets_what_it_may_see(self) -> None:
+        self.assertEqual(self.join("alice").value.assignment, places(self.logs, 0, 1))
+        self.assertEqual(self.join("alice", group_id="h", client_host="/10.0.0.8").value.assignment, {})
+        self.assertEqual(self.join("bob", group_id="i").value.assignment, {})
+
+    def test_names_are_asked_about_elsewhere(self) -> None:
+        answer = self.join("bob", topic_names=frozenset({"t"}), topic_pattern=None).value
+        self.assertEqual(answer.assignment, places(self.t, 0, 1, 2, 3))
+
+    def test_rules_that_change_change_the_subscription(self) -> None:
+        member = self.join("alice").value
+        self.rule("alice", "lots")
+        self.h.advance(5)
+        self.assertEqual(self.told(member), {**places(self.logs, 0, 1), **places(self.lots, 0, 1)})
+        self.rule("alice", "logs", may=False)
+        self.rule("alice", "lots", may=False)
+        self.h.advance(5)
+        self.h.beat(member.member_id, 2, principal=Principal("User", "alice"), client_host="/10.0.0.7")
+        (known,) = self.group().members
+        self.assertEqual((known.target, known.assignment), ({}, {}))
+
+    def test_new_topics_are_asked_about(self) -> None:
+        member = self.join("alice").value
+        self.h.topic("lock", 1)
+        love = self.h.topic("love", 1)
+        self.rule("alice", "love")
+        self.h.advance(5)
+        self.assertEqual(self.told(member), {**places(self.logs, 0, 1), **places(love, 0)})
+
+    def test_who_it_is_outlives_a_restart(self) -> None:
+        member = self.join("alice").value
+        start = self.h.start
+        self.h.start = lambda: None
+        self.h.restart()
+        self.h.start = start
+        load = GroupService.load
+
+        def restricted(service: GroupService) -> None:
+            self.h.service = service
+            self.restrict()
+            load(service)
+
+        with mock.patch.object(GroupService, "load", restricted):
+            self.h.start()
+        self.assertEqual(self.group().members[0].target, places(self.logs, 0, 1))
+        self.assertEqual(self.group().group_epoch, member.member_epoch, "nothing has changed")
+        self.rule("alice", "lots")
+        self.h.advance(5)
+        self.assertEqual(self.told(member), {**places(self.logs, 0, 1), **places(self.lots, 0, 1)})
+
+    def test_another_user_in_a_static_members_place_gets_what_it_may_see(self) -> None:
+        self.join("alice", instance_id="i")
+        member = self.group().members[0]
+        self.h.beat(member.member_id, -2, instance_id="i")
+        self.assertEqual(self.join("bob", member_id="other", instance_id="i").value.assignment, {})
 
 
 class JoinTests(ConsumerCase):

@@ -258,6 +258,58 @@ class AccessCase(ApiCase):
         return acl
 
 
+class StreamsTests(AccessCase):
+    """A member whose user may not create the internal topics lives on, and is told why there are none."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.rule(Op.READ, R.GROUP, "g")
+        self.rule(Op.DESCRIBE, R.TOPIC, "secret")
+
+    def beat(self, epoch: int, **fields: Any) -> Any:
+        request = streams_group_heartbeat.Request(
+            group_id="g", member_id="m", member_epoch=epoch, process_id="m", **fields
+        )
+        return self.ask(request, 0)
+
+    def join(self) -> Any:
+        part = row(
+            streams_group_heartbeat,
+            "Topology.Subtopology",
+            subtopology_id="0",
+            source_topics=["secret"],
+            state_changelog_topics=[streams_group_heartbeat.TopicInfo(name="g-store")],
+        )
+        topology = row(streams_group_heartbeat, "Topology", epoch=0, subtopologies=[part])
+        nothing: dict[str, Any] = {"active_tasks": [], "standby_tasks": [], "warmup_tasks": []}
+        return self.beat(0, rebalance_timeout_ms=1000, topology=topology, **nothing)
+
+    def test_internal_topics_that_may_not_be_seen(self) -> None:
+        self.assertEqual(self.join().error_code, TOPIC)
+
+    def test_internal_topics_that_may_not_be_made(self) -> None:
+        self.rule(Op.DESCRIBE, R.TOPIC, "g-", prefixed=True)
+        joined = self.join()
+        self.assertEqual(joined.error_code, 0)
+        for answer in (joined, self.beat(joined.member_epoch)):
+            (status,) = answer.status
+            self.assertEqual(status.status_code, 3)
+            self.assertTrue(
+                status.status_detail.endswith("g-store; Unauthorized to CREATE on topics g-store.")
+            )
+        self.assertIsNone(self.topics.get("g-store"))
+        self.assertIn("CREATE on TOPIC 'g-store'", self.lines[-1])
+        # Topics that come and go are no reason to make them either.
+        self.create("another", 1)
+        self.clock.advance(2)
+        self.assertIsNone(self.topics.get("g-store"))
+        self.rule(Op.CREATE, R.TOPIC, "g-", prefixed=True)
+        self.beat(joined.member_epoch)
+        self.assertIsNotNone(self.topics.get("g-store"))
+        answer = self.beat(joined.member_epoch)
+        self.assertEqual((answer.status, answer.active_tasks[0].partitions), ([], [0, 1]))
+
+
 class AuditTests(AccessCase):
     principal = ADMIN
 

@@ -172,8 +172,15 @@ class ConsumerGroupAutomaton(Outbox):
             names = known.topic_names if names is None else names
             pattern = known.topic_pattern if pattern is None else pattern
         names, pattern = names or frozenset(), pattern or ""
-        unchanged = known is not None and (names, pattern) == (known.topic_names, known.topic_pattern)
-        topics = known.topics if known is not None and unchanged else self._view.resolve(names, pattern)
+        unchanged = (
+            known is not None
+            and (names, pattern) == (known.topic_names, known.topic_pattern)
+            and (not pattern or request.principal == known.principal)
+        )
+        if known is not None and unchanged:
+            topics = known.topics
+        else:
+            topics = self._view.resolve(names, pattern, request.principal, _plain(request.client_host))
 
         assignor_before = self.assignor
         member = self._enter(request, known, fresh_id)
@@ -319,6 +326,7 @@ class ConsumerGroupAutomaton(Outbox):
         says: dict[str, object] = {
             "client_id": request.client_id,
             "client_host": request.client_host,
+            "principal": request.principal,
             "topic_names": names,
             "topic_pattern": pattern,
         }
@@ -380,7 +388,9 @@ class ConsumerGroupAutomaton(Outbox):
     def _resolve(self, member: ConsumerMember) -> frozenset[UUID]:
         """Return what a member subscribes to; as before when that cannot be told any more."""
         try:
-            return self._view.resolve(member.topic_names, member.topic_pattern)
+            return self._view.resolve(
+                member.topic_names, member.topic_pattern, member.principal, _plain(member.client_host)
+            )
         except BrokerError:
             return member.topics
 
@@ -453,3 +463,8 @@ class ConsumerGroupAutomaton(Outbox):
 
     def _set_revocation(self, member: ConsumerMember) -> None:
         self._set_timer(TimerKind.REVOKE, member, member.rebalance_timeout_ms)
+
+
+def _plain(client_host: str) -> str:
+    """Return the address in what Kafka's tools show of it."""
+    return client_host.removeprefix("/")

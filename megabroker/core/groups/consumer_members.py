@@ -24,7 +24,7 @@ from uuid import UUID
 import attrs
 
 from megabroker.core.groups.reconciliation import MemberState, Standing, union
-from megabroker.model import TopicAssignment
+from megabroker.model import ANONYMOUS, Principal, TopicAssignment
 
 __all__ = ["LEFT_EPOCH", "ClassicSide", "ConsumerMember", "ConsumerMembers"]
 
@@ -67,6 +67,7 @@ class ConsumerMember:
     """One member.
 
     Attributes:
+        principal: who it is, which decides on what ``topic_pattern`` matches.
         topic_names: what it subscribes to by name; ``topic_pattern`` adds to it unless empty.
         topics: ids of the topics it subscribes to, as far as they exist.
         assignor: the one it asks for; empty when it does not care.
@@ -91,6 +92,7 @@ class ConsumerMember:
     revoking: TopicAssignment = attrs.Factory(dict)
     target: TopicAssignment = attrs.Factory(dict)
     classic: ClassicSide | None = None
+    principal: Principal = ANONYMOUS
 
     @property
     def standing(self) -> Standing[UUID]:
@@ -120,6 +122,7 @@ class ConsumerMember:
             "revoking": _assignment_to_row(self.revoking),
             "target": _assignment_to_row(self.target),
             "classic": None if self.classic is None else self.classic.to_row(),
+            "principal": [self.principal.type, self.principal.name],
         }
 
     @classmethod
@@ -143,6 +146,7 @@ class ConsumerMember:
             _assignment_from_row(row["revoking"]),
             _assignment_from_row(row["target"]),
             None if row.get("classic") is None else ClassicSide.from_row(row["classic"]),
+            Principal(*map(str, row["principal"])) if "principal" in row else ANONYMOUS,
         )
 
 

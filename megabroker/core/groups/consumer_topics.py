@@ -1,7 +1,9 @@
 """The topics there are, as groups of the consumer protocol look at them.
 
 Owns one picture of all topics, taken anew when they change, and what each regular expression in use matches
-in it, so that a change costs the new names and not all of them. Subscribes nobody to anything.
+in it, so that a change costs the new names and not all of them. Subscribes nobody to anything. Of what an
+expression matches a member has the topics that it may describe, by the rules there are when the picture is
+taken; changed rules make a new picture.
 
 Invariant: every remembered expression has been matched against exactly the names of the current picture.
 """
@@ -18,9 +20,12 @@ from twisted.logger import Logger
 from megabroker.core.groups.errors import refusal
 from megabroker.core.name_pattern import NamePattern, PatternTooCostly
 from megabroker.errors import ErrorCode
-from megabroker.model import Topic
+from megabroker.model import ANONYMOUS, Principal, Topic
 
-__all__ = ["TopicsView"]
+__all__ = ["Sees", "TopicsView"]
+
+Sees = Callable[[Principal, str, str], bool]
+"""Says whether somebody at an address may see that there is a topic."""
 
 _log = Logger()
 
@@ -41,12 +46,25 @@ class TopicsView:
         self._by_name: dict[str, Topic] = {}
         self._names: dict[UUID, str] = {}
         self._patterns: OrderedDict[str, tuple[NamePattern, set[str]]] = OrderedDict()
+        self._sees: Sees | None = None
+        self._generation: Callable[[], int] = int
+        self._rules = 0
+
+    def restrict(self, sees: Sees, generation: Callable[[], int]) -> None:
+        """Have expressions match nothing that a member may not see.
+
+        Args:
+            generation: returns what changes whenever an answer of ``sees`` may.
+        """
+        self._sees, self._generation = sees, generation
+        self._rules = generation()
 
     def look(self) -> bool:
         """Take the picture anew; return whether anything has changed."""
-        found = list(self._topics())
-        if found == self._seen:
+        found, rules = list(self._topics()), self._generation()
+        if found == self._seen and rules == self._rules:
             return False
+        self._rules = rules
         self._seen = found
         before = set(self._by_name)
         self._by_name = {topic.name: topic for topic in found}
@@ -60,15 +78,23 @@ class TopicsView:
                 _log.warn("topic-pattern-too-costly", pattern=text[:200], topics=len(fresh))
         return True
 
-    def resolve(self, names: Iterable[str], pattern: str) -> frozenset[UUID]:
+    def resolve(
+        self, names: Iterable[str], pattern: str, principal: Principal = ANONYMOUS, host: str = ""
+    ) -> frozenset[UUID]:
         """Return the ids of the topics named, and of those that ``pattern`` matches unless it is empty.
+
+        Args:
+            principal: who subscribes, from ``host``.
 
         Raises:
             RequestError: INVALID_PATTERN.
         """
         wanted = set(names)
         if pattern:
-            wanted |= self._matching(pattern)
+            matched, sees = self._matching(pattern), self._sees
+            if sees is not None:
+                matched = {name for name in matched if sees(principal, host, name)}
+            wanted |= matched
         return frozenset(self._by_name[name].id for name in wanted if name in self._by_name)
 
     def _matching(self, text: str) -> set[str]:

@@ -28,6 +28,7 @@ from megabroker.core.groups.classic_groups import GROUPS_TABLE, ClassicGroup
 from megabroker.core.groups.commits import Commits, Outcomes
 from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.consumer_service import CONSUMER_GROUPS_TABLE
+from megabroker.core.groups.consumer_topics import Sees
 from megabroker.core.groups.conversion import partitions_by_name
 from megabroker.core.groups.directory import CreateTopic, GroupDirectory
 from megabroker.core.groups.errors import refusal, stopped
@@ -35,7 +36,7 @@ from megabroker.core.groups.mixed_automaton import CONSUMER
 from megabroker.core.groups.offsets import OFFSETS_TABLE, CommittedOffsets, OrderedWrites
 from megabroker.core.groups.retention import SubscribedTopics
 from megabroker.core.groups.settings import GroupSettings
-from megabroker.core.groups.streams import STREAMS_GROUPS_TABLE, StreamsSettings
+from megabroker.core.groups.streams import STREAMS_GROUPS_TABLE, MayNotCreate, StreamsSettings
 from megabroker.core.groups.transactional import IUnstableOffsets, TransactionalOffsets
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
@@ -164,6 +165,17 @@ class GroupService:
         configs.on_change(consumers.reconfigure)
         self._directory.streams.configure(streams_settings_of)
         configs.on_change(self._directory.streams.reconfigure)
+
+    def restrict(self, sees: Sees, may_not_create: MayNotCreate, generation: Callable[[], int]) -> None:
+        """Have groups ask what their members may; called before ``load``.
+
+        Args:
+            sees: decides on what regular expressions match.
+            may_not_create: decides on the internal topics of streams groups.
+            generation: returns what changes whenever an answer of ``sees`` may.
+        """
+        self._directory.consumers.view.restrict(sees, generation)
+        self._directory.streams.restrict(may_not_create)
 
     # --- life of the service ----------------------------------------------------------------------
 

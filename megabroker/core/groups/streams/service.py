@@ -14,7 +14,7 @@ task the broker does not know of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any
 
 import attrs
@@ -32,7 +32,7 @@ from megabroker.core.groups.streams.rows import topology_from_row, topology_to_r
 from megabroker.core.groups.streams.settings import StreamsSettings
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
-from megabroker.model import Change, GroupSummary, Topic
+from megabroker.model import Change, GroupSummary, Principal, Topic
 from megabroker.streams import (
     InternalTopic,
     StreamsAnswer,
@@ -43,7 +43,7 @@ from megabroker.streams import (
     Topology,
 )
 
-__all__ = ["STREAMS_GROUPS_TABLE", "StreamsGroups"]
+__all__ = ["STREAMS_GROUPS_TABLE", "MayNotCreate", "StreamsGroups"]
 
 STREAMS_GROUPS_TABLE = "streams_groups"
 
@@ -51,6 +51,13 @@ _MAX_REFUSED = 1000
 """Internal topics of which it is remembered why they could not be made; then all are forgotten."""
 
 _log = Logger()
+
+MayNotCreate = Callable[[Principal, str, Sequence[str]], Collection[str]]
+"""Returns which topics somebody at an address may not create."""
+
+
+def _all_may(principal: Principal, host: str, names: Sequence[str]) -> Collection[str]:
+    return ()
 
 
 class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
@@ -74,6 +81,7 @@ class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
         super().__init__(timers, writes, TopicsView(topics), settings.topics_interval_ms)
         self._settings_of: Callable[[str], StreamsSettings] = lambda group_id: settings
         self._create_topic = create_topic
+        self._may_not_create: MayNotCreate = _all_may
         self._creating: set[str] = set()
         self._refused: dict[str, str] = {}
 
@@ -98,6 +106,10 @@ class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
         if group is not None:
             group.automaton.reconfigure(self._settings_of(group_id))
             self._carry_out_later(group)
+
+    def restrict(self, may_not_create: MayNotCreate) -> None:
+        """Have internal topics made for members that may create all that are missing, and for no others."""
+        self._may_not_create = may_not_create
 
     # --- membership -------------------------------------------------------------------------------
 
@@ -134,8 +146,13 @@ class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
             self._groups[request.group_id] = group
             if created is not None:
                 created()
-        self._make_internal_topics(group)
-        answer = self._with_reasons(answer)
+        refused = self._may_not_make(group, request)
+        if refused:
+            sentence = f"Unauthorized to CREATE on topics {', '.join(sorted(refused))}."
+            answer = _with_reason(answer, sentence)
+        else:
+            self._make_internal_topics(group)
+            answer = self._with_reasons(answer)
         stored = self._carry_out(group, also)
         if stored is None:
             return succeed(answer)
@@ -154,7 +171,18 @@ class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
     # --- topics -----------------------------------------------------------------------------------
 
     def _topics_changed(self, group: KeptGroup[StreamsGroupAutomaton]) -> None:
-        self._make_internal_topics(group)
+        if self._may_not_create is _all_may:  # else it is for a member's next heartbeat
+            self._make_internal_topics(group)
+
+    def _may_not_make(
+        self, group: KeptGroup[StreamsGroupAutomaton], request: StreamsHeartbeat
+    ) -> Collection[str]:
+        """Return which of the topics that a group lacks the member may not create."""
+        plan = group.automaton.plan
+        if plan is None or not plan.missing or not group.automaton.members:
+            return ()
+        missing = [topic.name for topic in plan.missing]
+        return self._may_not_create(request.principal, request.client_host.removeprefix("/"), missing)
 
     def _make_internal_topics(self, group: KeptGroup[StreamsGroupAutomaton]) -> None:
         """Make the topics a group with members lacks, unless that is under way."""
@@ -192,12 +220,9 @@ class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
         """Add to "internal topics are missing" why they could not be made."""
         if not self._refused:
             return answer
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self._refused.items())[:3])
-        status = [
-            (code, f"{sentence}; {reasons}" if code is StreamsStatus.MISSING_INTERNAL_TOPICS else sentence)
-            for code, sentence in answer.status
-        ]
-        return attrs.evolve(answer, status=status)
+        return _with_reason(
+            answer, "; ".join(f"{name}: {reason}" for name, reason in sorted(self._refused.items())[:3])
+        )
 
     def subscribed_topics(self, group_id: str) -> Set[str]:
         """Return the names of the topics a group with members reads."""
@@ -256,6 +281,15 @@ class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
             GroupSummary(group_id, "streams", group.automaton.state, "streams")
             for group_id, group in self._groups.items()
         ]
+
+
+def _with_reason(answer: StreamsAnswer, reason: str) -> StreamsAnswer:
+    """Add to "internal topics are missing" why that is so."""
+    status = [
+        (code, f"{sentence}; {reason}" if code is StreamsStatus.MISSING_INTERNAL_TOPICS else sentence)
+        for code, sentence in answer.status
+    ]
+    return attrs.evolve(answer, status=status)
 
 
 def _head_of(row: Any) -> tuple[int, int, Topology, int | None]:

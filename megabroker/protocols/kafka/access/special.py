@@ -149,22 +149,14 @@ def subscribe(context: Context, request: Any, handle: Handler) -> _Answer:
 
 
 def bring_topology(context: Context, request: Any, handle: Handler) -> _Answer:
-    """A member of a streams group may see the topics of its topology, and make those that are missing."""
+    """A member of a streams group may see the topics of its topology; the group asks who may make them."""
     if request.topology is None:
         return handle(context, request)
     names: list[str] = []
-    internal: list[str] = []
     for part in request.topology.subtopologies:
-        internal += [one.name for one in (*part.repartition_source_topics, *part.state_changelog_topics)]
         names += [*part.source_topics, *part.repartition_sink_topics]
-    missing = [name for name in first_seen(internal)[0] if context.broker.topics.get(name) is None]
-    if (
-        missing
-        and not _on_cluster(context, Operation.CREATE, quiet=True)
-        and not all(context.may(Operation.CREATE, ResourceType.TOPIC, name) for name in missing)
-    ):
-        return plain(context, request, _TOPIC_REFUSED)
-    return _with_topics(context, request, handle, names + internal)
+        names += [one.name for one in (*part.repartition_source_topics, *part.state_changelog_topics)]
+    return _with_topics(context, request, handle, names)
 
 
 def _with_topics(context: Context, request: Any, handle: Handler, names: Iterable[str]) -> _Answer:

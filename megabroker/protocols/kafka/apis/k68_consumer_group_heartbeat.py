@@ -86,6 +86,7 @@ def _translated(context: Context, request: consumer_group_heartbeat.Request) -> 
         topic_pattern=request.subscribed_topic_regex,
         assignor=request.server_assignor,
         owned=None if request.topic_partitions is None else _owned(request.topic_partitions),
+        principal=context.principal,
     )
 
 

@@ -96,6 +96,7 @@ def _translated(context: Context, request: wire.Request) -> StreamsHeartbeat:
         endpoint=None if endpoint is None else HostPort(endpoint.host, endpoint.port),
         tags=None if request.client_tags is None else {tag.key: tag.value for tag in request.client_tags},
         shutdown=request.shutdown_application,
+        principal=context.principal,
     )
 
 
