@@ -109,11 +109,14 @@ def scan(buf: Buffer, pos: int, end: int) -> Iterator[tuple[int, BatchHeader]]:
         pos += LENGTH_END + header.batch_length
 
 
-def find_batch(buf: Buffer, pos: int, end: int, min_offset: int) -> tuple[int, BatchHeader] | None:
+def find_batch(
+    buf: Buffer, pos: int, end: int, min_offset: int, end_offset: int | None = None
+) -> tuple[int, BatchHeader] | None:
     """Return the first place at or after ``pos`` where a valid batch begins, and its header.
 
-    For use after damage. Valid means: sane header, whole, CRC right, base offset at least ``min_offset``. A
-    record's value may itself contain such a batch; only the offset tells them apart, and not always.
+    For use after damage. Valid means: sane header, whole, CRC right, base offset at least ``min_offset`` and
+    last offset below ``end_offset``. A record's value may itself contain such a batch; only the offset tells
+    them apart, and not always.
 
     Raises:
         SearchExhausted: checking CRCs took more than 16 times the bytes searched, which only bytes made
@@ -126,7 +129,7 @@ def find_batch(buf: Buffer, pos: int, end: int, min_offset: int) -> tuple[int, B
             header = read_header(buf, at, end)
         except BatchError:
             continue
-        if header.base_offset < min_offset:
+        if header.base_offset < min_offset or (end_offset is not None and header.next_offset > end_offset):
             continue
         if check_crc(buf, at, header):
             return at, header

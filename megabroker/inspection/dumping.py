@@ -19,9 +19,9 @@ from megabroker.errors import ErrorCode, ProtocolError, StorageError
 from megabroker.inspection.reading import ReadOnlyFiles
 from megabroker.model import BatchHeader, Record
 from megabroker.storage.aborted import AbortedIndex
+from megabroker.storage.checking import find_damage
 from megabroker.storage.checkpoints import decode_snapshot
 from megabroker.storage.files import OpenFiles
-from megabroker.storage.recovery import find_damage
 from megabroker.storage.segment import HEAD_BYTES, Segment, first_offset
 
 __all__ = ["KINDS", "Options", "dump"]

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Final
 import attrs
 from twisted.logger import Logger
 
-from megabroker.codec.batch import BatchError, check_crc, peek_header
+from megabroker.codec.batch import BatchError, peek_header
 from megabroker.errors import ErrorCode, StorageError
-from megabroker.model import AbortedTransaction, BatchHeader, LogSettings
+from megabroker.model import AbortedTransaction, BatchHeader, Buffer, LogSettings
 from megabroker.storage.aborted import AbortedIndex
+from megabroker.storage.checking import Check
 from megabroker.storage.cleaner import CleaningEnded, Turn
 from megabroker.storage.cleaning import CleanedTransactions, Cleaning
 from megabroker.storage.files import Files, LogFile
@@ -276,7 +277,7 @@ class LocalCleaning:
             turn.in_chores(log.retire)
             turn.in_reactor(log.settle)
 
-    def _batches(self, segment: Segment) -> Iterator[tuple[BatchHeader, bytes, int]]:
+    def _batches(self, segment: Segment) -> Iterator[tuple[BatchHeader, Buffer, int]]:
         """Read a segment's batches, every CRC checked; known damage is stepped over.
 
         Raises:
@@ -284,43 +285,30 @@ class LocalCleaning:
             OSError: the file could not be read.
         """
         turn = self._turn
-        files = self._files
         try:
-            file = LogFile(files, segment.path(), create=False)
+            file = LogFile(self._files, segment.path(), create=False)
         except FileNotFoundError:
             if segment.gone:
                 raise CleaningEnded from None
             raise
-        fd = file.fileno()
-        stop = segment.size
-        expected = segment.base_offset
-        position = segment.past_damage(0)
-        window, start = b"", 0
-        while position < stop:
-            at = position - start
-            need = HEAD_BYTES
-            if len(window) - at >= HEAD_BYTES:
-                try:
-                    header = peek_header(window, at, len(window))
-                except BatchError:
-                    raise DamageFound(segment, position, expected) from None
-                need = header.size_bytes
-            if position + need > stop:
-                raise DamageFound(segment, position, expected)
-            if len(window) - at < need:
-                window = files.pread(fd, min(max(need, _WINDOW_BYTES), stop - position), position)
-                start = position
-                self.read_bytes += len(window)
-                turn.moved(len(window))
-                if len(window) < need:
-                    raise DamageFound(segment, position, expected)
-                continue
-            if header.base_offset < expected or not check_crc(window, at, header):
-                raise DamageFound(segment, position, expected)
+        check = Check(segment.copy(file), 0, segment.base_offset)
+        done = 0
+        for header, window, at in check.batches():
+            self._check_sound(segment, check)
+            turn.moved(check.position - done)
+            self.read_bytes += check.position - done
+            done = check.position
             turn.breathe()
             yield header, window, at
-            expected = header.next_offset
-            position = segment.past_damage(position + need)
+        self._check_sound(segment, check)
+        turn.moved(check.position - done)
+        self.read_bytes += check.position - done
+
+    @staticmethod
+    def _check_sound(segment: Segment, check: Check) -> None:
+        for damage in (*check.damaged, check.tail):
+            if damage is not None:
+                raise DamageFound(segment, damage.position, damage.from_offset)
 
 
 MAX_OFFSET: Final = 2**63 - 1
@@ -339,12 +327,12 @@ class _NewSegment:
         self._files = first.open_files.files
         self._interval = interval
         self._turn = turn
-        self._pending: list[bytes | bytearray] = []
+        self._pending: list[Buffer] = []
         self._pending_bytes = 0
         self._file = LogFile(self._files, segment.path(), create=True)
         self._files.truncate(self._file.fileno(), 0)
 
-    def add(self, header: BatchHeader, data: bytes | bytearray) -> None:
+    def add(self, header: BatchHeader, data: Buffer) -> None:
         """Add a batch."""
         segment, size = self.segment, len(data)
         segment.note(segment.size, size, header.last_offset, header.max_timestamp, self._interval)

@@ -50,7 +50,7 @@ from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import storage_error
 from megabroker.storage.index import Index
 from megabroker.storage.recompression import in_codec
-from megabroker.storage.recovery import DAMAGED, LEADER_EPOCHS, SYNC_FAILED, Loaded
+from megabroker.storage.recovery import LEADER_EPOCHS, SYNC_FAILED, Loaded
 from megabroker.storage.retention import ensure_created, expired
 from megabroker.storage.runs import append_each
 from megabroker.storage.segment import (
@@ -142,9 +142,7 @@ class LocalLog:
         self._flushing = False
         self._flush_is_planned = False
         self._jitter_ms = 0
-        self.segments = Segments(
-            loaded.segments, loaded.damaged, lambda: self.settings.index_interval_bytes, self._save_damage
-        )
+        self.segments = Segments(loaded.segments, loaded.damaged, lambda: self.settings.index_interval_bytes)
         self.active = loaded.segments[-1]
         self._epochs = loaded.epochs
         self._epochs_are_saved = loaded.epochs_are_saved
@@ -358,9 +356,6 @@ class LocalLog:
     def _save_epochs(self) -> None:
         self._epochs_are_saved = True
         self._save(LEADER_EPOCHS, encode_rows(self._epochs))
-
-    def _save_damage(self) -> None:
-        self._save(DAMAGED, encode_rows(self.damaged))
 
     def _save(self, name: str, data: bytes) -> None:
         files = self.active.open_files.files

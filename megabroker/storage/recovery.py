@@ -1,9 +1,10 @@
 """Opening a log: what is in its directory, what of that can be believed, where appending goes on.
 
-Owns the decisions made about a log's files before it serves, and the search for the end of damage later.
-Blocking; runs in whatever thread opens the log.
+Owns the decisions made about a log's files before it serves. Blocking; runs in whatever thread opens the log.
 
-- After a clean close sizes are believed, and only the end of the last segment is looked at.
+- After a clean close sizes are believed, and only the end of the last segment is looked at: what of it its
+  index does not tell is checked, since the next offset follows from it. The rest is checked when it is first
+  read (see ``checking``).
 - Otherwise everything from the segment of the recovery point on is read and every CRC checked; indexes and
   producer state are made anew. Bytes after the last whole batch, where no valid batch follows and which
   lie above the recovery point, are a torn tail: cut off, with one line in the log.
@@ -12,7 +13,7 @@ Blocking; runs in whatever thread opens the log.
 - All other unreadable bytes are *damage*: they were acknowledged or may have been. They stay in the file,
   are remembered in ``damaged-ranges``, stepped over by reads and reported as an error.
 
-A valid batch is one with a sane head, the right CRC and an offset not below those before it.
+What a valid batch is, ``checking`` says.
 """
 
 from __future__ import annotations
@@ -25,21 +26,19 @@ from twisted.logger import Logger
 
 from megabroker.codec.batch import (
     BatchError,
-    SearchExhausted,
-    check_crc,
-    find_batch,
     peek_header,
     read_marker,
 )
 from megabroker.interfaces import IProducerState
 from megabroker.model import AbortedTransaction, BatchHeader, Buffer, ProducerSnapshot
 from megabroker.storage.aborted import AbortedIndex
+from megabroker.storage.checking import Check, report_damage
 from megabroker.storage.checkpoints import decode_rows, decode_snapshot, encode_rows
 from megabroker.storage.files import OpenFiles
 from megabroker.storage.index import Index
 from megabroker.storage.segment import (
     HEAD_BYTES,
-    MAX_RELATIVE_OFFSET,
+    Checked,
     Damage,
     DamageFound,
     Segment,
@@ -55,8 +54,6 @@ __all__ = [
     "Loaded",
     "Loader",
     "Scan",
-    "find_damage",
-    "report_damage",
     "write_again",
 ]
 
@@ -87,37 +84,6 @@ class Loaded:
     epochs_are_saved: bool = False
     damaged: list[Damage] = attrs.field(factory=list)
     unsynced: list[Segment] = attrs.field(factory=list)
-
-
-def find_damage(segment: Segment, position: int, expected_offset: int) -> tuple[Damage, bool]:
-    """Measure the damage that begins at ``position``; return it and whether a valid batch follows.
-
-    Raises:
-        OSError: the file could not be read.
-    """
-    files = segment.open_files.files
-    file = segment.open_files.get(segment)
-    fd = file.fileno()
-    stop = segment.written
-    there = min(stop, files.size(fd))  # a file cut short from outside cannot be mapped whole
-    for at in range(position, stop, _WINDOW_BYTES):
-        files.pread(fd, min(_WINDOW_BYTES, stop - at), at)
-    found = None
-    exhausted = False
-    if position < there:
-        with files.map(fd, there) as view:
-            buffer = memoryview(view)
-            try:
-                found = find_batch(buffer, position + 1, there, expected_offset)
-            except SearchExhausted:
-                exhausted = True
-            finally:
-                buffer.release()
-    if found is not None:
-        end, header = found
-        damage = Damage(segment.base_offset, position, end - position, expected_offset, header.base_offset)
-        return damage, True
-    return Damage(segment.base_offset, position, stop - position, expected_offset, expected_offset), exhausted
 
 
 def write_again(open_files: OpenFiles, directory: str, segments: Iterable[Segment]) -> None:
@@ -161,74 +127,28 @@ class Scan:
         self.first_timestamp = -1
         self._interval = interval
         self._visit = visit
-        self._leap = False
 
     def run(self) -> None:
         """Scan to the end; ``tail`` is then what no valid batch follows, if anything."""
-        segment = self.segment
+        segment, visit = self.segment, self._visit
         segment.index = Index()
         segment.aborted = AbortedIndex()
         segment.unindexed = 0
         segment.damaged = []
+        segment.checked = None
         segment.max_timestamp, segment.max_timestamp_offset = -1, segment.base_offset
-        position = 0
-        while position < segment.size:
-            position = self._walk(position)
-            if position < segment.size:
-                damage, followed = find_damage(segment, position, self.expected_offset)
-                if not followed:
-                    self.tail = damage
-                    return
-                self.damaged.append(damage)
-                self._leap = True
-                segment.damaged.append((position, position + damage.length))
-                position += damage.length
-
-    def _walk(self, position: int) -> int:
-        """Take valid batches from ``position``; return where the first invalid one is, or the end."""
-        segment = self.segment
-        size = segment.size
-        window: Buffer = b""
-        start = position
-        while position < size:
-            at = position - start
-            have = len(window) - at
-            need = HEAD_BYTES
-            if have >= HEAD_BYTES:
-                try:
-                    header = peek_header(window, at, len(window))
-                except BatchError:
-                    return position
-                need = header.size_bytes
-            if need > size - position:
-                return position
-            if have < need:
-                window = segment.read(position, min(max(need, _WINDOW_BYTES), size - position))
-                start = position
-                if len(window) < need:
-                    return position
-                continue
-            if not check_crc(window, at, header) or not self._follows(header, position + need):
-                return position
-            self._leap = False
+        check = Check(segment, 0, self.expected_offset)
+        for header, window, at in check.batches():
+            position = check.position
             if not position:
                 self.first_timestamp = header.max_timestamp
-            segment.note(position, need, header.last_offset, header.max_timestamp, self._interval)
-            self._visit(header, window, at, segment)
-            self.expected_offset = header.next_offset
-            position += need
-        return position
-
-    def _follows(self, header: BatchHeader, after: int) -> bool:
-        """Whether the offsets of a batch go with those before it and, where there is a hole, after it."""
-        base, segment = header.base_offset, self.segment
-        if header.last_offset - segment.base_offset > MAX_RELATIVE_OFFSET:
-            return False
-        if base == self.expected_offset:
-            return True
-        return base > self.expected_offset and (
-            self._leap or segment.continues(after, header.next_offset, segment.size)
-        )
+            segment.note(
+                position, header.size_bytes, header.last_offset, header.max_timestamp, self._interval
+            )
+            visit(header, window, at, segment)
+        self.expected_offset = check.expected_offset
+        self.damaged = check.damaged
+        self.tail = check.tail
 
 
 class Loader:
@@ -286,6 +206,9 @@ class Loader:
         trusted = self._trusted()
         if trusted == len(segments) and not self._believe_last():
             trusted -= 1
+        for segment in segments[: min(trusted, len(segments) - 1)]:
+            if segment.size and segment.next_base is not None:
+                segment.checked = Checked(segment.size, segment.base_offset, segment.next_base)
         self._restore_producers(trusted)
         if trusted < len(segments):
             self._recover(trusted)
@@ -389,17 +312,25 @@ class Loader:
             return False
         try:
             first = next(segment.hops(0), None)
-            if first is not None:
-                _date(segment, first.max_timestamp)
-            last_entry = index.positions[-1] if index.positions else 0
-            for hop in segment.hops(last_entry):
-                if hop.max_timestamp > segment.max_timestamp:
-                    segment.max_timestamp = hop.max_timestamp
-                    segment.max_timestamp_offset = hop.last_offset
-                loaded.next_offset = max(loaded.next_offset, hop.last_offset + 1)
-            segment.unindexed = segment.size - last_entry
         except DamageFound:
             return False
+        if first is not None:
+            _date(segment, first.max_timestamp)
+        start, last = (index.positions[-1], index.offsets[-1]) if index.positions else (0, None)
+        check = Check(segment, start, segment.base_offset, leap=start > 0, whole=False)
+        for header, _, _ in check.batches():
+            if check.position == start and last not in (None, header.last_offset - segment.base_offset):
+                return False
+            if header.max_timestamp > segment.max_timestamp:
+                segment.max_timestamp = header.max_timestamp
+                segment.max_timestamp_offset = header.last_offset
+        if check.damaged or check.tail is not None:
+            return False
+        loaded.next_offset = max(loaded.next_offset, check.expected_offset)
+        segment.unindexed = segment.size - start
+        segment.checked = Checked(segment.size, segment.base_offset, loaded.next_offset)
+        if segment.checked.add(start, segment.size, loaded.next_offset):
+            segment.checked = None
         return True
 
     def _restore_producers(self, trusted: int) -> None:
@@ -420,27 +351,19 @@ class Loader:
         for at, segment in enumerate(segments[:trusted]):
             after = segments[at + 1].base_offset if at + 1 < len(segments) else self.loaded.next_offset
             if after > start:
-                self._replay_heads(segment, start)
+                self._replay_segment(segment, start)
 
-    def _replay_heads(self, segment: Segment, start: int) -> None:
-        while True:
-            try:
-                for hop in segment.hops(0):
-                    if hop.base_offset >= start:
-                        head = segment.read(hop.position, HEAD_BYTES)
-                        header = peek_header(head, 0, HEAD_BYTES)
-                        if header.is_control:
-                            head = segment.read(hop.position, hop.size_bytes)
-                        self._replay(header, head, 0, None)
-                        start = hop.last_offset + 1
-            except DamageFound as found:
-                damage, _ = find_damage(segment, found.position, found.expected_offset)
-                self._keep_damage(segment, damage)
-                segment.damaged.append((damage.position, damage.position + damage.length))
-                continue
-            except BatchError:
-                pass
-            return
+    def _replay_segment(self, segment: Segment, start: int) -> None:
+        check = Check(segment, 0, segment.base_offset)
+        for header, window, at in check.batches():
+            if header.base_offset >= start:
+                self._replay(header, window, at, None)
+        segment.checked = None
+        for damage in check.damaged:
+            self._keep_damage(segment, damage)
+        if (tail := check.tail) is not None:
+            segment.damaged.append((tail.position, tail.position + tail.length))
+            self._keep_damage(segment, tail)
 
     def _recover(self, trusted: int) -> None:
         """Read and check every segment from ``trusted`` on."""
@@ -551,15 +474,3 @@ def _date(segment: Segment, first_timestamp: int) -> None:
     """A segment was begun at its first batch's time, if that can be, else when its file was last changed."""
     if segment.born and 0 < first_timestamp / 1000 < segment.born:
         segment.born = first_timestamp / 1000
-
-
-def report_damage(segment: Segment, damage: Damage) -> None:
-    """Say in the log what is damaged."""
-    _log.error(
-        "log-damaged: {path}: {length} bytes at {position} unreadable, offsets {first} to {last} may be lost",
-        path=segment.path(),
-        length=damage.length,
-        position=damage.position,
-        first=damage.from_offset,
-        last=damage.to_offset,
-    )

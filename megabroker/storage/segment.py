@@ -16,6 +16,8 @@ believes a segment's .txnindex, or its absence, when there is an .index.
 ``next_base`` is where the segment after it begins, None for the last one: a segment that was cleaned has
 holes, and its last batch may lie behind one.
 ``stage`` is what the names of its files end in while the segment is being swapped in (see ``swap``).
+``checked`` tells what of the file has been checked by reading it; None, all that is sound was found so, or
+written by this process. Only what has been checked is walked by heads, and served.
 ``damaged`` holds (start, end) of stretches that no longer are batches; walking steps over them and they
 are never cut off, so that they can still be examined.
 """
@@ -23,6 +25,7 @@ are never cut off, so that they can still be examined.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -34,6 +37,7 @@ from megabroker.storage.index import Index
 __all__ = [
     "HEAD_BYTES",
     "MAX_RELATIVE_OFFSET",
+    "Checked",
     "Damage",
     "DamageFound",
     "Hop",
@@ -44,9 +48,11 @@ __all__ = [
 
 HEAD_BYTES = 61
 MAX_RELATIVE_OFFSET = 0x7FFFFFFF
+MAX_POSITION = 1 << 62
 _HOP = struct.Struct(">qi4xb6xiqq")
 _SMALL_WINDOW = 4096
 _LARGE_WINDOW = 1 << 16
+_MAX_STRETCHES = 64
 
 
 def file_name(offset: int, suffix: str) -> str:
@@ -95,6 +101,55 @@ class DamageFound(Exception):
         self.expected_offset = expected_offset
 
 
+class Checked:
+    """Which stretches of a segment were checked since the start, of what was in the file by then.
+
+    At most 64 stretches are remembered: of more the shortest is forgotten, and checked again.
+
+    Attributes:
+        end: everything from here on was written by this process.
+        end_offset: the first offset there.
+        stretches: (start, end, first offset after it) of each, rising; batches begin at both.
+        ahead: how many bytes are checked beyond what is read, while it is read in order.
+        next_read: where the last stretch that was read ended.
+    """
+
+    __slots__ = ("ahead", "base_offset", "end", "end_offset", "next_read", "stretches")
+
+    def __init__(self, end: int, base_offset: int, end_offset: int) -> None:
+        self.end = end
+        self.base_offset = base_offset
+        self.end_offset = end_offset
+        self.stretches: list[tuple[int, int, int]] = []
+        self.ahead = 0
+        self.next_read = -1
+
+    def until(self, position: int) -> int:
+        """Return where the stretch ends that holds ``position``, or ``position`` when none does."""
+        at = bisect_right(self.stretches, (position, MAX_POSITION, 0)) - 1
+        return max(position, self.stretches[at][1]) if at >= 0 else position
+
+    def before(self, position: int) -> tuple[int, int]:
+        """Return the last place up to ``position`` of which the offset is known, and that offset."""
+        at = bisect_right(self.stretches, (position, MAX_POSITION, 0)) - 1
+        return self.stretches[at][1:] if at >= 0 else (0, self.base_offset)
+
+    def add(self, start: int, end: int, next_offset: int) -> bool:
+        """Take note of a stretch; return whether nothing is left to check."""
+        merged: list[tuple[int, int, int]] = []
+        for one in sorted([*self.stretches, (start, end, next_offset)]):
+            if merged and one[0] <= merged[-1][1]:
+                if merged[-1][1] < one[1]:
+                    merged[-1] = (merged[-1][0], one[1], one[2])
+            else:
+                merged.append(one)
+        if len(merged) > _MAX_STRETCHES:
+            others = (one for one in merged if not one[0] <= start < one[1])
+            merged.remove(min(others, key=lambda one: one[1] - one[0]))
+        self.stretches = merged
+        return merged[0][0] == 0 and merged[0][1] >= self.end
+
+
 class Segment:
     """One segment; see the module."""
 
@@ -103,6 +158,7 @@ class Segment:
         "aborted",
         "base_offset",
         "born",
+        "checked",
         "created",
         "damaged",
         "directory",
@@ -134,6 +190,7 @@ class Segment:
         self.max_timestamp = -1
         self.max_timestamp_offset = base_offset
         self.born: float | None = None
+        self.checked: Checked | None = None
         self.damaged: list[tuple[int, int]] = []
         self.gone = False
         self.saved = False
@@ -277,31 +334,19 @@ class Segment:
             self.max_timestamp_offset = self.base_offset + index.time_offsets[-1]
         return index
 
-    def read_index_of(self, other: Segment, interval: int) -> bool:
-        """Read or make another's index, to be given to it by ``take_index``; any thread, the other at rest.
+    def copy(self, file: LogFile | None = None) -> Segment:
+        """Return the segment as it is, for another thread to read; it knows no index.
 
-        Returns:
-            False if it is damaged. Raises OSError.
+        Args:
+            file: what is read; else the segment's own. Raises OSError.
         """
-        self.file = other.open_files.get(other)
-        self.next_base = other.next_base
-        self.damaged = list(other.damaged)
-        try:
-            if self.load_index() is None:
-                self.rebuild_index(interval)
-        except DamageFound:
-            return False
-        return True
-
-    def rebuild_index(self, interval: int) -> Index:
-        """Walk the whole segment for a new index. Raises OSError and DamageFound."""
-        self.index = index = Index()
-        self.unindexed = 0
-        self.max_timestamp = -1
-        self.max_timestamp_offset = self.base_offset
-        for position, size, _, last_offset, max_timestamp in self.hops(0):
-            self.note(position, size, last_offset, max_timestamp, interval)
-        return index
+        copy = Segment(self.open_files, self.directory, self.base_offset, self.size)
+        copy.written = self.written
+        copy.stage = self.stage
+        copy.file = file if file is not None else self.open_files.get(self)
+        copy.next_base = self.next_base
+        copy.damaged = list(self.damaged)
+        return copy
 
     def unsave(self) -> None:
         """Remove the .index file: what it says will not hold any more. Raises OSError."""

@@ -6,7 +6,9 @@ A sequential reader is found again without searching: the ends of written groups
 kept as *marks*, offset -> (segment, position), in two small maps. Any other offset costs one look into the
 sparse index and a short walk over batch heads.
 
-With ``cached_only`` nothing waits for the disk: ``Cold`` is raised once what is missing is being read.
+With ``cached_only`` nothing waits for the disk: ``Cold`` is raised once what is missing is being read. What
+lay in the files before the start and was not read since is checked first, by the threads that read it, and
+what of it is damaged is never given out.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from megabroker.codec.batch import BatchError, scan
 from megabroker.errors import Cold, ErrorCode, StorageError
 from megabroker.model import AbortedTransaction, FileRange, ReadResult
 from megabroker.storage.aborted import AbortedIndex
+from megabroker.storage.checking import Check, StretchCheck, find_damage, make_index, report_damage
 from megabroker.storage.index import Index
-from megabroker.storage.recovery import find_damage, report_damage
-from megabroker.storage.segment import Damage, DamageFound, Hop, Segment
+from megabroker.storage.segment import Checked, Damage, DamageFound, Hop, Segment, file_name
 
 __all__ = ["EMPTY", "Segments"]
 
@@ -33,6 +35,13 @@ EMPTY = ReadResult(b"", 0)
 
 _COPY_BYTES = 16 << 10
 _MAX_MARKS = 128
+_LEAST_CHECK_BYTES = 128 << 10
+_FIRST_AHEAD_BYTES = 1 << 20
+_MAX_AHEAD_BYTES = 8 << 20
+
+
+class IndexWrong(Exception):
+    """A segment's index says something else than its batches."""
 
 
 class Segments:
@@ -40,7 +49,8 @@ class Segments:
 
     Attributes:
         items: the segments; the last one is appended to.
-        damaged: every damaged stretch known.
+        damaged: every damaged stretch known. Those set aside when the log was opened are stepped over; who
+            asks for an offset of one that reading has met is refused, since nobody has looked at it yet.
     """
 
     def __init__(
@@ -48,7 +58,6 @@ class Segments:
         items: list[Segment],
         damaged: list[Damage],
         interval: Callable[[], int],
-        changed: Callable[[], None],
     ) -> None:
         self.items = items
         self.bases = [segment.base_offset for segment in items]
@@ -56,7 +65,7 @@ class Segments:
             segment.next_base = following.base_offset
         self.damaged = damaged
         self._interval = interval
-        self._changed = changed
+        self._refused: list[Damage] = []
         self._ends: dict[int, tuple[Segment, int]] = {}
         self._marks: dict[int, tuple[Segment, int]] = {}
 
@@ -73,6 +82,9 @@ class Segments:
         del self.bases[first:stop]
         if self.items:
             self.items[-1].next_base = None
+        if self._refused:
+            bases = set(self.bases)
+            self._refused = [damage for damage in self._refused if damage.segment in bases]
         self.forget_marks()
         return gone
 
@@ -114,12 +126,10 @@ class Segments:
             raise cold
         index = segment.load_index()
         if index is None:
-            while index is None:
-                try:
-                    index = segment.rebuild_index(self._interval())
-                except DamageFound as found:
-                    self.take_damage(found)
+            self._indexed(segment, *_read_index(segment.copy(), self._interval()))
             segment.save_index()
+            assert segment.index is not None
+            return segment.index
         segment.open_files.indexes.keep(segment)
         return index
 
@@ -128,16 +138,25 @@ class Segments:
         warmer = segment.open_files.warmer
         if warmer is None:
             return None
-        reading = Segment(segment.open_files, segment.directory, segment.base_offset, segment.size)
-        reading.stage = segment.stage
         interval = self._interval()
 
-        def done(found: bool) -> None:
-            if found and segment.index is None and not segment.gone:
-                segment.take_index(reading)
-                segment.open_files.indexes.keep(segment)
+        def done(found: tuple[Segment, Check | None] | None) -> None:
+            if found is not None and segment.index is None and not segment.gone:
+                self._indexed(segment, *found)
 
-        return warmer.work(("index", id(segment)), lambda: reading.read_index_of(segment, interval), done)
+        # The file is opened there as well.
+        return warmer.work(("index", id(segment)), lambda: _read_index(segment.copy(), interval), done)
+
+    def _indexed(self, segment: Segment, copy: Segment, check: Check | None) -> None:
+        """Take an index that was read, or made from what was checked on the way."""
+        segment.take_index(copy)
+        segment.open_files.indexes.keep(segment)
+        if check is not None:
+            segment.checked = None
+            for damage in check.damaged:
+                self._refuse(segment, damage)
+            if check.tail is not None:
+                self._refuse(segment, check.tail)
 
     def aborted_of(self, segment: Segment) -> AbortedIndex:
         """Return a segment's aborted transactions, reading them. Raises OSError and StorageError."""
@@ -190,12 +209,14 @@ class Segments:
             return segment.base_offset + index.offsets[after] + 1
         return self.bases[at + 1] if at + 1 < len(self.bases) else next_offset
 
-    def heads(self, segment: Segment, offset: int, *, cached_only: bool = False) -> Iterator[Hop]:
+    def heads(
+        self, segment: Segment, offset: int, *, cached_only: bool = False, length: int = 0
+    ) -> Iterator[Hop]:
         """Walk a segment's written batches, from the one that holds ``offset`` or the next.
 
-        Damage met for the first time is measured, reported and stepped over. An index that leads to where no
-        batch begins, or to one behind ``offset``, may be what is damaged: it is made anew once. Raises as
-        ``read``.
+        What was not checked yet is; ``length`` says how much is going to be read. Damage met for the first
+        time is measured, reported and stepped over. An index that leads to where no batch begins, or to one
+        behind ``offset``, may be what is damaged: it is made anew once. Raises as ``read``.
         """
         believed = True
         while True:
@@ -204,13 +225,18 @@ class Segments:
                 if offset > segment.base_offset:
                     index = self.index_of(segment, cached_only=cached_only)
                     position = index.position_for(offset - segment.base_offset)
-                for hop in segment.hops(position, cached_only=cached_only):
+                for hop in self._walk(segment, position, length, cached_only):
                     if believed and hop.position == position > 0 and hop.base_offset > offset:
                         raise DamageFound(segment, position, offset)
                     if hop.last_offset >= offset:
                         offset = hop.last_offset + 1
                         yield hop
                 return
+            except IndexWrong:
+                if not believed:
+                    raise StorageError(
+                        ErrorCode.STORAGE, f"{segment.path('.index')} cannot be made", retriable=False
+                    ) from None
             except DamageFound as found:
                 if not believed or found.position != position or not position:
                     self.take_damage(found)
@@ -218,8 +244,82 @@ class Segments:
             believed = False
             self._distrust(segment)
 
-    def _distrust(self, segment: Segment) -> None:
-        """Make a segment's index anew. Raises OSError."""
+    def _walk(self, segment: Segment, position: int, length: int, cached_only: bool) -> Iterator[Hop]:
+        while True:
+            stop = segment.written
+            if segment.checked is not None:
+                stop = self._checked_until(segment, position, length, cached_only)
+            yield from segment.hops(position, stop, cached_only=cached_only)
+            if stop >= segment.written:
+                return
+            position = stop
+
+    def _checked_until(self, segment: Segment, position: int, length: int, cached_only: bool) -> int:
+        """Return up to where a segment has been checked from ``position`` on, checking some if need be.
+
+        Raises:
+            OSError: the file could not be read.
+            Cold: with ``cached_only``, it is being checked.
+            IndexWrong: the index says something else than the batches.
+        """
+        checked = segment.checked
+        if checked is None or position >= checked.end:
+            return segment.written
+        until = checked.until(position)
+        if until > position:
+            return until
+        if cached_only and (cold := self._begin_check(segment, checked, position, length)) is not None:
+            raise cold
+        check = self._plan(segment, checked, position, length)
+        self._take_check(segment, check.run())
+        return self._checked_until(segment, position, length, cached_only)
+
+    def _begin_check(self, segment: Segment, checked: Checked, position: int, length: int) -> Cold | None:
+        """Have a stretch checked in another thread; None if there is none or it was in vain."""
+        warmer = segment.open_files.warmer
+        if warmer is None:
+            return None
+        check = self._plan(segment, checked, position, length)
+
+        def done(found: StretchCheck | None) -> None:
+            if found is not None and segment.checked is checked and not segment.gone:
+                try:
+                    self._take_check(segment, found)
+                except IndexWrong:
+                    self._distrust(segment, cached_only=True)
+
+        return warmer.check(("check", id(segment), position), check, done)
+
+    def _plan(self, segment: Segment, checked: Checked, position: int, length: int) -> StretchCheck:
+        until = position + max(length, _LEAST_CHECK_BYTES)
+        return StretchCheck(segment.copy(), checked, segment.index, position, until)
+
+    def _take_check(self, segment: Segment, check: StretchCheck) -> None:
+        """Take note of what was found. Raises IndexWrong, the rest being noted."""
+        checked = segment.checked
+        if checked is not None and checked.add(check.start, check.end, check.end_offset):
+            segment.checked = None
+        for damage in check.damaged:
+            self._refuse(segment, damage)
+        if check.is_index_wrong:
+            raise IndexWrong
+
+    def _check_ahead(self, segment: Segment, position: int, length: int) -> None:
+        """Have what is read next, by who reads on from ``position``, checked meanwhile."""
+        checked = segment.checked
+        if checked is None or position >= checked.end:
+            return
+        if position == checked.next_read:
+            checked.ahead = min(max(2 * checked.ahead, _FIRST_AHEAD_BYTES), _MAX_AHEAD_BYTES)
+        else:
+            checked.ahead = 0
+        checked.next_read = stop = position + length
+        until = checked.until(position)
+        if checked.ahead and until - stop < checked.ahead // 2 and until < checked.end:
+            self._begin_check(segment, checked, until, checked.ahead)
+
+    def _distrust(self, segment: Segment, *, cached_only: bool = False) -> None:
+        """Make a segment's index anew; with ``cached_only`` when it is asked for. Raises OSError."""
         _log.error("index-damaged: {path} does not go with its segment", path=segment.path(".index"))
         self.forget_marks()
         if segment.next_base is None:
@@ -228,18 +328,40 @@ class Segments:
         segment.index = None
         for suffix in (".index", ".timeindex"):
             segment.open_files.files.unlink(segment.path(suffix))
-        self.index_of(segment)
+        if not cached_only:
+            self.index_of(segment)
 
     def take_damage(self, found: DamageFound) -> None:
         """Measure damage met for the first time, report and remember it. Raises OSError."""
-        segment = found.segment
-        damage, _ = find_damage(segment, found.position, found.expected_offset)
-        segment.damaged.append((damage.position, damage.position + damage.length))
+        self._refuse(found.segment, find_damage(found.segment, found.position, found.expected_offset)[0])
+
+    def _refuse(self, segment: Segment, damage: Damage) -> None:
+        """Remember damage that reading met, report it, and serve nothing of it."""
+        stretch = (damage.position, damage.position + damage.length)
+        if stretch in segment.damaged:
+            return
+        segment.damaged.append(stretch)
         segment.damaged.sort()
+        if damage.to_offset <= damage.from_offset:
+            end = segment.next_base if segment.next_base is not None else damage.from_offset + 1
+            damage = damage._replace(to_offset=max(end, damage.from_offset + 1))
         self.damaged.append(damage)
+        self._refused.append(damage)
         self.forget_marks()
         report_damage(segment, damage)
-        self._changed()
+
+    def _check_refused(self, offset: int, found_offset: int) -> None:
+        """Refuse to go from ``offset`` on to ``found_offset`` if there is damage between."""
+        for damage in self._refused:
+            if damage.from_offset < found_offset and offset < damage.to_offset:
+                path = f"{self.items[0].directory}/{file_name(damage.segment, '.log')}"
+                raise StorageError(
+                    ErrorCode.CORRUPT_BATCH,
+                    f"offsets {damage.from_offset} to {damage.to_offset - 1} are damaged, "
+                    f"{damage.length} bytes at {damage.position} of {path}: "
+                    f"read on from offset {damage.to_offset}, or have fsck --repair set them aside",
+                    retriable=False,
+                )
 
     def read(
         self, offset: int, max_bytes: int, limit: int, written_offset: int, *, cached_only: bool = False
@@ -252,19 +374,27 @@ class Segments:
         """
         first_size = 0
         place = self._ends.get(offset) or self._marks.get(offset)
-        if place is not None and place[1] < place[0].written and not place[0].damaged:
+        if (
+            place is not None
+            and place[1] < place[0].written
+            and not place[0].damaged
+            and ((checked := place[0].checked) is None or place[1] >= checked.end)
+        ):
             segment, position = place
             at = len(self.bases) - 1 if segment is self.items[-1] else bisect_right(self.bases, offset) - 1
         else:
             at = max(0, bisect_right(self.bases, offset) - 1)
             while True:
                 segment = self.items[at]
-                hop = next(self.heads(segment, offset, cached_only=cached_only), None)
+                hop = next(self.heads(segment, offset, cached_only=cached_only, length=max_bytes), None)
                 if hop is not None:
                     break
                 at += 1
                 if at == len(self.items):
+                    self._check_refused(offset, limit)
                     return EMPTY
+            if hop.base_offset > offset and self._refused:
+                self._check_refused(offset, hop.base_offset)
             if hop.base_offset >= limit:
                 return EMPTY
             position, first_size = hop.position, hop.size_bytes
@@ -272,6 +402,8 @@ class Segments:
         stop = segment.written
         if limit < following:
             stop = self._stop(segment, limit, cached_only)
+        if segment.checked is not None:
+            stop = min(stop, self._checked_until(segment, position, max_bytes, cached_only))
         if segment.damaged:
             stop = segment.sound_until(position, stop)
         length = stop - position
@@ -280,6 +412,8 @@ class Segments:
         if length > max_bytes:
             first_size = first_size or self._first_size(segment, position, cached_only)
             length = min(length, max(max_bytes, first_size))
+        if segment.checked is not None:
+            self._check_ahead(segment, position, length)
         if length <= _COPY_BYTES:
             data = segment.read(position, length, cached_only=cached_only)
             return ReadResult(data, len(data))
@@ -307,3 +441,8 @@ class Segments:
         marks[offset] = (segment, position)
         if len(marks) > _MAX_MARKS:
             del marks[next(iter(marks))]
+
+
+def _read_index(copy: Segment, interval: int) -> tuple[Segment, Check | None]:
+    """Read a segment's index, or make it; any thread. Raises OSError."""
+    return copy, None if copy.load_index() is not None else make_index(copy, interval)

@@ -19,8 +19,9 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from megabroker.storage.checking import Check
 from megabroker.storage.files import Files, OpenFiles
-from megabroker.storage.segment import DamageFound, Segment, file_name, first_offset
+from megabroker.storage.segment import Segment, file_name, first_offset
 
 __all__ = ["CLEANED", "DELETED", "LEFTOVERS", "SUFFIXES", "commit", "complete", "discard", "retire", "settle"]
 
@@ -131,13 +132,9 @@ _INFINITE: Final = 2**63 - 1
 
 
 def _end_of(segment: Segment) -> int:
-    end = segment.base_offset
-    try:
-        for hop in segment.hops(0):
-            end = hop.last_offset + 1
-    except DamageFound:
-        pass  # what is readable replaces what was before it; the rest is found when the log is opened
-    return end
+    check = Check(segment, 0, segment.base_offset, whole=False)
+    check.run()  # what is readable replaces what was before it; the rest is found when the log is opened
+    return check.expected_offset
 
 
 def _rename(files: Files, segment: Segment, stage: str) -> None:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -36,6 +36,16 @@ _FIRST_AHEAD_BYTES = 1 << 20
 _MAX_AHEAD_BYTES = 8 << 20
 _AGAIN_SECONDS = 5.0
 _MAX_FINISHED = 256
+
+
+class Stretch(Protocol):
+    """What is read once, and looked at meanwhile; any thread."""
+
+    def stretch(self) -> tuple[LogFile, int, int]:
+        """Return the file, the position and the length."""
+
+    def run(self) -> Stretch:
+        """Do it. Raises OSError."""
 
 
 class Warmer:
@@ -83,6 +93,16 @@ class Warmer:
 
     def work(self, key: Hashable, call: Callable[[], Any], done: Callable[[Any], None]) -> Cold | None:
         """Call what reads something else, then ``done`` with the result in the reactor."""
+        return self._begin(key, lambda: call, done)
+
+    def check(self, key: Hashable, check: Stretch, done: Callable[[Any], None]) -> Cold | None:
+        """Run ``check``, beginning to read beyond its stretch, then call ``done`` with it in the reactor."""
+
+        def call() -> Stretch:
+            file, position, length = check.stretch()
+            self._files.read_ahead(file.fileno(), position, 2 * length)
+            return check.run()
+
         return self._begin(key, lambda: call, done)
 
     def stop(self) -> None:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.codec.batch import build, read_header, records, scan
 from megabroker.core.producers import ProducerTable
+from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import Durability, FileRange, LogSettings, TopicPartition, TransactionMarker
 from megabroker.storage.checkpoints import decode_offsets
 from megabroker.storage.cleaner import CleanerSettings
@@ -398,10 +399,17 @@ class LocalLogCleaningTests(LogCleaningContract, SynchronousTestCase):
         self.assertEqual(self.clean(), 1)
         self.assertEqual(os.path.getsize(victim), size)
         self.assertEqual(len(self.log.damaged), 1)
-        self.assertEqual({row[0] for row in self.rows().values()}, {b"k0", b"k1", b"k2"})
-        self.reopen(clean=False)
-        self.assertEqual(len(self.log.damaged), 1)
-        self.assertEqual(self.clean(), 0)
+        for _ in range(2):
+            with self.assertRaises(StorageError) as raised:
+                self.rows()
+            self.assertIs(raised.exception.code, ErrorCode.CORRUPT_BATCH)
+            self.assertEqual(len(self.log.damaged), 1)
+            [damage] = self.log.damaged
+            self.log.advance_start(damage.to_offset)
+            self.assertEqual({row[0] for row in self.rows().values()}, {b"k0", b"k1", b"k2"})
+            self.log.start_offset = 0
+            self.reopen(clean=False)
+            self.assertEqual(self.clean(), 0)
 
     def test_damage_that_cannot_be_measured_keeps_no_other_log_from_it(self) -> None:
         for at in range(12):

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from megabroker.codec.batch import read_header, read_records, scan
-from megabroker.errors import DataDirectoryLocked, StorageError
+from megabroker.errors import DataDirectoryLocked, ErrorCode, StorageError
 from megabroker.model import Durability, LogSettings, Topic, TopicPartition
 from megabroker.storage.checkpoints import decode_offsets, decode_snapshot
 from megabroker.storage.store import LocalLogStore
@@ -191,9 +191,17 @@ class TornTailTests(RecoveryCase):
         self.flip(path, 3 * size + 16)
         self.start()
         self.assertEqual(self.log.damaged, [])
-        self.assertEqual(self.bases(7), [8])
-        self.assertEqual([damage.from_offset for damage in self.log.damaged], [6])
-        self.assertEqual(self.offsets(), [0, 2, 4, 8, 10])
+        for _ in range(2):
+            for offset in (7, 6):
+                with self.assertRaises(StorageError) as raised:
+                    self.bases(offset)
+                self.assertIs(raised.exception.code, ErrorCode.CORRUPT_BATCH)
+                self.assertIn(f"{size} bytes at {3 * size} of {path}", str(raised.exception))
+                self.assertIn("read on from offset 8", str(raised.exception))
+            self.assertEqual([damage.from_offset for damage in self.log.damaged], [6])
+            self.assertEqual([self.bases(offset) for offset in (5, 8, 10)], [[4], [8], [10]])
+            self.close()
+            self.start()
 
 
 class SegmentsTests(RecoveryCase):
