@@ -225,7 +225,11 @@ class Segments:
                 if offset > segment.base_offset:
                     index = self.index_of(segment, cached_only=cached_only)
                     position = index.position_for(offset - segment.base_offset)
-                for hop in self._walk(segment, position, length, cached_only):
+                if segment.checked is None:
+                    hops = segment.hops(position, cached_only=cached_only)
+                else:
+                    hops = self._walk(segment, position, length, cached_only)
+                for hop in hops:
                     if believed and hop.position == position > 0 and hop.base_offset > offset:
                         raise DamageFound(segment, position, offset)
                     if hop.last_offset >= offset:
@@ -245,10 +249,9 @@ class Segments:
             self._distrust(segment)
 
     def _walk(self, segment: Segment, position: int, length: int, cached_only: bool) -> Iterator[Hop]:
+        """Walk what has been checked, checking more on the way."""
         while True:
-            stop = segment.written
-            if segment.checked is not None:
-                stop = self._checked_until(segment, position, length, cached_only)
+            stop = self._checked_until(segment, position, length, cached_only)
             yield from segment.hops(position, stop, cached_only=cached_only)
             if stop >= segment.written:
                 return
