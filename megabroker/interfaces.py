@@ -571,6 +571,9 @@ class ITopicService(IPartitions):
         TOPIC_LIMIT) or StorageError.
         """
 
+    def check_growth(name: str, total: int) -> int:
+        """Return how many partitions ``create_partitions`` would add; raise as it fails."""
+
     def create_partitions(name: str, total: int) -> Deferred[Topic]:
         """Grow a topic to ``total`` partitions; fails with INVALID_PARTITIONS when that is no growth."""
 
@@ -1045,6 +1048,9 @@ class IAuthentication(Interface):
 
     def password(user: str, password: str) -> Deferred[Principal]:
         """Check a password; fires with whose it is. Fails with AuthenticationError, in no hurry."""
+
+    def token(text: str) -> Deferred[Principal]:
+        """Check a token of an identity provider; fires and fails as ``password``."""
 
 
 class IAuthorizer(Interface):

@@ -18,6 +18,7 @@ from megabroker.errors import BrokerError, Cold
 
 __all__ = [
     "ANONYMOUS",
+    "HTTP",
     "NO_LEADER_EPOCH",
     "NO_PRODUCER",
     "NO_TIMESTAMP",
@@ -439,6 +440,9 @@ class Node:
 PEERS = ("", "")
 """Stands for protocol and listener where the other processes of the same broker connect."""
 
+HTTP = ("http", "")
+"""Stands for them where the broker is administered over HTTP."""
+
 
 @attrs.frozen
 class Worker:
@@ -449,8 +453,7 @@ class Worker:
         nodes: all of them.
         sockets: where each takes the requests of the others, the path of a Unix socket.
         descriptors: open sockets that listen for this one, by protocol and name of the listener; what takes
-        the
-            requests of the others is ``PEERS``.
+            the requests of the others is ``PEERS``, what is administered over HTTP ``HTTP``.
     """
 
     index: int

@@ -3,8 +3,8 @@
 Owns the order of starting and stopping, and nothing else.
 
 *Start*, all of it before the reactor serves anybody, so that nothing is answered by half a broker: data
-directory and metadata, then the core and its logs (recovery), then the listeners. A fault at any step
-undoes the steps before it and is raised.
+directory and metadata, then the core and its logs (recovery), then HTTP, then the listeners. A fault at any
+step undoes the steps before it and is raised.
 
 *Stop*, in order and awaited: stop listening; answer what waits for members, transactions or data, and begin
 nothing new for them; let requests that were taken be answered and sent; refuse new ones; write and sync;
@@ -69,7 +69,7 @@ from megabroker.interfaces import (
     IPublishers,
     IWindowStore,
 )
-from megabroker.model import HostPort, Listener, Node, TopicPartition, Worker
+from megabroker.model import HTTP, HostPort, Listener, Node, TopicPartition, Worker
 from megabroker.net import quick
 from megabroker.net.admission import Admission
 from megabroker.net.factory import BrokerFactory
@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from megabroker.config.security import TlsSettings
     from megabroker.core.authentication.tokens import Tokens
     from megabroker.core.transactions.elsewhere import RemoteTransactions
+    from megabroker.http.listening import HttpFactory
     from megabroker.net.tls import ListenerTls
     from megabroker.peering import Peering
 
@@ -177,6 +178,9 @@ class BrokerService(MultiService):
         self._ports: list[IListeningPort] = []
         self._factories: list[Any] = []
         self._tls: list[ListenerTls] = []
+        self._http: HttpFactory | None = None
+        self._http_port: IListeningPort | None = None
+        self._stopping = False
         self._checkpoints: LoopingCall | None = None
         self._store: Any = None
         self._metadata: Any = None
@@ -202,6 +206,7 @@ class BrokerService(MultiService):
             self._open_stores()
             self._assemble()
             self._load()
+            self._listen_http()
             self._listen()
             super().startService()  # type: ignore[no-untyped-call]
             gc.freeze()
@@ -225,7 +230,7 @@ class BrokerService(MultiService):
             milliseconds=milliseconds,
             listeners=", ".join(
                 f"{listener.protocol} at {listener.address.host}:{listener.address.port}"
-                for listener in self.placement.me.listeners
+                for listener in (*self.placement.me.listeners, *self._http_listeners())
             )
             or "no protocol is enabled",
             data_dir=self._where(),
@@ -468,6 +473,49 @@ class BrokerService(MultiService):
     def _in_thread(self, function: Any, *args: Any, **kwargs: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args, **kwargs)
 
+    def _listen_http(self) -> None:
+        """Bind where the broker is administered over HTTP; the first of several workers has all of it."""
+        settings, worker = self.config.http, self._worker
+        if not settings.enabled:
+            return
+        from megabroker.http.caller import Inside
+        from megabroker.http.listening import HttpFactory
+
+        inside = Inside(self.broker, lambda: self._factories, self._plugins, lambda: self._stopping)
+        self._http = factory = HttpFactory(
+            inside,
+            settings,
+            authenticates=self.config.http_authenticates,
+            serves_all=worker is None or worker.index == 0,
+        )
+        served: Any = factory
+        if settings.tls is not None:
+            from megabroker.net.tls import ListenerTls
+
+            factory.tls = ListenerTls("http", settings.tls)
+            self._tls.append(factory.tls)
+            served = factory.tls.wrapped(factory, self._reactor)
+        reactor = self._reactor
+        if worker is not None:
+            reactor = Inherited(reactor, reactor, worker.descriptors[HTTP])
+        endpoint = serverFromString(reactor, settings.endpoint)  # type: ignore[no-untyped-call]
+        try:
+            self._http_port = port = _result_of(endpoint.listen(served))
+        except CannotListenError as error:
+            raise StateError(
+                ErrorCode.INVALID_CONFIG, f"http: endpoint {settings.endpoint}: {error}"
+            ) from error
+        self._ports.append(port)
+        factory.listens(port)
+
+    def _http_listeners(self) -> list[Listener]:
+        """Return where HTTP is served, as the log tells it."""
+        if self._http_port is None:
+            return []
+        bound = self._http_port.getHost()
+        address = getattr(bound, "host", "localhost"), int(getattr(bound, "port", 0))
+        return [Listener("http", "", HostPort(*address))]
+
     def _listen(self) -> None:
         """Bind every listener of every enabled protocol, then advertise where they are."""
         listeners: list[Listener] = []
@@ -564,6 +612,8 @@ class BrokerService(MultiService):
             settings = fresh.protocols.get(factory.listener.protocol)
             if settings is not None and hasattr(factory, "settings"):
                 factory.settings = settings
+        if self._http is not None:
+            self._http.settings = fresh.http
         for tls in self._tls:
             tls.renew()
         _log.info("configuration reloaded: {keys}", keys=described(found))
@@ -595,13 +645,17 @@ class BrokerService(MultiService):
 
     async def _stop(self) -> None:
         _log.info("megabroker is stopping")
+        self._stopping = True
         if self._checkpoints is not None and self._checkpoints.running:
             self._checkpoints.stop()
         ports, self._ports = self._ports, []
         await _all([maybeDeferred(port.stopListening) for port in ports])
         self.groups.stop()
         self.transactions.stop()
-        await _all([factory.drain(_DRAIN_SECONDS) for factory in self._factories])
+        draining = [factory.drain(_DRAIN_SECONDS) for factory in self._factories]
+        if self._http is not None:
+            draining.append(self._http.drain(_DRAIN_SECONDS))
+        await _all(draining)
         self._factories = []
         if self._peering is not None:
             await _all([self.drained()])

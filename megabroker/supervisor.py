@@ -33,7 +33,7 @@ from megabroker.config.schema import Config
 from megabroker.config.workers import own_ports, worker_config
 from megabroker.errors import ErrorCode, StateError
 from megabroker.interfaces import IProtocolPlugin
-from megabroker.model import PEERS, Listener, Node, Worker
+from megabroker.model import HTTP, PEERS, HostPort, Listener, Node, Worker
 from megabroker.net import quick
 from megabroker.net.listening import advertised, bind_each, bind_file, bind_shared
 from megabroker.ops.channel import ALIVE, DRAINED, END, READY, STOP
@@ -128,6 +128,7 @@ class Supervisor(Service):
         self.config = config
         self.exit_code = 0
         self._own = own_ports(plugins)
+        self._http: list[HostPort] = []
         self._reactor = reactor
         self._read_again = read_again
         self._threshold = LogThreshold() if threshold is None else threshold
@@ -191,6 +192,7 @@ class Supervisor(Service):
                         theirs.advertised_host, theirs.advertised_port, one.getsockname()[:2]
                     )
                     listeners[index].append(Listener(name, listener.name, address))
+        self._bind_http(each, descriptors)
         nodes = tuple(
             Node(one.node.id, one.node.rack, tuple(theirs))
             for one, theirs in zip(each, listeners, strict=True)
@@ -201,6 +203,19 @@ class Supervisor(Service):
             self._sockets.append(one)
             theirs[PEERS] = one.fileno()
         return [Worker(index, nodes, places, descriptors[index]) for index in range(len(nodes))]
+
+    def _bind_http(self, each: list[Config], descriptors: list[dict[tuple[str, str], int]]) -> None:
+        """Bind where each worker is administered over HTTP."""
+        if not self.config.http.enabled:
+            return
+        try:
+            bound = bind_each([one.http.endpoint for one in each])
+        except StateError as error:
+            raise StateError(error.code, f"http: {error.message}") from error
+        self._sockets += bound
+        for theirs, one in zip(descriptors, bound, strict=True):
+            theirs[HTTP] = one.fileno()
+        self._http = [advertised(None, None, one.getsockname()[:2]) for one in bound]
 
     def _start(self, place: _Place) -> None:
         worker = place.worker
@@ -258,6 +273,7 @@ class Supervisor(Service):
             for place in self._places
             for listener in place.worker.me.listeners
         )
+        told.update({f"http at {address.host}:{address.port}": None for address in self._http})
         _log.info(
             "megabroker {version} with {count} workers is ready after {milliseconds} ms: {listeners}; "
             "data in {data_dir}; {compiled}",

@@ -172,7 +172,7 @@ def makeService(options: Options) -> IService:
 
 def _may_use_tls(config: Config, plugins: Mapping[str, IProtocolPlugin]) -> bool:
     """Say whether an endpoint is not plain, or the plugin of a protocol has not said that it needs no TLS."""
-    return any(
+    return (config.http.enabled and config.http.tls is not None) or any(
         getattr(plugins[name], "needs_tls", True)
         or any(
             listener.tls is not None or parse_endpoint(listener.endpoint).type not in _PLAIN

@@ -32,6 +32,7 @@ class BrokerProcess:
 
     Attributes:
         ports: port by protocol name, known once started.
+        http_ports: where each process is administered over HTTP.
         directory: holds ``broker.yaml``, ``broker.log`` (of all starts) and ``data``.
     """
 
@@ -51,10 +52,12 @@ class BrokerProcess:
                     name: {"listeners": [{"endpoint": "tcp:0:interface=127.0.0.1"}]}
                     for name in ("kafka", "mega", "cursus")
                 },
+                "http": {"endpoint": "tcp:0:interface=127.0.0.1"},
             },
             config or {},
         )
         self.ports: dict[str, int] = {}
+        self.http_ports: list[int] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_ms = 0
         self._log_read = 0
@@ -98,10 +101,14 @@ class BrokerProcess:
             found = _READY.search(self.log[self._log_read :])
             if found is not None:
                 self.ready_ms = int(found[1])
+                self.http_ports = []
                 for part in found[2].split(", "):
                     name, _, address = part.partition(" at ")
-                    if address:
-                        self.ports[name] = int(address.rpartition(":")[2])
+                    port = int(address.rpartition(":")[2]) if address else 0
+                    if name == "http":
+                        self.http_ports.append(port)
+                    elif address:
+                        self.ports[name] = port
                 return self
             if self.process.poll() is not None:
                 break

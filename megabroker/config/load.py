@@ -7,7 +7,7 @@ them are handed in, and only those that the file names are asked for their setti
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import attrs
@@ -17,7 +17,7 @@ from megabroker.config.kinds import INVALID, note
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
 from megabroker.config.schema import Config
 from megabroker.config.structure import Reader, did_you_mean, structure
-from megabroker.config.workers import listener_faults, own_ports, worker_config
+from megabroker.config.workers import http_faults, listener_faults, own_ports, worker_config
 from megabroker.config.yaml_text import read_yaml
 from megabroker.errors import ConfigError, Fault
 
@@ -73,13 +73,13 @@ def parse(text: str, source: str, plugins: Mapping[str, PluginDescription]) -> C
     config: Any = INVALID
     if document is not None or not faults:
         config = structure(Config, document, "", faults, {"protocols": _protocols_reader(plugins)})
-    if isinstance(config, Config) and config.workers > 1:
+    if isinstance(config, Config):
         own = own_ports(plugins)
-        faults += listener_faults(config.protocols, config.workers, own, "protocols")
+        if config.workers > 1:
+            faults += listener_faults(config.protocols, config.workers, own, "protocols")
+            faults += http_faults(config.http, config.workers)
         if not faults:
-            _note_conflicts(
-                [worker_config(config, i, own).protocols for i in range(config.workers)], own, faults
-            )
+            _note_conflicts([worker_config(config, i, own) for i in range(config.workers)], own, faults)
     if faults or not isinstance(config, Config):
         raise ConfigError(faults, source)
     return config
@@ -105,7 +105,6 @@ def _protocols_reader(plugins: Mapping[str, PluginDescription]) -> Reader:
             settings = _read_protocol(plugin, entry, f"{path}.{name}", faults)
             if settings is not None:
                 result[name] = settings
-        _note_conflicts([result], frozenset(), faults)
         return result
 
     return read
@@ -131,35 +130,34 @@ def _read_protocol(
     return settings
 
 
-def _note_conflicts(
-    workers: Sequence[Mapping[str, ProtocolSettings]], own: frozenset[str], faults: list[Fault]
-) -> None:
+def _note_conflicts(workers: Sequence[Config], own: frozenset[str], faults: list[Fault]) -> None:
     """Note listeners of enabled protocols that would bind the same port or the same file.
 
     Args:
-        workers: the protocols as each process has them.
-        own: those that listen on ports of their own in each; the others' are shared.
+        workers: the configuration as each process has it.
+        own: protocols that listen on ports of their own in each; the others' are shared.
     """
     taken: list[tuple[EndpointDescription, str]] = []
-    for number, protocols in enumerate(workers):
-        for name, settings in protocols.items():
-            if not settings.enabled or (number and name not in own):
-                continue
-            for index, listener in enumerate(settings.listeners):
-                where = f"protocols.{name}.listeners[{index}].endpoint"
-                found = parse_endpoint(listener.endpoint)
-                for other, owner in taken:
-                    if _collide(found, other):
-                        what = "file" if found.address else "port"
-                        of_worker = f" (worker {number + 1} of {len(workers)})" if number else ""
-                        note(
-                            faults,
-                            where,
-                            listener.endpoint,
-                            f"a {what} that {owner} does not take{of_worker}",
-                        )
-                        break
-                taken.append((found, where))
+    for number, config in enumerate(workers):
+        for where, endpoint in _endpoints(config, config.protocols if number == 0 else own):
+            found = parse_endpoint(endpoint)
+            for other, owner in taken:
+                if _collide(found, other):
+                    what = "file" if found.address else "port"
+                    of_worker = f" (worker {number + 1} of {len(workers)})" if number else ""
+                    note(faults, where, endpoint, f"a {what} that {owner} does not take{of_worker}")
+                    break
+            taken.append((found, where))
+
+
+def _endpoints(config: Config, protocols: Container[str]) -> Iterator[tuple[str, str]]:
+    """Yield what a process binds of its own, with the path of the key that says so."""
+    for name, settings in config.protocols.items():
+        for index, listener in enumerate(settings.listeners if settings.enabled else ()):
+            if name in protocols:
+                yield f"protocols.{name}.listeners[{index}].endpoint", listener.endpoint
+    if config.http.enabled:
+        yield "http.endpoint", config.http.endpoint
 
 
 def _collide(one: EndpointDescription, other: EndpointDescription) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from megabroker.config import fields
+from megabroker.config.http import HttpSettings
 from megabroker.config.kinds import Path
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
 from megabroker.config.security import TOKENS, Authorizer, SecuritySettings, token_faults
@@ -28,6 +29,7 @@ __all__ = [
     "DedupScope",
     "DedupSettings",
     "GroupSettings",
+    "HttpSettings",
     "LimitSettings",
     "ListenerSettings",
     "LoggingSettings",
@@ -619,6 +621,7 @@ class Config:
         doc="How often over-age segments are rolled and those beyond retention deleted.",
     )
     logging: LoggingSettings = fields.section(LoggingSettings, doc="The log of events.")
+    http: HttpSettings = fields.section(HttpSettings, doc="Administration over HTTP.")
     protocols: Mapping[str, Any] = fields.mapping(
         of=ProtocolSettings, doc="Which protocols are served, by the name of their plugin."
     )
@@ -636,6 +639,25 @@ class Config:
     @property
     def authenticates(self) -> bool:
         """Whether some listener has clients say who they are."""
+        return (self.http.enabled and self.http_authenticates) or self._listeners_ask
+
+    @property
+    def http_authenticates(self) -> bool:
+        """Whether clients over HTTP must say who they are."""
+        asked = self.http.authentication
+        return asked == "required" or (asked == "auto" and (self._listeners_ask or self._certificates_needed))
+
+    @property
+    def _certificates_needed(self) -> bool:
+        return any(
+            listener.tls is not None and listener.tls.client_auth == "required"
+            for settings in self.protocols.values()
+            if settings.enabled
+            for listener in settings.listeners
+        )
+
+    @property
+    def _listeners_ask(self) -> bool:
         return any(
             listener.sasl or listener.auth != "none"
             for settings in self.protocols.values()
@@ -650,13 +672,12 @@ class Config:
 
     def _takes_tokens(self) -> Iterator[str]:
         """Yield the paths of the keys that have listeners take tokens."""
-        return (
-            f"protocols.{name}.listeners[{index}].sasl"
-            for name, settings in self.protocols.items()
-            if settings.enabled
-            for index, listener in enumerate(settings.listeners)
-            if TOKENS in listener.sasl
-        )
+        for name, settings in self.protocols.items():
+            for index, listener in enumerate(settings.listeners if settings.enabled else ()):
+                if TOKENS in listener.sasl:
+                    yield f"protocols.{name}.listeners[{index}].sasl"
+        if self.http.enabled and self.http_authenticates and self.security.tokens.keys is not None:
+            yield "security.tokens.keys"
 
     def group_configs(self) -> dict[str, str]:
         """Return what this file says of every group, by Kafka's names of group configurations."""

@@ -12,11 +12,12 @@ from typing import Any, Final
 import attrs
 
 from megabroker.config.endpoint import parse_endpoint
+from megabroker.config.http import HttpSettings
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
 from megabroker.config.schema import Config
 from megabroker.errors import Fault
 
-__all__ = ["listener_faults", "own_ports", "shifted", "worker_config"]
+__all__ = ["http_faults", "listener_faults", "own_ports", "shifted", "worker_config"]
 
 _SHAREABLE: Final = ("tcp", "ssl")
 _LAST_PORT: Final = 65535
@@ -66,8 +67,23 @@ def worker_config(config: Config, index: int, own: frozenset[str]) -> Config:
         moved = tuple(_shifted_listener(listener, index) for listener in settings.listeners)
         protocols[name] = attrs.evolve(settings, listeners=moved)
     return attrs.evolve(
-        config, node=attrs.evolve(config.node, id=config.node.id + index), protocols=protocols
+        config,
+        node=attrs.evolve(config.node, id=config.node.id + index),
+        http=attrs.evolve(config.http, endpoint=shifted(config.http.endpoint, index)),
+        protocols=protocols,
     )
+
+
+def http_faults(settings: HttpSettings, workers: int) -> Iterable[Fault]:
+    """Yield why so many workers cannot each have a port for HTTP."""
+    if settings.enabled:
+        found, last = parse_endpoint(settings.endpoint), _LAST_PORT - workers + 1
+        if found.type not in _SHAREABLE:
+            expected = f"an endpoint of type tcp, as workers is {workers}"
+            yield Fault("http.endpoint", settings.endpoint, expected)
+        elif (found.port or 0) > last:
+            expected = f"a port up to {last}: each of {workers} workers takes the next one"
+            yield Fault("http.endpoint", settings.endpoint, expected)
 
 
 def listener_faults(

@@ -294,6 +294,18 @@ class TopicService(Service):
             return self._ask(TopicChange.CREATE, name, partitions, configs or {})
         return self._serialised(name, lambda: self._create(name, partitions, configs or {}))
 
+    def check_growth(self, name: str, total: int) -> int:
+        """See ``ITopicService.check_growth``."""
+        topic = self._known(name)
+        more = total - topic.partitions
+        if more <= 0:
+            raise RequestError(
+                ErrorCode.INVALID_PARTITIONS,
+                f"topic {name} has {topic.partitions} partitions; {total} would be no increase",
+            )
+        self._check_partition_limit(more)
+        return more
+
     def create_partitions(self, name: str, total: int) -> Deferred[Topic]:
         """Grow a topic to ``total`` partitions; fails with INVALID_PARTITIONS when that is no growth."""
         if self.controller is not None:
@@ -382,11 +394,7 @@ class TopicService(Service):
 
     async def _create_partitions(self, name: str, total: int) -> Topic:
         former = self._known(name)
-        if total <= former.partitions:
-            raise RequestError(
-                ErrorCode.INVALID_PARTITIONS, f"topic {name} has {former.partitions} partitions already"
-            )
-        self._check_partition_limit(total - former.partitions)
+        self.check_growth(name, total)
         topic = attrs.evolve(former, partitions=total)
         self._refuse_strays(topic, former.partitions)
         self._coming[name] = total - former.partitions

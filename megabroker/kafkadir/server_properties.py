@@ -221,6 +221,7 @@ def read_server_properties(
         sources[row.key] = name
         if name in properties:
             followed[name] = row.key
+    _put(document, "http.enabled", False)  # nothing there asks for it, or could say where
     _put(document, "data_dir", str(directories[0]))
     _put(document, "more_data_dirs", [str(one) for one in directories[1:]])
     before = len(faults)

@@ -89,6 +89,7 @@ groups:
   min_session_timeout_ms: 1000
   consumer_heartbeat_interval_ms: 1000
   consumer_session_timeout_ms: 6000
+http: {{enabled: false}}
 protocols:
   kafka: {{listeners: [{{endpoint: "tcp:9092:interface=10.0.0.2"}}]}}
   mega: {{acks: all, listeners: [{{endpoint: "tcp:8080:interface=10.0.0.2"}}]}}

@@ -35,7 +35,8 @@ def twistd(*arguments: str, cwd: pathlib.Path, **environment: str) -> subprocess
 def write_config(directory: pathlib.Path, endpoint: str = "tcp:0:interface=127.0.0.1") -> pathlib.Path:
     path = directory / "broker.yaml"
     path.write_text(
-        f"data_dir: {directory / 'data'}\nprotocols: {{mega: {{listeners: [{{endpoint: '{endpoint}'}}]}}}}\n"
+        f"data_dir: {directory / 'data'}\nhttp: {{enabled: false}}\n"
+        f"protocols: {{mega: {{listeners: [{{endpoint: '{endpoint}'}}]}}}}\n"
     )
     return path
 

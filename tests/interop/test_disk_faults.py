@@ -242,7 +242,11 @@ def run_refused(config: dict[str, Any], directory: pathlib.Path) -> str:
     """Run a broker that has to refuse; return the one line it says why."""
     file = directory / "refused.yaml"
     listeners = [{"endpoint": "tcp:0:interface=127.0.0.1"}]
-    file.write_text(yaml.safe_dump({"protocols": {"mega": {"listeners": listeners}}, **config}))
+    file.write_text(
+        yaml.safe_dump(
+            {"protocols": {"mega": {"listeners": listeners}}, "http": {"enabled": False}, **config}
+        )
+    )
     done = subprocess.run(
         BrokerProcess.command(file), cwd=directory, capture_output=True, text=True, timeout=20
     )

@@ -360,6 +360,7 @@ def test_daemon(workers: int) -> None:
                 {
                     "data_dir": str(directory / "data"),
                     "workers": workers,
+                    "http": {"enabled": False},
                     "protocols": {"mega": {"listeners": [{"endpoint": "tcp:0:interface=127.0.0.1"}]}},
                 }
             )

@@ -46,6 +46,7 @@ COMPILED = quick.compiled() is not None
 _CONFIG = """\
 data_dir: {directory}
 durability: os
+http: {{enabled: false}}
 protocols:
   kafka: {{enabled: false}}
   mega: {{enabled: false}}

@@ -78,7 +78,7 @@ class ColdCase(SynchronousTestCase):
         self.patch(store, "Files", lambda: self.files)
         self.clock = Turns()
         plugins = discover()
-        text = f"data_dir: {directory.name}\ndurability: os\n"
+        text = f"data_dir: {directory.name}\ndurability: os\nhttp: {{enabled: false}}\n"
         self.service = BrokerService(parse(text, "test", plugins), plugins, self.clock)
         self.service.startService()
         self.addCleanup(self.stop)

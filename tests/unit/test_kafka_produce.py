@@ -65,7 +65,8 @@ class ProduceCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Turns()
         plugins = discover()
-        self.service = BrokerService(parse("storage: memory", "test", plugins), plugins, self.clock)
+        config = parse("storage: memory\nhttp: {enabled: false}", "test", plugins)
+        self.service = BrokerService(config, plugins, self.clock)
         self.service.startService()
         self.topic = self.done(self.service.topics.create("t", 2))
         listener = Listener("kafka", "default", HostPort("localhost", 1))

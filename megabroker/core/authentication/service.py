@@ -80,6 +80,15 @@ class Authentication:
             raise AuthenticationError("wrong name or password")
         return Principal(_USER, user)
 
+    def token(self, text: str) -> Deferred[Principal]:
+        """See ``IAuthentication.token``."""
+        return Deferred.fromCoroutine(self._unhurried(self._token(text)))
+
+    async def _token(self, text: str) -> Principal:
+        if self._tokens is None:
+            raise AuthenticationError("a token, where none are taken")
+        return Principal(_USER, (await self._tokens.check(text)).user)
+
     async def _unhurried(self, asked: Awaitable[_T]) -> _T:
         """Wait for an outcome; refuse only when it is time."""
         began = self._reactor.seconds()

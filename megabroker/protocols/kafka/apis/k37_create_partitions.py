@@ -12,7 +12,7 @@ before, it is done, and the client waits.
 
 from __future__ import annotations
 
-from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
+from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import IBroker
 from megabroker.protocols.kafka.dispatch import Context
 from megabroker.protocols.kafka.errors import KafkaError, kafka_error
@@ -53,18 +53,7 @@ async def handle(context: Context, request: create_partitions.Request) -> create
 
 def _check(broker: IBroker, wanted: _Wanted) -> int:
     """Return how many partitions are to be added. Raises BrokerError."""
-    topic = broker.topics.get(wanted.name)
-    if topic is None:
-        raise RequestError(ErrorCode.UNKNOWN_TOPIC, "no topic has this name")
-    more = wanted.count - topic.partitions
-    if more <= 0:
-        raise RequestError(
-            ErrorCode.INVALID_PARTITIONS,
-            f"the topic has {topic.partitions} partitions; {wanted.count} would be no increase",
-        )
-    limit = broker.settings.topics.max_partitions
-    if sum(one.partitions for one in broker.topics.all()) + more > limit:
-        raise StateError(ErrorCode.TOPIC_LIMIT, f"{more} more partitions: max_partitions is {limit}")
+    more = broker.topics.check_growth(wanted.name, wanted.count)
     if wanted.assignments is None:
         return more
     if len(wanted.assignments) != more:
@@ -72,8 +61,8 @@ def _check(broker: IBroker, wanted: _Wanted) -> int:
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             f"{more} more partitions, but {len(wanted.assignments)} assignments",
         )
-    for index, assignment in enumerate(wanted.assignments, topic.partitions):
-        check_assignment(broker, topic.name, index, assignment.broker_ids)
+    for index, assignment in enumerate(wanted.assignments, wanted.count - more):
+        check_assignment(broker, wanted.name, index, assignment.broker_ids)
     return more
 
 

@@ -1,0 +1,315 @@
+"""Topics: listed, made, described, grown, deleted."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+
+from megabroker.access import CLUSTER_NAME, Operation, ResourceType
+from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.http.caller import Caller
+from megabroker.http.paging import PAGES, page, paged
+from megabroker.http.routes import Answer, Call, Need, Route
+from megabroker.http.schema import (
+    FLAG,
+    Integer,
+    MapOf,
+    Nullable,
+    Object,
+    Text,
+    optional,
+    required,
+)
+from megabroker.interfaces import IPartition
+from megabroker.model import Topic, TopicPartition
+
+__all__ = ["ROUTES", "create_topic", "describe_topic", "known_topic", "partition_rows", "visible_topics"]
+
+_MOST_PARTITIONS: Final = 1_000_000
+_VALUE: Final = Text(0, 32_767)
+
+_TOPIC: Final = Object(
+    {
+        "name": required(Text(), "Name of the topic."),
+        "id": required(Text(form="uuid"), "Its id, which a later topic of the same name does not have."),
+        "partitions": required(Integer(0), "How many partitions it has."),
+        "is_internal": required(FLAG, "Whether it is the broker's own."),
+        "configs": required(MapOf(Text()), "What is set on it, by Kafka's names; defaults are not here."),
+    },
+    "Topic",
+)
+
+PARTITION: Final = Object(
+    {
+        "partition": required(Integer(0), "Its number."),
+        "leader": required(Integer(-1), "The node that leads it."),
+        "leader_epoch": required(Integer(-1), "How often it has had another leader."),
+        "start_offset": required(Nullable(Integer(0)), "The first message there still is."),
+        "end_offset": required(Nullable(Integer(0)), "What the next message to be seen will have."),
+        "stable_offset": required(Nullable(Integer(0)), "Where the earliest open transaction begins."),
+        "size_bytes": required(Nullable(Integer(0)), "What its files hold; null if another node knows."),
+        "error": required(Nullable(Text()), "Why it cannot be used; null if it can."),
+    },
+    "Partition",
+)
+
+_DESCRIBED: Final = Object(
+    {
+        **_TOPIC.fields,
+        "size_bytes": required(Nullable(Integer(0)), "What all its files hold."),
+        "messages": required(Integer(0), "Offsets there are, of all partitions: about its messages."),
+    },
+    "TopicDescription",
+)
+
+_NEW: Final = Object(
+    {
+        "name": required(Text(1, 249), "Name of the topic: letters, digits, dot, underscore, hyphen."),
+        "partitions": optional(
+            Nullable(Integer(1, _MOST_PARTITIONS)), "How many; null for the broker's default."
+        ),
+        "configs": optional(MapOf(_VALUE), "Configurations to set, by Kafka's names.", {}),
+        "validate_only": optional(FLAG, "Only say what would be refused.", False),
+    },
+    "NewTopic",
+)
+
+_GROWN: Final = Object(
+    {
+        "partitions": required(Integer(1, _MOST_PARTITIONS), "How many it shall have, more than it has."),
+        "validate_only": optional(FLAG, "Only say what would be refused.", False),
+    },
+    "MorePartitions",
+)
+
+
+# --- what is asked for here and by others --------------------------------------------------------------
+
+
+def visible_topics(caller: Caller, prefix: str = "") -> list[Topic]:
+    """Return the topics that the caller may see, by name."""
+    return [
+        topic
+        for topic in caller.broker.topics.all()
+        if topic.name.startswith(prefix) and caller.sees(ResourceType.TOPIC, topic.name)
+    ]
+
+
+def known_topic(caller: Caller, name: str) -> Topic:
+    """Return a topic. Raises RequestError (UNKNOWN_TOPIC)."""
+    topic = caller.broker.topics.get(name)
+    if topic is None:
+        raise RequestError(ErrorCode.UNKNOWN_TOPIC, f"no topic is called {name!r}")
+    return topic
+
+
+def show_topic(topic: Topic) -> dict[str, Any]:
+    """Return what a list has of a topic."""
+    return {
+        "name": topic.name,
+        "id": str(topic.id),
+        "partitions": topic.partitions,
+        "is_internal": topic.internal,
+        "configs": dict(topic.configs),
+    }
+
+
+async def partition_rows(caller: Caller, topic: Topic, begin: int = 0, end: int | None = None) -> list[Any]:
+    """Return what is to be said of a topic's partitions, or of some of them."""
+    found: list[IPartition | BrokerError] = []
+    looking: list[Deferred[None]] = []
+    for index in range(begin, topic.partitions if end is None else min(end, topic.partitions)):
+        try:
+            partition = caller.broker.partitions.partition(topic.name, index)
+        except BrokerError as error:
+            found.append(error)
+            continue
+        found.append(partition)
+        if not partition.is_here:
+            looking.append(_looked(partition))
+    for one in looking:
+        await one
+    return [_partition_row(caller, topic, at, one) for at, one in enumerate(found, begin)]
+
+
+def _looked(partition: Any) -> Deferred[None]:
+    """Have the leader say how far a partition is; what it does not say is what it said last."""
+    done: Deferred[None] = Deferred()
+    partition.look(lambda error: done.callback(None))
+    return done
+
+
+def _partition_row(caller: Caller, topic: Topic, index: int, found: IPartition | BrokerError) -> Any:
+    leader = caller.broker.placement.leader(TopicPartition(topic.name, index)).id
+    row: dict[str, Any] = dict.fromkeys(PARTITION.fields)
+    row.update({"partition": index, "leader": leader, "leader_epoch": topic.leader_epoch})
+    if isinstance(found, BrokerError):
+        return {**row, "error": found.message}
+    return {
+        **row,
+        "leader_epoch": found.leader_epoch,
+        "start_offset": found.start_offset,
+        "end_offset": found.high_watermark,
+        "stable_offset": found.last_stable_offset,
+        "size_bytes": found.log.size_bytes if found.is_here else None,
+    }
+
+
+async def describe_topic(caller: Caller, name: str) -> dict[str, Any]:
+    """Return all that is to be said of a topic as a whole. Raises RequestError (UNKNOWN_TOPIC)."""
+    topic = known_topic(caller, name)
+    rows = await partition_rows(caller, topic)
+    sizes = [row["size_bytes"] for row in rows if row["error"] is None]
+    return {
+        **show_topic(topic),
+        "size_bytes": None if None in sizes else sum(sizes),
+        "messages": sum(row["end_offset"] - row["start_offset"] for row in rows if row["error"] is None),
+    }
+
+
+async def create_topic(
+    caller: Caller, name: str, partitions: int | None, configs: dict[str, str], *, validate_only: bool = False
+) -> Topic | None:
+    """Make a topic; return it when it serves, None with ``validate_only``. Raises BrokerError."""
+    if not caller.may(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME, quiet=True):
+        caller.need(Operation.CREATE, ResourceType.TOPIC, name)
+    topics = caller.broker.topics
+    count: int = caller.broker.settings.topics.default_partitions if partitions is None else partitions
+    topics.validate(name, count, configs)
+    caller.charge(count)
+    if validate_only:
+        return None
+    topic = await topics.create(name, count, configs)
+    caller.changed("CreateTopics", name)
+    return topic
+
+
+# --- routes -----------------------------------------------------------------------------------------------
+
+
+def list_topics(call: Call) -> Any:
+    """Return a page of the topics that the caller may see."""
+    topics = visible_topics(call.caller, call.query["prefix"])
+    return page(call, "topics", topics, lambda topic: topic.name, show_topic)
+
+
+async def post_topic(call: Call) -> Any:
+    """Make a topic."""
+    wanted = call.body
+    topic = await create_topic(
+        call.caller,
+        wanted["name"],
+        wanted["partitions"],
+        wanted["configs"],
+        validate_only=wanted["validate_only"],
+    )
+    return Answer(204) if topic is None else show_topic(topic)
+
+
+async def get_topic(call: Call) -> Any:
+    """Describe a topic."""
+    return await describe_topic(call.caller, call.path["topic"])
+
+
+async def delete_topic(call: Call) -> Any:
+    """Delete a topic and its data."""
+    caller, name = call.caller, call.path["topic"]
+    topic = known_topic(caller, name)
+    caller.charge(topic.partitions)
+    await caller.broker.topics.delete(name)
+    caller.changed("DeleteTopics", name)
+
+
+async def list_partitions(call: Call) -> Any:
+    """Return a page of a topic's partitions."""
+    topic = known_topic(call.caller, call.path["topic"])
+    numbers = range(topic.partitions)
+    found = page(call, "partitions", numbers, lambda index: f"{index:010}", lambda index: index)
+    shown = found["partitions"]
+    if shown:
+        found["partitions"] = await partition_rows(call.caller, topic, shown[0], shown[-1] + 1)
+    return found
+
+
+async def get_partition(call: Call) -> Any:
+    """Describe a partition."""
+    topic, index = known_topic(call.caller, call.path["topic"]), call.path["partition"]
+    if index >= topic.partitions:
+        raise RequestError(
+            ErrorCode.UNKNOWN_PARTITION, f"topic {topic.name} has partitions 0 to {topic.partitions - 1}"
+        )
+    return (await partition_rows(call.caller, topic, index, index + 1))[0]
+
+
+async def post_partitions(call: Call) -> Any:
+    """Grow a topic."""
+    caller, total = call.caller, call.body["partitions"]
+    topic = known_topic(caller, call.path["topic"])
+    caller.charge(caller.broker.topics.check_growth(topic.name, total))
+    if call.body["validate_only"]:
+        return Answer(204)
+    grown = await caller.broker.topics.create_partitions(topic.name, total)
+    caller.changed("CreatePartitions", topic.name)
+    return show_topic(grown)
+
+
+_SEEN: Final = "DESCRIBE on each topic, those that may not be seen are left out"
+_ON_TOPIC: Final = Need(Operation.DESCRIBE, ResourceType.TOPIC, "topic")
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/v1/topics",
+        list_topics,
+        "Topics, by name.",
+        paged("topics", _TOPIC, "Topics"),
+        query={"prefix": optional(Text(0, 249), "What their names begin with.", ""), **PAGES},
+        asks=_SEEN,
+    ),
+    Route(
+        "POST",
+        "/v1/topics",
+        post_topic,
+        "Make a topic; the answer comes when it serves.",
+        _TOPIC,
+        body=_NEW,
+        asks="CREATE on the cluster or the topic",
+        status=201,
+    ),
+    Route("GET", "/v1/topics/{topic}", get_topic, "A topic.", _DESCRIBED, needs=(_ON_TOPIC,)),
+    Route(
+        "DELETE",
+        "/v1/topics/{topic}",
+        delete_topic,
+        "Delete a topic and its data.",
+        needs=(Need(Operation.DELETE, ResourceType.TOPIC, "topic"),),
+        status=204,
+    ),
+    Route(
+        "GET",
+        "/v1/topics/{topic}/partitions",
+        list_partitions,
+        "The partitions of a topic: offsets, sizes, leaders.",
+        paged("partitions", PARTITION, "Partitions"),
+        query=PAGES,
+        needs=(_ON_TOPIC,),
+    ),
+    Route(
+        "GET",
+        "/v1/topics/{topic}/partitions/{partition}",
+        get_partition,
+        "A partition.",
+        PARTITION,
+        needs=(_ON_TOPIC,),
+    ),
+    Route(
+        "POST",
+        "/v1/topics/{topic}/partitions",
+        post_partitions,
+        "Give a topic more partitions.",
+        _TOPIC,
+        body=_GROWN,
+        needs=(Need(Operation.ALTER, ResourceType.TOPIC, "topic"),),
+    ),
+)

@@ -1,0 +1,79 @@
+"""Lists in pages: so many a time, and a token for those that follow.
+
+A token says after which key to go on, so that what comes or goes between two pages neither repeats the others
+nor leaves any out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from megabroker.http.reading import refused
+from megabroker.http.routes import Call
+from megabroker.http.schema import (
+    Field,
+    Integer,
+    Kind,
+    ListOf,
+    Nullable,
+    Object,
+    Text,
+    ValueFault,
+    optional,
+    required,
+)
+
+__all__ = ["PAGES", "page", "paged"]
+
+_T = TypeVar("_T")
+MOST_ROWS: Final = 1000
+
+PAGES: Final[dict[str, Field]] = {
+    "limit": optional(Integer(1, MOST_ROWS), "How many at most.", 100),
+    "page_token": optional(Nullable(Text(1, 4096)), "The next_page_token of the page before."),
+}
+"""The parameters of every list."""
+
+
+def paged(name: str, of: Kind, title: str) -> Object:
+    """Return what a page looks like."""
+    return Object(
+        {
+            name: required(ListOf(of, maximum=MOST_ROWS), "Those of this page."),
+            "next_page_token": required(Nullable(Text()), "For the next page; null on the last."),
+        },
+        title,
+    )
+
+
+def page(
+    call: Call, name: str, rows: Sequence[_T], key: Callable[[_T], str], show: Callable[[_T], Any]
+) -> Any:
+    """Return the page that is asked for.
+
+    Args:
+        name: of the list.
+        rows: all there are, in the order of their keys.
+        show: makes what is shown of one.
+    """
+    limit, token = call.query["limit"], call.query["page_token"]
+    begin = 0 if token is None else bisect_right(rows, _after(token), key=key)
+    end = begin + limit
+    following = _token(key(rows[end - 1])) if end < len(rows) else None
+    return {name: [show(row) for row in rows[begin:end]], "next_page_token": following}
+
+
+def _token(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def _after(token: str) -> str:
+    try:
+        return base64.b64decode(token.encode(), b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        fault = ValueFault("page_token", repr(token[:100]), "the next_page_token of another page")
+        raise refused([("query", fault)]) from None
