@@ -71,6 +71,7 @@ class ErrorCode(enum.Enum):
     INVALID_SESSION_TIMEOUT = "invalid-session-timeout"
     REBALANCE_IN_PROGRESS = "rebalance-in-progress"
     OFFSET_METADATA_TOO_LARGE = "offset-metadata-too-large"
+    OFFSET_LIMIT = "offset-limit"
     SUBSCRIBED_TO_TOPIC = "subscribed-to-topic"
     FENCED_MEMBER_EPOCH = "fenced-member-epoch"
     STALE_MEMBER_EPOCH = "stale-member-epoch"

@@ -61,6 +61,9 @@ def group_settings(config: Config) -> GroupSettings:
         initial_rebalance_delay_ms=groups.initial_rebalance_delay_ms,
         min_session_timeout_ms=groups.min_session_timeout_ms,
         max_session_timeout_ms=groups.max_session_timeout_ms,
+        max_groups=groups.max_groups,
+        max_member_bytes=groups.max_member_bytes,
+        max_offsets=groups.max_offsets,
         group_max_size=groups.max_members,
         may_upgrade=groups.migration_policy in ("bidirectional", "upgrade"),
         may_downgrade=groups.migration_policy in ("bidirectional", "downgrade"),
@@ -98,7 +101,13 @@ def dedup_settings(config: Config) -> DedupSettings:
 
 def share_settings(config: Config) -> ShareSettings:
     """Return the bounds on share groups."""
-    return ShareSettings(max_members=config.shares.max_members, max_sessions=config.shares.max_sessions)
+    shares = config.shares
+    return ShareSettings(
+        max_groups=config.groups.max_groups,
+        max_member_bytes=config.groups.max_member_bytes,
+        max_members=shares.max_members,
+        max_sessions=shares.max_sessions,
+    )
 
 
 def token_rules(config: Config) -> TokenRules:

@@ -284,6 +284,26 @@ class GroupSettings:
     max_members: int = fields.integer(
         10_000, minimum=1, maximum=1_000_000, unit="members", doc="Members of one group at most."
     )
+    max_groups: int = fields.integer(
+        50_000,
+        minimum=1,
+        maximum=10_000_000,
+        unit="groups",
+        doc="Groups at most, and as many share groups; a member or commit of one more is refused.",
+    )
+    max_member_bytes: int = fields.size_bytes(
+        256 * _MIB,
+        minimum=_MIB,
+        maximum=_LARGEST_BYTES,
+        doc="What the members of all groups say of themselves: subscriptions, assignments, topologies.",
+    )
+    max_offsets: int = fields.integer(
+        1_000_000,
+        minimum=1,
+        maximum=1_000_000_000,
+        unit="offsets",
+        doc="Committed offsets of all groups at most; the first commit for one more partition is refused.",
+    )
     migration_policy: str = fields.choice(
         "bidirectional",
         ("bidirectional", "upgrade", "downgrade", "disabled"),

@@ -299,3 +299,29 @@ class GroupConfigsTests(SynchronousTestCase):
         self.assertEqual(again.number("g", "share.heartbeat.interval.ms"), 9000)
         waiting = again.set("g", {"share.session.timeout.ms": "7000"})
         self.failureResultOf(waiting, BrokerError)
+
+
+class RoomTests(SynchronousTestCase):
+    def test_share_groups_and_what_their_members_say_have_bounds(self) -> None:
+        metadata, topics, clock = FakeMetadata(), FakeTopics(), Clock()
+        clock.advance(12)
+        configs = GroupConfigs(metadata)
+        configs.load()
+        settings = ShareSettings(max_groups=2, max_member_bytes=10_000)
+        service = ShareService(clock, metadata, settings, topics, configs, lambda group_id: False)
+        service.load()
+
+        def join(group: str, member: str, *names: str) -> ErrorCode | None:
+            answers: list[Any] = []
+            request = ShareHeartbeat(group, member, 0, topic_names=frozenset(names or ("t",)))
+            service.heartbeat(request).addBoth(answers.append)
+            clock.advance(0)
+            found = getattr(answers[0], "value", answers[0])
+            return found.code if isinstance(found, BrokerError) else None
+
+        self.assertEqual([join("a", "1"), join("b", "1"), join("c", "1")], [None, None, ErrorCode.GROUP_FULL])
+        self.assertIs(
+            join("a", "2", *("x" * 240 + str(number) for number in range(40))), ErrorCode.GROUP_FULL
+        )
+        self.assertIsNone(join("a", "2"))
+        service.stop()

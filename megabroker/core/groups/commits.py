@@ -6,7 +6,7 @@ directory's. Must never decide who is a member.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -21,6 +21,7 @@ from megabroker.core.groups.retention import (
     past_retention,
     subscribed_topics,
 )
+from megabroker.core.groups.room import Room
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import NO_TIMESTAMP, CommittedOffset, TopicPartition
@@ -38,6 +39,7 @@ class Commits:
     Args:
         topic_exists: whether a partition's offsets may be committed.
         now_ms: the present.
+        room: counts what there is no room for.
 
     Attributes:
         subscribed_topics: reads a member's subscription; without it the offsets of a group that has members
@@ -52,6 +54,7 @@ class Commits:
         topic_exists: Callable[[TopicPartition], bool],
         now_ms: Callable[[], int],
         subscribed_topics: SubscribedTopics | None,
+        room: Room,
     ) -> None:
         self.subscribed_topics = subscribed_topics
         self._directory = directory
@@ -59,6 +62,7 @@ class Commits:
         self._settings = settings
         self._topic_exists = topic_exists
         self._now_ms = now_ms
+        self._room = room
 
     # --- committing -------------------------------------------------------------------------------
 
@@ -76,29 +80,45 @@ class Commits:
             self.check(group_id, generation, member_id, instance_id)
         except BrokerError as error:
             return fail(error)
-        outcomes, accepted = self.judge(offsets)
+        outcomes, accepted = self.judge(offsets, group_id)
         if not accepted:
             return succeed(outcomes)
         stored = self._offsets.commit(group_id, accepted, lambda: committed(group_id))
         return stored.addCallback(lambda _: outcomes)
 
     def judge(
-        self, offsets: Mapping[TopicPartition, CommittedOffset]
+        self, offsets: Mapping[TopicPartition, CommittedOffset], group_id: str | None = None
     ) -> tuple[dict[TopicPartition, ErrorCode | None], dict[TopicPartition, CommittedOffset]]:
         """Judge offsets one by one; return what is wrong with each, and those to be stored.
 
         Commits without a commit time get the present.
+
+        Args:
+            group_id: whose they are; without it there is room for all, as they were judged before.
         """
         now_ms = self._now_ms()
+        without_room = frozenset() if group_id is None else self._without_room(group_id, offsets)
         outcomes: dict[TopicPartition, ErrorCode | None] = {}
         accepted: dict[TopicPartition, CommittedOffset] = {}
         for partition, offset in offsets.items():
             outcomes[partition] = self._refuse(partition, offset)
+            if outcomes[partition] is None and partition in without_room:
+                outcomes[partition] = ErrorCode.OFFSET_LIMIT
             if outcomes[partition] is None:
                 if offset.commit_time_ms == NO_TIMESTAMP:
                     offset = offset._replace(commit_time_ms=now_ms)
                 accepted[partition] = offset
         return outcomes, accepted
+
+    def _without_room(self, group_id: str, partitions: Collection[TopicPartition]) -> Set[TopicPartition]:
+        """Return the partitions that the group has no offset of yet, if there is no room for all of them."""
+        if len(self._offsets) + len(partitions) <= self._settings.max_offsets:
+            return frozenset()
+        fresh = self._offsets.fresh(group_id, partitions)
+        if not fresh or len(self._offsets) + len(fresh) <= self._settings.max_offsets:
+            return frozenset()
+        self._room.refuse_offsets(len(fresh))
+        return fresh
 
     def _refuse(self, partition: TopicPartition, offset: CommittedOffset) -> ErrorCode | None:
         if not self._topic_exists(partition):

@@ -25,6 +25,7 @@ from megabroker.core.groups.errors import refusal
 from megabroker.core.groups.members import Member
 from megabroker.core.groups.mixed_automaton import CONSUMER, MixedGroupAutomaton
 from megabroker.core.groups.offsets import CommittedOffsets, OrderedWrites
+from megabroker.core.groups.room import classic_bytes, consumer_bytes, streams_bytes
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.groups.streams import StreamsGroups
 from megabroker.core.timers import TimerWheel
@@ -97,6 +98,21 @@ class GroupDirectory:
                 _log.error("unreadable group {group!r}: {error}", group=group_id, error=error)
                 continue
             self.classic[group_id] = ClassicGroup(group_id, automaton, since_ms)
+
+    def __len__(self) -> int:
+        return len(self.classic) + len(self.consumers) + len(self.streams)
+
+    def said_bytes(self) -> int:
+        """Return what the members of all groups say of themselves, about."""
+        classic = sum(classic_bytes(group.automaton.members) for group in self.classic.values())
+        consumers = sum(consumer_bytes(automaton.members) for automaton in self.consumers.automata())
+        return (
+            classic
+            + consumers
+            + sum(
+                streams_bytes(automaton.topology, automaton.members) for automaton in self.streams.automata()
+            )
+        )
 
     @property
     def epochal(self) -> tuple[ConsumerGroups, StreamsGroups]:

@@ -14,7 +14,7 @@ with the next change.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -111,6 +111,13 @@ class KeptGroups(Generic[A]):
 
     def __contains__(self, group_id: str) -> bool:
         return group_id in self._groups
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def automata(self) -> Iterator[A]:
+        """Yield the automata of all groups."""
+        return (group.automaton for group in self._groups.values())
 
     # --- what each kind says of itself ------------------------------------------------------------
 

@@ -91,6 +91,7 @@ class CommittedOffsets:
     def __init__(self, writes: OrderedWrites) -> None:
         self._writes = writes
         self._visible: dict[str, dict[TopicPartition, CommittedOffset]] = {}
+        self._count = 0
         self._in_flight: dict[str, Counter[TopicPartition]] = {}
         self._held: dict[str, Counter[TopicPartition]] = {}
 
@@ -106,9 +107,22 @@ class CommittedOffsets:
                     int(value.get("commit_time_ms", NO_TIMESTAMP)),
                     int(value.get("expire_time_ms", NO_TIMESTAMP)),
                 )
-                self._visible.setdefault(group_id, {})[TopicPartition(topic, int(partition))] = offset
+                self._show(group_id, {TopicPartition(topic, int(partition)): offset})
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 _log.error("unreadable committed offset {key!r}: {error}", key=key, error=error)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _show(self, group_id: str, offsets: Mapping[TopicPartition, CommittedOffset]) -> None:
+        visible = self._visible.setdefault(group_id, {})
+        before = len(visible)
+        visible.update(offsets)
+        self._count += len(visible) - before
+
+    def fresh(self, group_id: str, partitions: Iterable[TopicPartition]) -> set[TopicPartition]:
+        """Return those of ``partitions`` that the group has no offset of, nor is about to."""
+        return set(partitions) - self.known(group_id)
 
     def groups(self) -> Iterable[str]:
         """Return every group that has offsets."""
@@ -146,7 +160,7 @@ class CommittedOffsets:
 
         def apply() -> None:
             _take_away(self._in_flight, group_id, offsets)
-            self._visible.setdefault(group_id, {}).update(offsets)
+            self._show(group_id, offsets)
             applied()
 
         def refused(failure: Failure) -> Failure:
@@ -172,8 +186,10 @@ class CommittedOffsets:
         def apply() -> None:
             for group_id, partitions in gone.items():
                 visible = self._visible.get(group_id, {})
+                before = len(visible)
                 for partition in partitions:
                     visible.pop(partition, None)
+                self._count -= before - len(visible)
                 if not visible:
                     self._visible.pop(group_id, None)
             applied()
@@ -214,7 +230,7 @@ class CommittedOffsets:
     def transactional_applied(self, offsets: GroupOffsets) -> None:
         """Show what ``transactional_changes`` made rows of: they are committed."""
         for group_id, partitions in offsets.items():
-            self._visible.setdefault(group_id, {}).update(partitions)
+            self._show(group_id, partitions)
 
 
 def _take_away(

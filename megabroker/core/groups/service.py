@@ -35,6 +35,7 @@ from megabroker.core.groups.errors import refusal, stopped
 from megabroker.core.groups.mixed_automaton import CONSUMER
 from megabroker.core.groups.offsets import OFFSETS_TABLE, CommittedOffsets, OrderedWrites
 from megabroker.core.groups.retention import SubscribedTopics
+from megabroker.core.groups.room import Room, said_bytes
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.groups.streams import STREAMS_GROUPS_TABLE, MayNotCreate, StreamsSettings
 from megabroker.core.groups.transactional import IUnstableOffsets, TransactionalOffsets
@@ -88,6 +89,7 @@ class GroupService:
     Attributes:
         transactional: the part that the transaction coordinator works with.
         is_share: whether a share group has a name; may be assigned later.
+        room: what all groups may take together.
     """
 
     def __init__(
@@ -112,8 +114,22 @@ class GroupService:
         self._directory = GroupDirectory(
             self._timers, self._writes, self._offsets, settings, topics, create_topic, new_member_id
         )
+        directory = self._directory
+        self.room = Room(
+            settings.max_groups,
+            settings.max_member_bytes,
+            directory.__len__,
+            directory.said_bytes,
+            self._timers.now_ms,
+        )
         self._commits = Commits(
-            self._directory, self._offsets, settings, topic_exists, self._timers.now_ms, subscribed_topics
+            directory,
+            self._offsets,
+            settings,
+            topic_exists,
+            self._timers.now_ms,
+            subscribed_topics,
+            self.room,
         )
         self.transactional = TransactionalOffsets(
             self._writes, self._offsets, self._check_transactional, self._commits.judge, self._committed
@@ -208,7 +224,7 @@ class GroupService:
 
     def join(self, request: JoinRequest) -> Deferred[JoinedGroup]:
         """See ``IGroupService.join``."""
-        error = self._refuse_join(request)
+        error = self._refuse_join(request) or self._refuse_for_room(request.group_id, said_bytes(request))
         if error is not None:
             return fail(error)
         consumers = self._directory.consumers
@@ -261,6 +277,10 @@ class GroupService:
         if group is None:
             synced = self._directory.consumers.classic_sync(request)
             return synced.addCallback(self._synced)
+        if request.assignments:
+            refused = self._refuse_for_room(request.group_id, said_bytes(request))
+            if refused is not None:
+                return fail(refused)
         ticket: Deferred[SyncedGroup] = Deferred()
         group.automaton.sync(request, ticket)
         self._directory.carry_out(group)
@@ -301,7 +321,8 @@ class GroupService:
             return fail(refusal(ErrorCode.INVALID_REQUEST, "the group id must not be empty"))
         if self.is_share(request.group_id):
             return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group"))
-        return self._directory.heartbeat(request)
+        error = self._refuse_heartbeat(request)
+        return self._directory.heartbeat(request) if error is None else fail(error)
 
     def streams_heartbeat(self, request: StreamsHeartbeat) -> Deferred[StreamsAnswer]:
         """See ``IGroupService.streams_heartbeat``."""
@@ -311,7 +332,15 @@ class GroupService:
             return fail(refusal(ErrorCode.INVALID_REQUEST, "the group id must not be empty"))
         if self.is_share(request.group_id):
             return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group"))
-        return self._directory.streams_heartbeat(request)
+        error = self._refuse_heartbeat(request)
+        return self._directory.streams_heartbeat(request) if error is None else fail(error)
+
+    def _refuse_heartbeat(self, request: ConsumerHeartbeat | StreamsHeartbeat) -> BrokerError | None:
+        """Return why there is no room for a member that joins or says something else of itself."""
+        size_bytes = said_bytes(request) if request.member_epoch >= 0 else 0
+        if request.member_epoch and not size_bytes:
+            return None
+        return self._refuse_for_room(request.group_id, size_bytes)
 
     def check_member(self, group_id: str, member_id: str, member_epoch: int) -> None:
         """See ``IGroupService.check_member``; members of classic groups have no epoch to check."""
@@ -345,6 +374,9 @@ class GroupService:
             return fail(stopped())
         if self.is_share(group_id):
             return fail(refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group"))
+        error = self._refuse_for_room(group_id)
+        if error is not None:
+            return fail(error)
         return self._commits.commit(group_id, generation, member_id, instance_id, offsets, self._committed)
 
     def _check_transactional(
@@ -355,7 +387,21 @@ class GroupService:
             raise refusal(ErrorCode.INVALID_GROUP)
         if self.is_share(group_id):
             raise refusal(ErrorCode.GROUP_NOT_FOUND, "the group is a share group")
+        error = self._refuse_for_room(group_id)
+        if error is not None:
+            raise error
         self._commits.check(group_id, generation, member_id, instance_id, transactional=True)
+
+    def _refuse_for_room(self, group_id: str, size_bytes: int = 0) -> BrokerError | None:
+        """Return why there is no room for a group, or for what a member says of itself."""
+        try:
+            if group_id not in self and not self._offsets.has_any(group_id):
+                self.room.check_group()
+            if size_bytes:
+                self.room.take(size_bytes)
+        except BrokerError as error:
+            return error
+        return None
 
     def _committed(self, group_id: str) -> None:
         if not self._stopped and self._directory.keeper(group_id) is None:

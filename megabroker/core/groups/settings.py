@@ -21,6 +21,9 @@ class GroupSettings:
 
     Attributes:
         initial_rebalance_delay_ms: how long the first member of an empty group waits for others.
+        max_groups: groups of all kinds but share groups, which have as many of their own.
+        max_member_bytes: what all their members say of themselves, likewise.
+        max_offsets: committed offsets of all groups.
         group_max_size: members of one group, and as many ids given out and not yet used.
         new_member_join_timeout_ms: how long a new member's unanswered join keeps its place.
         consumer_heartbeat_interval_ms: how often members of the consumer protocol are to say that they live.
@@ -39,6 +42,9 @@ class GroupSettings:
     initial_rebalance_delay_ms: int = 0
     min_session_timeout_ms: int = 6_000
     max_session_timeout_ms: int = 30 * MINUTES_MS
+    max_groups: int = 50_000
+    max_member_bytes: int = 256 << 20
+    max_offsets: int = 1_000_000
     group_max_size: int = 10_000
     new_member_join_timeout_ms: int = 5 * MINUTES_MS
     consumer_heartbeat_interval_ms: int = 5_000

@@ -35,7 +35,8 @@ class TransactionalOffsets:
 
     Args:
         check: raises unless a member may commit within a transaction.
-        judge: says of each offset what is wrong with it, and which may be stored.
+        judge: says of each offset what is wrong with it, and which may be stored; if there must be room for
+            those of a group, with its id.
         committed: told of every group that has got offsets.
     """
 
@@ -44,7 +45,7 @@ class TransactionalOffsets:
         writes: OrderedWrites,
         offsets: CommittedOffsets,
         check: Callable[[str, int, str, str | None], None],
-        judge: Callable[[Offsets], Judged],
+        judge: Callable[[Offsets, str | None], Judged],
         committed: Callable[[str], None],
     ) -> None:
         self._writes = writes
@@ -62,7 +63,7 @@ class TransactionalOffsets:
             BrokerError: the member may not commit, or there is no such group id.
         """
         self._check(group_id, generation, member_id, instance_id)
-        return self._judge(offsets)
+        return self._judge(offsets, group_id)
 
     def hold(self, group_id: str, partitions: Iterable[TopicPartition]) -> None:
         """Make the group's offsets of these partitions unstable."""
@@ -75,7 +76,7 @@ class TransactionalOffsets:
 
     def surviving(self, offsets: GroupOffsets) -> GroupOffsets:
         """Return those whose topics still exist."""
-        judged = {group_id: self._judge(of_group)[1] for group_id, of_group in offsets.items()}
+        judged = {group_id: self._judge(of_group, None)[1] for group_id, of_group in offsets.items()}
         return {group_id: of_group for group_id, of_group in judged.items() if of_group}
 
     def changes(self, offsets: GroupOffsets) -> list[Change]:

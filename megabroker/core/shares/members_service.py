@@ -23,6 +23,7 @@ from megabroker.core.groups.errors import refusal
 from megabroker.core.groups.kept_groups import KeptGroup, KeptGroups
 from megabroker.core.groups.offsets import OrderedWrites
 from megabroker.core.groups.outbox import Changes
+from megabroker.core.groups.room import Room, named_bytes, said_bytes
 from megabroker.core.shares.assignor import SIMPLE
 from megabroker.core.shares.membership import ShareGroupAutomaton, ShareMember, check_heartbeat
 from megabroker.core.shares.settings import ShareSettings
@@ -50,6 +51,9 @@ class ShareMembers(KeptGroups[ShareGroupAutomaton]):
     Args:
         topics: returns all topics.
         has_offsets: whether a group has anything but members; without either it is forgotten.
+
+    Attributes:
+        room: what all of them may take together.
     """
 
     table = SHARE_GROUPS_TABLE
@@ -67,6 +71,12 @@ class ShareMembers(KeptGroups[ShareGroupAutomaton]):
         self._has_offsets = has_offsets
         self._settings = settings
         self._configs = configs
+        self.room = Room(
+            settings.max_groups, settings.max_member_bytes, self.__len__, self._said_bytes, timers.now_ms
+        )
+
+    def _said_bytes(self) -> int:
+        return named_bytes(member.topic_names for automaton in self.automata() for member in automaton)
 
     def load(self, rows: Mapping[str, Any]) -> None:
         """Begin from what the store holds. A row that is none is logged and left alone."""
@@ -104,7 +114,10 @@ class ShareMembers(KeptGroups[ShareGroupAutomaton]):
             if group is None:
                 if request.member_epoch != 0:
                     raise refusal(ErrorCode.GROUP_NOT_FOUND)
+                self.room.check_group()
                 group = self._begun(request.group_id)
+            if size_bytes := said_bytes(request):
+                self.room.take(size_bytes)
             if request.topic_names is not None:
                 self.look_at_topics()
             answer = group.automaton.heartbeat(request)
@@ -119,6 +132,10 @@ class ShareMembers(KeptGroups[ShareGroupAutomaton]):
         """Make sure that there is a group, without members if it is new; fires when that is stored."""
         if group_id in self._groups:
             return succeed(None)
+        try:
+            self.room.check_group()
+        except BrokerError as error:
+            return fail(error)
         group = self._groups[group_id] = self._begun(group_id)
         return self._writes.write(self._rows(group, group.automaton.take_changes()), lambda: None)
 
