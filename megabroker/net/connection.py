@@ -324,6 +324,7 @@ class BrokerConnection(TwistedProtocol):
             self._output = transport
         else:
             self._output = StockOutput(transport, self.output_drained, self.output_failed)
+            self.dataReceived = self._received_outside_turns  # type: ignore[method-assign]
         self.factory.connections[self] = None
         if self.factory.tls is not None:
             self._is_secure = False
@@ -393,6 +394,11 @@ class BrokerConnection(TwistedProtocol):
         """IProtocol: take a chunk; it may be reused by the caller afterwards."""
         self.reader.feed(data)
         self._pump()
+
+    def _received_outside_turns(self, data: Buffer) -> None:
+        """Do the same where the transport knows no turns: no peer has the reactor for longer than a turn."""
+        self.reader.feed(data)
+        self.broker.turns.timed(self._pump)
 
     def _pump(self) -> None:
         """Offer events until there are none or something says stop; send, and account for the rest."""

@@ -10,7 +10,8 @@ cost a second round of the reactor, which is as much as several small requests.
 
 A turn has a time that it should take, where whoever reads says so (``deadline``). What a connection has
 brought beyond that waits and is taken up in turns of its own, between which others are read: a hundred
-connections that ask for much at once do not keep one waiting that asks for little.
+connections that ask for much at once do not keep one waiting that asks for little. What comes through a
+transport that knows no turns (TLS) has one such time for all that the reactor reads in one go.
 
 Invariants: what was asked for is called exactly once, soon, and never inside the call that asks; writes come
 before connections settle, so that what is written in place is answered in the same turn.
@@ -57,7 +58,25 @@ class Turns:
         self._running = False
         self._planned = False
         self._later: deque[_Call] = deque()
+        self._reading_ends: float | None = None
         self.deadline = _UNTIMED
+
+    def timed(self, call: _Call) -> None:
+        """Call within the time that all has which the reactor reads in one go; within a turn, in that."""
+        if self.deadline != _UNTIMED:
+            call()
+            return
+        if self._reading_ends is None:
+            self._reading_ends = monotonic() + _TURN_SECONDS
+            self._reactor.callLater(0, self._reading_ended)
+        self.deadline = self._reading_ends
+        try:
+            call()
+        finally:
+            self.deadline = _UNTIMED
+
+    def _reading_ended(self) -> None:
+        self._reading_ends = None
 
     def take_up_later(self, call: _Call) -> None:
         """Call once in a later turn: this one has taken its time."""

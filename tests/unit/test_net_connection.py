@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from twisted.internet import defer, protocol, reactor, task, threads
 from twisted.internet.address import IPv4Address
@@ -161,6 +162,34 @@ class StockTransportTests(SynchronousTestCase):
         while self.connection.transport.producerState == "paused":
             self.clock.advance(0)
         self.assertEqual(self.sent(), b"".join(b"%02d." % i for i in range(20)))
+
+    def test_a_transport_that_knows_no_turns_has_their_time_all_the_same(self) -> None:
+        others = [self.connect() for _ in range(3)]
+        many = b"".join(frame(b"%02d" % i) for i in range(20))
+        late: list[float] = [0.0]
+
+        def now() -> float:
+            late[0] += 0.001  # a request takes a millisecond and more
+            return late[0]
+
+        def later() -> float:
+            return now() + 0.005
+
+        with (
+            mock.patch("megabroker.net.turns.monotonic", now),
+            mock.patch("megabroker.net.connection.monotonic", later),
+        ):
+            for connection in (self.connection, *others):
+                connection.dataReceived(many)
+            # Each has a few requests taken, and all of them together one time.
+            first = [len(one.transport.value()) // 3 for one in (self.connection, *others)]
+            self.assertEqual(first, [8, 8, 8, 8])
+            self.assertEqual(self.connection.transport.producerState, "paused")
+            for _ in range(20):
+                self.clock.advance(0)
+        for one in (self.connection, *others):
+            self.assertEqual(one.transport.value(), b"".join(b"%02d." % i for i in range(20)))
+        self.assertEqual(self.factory.broker.turns.deadline, float("inf"))
 
     def test_one_that_ends_before_it_is_taken_up_again(self) -> None:
         many = b"".join(frame(b"%02d" % i) for i in range(20))
