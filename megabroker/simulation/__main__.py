@@ -1,13 +1,12 @@
 """The command: run seeds, tell which broke a promise, and how many a second.
 
-python -m megabroker.simulation --seeds 1000 [--first N] [--json]
+python -m megabroker.simulation --seeds 1000 [--first N] [--jobs N] [--json]
 python -m megabroker.simulation --seed N
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 import time
@@ -15,9 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from twisted.logger import globalLogBeginner
-
 from megabroker.simulation.report import as_json, describe, show
+from megabroker.simulation.seeds import runs, say_nothing
 from megabroker.simulation.world import run
 
 __all__ = ["main"]
@@ -35,14 +33,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many (100)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
     parser.add_argument("--seed", type=int, help="run this one and print all of its trace")
+    parser.add_argument("--jobs", type=int, default=1, help="over so many processes (1)")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each, and one for all")
     asked = parser.parse_args(arguments)
     if asked.seeds < 1:
         parser.error(f"--seeds {asked.seeds}: expected 1 or more")
-    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+    if asked.jobs < 1:
+        parser.error(f"--jobs {asked.jobs}: expected 1 or more")
+    say_nothing()
     if asked.seed is not None:
         return _replay(asked.seed, as_text=not asked.json)
-    return _run_all(asked.first, asked.seeds, as_text=not asked.json)
+    return _run_all(asked.first, asked.seeds, asked.jobs, as_text=not asked.json)
 
 
 def _replay(seed: int, *, as_text: bool) -> int:
@@ -58,29 +59,28 @@ def _replay(seed: int, *, as_text: bool) -> int:
     return 1 if result.violations else 0
 
 
-def _run_all(first: int, count: int, *, as_text: bool) -> int:
+def _run_all(first: int, count: int, jobs: int, *, as_text: bool) -> int:
     began = told = time.monotonic()
     failed: list[int] = []
     faults: Counter[str] = Counter()
     operations: Counter[str] = Counter()
     happened = 0
-    for number in range(count):
-        result = run(first + number)
-        faults += result.injected
-        operations += result.counts
-        happened += result.happened
-        if result.violations:
-            failed.append(result.seed)
-            if as_text:
-                print(*describe(result), sep="\n", flush=True)
-        if not as_text:
-            print(json.dumps(as_json(result)), flush=True)
-        gc.collect()
-        now = time.monotonic()
-        if as_text and number + 1 < count and now - told > _PROGRESS_SECONDS:
-            told = now
-            pace = (number + 1) / (now - began)
-            print(f"{number + 1} of {count} seeds, {len(failed)} failed, {pace:.1f} a second", flush=True)
+    with runs(range(first, first + count), jobs) as results:
+        for number, one in enumerate(results, 1):
+            faults.update(one.values["faults"])
+            operations.update(one.values["operations"])
+            happened += one.values["happened"]
+            if one.lines:
+                failed.append(one.seed)
+            if not as_text:
+                print(json.dumps(one.values), flush=True)
+            elif one.lines:
+                print(*one.lines, sep="\n", flush=True)
+            now = time.monotonic()
+            if as_text and number < count and now - told > _PROGRESS_SECONDS:
+                told = now
+                pace = number / (now - began)
+                print(f"{number} of {count} seeds, {len(failed)} failed, {pace:.1f} a second", flush=True)
     seconds = time.monotonic() - began
     summary: dict[str, Any] = {
         "seeds": count,

@@ -69,10 +69,12 @@ class Timeline:
         heapq.heappush(self._heap, (self.now + max(0.0, seconds), self._asked, planned))
         return planned
 
-    def run_until(self, time: float, done: Callable[[], bool] = lambda: False) -> None:
+    def run_until(self, time: float, done: Callable[[], bool] | None = None) -> None:
         """Let happen what is to happen before ``time``, or until ``done`` says so."""
         heap = self._heap
-        while heap and heap[0][0] <= time and not done():
+        while heap and heap[0][0] <= time:
+            if done is not None and done():
+                return
             at, _, planned = heapq.heappop(heap)
             call = planned.call
             if call is not None:
@@ -80,7 +82,7 @@ class Timeline:
                 self.now = max(self.now, at)
                 self.count += 1
                 call(*planned.args)
-        if not done():
+        if done is None or not done():
             self.now = max(self.now, time)
 
 

@@ -6,10 +6,11 @@ markers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
-from megabroker.codec.batch import BatchError, check_crc, read_marker, records, scan
+from megabroker.codec.batch import BatchError, check_crc, read_header, read_marker, records, scan
 from megabroker.simulation.clients import Client
 from megabroker.simulation.history import Batch, Damaged, Fetched, Partition
 from megabroker.simulation.rules import Violation
@@ -33,11 +34,12 @@ def read_batches(
     found: list[Batch] = []
     try:
         for position, header in scan(view, 0, len(view)):
-            if not check_crc(view, position, header):
+            body = bytes(view[position : position + header.size_bytes])
+            named = _names_in(body)
+            if named is None:
                 return tuple(found), f"the CRC of the batch at {header.base_offset} is wrong"
             while waiting and waiting[-1][0] <= header.last_offset:
                 ended.add(waiting.pop()[1])
-            body = view[position : position + header.size_bytes]
             control = bool(header.attributes & _CONTROL)
             names: tuple[tuple[int, str], ...] = ()
             if control:
@@ -45,11 +47,28 @@ def read_batches(
                 if marker is not None and not marker.commit:
                     ended.discard(header.producer_id)
             elif not (committed and header.attributes & _TRANSACTIONAL and header.producer_id in ended):
-                names = tuple((one.offset, name_of(one.key, one.value)) for one in records(body, header))
+                names = named
             found.append(Batch(header.base_offset, header.last_offset, names, control))
     except BatchError as error:
         return tuple(found), repr(error)
     return tuple(found), ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_in(body: bytes) -> tuple[tuple[int, str], ...] | None:
+    """Return the names of a batch's records by offset, none of a control batch; None if its CRC is wrong.
+
+    Everybody reads the same batches again and again, and of the same bytes this is always the same.
+
+    Raises:
+        BatchError: nothing can be made of it.
+    """
+    header = read_header(body, 0, len(body))
+    if not check_crc(body, 0, header):
+        return None
+    if header.attributes & _CONTROL:
+        return ()
+    return tuple((one.offset, name_of(one.key, one.value)) for one in records(body, header))
 
 
 def name_of(key: bytes | None, value: bytes | None) -> str:

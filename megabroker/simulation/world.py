@@ -194,7 +194,7 @@ class World:
 
     def _sum(self) -> str:
         for event in self.stage.history.events:
-            self._digest.update(repr(event).encode())
+            self._digest.update(type(event).__name__.encode() + tuple.__repr__(event).encode())
         self._digest.update(repr((self.network.digest, self.timeline.now, self.timeline.count)).encode())
         return self._digest.hexdigest()
 

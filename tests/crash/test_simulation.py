@@ -51,13 +51,15 @@ def test_other_seeds_are_other_runs() -> None:
 
 
 def test_no_order_of_hashes_and_no_clock_decides_anything() -> None:
+    """Nor does it matter how many processes the seeds are spread over."""
+    command = [sys.executable, "-m", "megabroker.simulation", "--seeds", "5", "--first", "11", "--json"]
     waiting = [
         subprocess.Popen(
-            [sys.executable, "-m", "megabroker.simulation", "--seeds", "5", "--first", "11", "--json"],
+            [*command, "--jobs", jobs],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
         )
-        for hash_seed in ("1", "2")
+        for hash_seed, jobs in (("1", "1"), ("2", "2"))
     ]
     runs: list[list[dict[str, Any]]] = []
     for process in waiting:
