@@ -142,7 +142,9 @@ class LocalLog:
         self._flushing = False
         self._flush_is_planned = False
         self._jitter_ms = 0
-        self.segments = Segments(loaded.segments, loaded.damaged, lambda: self.settings.index_interval_bytes)
+        self.segments = Segments(
+            loaded.segments, loaded.damaged, loaded.refused, lambda: self.settings.index_interval_bytes
+        )
         self.active = loaded.segments[-1]
         self._epochs = loaded.epochs
         self._epochs_are_saved = loaded.epochs_are_saved

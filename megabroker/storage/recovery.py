@@ -74,6 +74,8 @@ class Loaded:
     Attributes:
         segments: in offset order, at least one; the last one is to be appended to, its index loaded.
         epochs: (leader epoch, first offset), rising.
+        damaged: what is set aside, and stepped over by reads.
+        refused: what was damaged since the store was closed in order, and nobody has looked at.
         epochs_are_saved: whether there is a checkpoint file of them.
         unsynced: segments whose content may not be on the disk yet.
     """
@@ -83,6 +85,7 @@ class Loaded:
     epochs: list[tuple[int, int]] = attrs.field(factory=list)
     epochs_are_saved: bool = False
     damaged: list[Damage] = attrs.field(factory=list)
+    refused: list[Damage] = attrs.field(factory=list)
     unsynced: list[Segment] = attrs.field(factory=list)
 
 
@@ -187,6 +190,7 @@ class Loader:
         self._open: dict[int, int] = {}  # producer id -> first offset of its open transaction, rising
         self._least_offset = 0
         self._names: set[str] = set()
+        self._set_aside: set[tuple[int, int]] = set()  # segment and position of damage known before
         self.loaded = Loaded([])
 
     def run(self) -> Loaded:
@@ -283,6 +287,7 @@ class Loader:
             if segment is not None and 0 <= damage.position < damage.position + damage.length <= segment.size:
                 segment.damaged.append((damage.position, damage.position + damage.length))
                 self.loaded.damaged.append(damage)
+                self._set_aside.add(damage[:2])
                 self._least_offset = max(self._least_offset, damage.to_offset)
 
     def _trusted(self) -> int:
@@ -461,7 +466,10 @@ class Loader:
             epochs.append((header.leader_epoch, header.base_offset))
 
     def _keep_damage(self, segment: Segment, damage: Damage) -> None:
-        self.loaded.damaged.append(damage)
+        """Report damage; after a crash it is set aside, else whoever reads there is told."""
+        loaded = self.loaded
+        is_new = self._clean and not self._thorough and damage[:2] not in self._set_aside
+        (loaded.refused if is_new else loaded.damaged).append(damage)
         report_damage(segment, damage)
 
 

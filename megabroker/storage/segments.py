@@ -57,6 +57,7 @@ class Segments:
         self,
         items: list[Segment],
         damaged: list[Damage],
+        refused: list[Damage],
         interval: Callable[[], int],
     ) -> None:
         self.items = items
@@ -66,6 +67,8 @@ class Segments:
         self.damaged = damaged
         self._interval = interval
         self._refused: list[Damage] = []
+        for damage in refused:
+            self._keep_refused(damage)
         self._ends: dict[int, tuple[Segment, int]] = {}
         self._marks: dict[int, tuple[Segment, int]] = {}
 
@@ -345,13 +348,17 @@ class Segments:
             return
         segment.damaged.append(stretch)
         segment.damaged.sort()
+        self.forget_marks()
+        self._keep_refused(damage)
+        report_damage(segment, damage)
+
+    def _keep_refused(self, damage: Damage) -> None:
         if damage.to_offset <= damage.from_offset:
-            end = segment.next_base if segment.next_base is not None else damage.from_offset + 1
+            after = self.bases[bisect_right(self.bases, damage.segment) :]
+            end = after[0] if after else damage.from_offset + 1
             damage = damage._replace(to_offset=max(end, damage.from_offset + 1))
         self.damaged.append(damage)
         self._refused.append(damage)
-        self.forget_marks()
-        report_damage(segment, damage)
 
     def _check_refused(self, offset: int, found_offset: int) -> None:
         """Refuse to go from ``offset`` on to ``found_offset`` if there is damage between."""

@@ -1,0 +1,85 @@
+"""A bit that changed while the broker was down: what clients get, and how an operator gets past it."""
+
+from __future__ import annotations
+
+import pathlib
+import socket
+
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import NewTopic
+
+from megabroker.cli.main import commands
+from megabroker.client.mega import MessageClient
+from tests.brokers import BrokerProcess
+from tests.crash.test_fsck import flip
+from tests.interop.kafka_contents import admin_of, create
+
+pytestmark = pytest.mark.interop
+
+_BATCHES = 6
+_DAMAGED = 2
+
+
+def fill(kafka: str) -> None:
+    create(admin_of(kafka), NewTopic("t", 1, 1))
+    producer = Producer({"bootstrap.servers": kafka})
+    for number in range(_BATCHES):
+        producer.produce("t", b"%d" % number, partition=0)
+        assert producer.flush(30) == 0
+
+
+def consumed(kafka: str, offset: int) -> tuple[list[bytes], list[int]]:
+    """Read with librdkafka to the end, seeking on by one after each error; return values and errors."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "g", "enable.partition.eof": True})
+    values: list[bytes] = []
+    errors: list[int] = []
+    try:
+        consumer.assign([TopicPartition("t", 0, offset)])
+        while True:
+            message = consumer.poll(30)
+            assert message is not None
+            error = message.error()
+            if error is None:
+                values.append(message.value())
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return values, errors
+            else:
+                errors.append(error.code())
+                consumer.seek(TopicPartition("t", 0, message.offset() + 1))
+    finally:
+        consumer.close()
+
+
+def cursus(port: int, command: str) -> str:
+    """Return the first of what a command is answered."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(command.encode())
+        return connection.recv(4096).decode(errors="replace")
+
+
+def test_a_damaged_batch(tmp_path: pathlib.Path) -> None:
+    broker = BrokerProcess(directory=tmp_path)
+    with broker:
+        fill(broker.kafka)
+        assert broker.stop() == 0
+    path = tmp_path / "data/t-0/00000000000000000000.log"
+    size = path.stat().st_size // _BATCHES
+    flip(path, _DAMAGED * size + 66, 3)
+    whole = [b"%d" % number for number in range(_BATCHES) if number != _DAMAGED]
+    with BrokerProcess(directory=tmp_path) as broker:
+        for _ in range(2):
+            values, errors = consumed(broker.kafka, 0)
+            assert (values, set(errors)) == (whole, {KafkaError.INVALID_MSG})  # CORRUPT_MESSAGE, its number 2
+        with MessageClient("127.0.0.1", broker.ports["mega"]) as client:
+            told = [client.consume("t", number) for number in range(_BATCHES)]
+        assert [one["success"] for one in told] == [number != _DAMAGED for number in range(_BATCHES)]
+        [line] = [one for one in broker.log.splitlines() if "log-damaged" in one]
+        assert f"{path}: {size} bytes at {_DAMAGED * size} unreadable" in line
+        assert broker.stop() == 0
+    repaired = CliRunner().invoke(commands, ["fsck", "--repair", str(tmp_path / "data")])
+    assert repaired.exit_code == 1, repaired.output  # something is lost
+    with BrokerProcess(directory=tmp_path) as broker:
+        assert consumed(broker.kafka, 0) == (whole, [])
+        assert broker.stop() == 0
