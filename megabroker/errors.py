@@ -41,6 +41,7 @@ class ErrorCode(enum.Enum):
     INVALID_REPLICA_ASSIGNMENT = "invalid-replica-assignment"
     INVALID_CONFIG = "invalid-config"
     TOPIC_LIMIT = "topic-limit"
+    POLICY_VIOLATION = "policy-violation"
     NOT_LEADER = "not-leader"
     NOT_ENOUGH_REPLICAS = "not-enough-replicas"
     FENCED_LEADER_EPOCH = "fenced-leader-epoch"

@@ -483,6 +483,12 @@ class IRemotePartition(IPartition):
     def look(looked: Callable[[BrokerError | None], None]) -> None:
         """Ask the leader how far the partition is; call back once, when that is in the attributes."""
 
+    def find(timestamp_ms: int) -> Deferred[TimestampedOffset | None]:
+        """Ask the leader for the first record at or after a time; fails with BrokerError."""
+
+    def delete_records_there(before_offset: int) -> Deferred[int]:
+        """Have the leader make everything below an offset unreadable; as ``delete_records``."""
+
 
 class IPartitions(Interface):
     """The partitions of all topics, for wires whose clients do not know who leads what."""
@@ -569,6 +575,12 @@ class ITopicService(IPartitions):
 
         Fails with RequestError (INVALID_TOPIC, INVALID_PARTITIONS, INVALID_CONFIG), StateError (TOPIC_EXISTS,
         TOPIC_LIMIT) or StorageError.
+        """
+
+    def check_truncation(name: str) -> None:
+        """Raise RequestError unless records of a topic may be deleted by their offsets.
+
+        UNKNOWN_TOPIC, INVALID_TOPIC for the broker's own, POLICY_VIOLATION for one that is only compacted.
         """
 
     def check_growth(name: str, total: int) -> int:

@@ -65,7 +65,7 @@ class HttpSettings:
         doc="Largest body of a request; a larger one is refused.",
     )
     max_answer_bytes: int = fields.size_bytes(
-        8 * _MIB,
+        _MIB,
         minimum=64 * _KIB,
         maximum=64 * _MIB,
         reloadable=True,

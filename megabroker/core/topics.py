@@ -294,6 +294,17 @@ class TopicService(Service):
             return self._ask(TopicChange.CREATE, name, partitions, configs or {})
         return self._serialised(name, lambda: self._create(name, partitions, configs or {}))
 
+    def check_truncation(self, name: str) -> None:
+        """See ``ITopicService.check_truncation``."""
+        if self._known(name).internal:
+            raise RequestError(ErrorCode.INVALID_TOPIC, f"topic {name} is the broker's own")
+        policy = self.config(name, "cleanup.policy")
+        if "compact" in policy and "delete" not in policy:
+            raise RequestError(
+                ErrorCode.POLICY_VIOLATION,
+                f"topic {name} has the cleanup.policy {policy}: expected one with delete in it",
+            )
+
     def check_growth(self, name: str, total: int) -> int:
         """See ``ITopicService.check_growth``."""
         topic = self._known(name)

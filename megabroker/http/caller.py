@@ -12,7 +12,7 @@ import attrs
 
 from megabroker.access import CLUSTER_NAME, Operation, ResourceType
 from megabroker.errors import ErrorCode, RequestError
-from megabroker.interfaces import IBroker, IProtocolPlugin
+from megabroker.interfaces import IBroker, IMeter, IProtocolPlugin
 from megabroker.model import Principal
 
 __all__ = ["Caller", "Inside"]
@@ -93,9 +93,13 @@ class Caller:
                 f"{self.principal} may not {operation.name} {of}: expected a rule that allows it",
             )
 
+    def meter(self) -> IMeter | None:
+        """Return the quotas that hold for the client."""
+        return self.broker.quotas.meter(self.principal.name, _CLIENT_ID)
+
     def charge(self, partitions: int) -> None:
         """Count partitions that are about to be made or deleted. Raises StateError(OVERLOADED)."""
-        meter = self.broker.quotas.meter(self.principal.name, _CLIENT_ID)
+        meter = self.meter()
         mutations = None if meter is None else meter.mutations(strict=True)
         if mutations is not None:
             mutations.record(partitions)

@@ -24,7 +24,17 @@ from megabroker.http.schema import (
 from megabroker.interfaces import IPartition
 from megabroker.model import Topic, TopicPartition
 
-__all__ = ["ROUTES", "create_topic", "describe_topic", "known_topic", "partition_rows", "visible_topics"]
+__all__ = [
+    "ROUTES",
+    "create_topic",
+    "describe_topic",
+    "known_partition",
+    "known_topic",
+    "partition_rows",
+    "show_topic",
+    "truncate",
+    "visible_topics",
+]
 
 _MOST_PARTITIONS: Final = 1_000_000
 _VALUE: Final = Text(0, 32_767)
@@ -48,7 +58,7 @@ PARTITION: Final = Object(
         "start_offset": required(Nullable(Integer(0)), "The first message there still is."),
         "end_offset": required(Nullable(Integer(0)), "What the next message to be seen will have."),
         "stable_offset": required(Nullable(Integer(0)), "Where the earliest open transaction begins."),
-        "size_bytes": required(Nullable(Integer(0)), "What its files hold; null if another node knows."),
+        "size_bytes": required(Nullable(Integer(0)), "What its files hold."),
         "error": required(Nullable(Text()), "Why it cannot be used; null if it can."),
     },
     "Partition",
@@ -57,7 +67,7 @@ PARTITION: Final = Object(
 _DESCRIBED: Final = Object(
     {
         **_TOPIC.fields,
-        "size_bytes": required(Nullable(Integer(0)), "What all its files hold."),
+        "size_bytes": required(Integer(0), "What all its files hold."),
         "messages": required(Integer(0), "Offsets there are, of all partitions: about its messages."),
     },
     "TopicDescription",
@@ -102,6 +112,15 @@ def known_topic(caller: Caller, name: str) -> Topic:
     if topic is None:
         raise RequestError(ErrorCode.UNKNOWN_TOPIC, f"no topic is called {name!r}")
     return topic
+
+
+def known_partition(caller: Caller, topic: Topic, index: int) -> IPartition:
+    """Return a partition, wherever it is led. Raises BrokerError (UNKNOWN_PARTITION and others)."""
+    if index >= topic.partitions:
+        raise RequestError(
+            ErrorCode.UNKNOWN_PARTITION, f"topic {topic.name} has partitions 0 to {topic.partitions - 1}"
+        )
+    return caller.broker.partitions.partition(topic.name, index)
 
 
 def show_topic(topic: Topic) -> dict[str, Any]:
@@ -152,7 +171,7 @@ def _partition_row(caller: Caller, topic: Topic, index: int, found: IPartition |
         "start_offset": found.start_offset,
         "end_offset": found.high_watermark,
         "stable_offset": found.last_stable_offset,
-        "size_bytes": found.log.size_bytes if found.is_here else None,
+        "size_bytes": found.log.size_bytes,
     }
 
 
@@ -160,11 +179,11 @@ async def describe_topic(caller: Caller, name: str) -> dict[str, Any]:
     """Return all that is to be said of a topic as a whole. Raises RequestError (UNKNOWN_TOPIC)."""
     topic = known_topic(caller, name)
     rows = await partition_rows(caller, topic)
-    sizes = [row["size_bytes"] for row in rows if row["error"] is None]
+    good = [row for row in rows if row["error"] is None]
     return {
         **show_topic(topic),
-        "size_bytes": None if None in sizes else sum(sizes),
-        "messages": sum(row["end_offset"] - row["start_offset"] for row in rows if row["error"] is None),
+        "size_bytes": sum(row["size_bytes"] for row in good),
+        "messages": sum(row["end_offset"] - row["start_offset"] for row in good),
     }
 
 
@@ -236,10 +255,31 @@ async def get_partition(call: Call) -> Any:
     """Describe a partition."""
     topic, index = known_topic(call.caller, call.path["topic"]), call.path["partition"]
     if index >= topic.partitions:
-        raise RequestError(
-            ErrorCode.UNKNOWN_PARTITION, f"topic {topic.name} has partitions 0 to {topic.partitions - 1}"
-        )
+        known_partition(call.caller, topic, index)
     return (await partition_rows(call.caller, topic, index, index + 1))[0]
+
+
+async def truncate(caller: Caller, topic: Topic, index: int, before: int | None) -> int:
+    """Delete what lies below an offset, None for all there is; return the first offset left.
+
+    Raises:
+        BrokerError: it cannot be done.
+    """
+    caller.broker.topics.check_truncation(topic.name)
+    partition: Any = known_partition(caller, topic, index)
+    if not partition.is_here:
+        start = await partition.delete_records_there(-1 if before is None else before)
+    else:
+        start = partition.delete_records(partition.high_watermark if before is None else before)
+    caller.changed("DeleteRecords", f"{topic.name}-{index} before {start}")
+    return int(start)
+
+
+async def post_truncation(call: Call) -> Any:
+    """Delete the records of a partition below an offset."""
+    topic = known_topic(call.caller, call.path["topic"])
+    start = await truncate(call.caller, topic, call.path["partition"], call.body["before_offset"])
+    return {"start_offset": start}
 
 
 async def post_partitions(call: Call) -> Any:
@@ -302,6 +342,18 @@ ROUTES: Final = (
         "A partition.",
         PARTITION,
         needs=(_ON_TOPIC,),
+    ),
+    Route(
+        "POST",
+        "/v1/topics/{topic}/partitions/{partition}/truncate",
+        post_truncation,
+        "Delete the messages of a partition below an offset.",
+        Object({"start_offset": required(Integer(0), "The first there still is.")}, "Truncated"),
+        body=Object(
+            {"before_offset": required(Nullable(Integer(0)), "Where to; null for all there is.")},
+            "Truncation",
+        ),
+        needs=(Need(Operation.DELETE, ResourceType.TOPIC, "topic"),),
     ),
     Route(
         "POST",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -32,13 +33,14 @@ from megabroker.model import (
     FileRange,
     ProducerDescription,
     ProducerIdentity,
+    TimestampedOffset,
     Topic,
     TopicPartition,
     TransactionMarker,
 )
 from megabroker.protocols.kafka.errors import error_for
 from megabroker.protocols.kafka.peers import decode_answer, encode_request
-from megabroker.protocols.kafka.schema import produce
+from megabroker.protocols.kafka.schema import delete_records, list_offsets, produce
 from megabroker.protocols.kafka.schema.look_at_partitions import Standing
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ _log = Logger()
 _PRODUCE: Final = 0
 _PRODUCE_VERSION: Final = 13
 _PRODUCE_SECONDS: Final = 30.0
+_LIST_OFFSETS: Final = 2
+_LIST_OFFSETS_VERSION: Final = 7
+_DELETE_RECORDS: Final = 21
+_DELETE_RECORDS_VERSION: Final = 2
 
 Done = Callable[[BrokerError | None], None]
 Stored = Callable[[int, BrokerError | None], None]
@@ -71,6 +77,7 @@ class _Log:
     """What can be said of the leader's log."""
 
     next_offset = 0
+    size_bytes = 0
 
 
 class _Sent:
@@ -143,6 +150,7 @@ class RemotePartition:
         self.high_watermark = max(self.high_watermark, standing.high_watermark)
         self.last_stable_offset = max(self.last_stable_offset, standing.last_stable_offset)
         self.log.next_offset = max(standing.next_offset, self.high_watermark)
+        self.log.size_bytes = standing.size_bytes
         return moved
 
     # --- appending --------------------------------------------------------------------------------
@@ -250,6 +258,37 @@ class RemotePartition:
                 except Exception:  # noqa: BLE001 - one watcher's fault must not starve the others
                     _log.failure("callback-failed", topic=self.topic.name)
 
+    # --- asking ---------------------------------------------------------------------------------------
+
+    def find(self, timestamp_ms: int) -> Deferred[TimestampedOffset | None]:
+        """See ``IRemotePartition``."""
+        topic = list_offsets.Request.Topic
+        request = list_offsets.Request(
+            replica_id=-1,
+            topics=[
+                topic(
+                    name=self.topic.name,
+                    partitions=[topic.Partition(partition_index=self.index, timestamp=timestamp_ms)],
+                )
+            ],
+        )
+        asked = self._all.peers.ask(self.node_id, _LIST_OFFSETS, _LIST_OFFSETS_VERSION, request)
+        return asked.addCallback(_found)
+
+    def delete_records_there(self, before_offset: int) -> Deferred[int]:
+        """See ``IRemotePartition``."""
+        topic = delete_records.Request.Topic
+        request = delete_records.Request(
+            topics=[
+                topic(
+                    name=self.topic.name,
+                    partitions=[topic.Partition(partition_index=self.index, offset=before_offset)],
+                )
+            ]
+        )
+        asked = self._all.peers.ask(self.node_id, _DELETE_RECORDS, _DELETE_RECORDS_VERSION, request)
+        return asked.addCallback(_low_watermark)
+
     # --- what only a leader does ------------------------------------------------------------------
 
     def aborted_transactions(self, from_offset: int, to_offset: int) -> Sequence[AbortedTransaction]:
@@ -282,6 +321,22 @@ class RemotePartition:
             f"node {self.node_id} leads partition {self.index} of {self.topic.name}",
             retriable=True,
         )
+
+
+def _found(response: list_offsets.Response) -> TimestampedOffset | None:
+    """Return the one offset. Raises BrokerError."""
+    row = response.topics[0].partitions[0]
+    if row.error_code:
+        raise error_for(row.error_code, "")
+    return None if row.offset < 0 else TimestampedOffset(row.offset, row.timestamp, row.leader_epoch)
+
+
+def _low_watermark(response: delete_records.Response) -> int:
+    """Return the first offset that is readable then. Raises BrokerError."""
+    row = response.topics[0].partitions[0]
+    if row.error_code:
+        raise error_for(row.error_code, "")
+    return row.low_watermark
 
 
 def _outcome(response: produce.Response) -> tuple[int, BrokerError | None]:

@@ -49,6 +49,7 @@ def standing(partition: IPartition | BrokerError) -> Standing:
         high_watermark=partition.high_watermark,
         last_stable_offset=partition.last_stable_offset,
         next_offset=partition.log.next_offset,
+        size_bytes=partition.log.size_bytes,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from megabroker.errors import BrokerError
 from megabroker.interfaces import IBroker
 from megabroker.protocols.kafka.dispatch import Context
-from megabroker.protocols.kafka.errors import KafkaError, kafka_error
+from megabroker.protocols.kafka.errors import kafka_error
 from megabroker.protocols.kafka.schema import delete_records
 
 __all__ = ["handle"]
@@ -48,14 +48,9 @@ def _delete(broker: IBroker, name: str, index: int, offset: int) -> _Row:
     row = _Row(partition_index=index, low_watermark=_UNKNOWN)
     try:
         partition = broker.topics.partition(name, index)
-        policy = broker.topics.config(name, "cleanup.policy")
-        if partition.topic.internal:
-            row.error_code = int(KafkaError.INVALID_TOPIC_EXCEPTION)
-        elif "compact" in policy and "delete" not in policy:
-            row.error_code = int(KafkaError.POLICY_VIOLATION)
-        else:
-            before = partition.high_watermark if offset == _HIGH_WATERMARK else offset
-            row.low_watermark = partition.delete_records(before)
+        broker.topics.check_truncation(name)
+        before = partition.high_watermark if offset == _HIGH_WATERMARK else offset
+        row.low_watermark = partition.delete_records(before)
     except BrokerError as error:
         row.error_code = kafka_error(error)
     return row

@@ -20,6 +20,7 @@ class Standing(f.Struct):
     high_watermark: int = f.int64()
     last_stable_offset: int = f.int64()
     next_offset: int = f.int64()
+    size_bytes: int = f.int64()
 
 
 class Request(f.Message, key=1010, versions="0"):

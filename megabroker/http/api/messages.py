@@ -1,0 +1,387 @@
+"""Single messages: produced, and looked at by offset or time."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from megabroker.access import Operation, ResourceType
+from megabroker.codec.batch import build, read_header
+from megabroker.codec.murmur import partition_of
+from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError, RequestError, StorageError
+from megabroker.http.api.topics import known_partition, known_topic
+from megabroker.http.caller import Caller
+from megabroker.http.encoding import OMITTED, READABLE, SHOWN, WRITABLE, decoded, encoded
+from megabroker.http.reading import refused
+from megabroker.http.routes import Call, Need, Route
+from megabroker.http.schema import (
+    ANYTHING,
+    OFFSET,
+    Integer,
+    ListOf,
+    Nullable,
+    Object,
+    Text,
+    ValueFault,
+    optional,
+    required,
+)
+from megabroker.http.waiting import called_back, moved, pause
+from megabroker.interfaces import IPartition
+from megabroker.model import Acks, Record, Topic
+from megabroker.protocols.reading import ReadCache, RecordReader
+
+__all__ = ["ROUTES", "first_at_or_after", "produce", "read_messages"]
+
+_MOST_MESSAGES: Final = 1000
+_LONGEST_WAIT_MS: Final = 30_000
+_MOST_HEADERS: Final = 100
+_SLICE_SECONDS: Final = 0.005
+_MOST_SCANNED_BYTES: Final = 64 << 20
+_READ_BYTES: Final = 256 << 10
+_ESCAPED: Final = 1.2
+"""What JSON makes of a message is about so much longer; of one that is all control characters six times."""
+
+_WRITTEN_HEADER: Final = Object(
+    {
+        "name": required(Text(0, 32_767), "Name of the header."),
+        "value": optional(Nullable(Text()), "Its value."),
+        "encoding": optional(WRITABLE, "How the value is written.", "text"),
+    },
+    "NewHeader",
+)
+
+_WRITTEN: Final = Object(
+    {
+        "partition": optional(
+            Nullable(Integer(0, (1 << 31) - 1)), "Where to; null: by the key as Kafka's producers do, or any."
+        ),
+        "key": optional(ANYTHING, "The key; null for none."),
+        "key_encoding": optional(WRITABLE, "How the key is written.", "text"),
+        "value": optional(ANYTHING, "The value; null for none, which deletes the key where it is compacted."),
+        "value_encoding": optional(WRITABLE, "How the value is written.", "text"),
+        "headers": optional(ListOf(_WRITTEN_HEADER, maximum=_MOST_HEADERS), "In their order.", []),
+        "timestamp_ms": optional(Nullable(Integer(0)), "Since the epoch; null for now."),
+    },
+    "NewMessage",
+)
+
+_PLACE: Final = Object(
+    {
+        "topic": required(Text(), "Where it is."),
+        "partition": required(Integer(0), "In which partition."),
+        "offset": required(Integer(0), "At which offset."),
+        "timestamp_ms": required(Integer(), "Its time, since the epoch."),
+    },
+    "ProducedMessage",
+)
+
+_HEADER: Final = Object(
+    {
+        "name": required(Text(), "Name of the header."),
+        "value": required(Nullable(Text()), "Its value."),
+        "encoding": required(SHOWN, "How the value is shown."),
+    },
+    "Header",
+)
+
+_MESSAGE: Final = Object(
+    {
+        "partition": required(Integer(0), "Where it is."),
+        "offset": required(Integer(0), "At which offset."),
+        "timestamp_ms": required(Integer(), "Its time, since the epoch; -1 for none."),
+        "key": required(ANYTHING, "The key; null for none."),
+        "key_encoding": required(SHOWN, "How the key is shown; omitted where it is too large to be."),
+        "value": required(ANYTHING, "The value; null for none."),
+        "value_encoding": required(SHOWN, "How the value is shown; omitted where it is too large to be."),
+        "headers": required(ListOf(_HEADER, maximum=1 << 20), "In their order."),
+        "size_bytes": required(Integer(0), "Key and value together."),
+    },
+    "Message",
+)
+
+_MESSAGES: Final = Object(
+    {
+        "messages": required(ListOf(_MESSAGE), "Those that were found, by offset."),
+        "next_offset": required(OFFSET, "Where to go on."),
+        "start_offset": required(OFFSET, "The first there still is."),
+        "end_offset": required(OFFSET, "What the next one will have that can be seen."),
+    },
+    "Messages",
+)
+
+
+# --- producing ----------------------------------------------------------------------------------------------
+
+
+def _bytes_of(message: dict[str, Any]) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]:
+    """Return key, value and headers. Raises Problem with all that cannot be read."""
+    faults: list[ValueFault] = []
+    key = decoded(message["key"], message["key_encoding"], "/key", faults)
+    value = decoded(message["value"], message["value_encoding"], "/value", faults)
+    headers = [
+        (one["name"], decoded(one["value"], one["encoding"], f"/headers/{at}/value", faults))
+        for at, one in enumerate(message["headers"])
+    ]
+    if faults:
+        raise refused([("body", fault) for fault in faults])
+    return key, value, headers
+
+
+async def produce(caller: Caller, topic: Topic, message: dict[str, Any]) -> dict[str, Any]:
+    """Store a message; return where it is once it is as durable as the broker promises.
+
+    Raises:
+        Problem: it cannot be read.
+        BrokerError: it is refused.
+    """
+    broker = caller.broker
+    key, value, headers = _bytes_of(message)
+    index = message["partition"]
+    if index is None:
+        index = _any_partition(broker.now_ms(), topic) if key is None else partition_of(key, topic.partitions)
+    partition = known_partition(caller, topic, index)
+    if partition.needs_keys and key is None:
+        raise RequestError(ErrorCode.INVALID_RECORD, f"topic {topic.name} is compacted: expected a key")
+    timestamp_ms = broker.now_ms() if message["timestamp_ms"] is None else message["timestamp_ms"]
+    data = build([(key, value, headers, timestamp_ms)])
+    while not partition.has_room(1, len(data)):
+        await called_back(partition.when_room)
+    meter = caller.meter()
+    wait_ms = 0 if meter is None else meter.produced(len(data))
+    offset = await _appended(partition, data)
+    if wait_ms:
+        await pause(broker.reactor, wait_ms / 1000)
+    if partition.append_time_ms >= 0:
+        timestamp_ms = partition.append_time_ms
+    return {"topic": topic.name, "partition": index, "offset": offset, "timestamp_ms": timestamp_ms}
+
+
+def _any_partition(now_ms: int, topic: Topic) -> int:
+    return now_ms % topic.partitions
+
+
+async def _appended(partition: IPartition, data: bytearray) -> int:
+    """Append a batch; return its offset when it is durable. Raises BrokerError."""
+    header = read_header(data, 0, len(data))
+    found: list[int] = []
+
+    def append(answered: Any) -> None:
+        if partition.is_here:
+            found.append(partition.append(header, data, Acks.DURABLE, answered))
+        else:
+            remote: Any = partition
+            remote.send(
+                header, data, Acks.DURABLE, lambda offset, error: answered(found.append(offset), error)
+            )
+
+    error: BrokerError | None = await called_back(append)
+    if error is not None:
+        raise error
+    return found[0]
+
+
+async def post_message(call: Call) -> Any:
+    """Produce a message."""
+    topic = known_topic(call.caller, call.path["topic"])
+    return await produce(call.caller, topic, call.body)
+
+
+# --- looking ------------------------------------------------------------------------------------------------
+
+
+async def _looked(partition: Any) -> None:
+    if not partition.is_here:
+        error = await called_back(partition.look)
+        if error is not None:
+            raise error
+
+
+async def first_at_or_after(partition: Any, timestamp_ms: int) -> int:
+    """Return the offset of the first message at or after a time; the end if there is none."""
+    if not partition.is_here:
+        found = await partition.find(timestamp_ms)
+    else:
+        while True:
+            try:
+                found = partition.log.offset_for_time(timestamp_ms, cached_only=True)
+                break
+            except Cold as cold:
+                await called_back(cold.when_room)
+    end: int = partition.last_stable_offset
+    return end if found is None else min(found.offset, end)
+
+
+async def _begin(partition: IPartition, query: dict[str, Any]) -> int:
+    """Return the offset to begin at. Raises RequestError (OFFSET_OUT_OF_RANGE)."""
+    if query["offset"] is not None:
+        offset: int = query["offset"]
+        if not partition.start_offset <= offset <= partition.high_watermark:
+            raise RequestError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"offset {offset}: expected {partition.start_offset} to {partition.high_watermark}",
+            )
+        return offset
+    if query["timestamp_ms"] is not None:
+        return await first_at_or_after(partition, query["timestamp_ms"])
+    if query["from"] == "latest":
+        return max(partition.start_offset, partition.last_stable_offset - int(query["limit"]))
+    return partition.start_offset
+
+
+async def read_messages(caller: Caller, topic: Topic, index: int, query: dict[str, Any]) -> dict[str, Any]:
+    """Return messages of a partition.
+
+    Args:
+        query: as the route has it, defaults included.
+
+    Raises:
+        BrokerError: they cannot be read.
+    """
+    partition = known_partition(caller, topic, index)
+    await _looked(partition)
+    reader = RecordReader(partition, await _begin(partition, query), ReadCache(0), read_bytes=_READ_BYTES)
+    try:
+        found = await _Looking(caller, partition, reader, query).look()
+    finally:
+        reader.close()
+    meter = caller.meter()
+    wait_ms = 0 if meter is None else meter.consumed(sum(one["size_bytes"] for one in found))
+    if wait_ms:
+        await pause(caller.broker.reactor, wait_ms / 1000)
+    return {
+        "messages": found,
+        "next_offset": reader.position,
+        "start_offset": partition.start_offset,
+        "end_offset": max(partition.last_stable_offset, reader.position),
+    }
+
+
+class _Looking:
+    """Reads messages in slices, so that nobody waits long for it."""
+
+    def __init__(
+        self, caller: Caller, partition: IPartition, reader: RecordReader, query: dict[str, Any]
+    ) -> None:
+        self._caller = caller
+        self._reactor = caller.broker.reactor
+        self._partition = partition
+        self._reader = reader
+        self._query = query
+        self._key = None if query["key"] is None else str(query["key"]).encode()
+        self._most_bytes: int = caller.broker.settings.http.max_answer_bytes
+        self._found: list[dict[str, Any]] = []
+        self._size = 0
+        self._scanned_bytes = 0
+
+    async def look(self) -> list[dict[str, Any]]:
+        """Return what there is, or comes in time."""
+        left = self._query["wait_ms"] / 1000
+        while True:
+            is_over = await self._slice()
+            if is_over or self._found or left <= 0:
+                return self._found
+            began = self._reactor.seconds()
+            await moved(self._reactor, self._partition, left)
+            left -= self._reactor.seconds() - began
+
+    async def _slice(self) -> bool:
+        """Take what there is; return whether that is enough."""
+        began = self._reactor.seconds()
+        while len(self._found) < self._query["limit"] and self._scanned_bytes < _MOST_SCANNED_BYTES:
+            try:
+                record = self._reader.next()
+            except Cold as cold:
+                await called_back(cold.when_room)
+                continue
+            except ProtocolError as error:
+                raise StorageError(ErrorCode.CORRUPT_BATCH, str(error)) from error
+            if record is None:
+                return False
+            if not self._take(record):
+                return True
+            if self._reactor.seconds() - began > _SLICE_SECONDS:
+                await pause(self._reactor, 0)
+                began = self._reactor.seconds()
+        return True
+
+    def _take(self, record: Record) -> bool:
+        """Take a message if it is wanted; return whether there is room for another."""
+        size = len(record.key or b"") + len(record.value or b"")
+        self._scanned_bytes += size + 1
+        if self._key is not None and record.key != self._key:
+            return True
+        length = int(size * _ESCAPED) + sum(len(one.key) + len(one.value or b"") for one in record.headers)
+        if self._found and self._size + length > self._most_bytes:
+            self._reader.drop()
+            self._reader.position = record.offset
+            return False
+        self._size += length
+        self._found.append(_shown(self._partition.index, record, self._query, length > self._most_bytes))
+        return self._size < self._most_bytes
+
+
+def _shown(partition: int, record: Record, query: dict[str, Any], is_too_large: bool) -> dict[str, Any]:
+    key, key_encoding = encoded(record.key, query["key_encoding"])
+    value, value_encoding = encoded(record.value, query["value_encoding"])
+    if is_too_large:
+        key, key_encoding, value, value_encoding = None, OMITTED, None, OMITTED
+    headers = []
+    for one in () if is_too_large else record.headers:
+        shown, encoding = encoded(one.value, "auto")
+        headers.append({"name": one.key, "value": shown, "encoding": encoding})
+    return {
+        "partition": partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp_ms,
+        "key": key,
+        "key_encoding": key_encoding,
+        "value": value,
+        "value_encoding": value_encoding,
+        "headers": headers,
+        "size_bytes": len(record.key or b"") + len(record.value or b""),
+    }
+
+
+async def list_messages(call: Call) -> Any:
+    """Return messages of a partition."""
+    topic = known_topic(call.caller, call.path["topic"])
+    return await read_messages(call.caller, topic, call.path["partition"], dict(call.query))
+
+
+QUERY: Final = {
+    "offset": optional(Nullable(OFFSET), "Where to begin."),
+    "timestamp_ms": optional(Nullable(OFFSET), "Begin with the first message at or after a time."),
+    "from": optional(
+        Text(choices=("earliest", "latest")),
+        "Where to begin otherwise: with the first there is, or so that the last ones are got.",
+        "earliest",
+    ),
+    "limit": optional(Integer(1, _MOST_MESSAGES), "How many at most.", 100),
+    "wait_ms": optional(Integer(0, _LONGEST_WAIT_MS), "How long to wait if there are none.", 0),
+    "key": optional(Nullable(Text(0, 4096)), "Only those with this key, which is text."),
+    "key_encoding": optional(READABLE, "How to show keys.", "auto"),
+    "value_encoding": optional(READABLE, "How to show values; what is no JSON, or no text, says so.", "auto"),
+}
+
+ROUTES: Final = (
+    Route(
+        "POST",
+        "/v1/topics/{topic}/messages",
+        post_message,
+        "Produce a message; the answer comes when it is as durable as the broker promises.",
+        _PLACE,
+        body=_WRITTEN,
+        needs=(Need(Operation.WRITE, ResourceType.TOPIC, "topic"),),
+        status=201,
+    ),
+    Route(
+        "GET",
+        "/v1/topics/{topic}/partitions/{partition}/messages",
+        list_messages,
+        "Messages of a partition that are committed, by offset; without taking them from anybody.",
+        _MESSAGES,
+        query=QUERY,
+        needs=(Need(Operation.READ, ResourceType.TOPIC, "topic"),),
+        waits=True,
+    ),
+)

@@ -1,0 +1,51 @@
+"""Waiting for what the core calls back about, in a way that ends with the request.
+
+Every Deferred here may be cancelled: whoever asked is gone, or the broker stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from megabroker.interfaces import IPartition
+
+__all__ = ["called_back", "moved", "pause"]
+
+
+def called_back(ask: Callable[[Callable[..., None]], Any]) -> Deferred[Any]:
+    """Return a Deferred that fires when what was asked calls back, with its last argument."""
+    done: Deferred[Any] = Deferred(lambda _: None)
+
+    def answered(*values: Any) -> None:
+        if not done.called:
+            done.callback(values[-1] if values else None)
+
+    ask(answered)
+    return done
+
+
+async def moved(reactor: Any, partition: IPartition, seconds: float) -> None:
+    """Wait until there is more in a partition, or the time is up."""
+    done: Deferred[None] = Deferred()
+
+    def fire() -> None:
+        if not done.called:
+            done.callback(None)
+
+    stop = partition.watch(fire)
+    timer = reactor.callLater(seconds, fire)
+    try:
+        await done
+    finally:
+        stop()
+        if timer.active():
+            timer.cancel()
+
+
+def pause(reactor: Any, seconds: float) -> Deferred[None]:
+    """Fire after a time."""
+    return deferLater(reactor, seconds)
