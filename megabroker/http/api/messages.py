@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, Final
 
 from megabroker.access import Operation, ResourceType
@@ -138,7 +139,8 @@ async def produce(caller: Caller, topic: Topic, message: dict[str, Any]) -> dict
     key, value, headers = _bytes_of(message)
     index = message["partition"]
     if index is None:
-        index = _any_partition(broker.now_ms(), topic) if key is None else partition_of(key, topic.partitions)
+        count = topic.partitions
+        index = random.randrange(count) if key is None else partition_of(key, count)
     partition = known_partition(caller, topic, index)
     if partition.needs_keys and key is None:
         raise RequestError(ErrorCode.INVALID_RECORD, f"topic {topic.name} is compacted: expected a key")
@@ -156,10 +158,6 @@ async def produce(caller: Caller, topic: Topic, message: dict[str, Any]) -> dict
     return {"topic": topic.name, "partition": index, "offset": offset, "timestamp_ms": timestamp_ms}
 
 
-def _any_partition(now_ms: int, topic: Topic) -> int:
-    return now_ms % topic.partitions
-
-
 async def _appended(partition: IPartition, data: bytearray) -> int:
     """Append a batch; return its offset when it is durable. Raises BrokerError."""
     header = read_header(data, 0, len(data))
@@ -170,9 +168,12 @@ async def _appended(partition: IPartition, data: bytearray) -> int:
             found.append(partition.append(header, data, Acks.DURABLE, answered))
         else:
             remote: Any = partition
-            remote.send(
-                header, data, Acks.DURABLE, lambda offset, error: answered(found.append(offset), error)
-            )
+
+            def stored(offset: int, error: BrokerError | None) -> None:
+                found.append(offset)
+                answered(error)
+
+            remote.send(header, data, Acks.DURABLE, stored)
 
     error: BrokerError | None = await called_back(append)
     if error is not None:
