@@ -1221,7 +1221,9 @@ class IProtocolPlugin(Interface):
     """
 
     name: str = Attribute("The key under ``protocols:`` in the configuration.")
-    version: int = Attribute("Version of this interface the plugin is written for: 1.")
+    version: int = Attribute(
+        "Version of the interface for plugins that this one is written for; see ``megabroker.plugin``."
+    )
     default_endpoint: str = Attribute("Twisted endpoint string used when the configuration names none.")
 
     def settings_class() -> type[Any]:

@@ -1,6 +1,6 @@
 """Plugs in the cursus text protocol."""
 
-from megabroker.plugin import ProtocolPlugin
+from megabroker.plugin import INTERFACE_VERSION, ProtocolPlugin
 
 __all__ = ["cursus"]
 
@@ -8,6 +8,7 @@ cursus = ProtocolPlugin(
     name="cursus",
     default_endpoint="tcp:9000:interface=127.0.0.1",
     settings="megabroker.protocols.cursus.settings.CursusSettings",
+    version=INTERFACE_VERSION,
     factory="megabroker.protocols.cursus.protocol.CursusFactory",
     needs_tls=False,
 )

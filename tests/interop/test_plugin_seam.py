@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from megabroker import __version__
 from tests.brokers import BrokerProcess
 from tests.interop.wires import kafka_read, until
 
@@ -190,8 +191,8 @@ def test_broken_plugins_are_reported_and_skipped(broken: pathlib.Path) -> None:
         for name in ("raises", "exits", "syntax", "needs", "incomplete"):
             assert f"plugin megabroker.plugins.{name}_plugin cannot be used and is skipped" in broker.log
         assert (
-            "plugin future of megabroker.plugins.future_plugin is written for version 2 of IProtocolPlugin, "
-            "expected 1; skipped" in broker.log
+            "plugin future of megabroker.plugins.future_plugin is written for version 2 of the interface "
+            f"for plugins, megabroker {__version__} has 1: expected a newer megabroker; skipped" in broker.log
         )
         assert "plugin kafka of megabroker.plugins.a_thief_plugin has a name that is taken" in broker.log
         assert f"plugin megabroker.plugins.mega_plugin of {broken}" in broker.log
