@@ -238,6 +238,7 @@ def make_index(segment: Segment, interval: int) -> Check:
     """
     segment.index = Index()
     segment.unindexed = 0
+    segment.is_time_proven = True
     segment.max_timestamp = -1
     segment.max_timestamp_offset = segment.base_offset
     check = Check(segment, 0, segment.base_offset, whole=False)

@@ -67,10 +67,9 @@ class Index:
         at = bisect_right(self.offsets, offset)
         return self.positions[at - 1] if at else 0
 
-    def offset_before(self, timestamp_ms: int) -> int:
-        """Return a relative offset up to which every record is earlier than ``timestamp_ms``, or -1."""
-        at = bisect_left(self.times, timestamp_ms)
-        return self.time_offsets[at - 1] if at else -1
+    def time_before(self, timestamp_ms: int) -> int:
+        """Return which time entry is the last before ``timestamp_ms``, or -1."""
+        return bisect_left(self.times, timestamp_ms) - 1
 
     def truncate(self, position: int, offset: int) -> None:
         """Forget what lies at or after ``position``, where relative ``offset`` would begin."""

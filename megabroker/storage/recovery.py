@@ -137,6 +137,7 @@ class Scan:
         segment.index = Index()
         segment.aborted = AbortedIndex()
         segment.unindexed = 0
+        segment.is_time_proven = True
         segment.damaged = []
         segment.checked = None
         segment.max_timestamp, segment.max_timestamp_offset = -1, segment.base_offset
@@ -323,14 +324,17 @@ class Loader:
             _date(segment, first.max_timestamp)
         start, last = (index.positions[-1], index.offsets[-1]) if index.positions else (0, None)
         check = Check(segment, start, segment.base_offset, leap=start > 0, whole=False)
+        greatest = segment.base_offset + index.time_offsets[-1] if index.times else -1
+        is_time_right = greatest < segment.base_offset or _is_time_right(segment, index, greatest)
         for header, _, _ in check.batches():
             if check.position == start and last not in (None, header.last_offset - segment.base_offset):
                 return False
             if header.max_timestamp > segment.max_timestamp:
                 segment.max_timestamp = header.max_timestamp
                 segment.max_timestamp_offset = header.last_offset
-        if check.damaged or check.tail is not None:
+        if check.damaged or check.tail is not None or not is_time_right:
             return False
+        segment.is_time_proven = True
         loaded.next_offset = max(loaded.next_offset, check.expected_offset)
         segment.unindexed = segment.size - start
         segment.checked = Checked(segment.size, segment.base_offset, loaded.next_offset)
@@ -476,6 +480,17 @@ class Loader:
 def _open_transactions(state: Iterable[ProducerSnapshot]) -> dict[int, int]:
     rows = [(one.transaction_first_offset, one.producer_id) for one in state]
     return {producer_id: offset for offset, producer_id in sorted(rows) if offset >= 0}
+
+
+def _is_time_right(segment: Segment, index: Index, offset: int) -> bool:
+    """Whether the batch at ``offset`` is of the greatest time that the index tells. Raises OSError."""
+    try:
+        for hop in segment.hops(index.position_for(offset - segment.base_offset)):
+            if hop.last_offset >= offset:
+                return hop.base_offset <= offset and hop.max_timestamp == index.times[-1]
+    except DamageFound:
+        pass
+    return False
 
 
 def _date(segment: Segment, first_timestamp: int) -> None:

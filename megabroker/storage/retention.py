@@ -42,14 +42,19 @@ def expired(
             if settings.retention_ms < 0:
                 break
             segments.index_of(segment)
-            newest = segment.max_timestamp
-            if newest < 0:
-                newest = int((segment.born or now_ms / 1000) * 1000)
-            if now_ms - newest <= settings.retention_ms:
+            if now_ms - _newest(segment, now_ms) <= settings.retention_ms:
+                break
+            segments.offset_before(segment, 0)  # before anything goes, its time is held against the batches
+            if now_ms - _newest(segment, now_ms) <= settings.retention_ms:
                 break
         excess -= segment.size
         gone += 1
     return gone
+
+
+def _newest(segment: Segment, now_ms: int) -> int:
+    newest = segment.max_timestamp
+    return newest if newest >= 0 else int((segment.born or now_ms / 1000) * 1000)
 
 
 def ensure_created(files: Files, directory: str, active: Segment) -> None:

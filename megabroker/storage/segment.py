@@ -8,6 +8,7 @@ read. Only the reactor thread changes these numbers; the disk thread is handed p
              21  attributes i16 | 23 last offset delta i32 | 27 base timestamp i64 | 35 max timestamp i64
              43  producer id i64 | epoch i16 | base sequence i32 | record count i32 | 61 records
 
+``is_time_proven`` says that ``max_timestamp`` does not rest on the word of .timeindex alone.
 ``gone`` is set when the segment leaves the log: its files are being deleted, nobody need sync them, and
 whoever still reads one opens it for himself.
 ``aborted`` are the aborted transactions whose markers are in here; None while they are in the file only.
@@ -165,6 +166,7 @@ class Segment:
         "file",
         "gone",
         "index",
+        "is_time_proven",
         "max_timestamp",
         "max_timestamp_offset",
         "next_base",
@@ -187,6 +189,7 @@ class Segment:
         self.index: Index | None = None
         self.aborted: AbortedIndex | None = None if size else AbortedIndex()
         self.unindexed = 0
+        self.is_time_proven = not size
         self.max_timestamp = -1
         self.max_timestamp_offset = base_offset
         self.born: float | None = None
@@ -296,6 +299,7 @@ class Segment:
         self.unindexed = other.unindexed
         self.max_timestamp = other.max_timestamp
         self.max_timestamp_offset = other.max_timestamp_offset
+        self.is_time_proven = self.is_time_proven or other.is_time_proven
 
     def note(self, position: int, size: int, last_offset: int, max_timestamp: int, interval: int) -> None:
         """Take a batch that was just added, or found, into the numbers and the index."""

@@ -324,6 +324,38 @@ class Segments:
         if checked.ahead and until - stop < checked.ahead // 2 and until < checked.end:
             self._begin_check(segment, checked, until, checked.ahead)
 
+    @staticmethod
+    def is_time_unknown(segment: Segment) -> bool:
+        """Return whether a segment's greatest timestamp is in its index files only, or not proven."""
+        return not segment.is_time_proven or (segment.index is None and segment.max_timestamp < 0)
+
+    def offset_before(self, segment: Segment, timestamp_ms: int, *, cached_only: bool = False) -> int:
+        """Return an offset of a segment below which every record is earlier than ``timestamp_ms``.
+
+        What the time index says is held against the batches that it names, its greatest time included; else
+        it is made anew. Raises as ``read``.
+        """
+        index = self.index_of(segment, cached_only=cached_only)
+        before = index.time_before(timestamp_ms)
+        last = len(index.times) - 1
+        wanted = {last} if not segment.is_time_proven and last >= 0 else set()
+        if before >= 0 and not (before == last and segment.is_time_proven):
+            wanted.add(before)
+        if not all(self._is_time_right(segment, index, entry, cached_only) for entry in wanted):
+            self._distrust(segment, cached_only=cached_only)
+            index = self.index_of(segment, cached_only=cached_only)
+            before = index.time_before(timestamp_ms)
+        segment.is_time_proven = True
+        return segment.base_offset + (index.time_offsets[before] if before >= 0 else 0)
+
+    def _is_time_right(self, segment: Segment, index: Index, entry: int, cached_only: bool) -> bool:
+        offset = segment.base_offset + index.time_offsets[entry]
+        hop = next(self.heads(segment, offset, cached_only=cached_only), None)
+        # A batch that was just accepted need not be in the file.
+        return (hop is None and segment.next_base is None) or (
+            hop is not None and hop.base_offset <= offset and hop.max_timestamp == index.times[entry]
+        )
+
     def _distrust(self, segment: Segment, *, cached_only: bool = False) -> None:
         """Make a segment's index anew; with ``cached_only`` when it is asked for. Raises OSError."""
         _log.error("index-damaged: {path} does not go with its segment", path=segment.path(".index"))

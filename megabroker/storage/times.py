@@ -34,13 +34,12 @@ def first_at_or_after(
         StorageError: a batch could not be decoded.
     """
     for segment in list(segments.items):
-        if segment.max_timestamp < timestamp_ms and not _unknown(segment):
+        if segment.max_timestamp < timestamp_ms and not segments.is_time_unknown(segment):
             continue
-        index = segments.index_of(segment, cached_only=cached_only)
+        before = segments.offset_before(segment, timestamp_ms, cached_only=cached_only)
         if segment.max_timestamp < timestamp_ms:
             continue
-        before = index.offset_before(timestamp_ms)
-        offset = max(start_offset, segment.base_offset + max(0, before))
+        offset = max(start_offset, before)
         while offset < written_offset:
             hop = _first_batch(segments, segment, offset, timestamp_ms, cached_only)
             if hop is None:
@@ -58,8 +57,8 @@ def latest(
     """Return the record with the greatest timestamp; raises as `first_at_or_after`."""
     best = -1
     for segment in segments.items:
-        if _unknown(segment):
-            segments.index_of(segment, cached_only=cached_only)
+        if segments.is_time_unknown(segment):
+            segments.offset_before(segment, 0, cached_only=cached_only)
         best = max(best, segment.max_timestamp)
     if best < 0:
         return None
@@ -74,11 +73,6 @@ def latest(
                 if here is not None and (found is None or here.timestamp_ms > found.timestamp_ms):
                     found = here
     return found
-
-
-def _unknown(segment: Segment) -> bool:
-    """Return whether a segment's greatest timestamp is in its index files only."""
-    return segment.index is None and segment.max_timestamp < 0
 
 
 def _first_batch(

@@ -16,9 +16,11 @@ from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import Durability, LogSettings
 from megabroker.storage.files import Files, OpenFiles
 from megabroker.storage.recovery import Loader
+from megabroker.storage.retention import expired
 from megabroker.storage.segment import HEAD_BYTES
 from megabroker.storage.segments import Segments
 from megabroker.storage.store import LocalLogStore
+from megabroker.storage.times import first_at_or_after, latest
 from tests.contract.test_log_store import TOPIC, Listener, Producers, batch, content
 
 _RECORDS = 4
@@ -47,7 +49,12 @@ def logged() -> Iterator[list[str]]:
 def padded(number: int) -> bytearray:
     """A batch of 128 bytes: one bit of its length more, and it ends where another one does."""
     empty = len(batch(*[b"%d" % number] * _RECORDS))
-    return batch(b"%d" % number + bytes(128 - empty), *[b"%d" % number] * (_RECORDS - 1))
+    padding = bytes(128 - empty)
+    return batch(b"%d" % number + padding, *[b"%d" % number] * (_RECORDS - 1), timestamp=_time(number))
+
+
+def _time(number: int) -> int:
+    return 1_600_000_000_000 + 1000 * number
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +171,39 @@ def test_every_bit_of_every_head(
                 assert set(refused) == (set() if set_aside else {hit, hit + 3}), told
             assert found == {base: data for base, data in expected.items() if base != hit}, told
     assert flips == 3 * 8 * HEAD_BYTES
+
+
+@pytest.mark.parametrize("which", ["closed", "active"])
+def test_every_bit_of_a_time_index(
+    place: pathlib.Path, tmp_path: pathlib.Path, which: str, logged: list[str]
+) -> None:
+    directory = pathlib.Path(shutil.copytree(place, tmp_path / "orders-0"))
+    path = sorted(directory.glob("*.timeindex"))[which == "active"]
+    pristine = {one: (one.read_bytes(), changed_at(one)) for one in directory.iterdir()}
+    whole = pristine[path][0]
+    assert len(whole) >= 3 * 12
+    settings = LogSettings(retention_ms=10_000)
+    late = _time(_BATCHES - 1) + 10_000
+    for bit in range(8 * len(whole)):
+        restore(directory, pristine)
+        spoilt = bytearray(whole)
+        spoilt[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(spoilt)
+        del logged[:]
+        segments, end = opened(directory)
+        for number in range(2 * _BATCHES):
+            for early in (0, 999):
+                found = first_at_or_after(segments, _time(number) - early, 0, end)
+                assert found is not None
+                assert (found.offset, found.timestamp_ms) == (_RECORDS * number, _time(number)), bit
+        found = latest(segments, 0, end)
+        assert found is not None
+        assert found.timestamp_ms == _time(2 * _BATCHES - 1), bit
+        assert set(logged) <= {"index-damaged"}
+        for now, gone in ((late, 0), (late + 1, 1)):
+            restore(directory, pristine)
+            path.write_bytes(spoilt)
+            segments, end = opened(directory)
+            rows = {"start_offset": 0, "durable_offset": end, "size_bytes": len(whole)}
+            # What is retained too long on the word of the file costs nothing but room.
+            assert expired(segments, settings, now, **rows) <= gone, bit

@@ -115,7 +115,8 @@ def test_index_lookup() -> None:
     assert [index.position_for(at) for at in (0, 8, 9, 10, 19, 48, 49, 500)] == [
         0, 0, 100, 100, 200, 400, 500, 500,
     ]  # fmt: skip
-    assert [index.offset_before(at) for at in (0, 1000, 1001, 1010, 1011, 9999)] == [-1, -1, 9, 9, 19, 39]
+    befores = [index.time_before(at) for at in (0, 1000, 1001, 1010, 1011, 9999)]
+    assert [index.time_offsets[at] if at >= 0 else -1 for at in befores] == [-1, -1, 9, 9, 19, 39]
     index.truncate(300, 25)
     assert list(index.positions) == [100, 200]
     assert list(index.time_offsets) == [9, 19]
