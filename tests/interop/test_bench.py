@@ -16,7 +16,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench import __main__ as program
-from bench import slow_disk
+from bench import slow_disk, tls
 from bench.peers import PEERS, Megabroker
 from bench.report import Row, table
 from bench.workloads import GROUPS, WORKLOADS, Sample, Workload
@@ -70,6 +70,13 @@ class RunningTests(SynchronousTestCase):
         ]
         printed = run(*names, "--peers", "megabroker", "--rounds", "1", "--share", "0.005")
         self.assertEqual([line.split()[0] for line in printed.splitlines()[1:]], names)
+
+    def test_tls_is_measured_beside_what_has_none(self) -> None:
+        found = tls.measured(seconds=0.05, rounds=1)
+        self.assertEqual(len(found), 4)
+        for name, (plain, encrypted) in found.items():
+            for cost in (*plain, *encrypted):
+                self.assertGreater(min(cost), 0, name)
 
     def test_a_disk_can_be_held_to_less(self) -> None:
         printed = run("fetch-cold-200", "--peers", "megabroker", "--rounds", "1", "--share", "0.2")
