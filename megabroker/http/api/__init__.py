@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from megabroker.http.api import broker, health, messages, topics
+from megabroker.http.api import broker, groups, health, messages, topics
 from megabroker.http.openapi import document
 from megabroker.http.routes import Call, Route
 from megabroker.http.schema import ANYTHING, MapOf
 
 __all__ = ["all_routes", "health_routes"]
 
-_RESOURCES = (broker, topics, messages)
+_RESOURCES = (broker, topics, messages, groups)
 
 
 def health_routes() -> Sequence[Route]:

@@ -1,0 +1,565 @@
+"""Groups of every kind: their members, how far they are, and where they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from megabroker.access import Operation, ResourceType
+from megabroker.core.groups.resetting import ResetTo, new_offset
+from megabroker.errors import ErrorCode, RequestError, StateError
+from megabroker.http.api.messages import first_at_or_after
+from megabroker.http.api.topics import known_topic, partition_rows
+from megabroker.http.caller import Caller
+from megabroker.http.paging import PAGES, page, paged
+from megabroker.http.routes import Answer, Call, Need, Route
+from megabroker.http.schema import (
+    FLAG,
+    OFFSET,
+    Integer,
+    ListOf,
+    Nullable,
+    Object,
+    Text,
+    optional,
+    required,
+)
+from megabroker.model import CommittedOffset, GroupSummary, TopicPartition
+from megabroker.streams import TaskAssignment
+
+__all__ = ["ROUTES", "describe_group", "group_offsets", "known_group", "reset_offsets", "visible_groups"]
+
+_MOST_PARTITIONS: Final = 100_000
+_MOST_MEMBERS: Final = 1_000_000
+_ANY_MEMBERS: Final = ("Empty", "Dead")
+
+_SUMMARY: Final = Object(
+    {
+        "group": required(Text(), "Name of the group."),
+        "type": required(Text(), "classic, consumer, streams or share."),
+        "state": required(Text(), "Its state, by Kafka's word."),
+        "protocol_type": required(Text(), "What its members are; consumer for consumers."),
+    },
+    "Group",
+)
+
+_ASSIGNED: Final = Object(
+    {
+        "topic": required(Text(), "Name of a topic, or of a part of a topology."),
+        "partitions": required(
+            ListOf(Integer(0), maximum=_MOST_PARTITIONS), "Numbers of partitions, or tasks."
+        ),
+    },
+    "Assigned",
+)
+
+_MEMBER: Final = Object(
+    {
+        "member": required(Text(), "Its id."),
+        "instance": required(Nullable(Text()), "Its name where it keeps it over restarts."),
+        "client_id": required(Text(), "What it calls itself."),
+        "host": required(Text(), "Where it is."),
+        "epoch": required(Nullable(Integer()), "Its epoch; null in classic groups."),
+        "topics": required(ListOf(Text(), maximum=_MOST_PARTITIONS), "What it subscribes to."),
+        "pattern": required(Nullable(Text()), "The regular expression it subscribes by."),
+        "assignment": required(ListOf(_ASSIGNED, maximum=_MOST_PARTITIONS), "What it has."),
+    },
+    "Member",
+)
+
+_GROUP: Final = Object(
+    {
+        **_SUMMARY.fields,
+        "epoch": required(Nullable(Integer()), "How often it has changed; null for classic groups."),
+        "assignor": required(Text(), "Who or what decides who gets which partition."),
+        "coordinator": required(Integer(0), "The node that coordinates it."),
+        "members": required(ListOf(_MEMBER, maximum=_MOST_MEMBERS), "Its members, by their ids."),
+    },
+    "GroupDescription",
+)
+
+_OFFSET_ROW: Final = Object(
+    {
+        "topic": required(Text(), "Name of the topic."),
+        "partition": required(Integer(0), "Number of the partition."),
+        "offset": required(Nullable(OFFSET), "What the group gets next; null if that is not known."),
+        "end_offset": required(Nullable(OFFSET), "The end of the partition; null if it cannot be used."),
+        "lag": required(Nullable(Integer(0)), "How many are left; null where that is not known."),
+        "metadata": required(Text(), "A note that was stored with the offset."),
+        "commit_time_ms": required(Nullable(Integer(0)), "When it was stored, since the epoch."),
+    },
+    "GroupOffset",
+)
+
+_OFFSETS: Final = paged("offsets", _OFFSET_ROW, "GroupOffsets")
+
+_WANTED: Final = Object(
+    {
+        "topic": required(Text(1, 249), "Name of the topic."),
+        "partitions": optional(
+            Nullable(ListOf(Integer(0, (1 << 31) - 1), 1, 10_000)), "Which of them; null for all."
+        ),
+    },
+    "ResetTopic",
+)
+
+
+def _reset_faults(body: dict[str, Any]) -> Sequence[tuple[str, str]]:
+    """Say what does not go together."""
+    needs = {"offset": "offset", "timestamp": "timestamp_ms", "shift": "by"}.get(body["to"])
+    faults = [
+        (name, f"none, as to is {body['to']}")
+        for name in ("offset", "timestamp_ms", "by")
+        if name != needs and body[name] is not None
+    ]
+    if needs is not None and body[needs] is None:
+        faults.append((needs, f"a number, as to is {body['to']}"))
+    return faults
+
+
+_RESET: Final = Object(
+    {
+        "to": required(Text(choices=tuple(one.value for one in ResetTo)), "Where to."),
+        "topics": optional(
+            Nullable(ListOf(_WANTED, 1, 1000)), "Which topics; null for those that the group has offsets of."
+        ),
+        "offset": optional(Nullable(OFFSET), "The offset, if to is offset."),
+        "timestamp_ms": optional(Nullable(OFFSET), "Since the epoch, if to is timestamp."),
+        "by": optional(Nullable(Integer()), "By how many messages, if to is shift; less than 0 for back."),
+        "dry_run": optional(FLAG, "Only say what would be.", False),
+    },
+    "OffsetReset",
+    _reset_faults,
+)
+
+_MOVED: Final = Object(
+    {
+        "topic": required(Text(), "Name of the topic."),
+        "partition": required(Integer(0), "Number of the partition."),
+        "former_offset": required(Nullable(OFFSET), "Where the group was."),
+        "offset": required(OFFSET, "Where it goes on."),
+    },
+    "MovedOffset",
+)
+
+_MOVES: Final = Object(
+    {
+        "offsets": required(ListOf(_MOVED, maximum=_MOST_PARTITIONS), "By topic and partition."),
+        "dry_run": required(FLAG, "Whether nothing was changed."),
+    },
+    "OffsetsReset",
+)
+
+
+# --- what is asked for here and by others ----------------------------------------------------------------
+
+
+def visible_groups(caller: Caller) -> list[GroupSummary]:
+    """Return the groups that the caller may see, by name."""
+    sees_all = caller.may(Operation.DESCRIBE, quiet=True)
+    return [
+        group
+        for group in sorted([*caller.broker.groups.all(), *caller.broker.shares.all()])
+        if sees_all or caller.sees(ResourceType.GROUP, group.group_id)
+    ]
+
+
+def known_group(caller: Caller, name: str) -> GroupSummary:
+    """Return a group. Raises RequestError (GROUP_NOT_FOUND)."""
+    broker = caller.broker
+    for group in broker.shares.all() if name in broker.shares else broker.groups.all():
+        if group.group_id == name:
+            return group
+    raise RequestError(ErrorCode.GROUP_NOT_FOUND, f"no group is called {name[:200]!r}")
+
+
+def show_group(group: GroupSummary) -> dict[str, Any]:
+    """Return what a list has of a group."""
+    return {
+        "group": group.group_id,
+        "type": group.group_type.lower(),
+        "state": group.state,
+        "protocol_type": group.protocol_type,
+    }
+
+
+def describe_group(caller: Caller, name: str) -> dict[str, Any]:
+    """Return all that is to be said of a group. Raises BrokerError (GROUP_NOT_FOUND)."""
+    group = known_group(caller, name)
+    shown = show_group(group)
+    describe = _DESCRIBED.get(shown["type"], _classic)
+    epoch, assignor, members = describe(caller, name)
+    return {
+        **shown,
+        "epoch": epoch,
+        "assignor": assignor,
+        "coordinator": caller.broker.placement.coordinator(name).id,
+        "members": sorted(members, key=lambda one: str(one["member"])),
+    }
+
+
+def _classic(caller: Caller, name: str) -> tuple[int | None, str, list[Any]]:
+    found = caller.broker.groups.describe(name)
+    metadata = caller.broker.groups.consumer_metadata
+    reads = metadata is not None and found.protocol_type == "consumer"
+    members = []
+    for one in found.members:
+        topics: Iterable[str] = ()
+        assignment: Mapping[str, Iterable[int]] = {}
+        if reads and metadata is not None:
+            subscription = metadata.read_subscription(one.metadata)
+            topics = () if subscription is None else subscription.topics
+            assignment = metadata.read_assignment(one.assignment) or {}
+        members.append(_member(caller, one, None, topics, None, assignment))
+    return None, found.protocol_name, members
+
+
+def _consumers(caller: Caller, name: str) -> tuple[int | None, str, list[Any]]:
+    found = caller.broker.groups.describe_consumers(name)
+    members = [
+        _member(
+            caller,
+            one,
+            one.member_epoch,
+            one.topic_names,
+            one.topic_pattern,
+            _by_name(caller, one.assignment),
+        )
+        for one in found.members
+    ]
+    return found.group_epoch, found.assignor, members
+
+
+def _shares(caller: Caller, name: str) -> tuple[int | None, str, list[Any]]:
+    found = caller.broker.shares.describe(name)
+    members = [
+        _member(caller, one, one.member_epoch, one.topic_names, None, _by_name(caller, one.assignment))
+        for one in found.members
+    ]
+    return found.group_epoch, found.assignor, members
+
+
+def _streams(caller: Caller, name: str) -> tuple[int | None, str, list[Any]]:
+    found = caller.broker.groups.describe_streams(name)
+    members = [
+        _member(caller, one, one.member_epoch, (), None, _tasks(one.assigned)) for one in found.members
+    ]
+    return found.group_epoch, "streams", members
+
+
+def _tasks(assigned: TaskAssignment) -> dict[str, frozenset[int]]:
+    return {f"{tasks.role.value} {tasks.subtopology}": numbers for tasks, numbers in assigned.items()}
+
+
+_DESCRIBED: Final = {"classic": _classic, "consumer": _consumers, "share": _shares, "streams": _streams}
+
+
+def _by_name(caller: Caller, assignment: Mapping[Any, frozenset[int]]) -> dict[str, frozenset[int]]:
+    topics = ((caller.broker.topics.get_by_id(topic_id), found) for topic_id, found in assignment.items())
+    return {topic.name: found for topic, found in topics if topic is not None}
+
+
+def _member(
+    caller: Caller,
+    one: Any,
+    epoch: int | None,
+    topics: Iterable[str],
+    pattern: str | None,
+    assignment: Mapping[str, Iterable[int]],
+) -> dict[str, Any]:
+    return {
+        "member": one.member_id,
+        "instance": getattr(one, "instance_id", None),
+        "client_id": one.client_id,
+        "host": one.client_host.removeprefix("/"),
+        "epoch": epoch,
+        "topics": sorted(name for name in topics if caller.sees(ResourceType.TOPIC, name)),
+        "pattern": pattern,
+        "assignment": [
+            {"topic": name, "partitions": sorted(numbers)} for name, numbers in sorted(assignment.items())
+        ],
+    }
+
+
+async def group_offsets(caller: Caller, name: str) -> dict[TopicPartition, CommittedOffset]:
+    """Return where a group is, in topics that the caller may see, by topic and partition.
+
+    Of share groups that is the first message that is not done with.
+    """
+    broker = caller.broker
+    found: dict[TopicPartition, CommittedOffset] = {}
+    if name in broker.shares:
+        for (topic_id, index), one in (await broker.shares.offsets(name, None)).items():
+            topic = broker.topics.get_by_id(topic_id)
+            if topic is not None and one.start_offset >= 0:
+                found[TopicPartition(topic.name, index)] = CommittedOffset(one.start_offset)
+    else:
+        found.update(broker.groups.committed(name, None))
+    return {where: found[where] for where in sorted(found) if caller.sees(ResourceType.TOPIC, where.topic)}
+
+
+async def offset_rows(
+    caller: Caller, places: Sequence[TopicPartition], offsets: Mapping[TopicPartition, CommittedOffset]
+) -> list[dict[str, Any]]:
+    """Return how far a group is in some partitions, in their order."""
+    ends = await _ends(caller, places)
+    return [_offset_row(where, offsets.get(where), ends.get(where, (None, None))[1]) for where in places]
+
+
+def _offset_row(where: TopicPartition, offset: CommittedOffset | None, end: int | None) -> dict[str, Any]:
+    known = None if offset is None or offset.offset < 0 else offset.offset
+    committed_ms = None if offset is None or offset.commit_time_ms < 0 else offset.commit_time_ms
+    return {
+        "topic": where.topic,
+        "partition": where.partition,
+        "offset": known,
+        "end_offset": end,
+        "lag": None if known is None or end is None else max(end - known, 0),
+        "metadata": "" if offset is None else offset.metadata,
+        "commit_time_ms": committed_ms,
+    }
+
+
+async def _ends(
+    caller: Caller, places: Iterable[TopicPartition]
+) -> dict[TopicPartition, tuple[int | None, int | None]]:
+    """Return where partitions begin and end; None for what cannot be used, nothing for what is gone."""
+    wanted: dict[str, list[int]] = {}
+    for where in places:
+        wanted.setdefault(where.topic, []).append(where.partition)
+    found: dict[TopicPartition, tuple[int | None, int | None]] = {}
+    for name, indexes in wanted.items():
+        topic = caller.broker.topics.get(name)
+        if topic is not None:
+            for row in await partition_rows(caller, topic, min(indexes), max(indexes) + 1):
+                place = TopicPartition(name, row["partition"])
+                found[place] = row["start_offset"], row["end_offset"]
+    return found
+
+
+# --- moving -----------------------------------------------------------------------------------------------
+
+
+async def reset_offsets(caller: Caller, name: str, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Have a group without members go on elsewhere, or only say where with ``dry_run``.
+
+    Args:
+        wanted: as the route takes it.
+
+    Raises:
+        BrokerError: GROUP_NOT_EMPTY and others; nothing is changed then.
+    """
+    broker = caller.broker
+    known = known_group(caller, name) if _is_known(caller, name) else None
+    if known is not None and known.state not in _ANY_MEMBERS:
+        raise StateError(
+            ErrorCode.GROUP_NOT_EMPTY, f"group {name} is {known.state}: expected it to have no members"
+        )
+    offsets = await group_offsets(caller, name)
+    places = _places(caller, wanted["topics"], offsets)
+    for topic in {where.topic for where in places}:
+        caller.need(Operation.READ, ResourceType.TOPIC, topic)
+    moves = await _moves(caller, wanted, places, offsets)
+    if not wanted["dry_run"]:
+        if name in broker.shares:
+            await broker.shares.set_offsets(name, moves)
+        else:
+            await _commit(caller, name, moves)
+        caller.changed("ResetOffsets", f"{name} to {wanted['to']}")
+    return [
+        {
+            "topic": where.topic,
+            "partition": where.partition,
+            "former_offset": offsets[where].offset if where in offsets else None,
+            "offset": offset,
+        }
+        for where, offset in moves.items()
+    ]
+
+
+def _is_known(caller: Caller, name: str) -> bool:
+    return name in caller.broker.groups or name in caller.broker.shares
+
+
+def _places(
+    caller: Caller, topics: Sequence[Any] | None, offsets: Iterable[TopicPartition]
+) -> list[TopicPartition]:
+    """Return the partitions that are meant. Raises RequestError."""
+    if topics is None:
+        places = list(offsets)
+        if not places:
+            raise RequestError(ErrorCode.INVALID_REQUEST, "the group has no offsets: expected topics")
+        return places
+    found: dict[TopicPartition, None] = {}
+    for wanted in topics:
+        topic = known_topic(caller, wanted["topic"])
+        for index in range(topic.partitions) if wanted["partitions"] is None else wanted["partitions"]:
+            if index >= topic.partitions:
+                raise RequestError(
+                    ErrorCode.UNKNOWN_PARTITION,
+                    f"topic {topic.name} has partitions 0 to {topic.partitions - 1}",
+                )
+            found[TopicPartition(topic.name, index)] = None
+    if len(found) > _MOST_PARTITIONS:
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"expected at most {_MOST_PARTITIONS} partitions")
+    return sorted(found)
+
+
+async def _moves(
+    caller: Caller,
+    wanted: Mapping[str, Any],
+    places: Sequence[TopicPartition],
+    offsets: Mapping[TopicPartition, CommittedOffset],
+) -> dict[TopicPartition, int]:
+    to, ends = ResetTo(wanted["to"]), await _ends(caller, places)
+    moves = {}
+    for where in places:
+        if where not in ends:
+            continue  # the topic is gone by now
+        start, end = ends[where]
+        if start is None or end is None:
+            raise StateError(
+                ErrorCode.STORAGE, f"partition {where.partition} of {where.topic} cannot be used"
+            )
+        value = wanted["by"] if to is ResetTo.SHIFT else wanted["offset"]
+        if to is ResetTo.TIMESTAMP:
+            partition = caller.broker.partitions.partition(*where)
+            value = await first_at_or_after(partition, wanted["timestamp_ms"])
+        committed = offsets[where].offset if where in offsets else None
+        moves[where] = new_offset(to, value, committed=committed, start_offset=start, end_offset=end)
+    return moves
+
+
+async def _commit(caller: Caller, name: str, moves: Mapping[TopicPartition, int]) -> None:
+    fresh = {where: CommittedOffset(offset) for where, offset in moves.items()}
+    outcomes = await caller.broker.groups.commit(name, -1, "", None, fresh)
+    for where, code in outcomes.items():
+        if code is not None:
+            raise StateError(code, f"partition {where.partition} of {where.topic}: {code.value}")
+
+
+# --- routes -------------------------------------------------------------------------------------------------
+
+
+def list_groups(call: Call) -> Any:
+    """Return a page of the groups that the caller may see."""
+    state, kind = call.query["state"], call.query["type"]
+    groups = [
+        group
+        for group in visible_groups(call.caller)
+        if (state is None or group.state.lower() == state.lower())
+        and (kind is None or group.group_type.lower() == kind)
+    ]
+    return page(call, "groups", groups, lambda group: group.group_id, show_group)
+
+
+def get_group(call: Call) -> Any:
+    """Describe a group."""
+    return describe_group(call.caller, call.path["group"])
+
+
+async def delete_group(call: Call) -> Any:
+    """Delete a group without members."""
+    caller, name = call.caller, call.path["group"]
+    broker = caller.broker
+    await (broker.shares if name in broker.shares else broker.groups).delete(name)
+    caller.changed("DeleteGroups", name)
+
+
+async def list_offsets(call: Call) -> Any:
+    """Return a page of how far a group is."""
+    caller, name = call.caller, call.path["group"]
+    known_group(caller, name)
+    offsets = await group_offsets(caller, name)
+    found = page(
+        call, "offsets", list(offsets), lambda one: f"{one.topic}/{one.partition:010}", lambda one: one
+    )
+    found["offsets"] = await offset_rows(caller, found["offsets"], offsets)
+    return found
+
+
+async def post_reset(call: Call) -> Any:
+    """Move a group."""
+    moves = await reset_offsets(call.caller, call.path["group"], call.body)
+    return {"offsets": moves, "dry_run": call.body["dry_run"]}
+
+
+async def delete_offsets(call: Call) -> Any:
+    """Have a group forget how far it is in a topic."""
+    caller, name, topic = call.caller, call.path["group"], call.path["topic"]
+    caller.need(Operation.READ, ResourceType.TOPIC, topic)
+    broker = caller.broker
+    known_group(caller, name)
+    codes: Iterable[ErrorCode | None]
+    if name in broker.shares:
+        codes = (await broker.shares.delete_offsets(name, [topic])).values()
+    else:
+        places = [where for where in broker.groups.committed(name, None) if where.topic == topic]
+        if not places:
+            raise RequestError(ErrorCode.UNKNOWN_TOPIC, f"group {name} has no offsets of topic {topic}")
+        codes = (await broker.groups.delete_offsets(name, places)).values()
+    for code in codes:
+        if code is not None:
+            raise StateError(code, f"the offsets of group {name} in topic {topic}: {code.value}")
+    caller.changed("OffsetDelete", f"{name} of {topic}")
+    return Answer(204)
+
+
+_ON_GROUP: Final = Need(Operation.DESCRIBE, ResourceType.GROUP, "group")
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/v1/groups",
+        list_groups,
+        "Groups, by name.",
+        paged("groups", _SUMMARY, "Groups"),
+        query={
+            "state": optional(Nullable(Text(0, 100)), "Only those in this state."),
+            "type": optional(
+                Nullable(Text(choices=("classic", "consumer", "streams", "share"))),
+                "Only those of this type.",
+            ),
+            **PAGES,
+        },
+        asks="DESCRIBE on the cluster or each group, those that may not be seen are left out",
+    ),
+    Route("GET", "/v1/groups/{group}", get_group, "A group and its members.", _GROUP, needs=(_ON_GROUP,)),
+    Route(
+        "DELETE",
+        "/v1/groups/{group}",
+        delete_group,
+        "Delete a group without members, and its offsets.",
+        needs=(Need(Operation.DELETE, ResourceType.GROUP, "group"),),
+        status=204,
+    ),
+    Route(
+        "GET",
+        "/v1/groups/{group}/offsets",
+        list_offsets,
+        "How far a group is, and how much is left.",
+        _OFFSETS,
+        query=PAGES,
+        needs=(_ON_GROUP,),
+        asks="DESCRIBE on each topic, those that may not be seen are left out",
+    ),
+    Route(
+        "POST",
+        "/v1/groups/{group}/offsets/reset",
+        post_reset,
+        "Have a group without members go on elsewhere.",
+        _MOVES,
+        body=_RESET,
+        needs=(Need(Operation.READ, ResourceType.GROUP, "group"),),
+        asks="READ on each topic",
+    ),
+    Route(
+        "DELETE",
+        "/v1/groups/{group}/offsets/{topic}",
+        delete_offsets,
+        "Have a group forget how far it is in a topic.",
+        needs=(Need(Operation.DELETE, ResourceType.GROUP, "group"),),
+        asks="READ on the topic",
+        status=204,
+    ),
+)
