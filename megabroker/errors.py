@@ -19,6 +19,7 @@ __all__ = [
     "DataDirectoryLocked",
     "ErrorCode",
     "Fault",
+    "LimitError",
     "PeerError",
     "ProtocolError",
     "RequestError",
@@ -159,6 +160,18 @@ class StorageError(BrokerError):
 
 class ProtocolError(Exception):
     """Bytes from a peer that are not the protocol they claim to be; the connection is at fault."""
+
+
+class LimitError(ProtocolError):
+    """So many bytes of a peer's, or so many requests, that a limit is broken.
+
+    Attributes:
+        key: the limit's, in the configuration; None for that of the connection's longest frame.
+    """
+
+    def __init__(self, message: str, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class Cold(Exception):

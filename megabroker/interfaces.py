@@ -144,6 +144,7 @@ class ILog(Interface):
     durable_offset: int = Attribute("Everything below is on the disk.")
     pending_bytes: int = Attribute("Bytes accepted and not yet written.")
     size_bytes: int = Attribute("Bytes accepted and not deleted, all segments.")
+    removed_bytes: int = Attribute("Bytes deleted since it was opened, by retention, compaction and request.")
     settings: LogSettings = Attribute("How the log is kept; assign to change it.")
     place: str = Attribute("The data directory it is in, as an absolute path; empty if it is in none.")
 
@@ -324,6 +325,7 @@ class IPartition(Interface):
     policy: Any = Attribute("What the topic's configuration means, ``core.topic_configs.TopicPolicy``.")
     append_time_ms: int = Attribute("Time given to the last appended batch; -1 under CreateTime.")
     log: ILog = Attribute("The log; for reading by time and for sizes.")
+    fetched_bytes: int = Attribute("Records that were fetched; whoever sends them counts them.")
 
     def has_room(messages: int, size_bytes: int) -> bool:
         """Whether a batch fits the queue now. An empty queue has room for any one batch."""
@@ -420,7 +422,11 @@ class IRun(Interface):
     """
 
     records = Attribute("How many records there are in all batches.")
+    requests = Attribute("How many requests there are, each with a batch.")
     size_bytes = Attribute("How long all batches are.")
+    received_bytes = Attribute("How long all requests are, their sizes included.")
+    sent_bytes = Attribute("How much of their answers has been sent past what counts the rest.")
+    began = Attribute("When the turn that brought them did; for whoever appends them.")
     data = Attribute("The batches, writable; whoever keeps it calls ``given``.")
     connections = Attribute("Who is to be answered.")
 

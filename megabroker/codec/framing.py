@@ -18,7 +18,7 @@ from __future__ import annotations
 import struct
 from typing import NoReturn
 
-from megabroker.errors import ProtocolError
+from megabroker.errors import LimitError, ProtocolError
 from megabroker.model import Buffer
 
 __all__ = ["FrameReader", "stranger"]
@@ -141,7 +141,7 @@ class FrameReader:
 
     def _refuse(self, length: int) -> NoReturn:
         hint = stranger(_LENGTH.pack(length))
-        raise ProtocolError(
+        raise (LimitError if length > self.max_bytes and not hint else ProtocolError)(
             f"frame of {length} bytes: expected {self.min_bytes} to {self.max_bytes} bytes{hint}"
         )
 

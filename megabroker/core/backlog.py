@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 __all__ = ["FREE_BYTES", "Backlog"]
 
@@ -29,15 +30,37 @@ class Backlog:
     Attributes:
         queued_bytes: what is counted; whoever counts less calls ``wake`` if there is anybody in ``waiting``.
         waiting: who is to be called once there is room.
+        waits: how often somebody found it full.
+        closed_records, closed_bytes, closed_batches, closed_fetched_bytes: what queues that are no more had
+            taken and given.
     """
 
-    __slots__ = ("_waking", "limit_bytes", "queued_bytes", "waiting")
+    __slots__ = (
+        "_waking",
+        "closed_batches",
+        "closed_bytes",
+        "closed_fetched_bytes",
+        "closed_records",
+        "limit_bytes",
+        "queued_bytes",
+        "waiting",
+        "waits",
+    )
 
     def __init__(self, limit_bytes: int = _UNLIMITED) -> None:
         self.limit_bytes = limit_bytes
         self.queued_bytes = 0
         self.waiting: deque[Callable[[], None]] = deque()
+        self.waits = 0
+        self.closed_records = self.closed_bytes = self.closed_batches = self.closed_fetched_bytes = 0
         self._waking = False
+
+    def closed(self, queue: Any) -> None:
+        """A partition's queue is no more."""
+        self.closed_records += queue.appended_records
+        self.closed_bytes += queue.appended_bytes
+        self.closed_batches += queue.appended_batches
+        self.closed_fetched_bytes += queue.fetched_bytes
 
     @property
     def is_full(self) -> bool:

@@ -104,6 +104,7 @@ class DeduplicationService(Service):
         now_ms: the time in epoch milliseconds.
 
     Attributes:
+        hits: messages that were not stored again.
         evicted: ids forgotten early because of ``max_entries``.
         journal_failures: confirmations that could not be journalled and live in memory only.
     """
@@ -120,6 +121,7 @@ class DeduplicationService(Service):
     ) -> None:
         self.settings = settings
         self.evicted = 0
+        self.hits = 0
         self.journal_failures = 0
         self._journal = journal
         self._topic_id = topic_id
@@ -188,12 +190,14 @@ class DeduplicationService(Service):
         self._expire(self._now_ms())
         number = self._number(topic)
         if self._holds(number, message_id):
+            self.hits += 1
             self._write_journal()
             outcome(None)
             return False
         key = self._key(topic, message_id)
         claim = self._claims.get(key)
         if claim is not None:
+            self.hits += 1
             if claim.acknowledged:
                 outcome(None)
             else:

@@ -88,6 +88,10 @@ class PartitionService:
     Attributes:
         waited_for_room: how often a producer found the queue full; counts
             ``partition_channel_buffer_size`` and ``partition_channel_buffer_bytes`` biting.
+        first_offset: where the log ended when it was opened.
+        first_bytes: how long it was then, what has been removed since left out.
+        appended_batches: accepted since.
+        fetched_bytes: records that went to Kafka consumers since.
     """
 
     is_here = True
@@ -110,6 +114,10 @@ class PartitionService:
         self.append_time_ms = NO_TIMESTAMP
         self.producers = ProducerTable(settings.max_producers)
         self.waited_for_room = 0
+        self.first_offset = 0
+        self.first_bytes = 0
+        self.appended_batches = 0
+        self.fetched_bytes = 0
         self.settings = settings
         self._fsync = settings.durability is Durability.FSYNC
         self._max_messages = settings.partition_channel_buffer_size
@@ -149,6 +157,8 @@ class PartitionService:
         """Open or recover the log. Blocking, in any one thread. Raises StorageError."""
         self.log = store.log(self.topic, self.index, self.policy.log, self, self.producers)
         self.high_watermark = self._visible(self.log.written_offset, self.log.durable_offset)
+        self.first_offset = self.log.next_offset
+        self.first_bytes = self.log.size_bytes + self.log.removed_bytes
 
     def configure(self, topic: Topic, policy: TopicPolicy) -> None:
         """Follow a changed topic from the next batch on."""
@@ -171,6 +181,7 @@ class PartitionService:
             return
         self._closed = True
         self._refusal = error
+        self.settings.backlog.closed(self)
         for done in self._take_waiters(-1):
             self._call(done, error())
         self._wake_room()
@@ -231,7 +242,10 @@ class PartitionService:
         self.waited_for_room += 1
         if self._refusal is not None:
             self._reactor.callLater(0, self._call, callback)
-        elif self._backlog.is_full and self.log.next_offset == self.log.written_offset:
+            return
+        if self._backlog.is_full:
+            self._backlog.waits += 1
+        if self._backlog.is_full and self.log.next_offset == self.log.written_offset:
             self._backlog.when_room(partial(self._call, callback))  # nothing will happen here
         elif self._waking:
             self._asked_again = True
@@ -257,6 +271,17 @@ class PartitionService:
                     break
         finally:
             self._waking = False
+
+    @property
+    def appended_records(self) -> int:
+        """Records that came since the log was opened and are in it, not those of which that failed."""
+        return self.log.written_offset - self.first_offset
+
+    @property
+    def appended_bytes(self) -> int:
+        """The same in bytes."""
+        log = self.log
+        return log.size_bytes + log.removed_bytes - log.pending_bytes - self.first_bytes
 
     # --- append -------------------------------------------------------------------------------------
 
@@ -315,6 +340,7 @@ class PartitionService:
             if append_time_ms is not None:
                 header = header._replace(max_timestamp=append_time_ms)
             self.producers.accepted(header, base_offset, self._now_ms())
+        self.appended_batches += 1
         if self.log.pending_bytes - self._counted > FREE_BYTES:
             self._count()
         if done is not None:
@@ -362,6 +388,7 @@ class PartitionService:
         if self._refusal is not None:
             raise self._refusal()
         end = self.log.append_run(run, self.leader_epoch) + run.records
+        self.appended_batches += run.requests
         waiters = self._durable if acks == -1 and self._fsync else self._written
         waiters.append((end, run))
         if self.log.pending_bytes - self._counted > FREE_BYTES:

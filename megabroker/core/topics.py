@@ -86,6 +86,7 @@ class TopicService(Service):
         run: calls a function in a thread and fires with its result; the default calls it in place.
 
     Attributes:
+        limits_met: how often each of the limits was, by its key in the configuration.
         strays: partitions found in the store that no topic explains.
         controller: what has the changes made, if another process makes them; may be assigned later.
         followed: fires when all other processes follow the rows, if there are any; may be assigned later.
@@ -109,6 +110,7 @@ class TopicService(Service):
         self.configs = configs
         self.limits = limits
         self.strays: set[TopicPartition] = set()
+        self.limits_met: dict[str, int] = {}
         self.controller: Controller | None = None
         self.followed: Callable[[], Deferred[None]] | None = None
         self._store = store
@@ -283,6 +285,7 @@ class TopicService(Service):
             raise RequestError(ErrorCode.INVALID_PARTITIONS, f"{partitions} partitions: expected at least 1")
         self.configs.validate(configs)
         if len(self._topics) + len(self._coming) >= self.limits.max_topics:
+            self._met("topics.max_topics")
             raise StateError(ErrorCode.TOPIC_LIMIT, f"max_topics is {self.limits.max_topics}")
         self._check_partition_limit(partitions)
 
@@ -626,10 +629,14 @@ class TopicService(Service):
     def _check_partition_limit(self, more: int) -> None:
         there = sum(map(len, self._partitions.values())) + sum(self._coming.values())
         if there + more > self.limits.max_partitions:
+            self._met("topics.max_partitions")
             raise StateError(
                 ErrorCode.TOPIC_LIMIT,
                 f"{more} more partitions: max_partitions is {self.limits.max_partitions}, {there} are in use",
             )
+
+    def _met(self, key: str) -> None:
+        self.limits_met[key] = self.limits_met.get(key, 0) + 1
 
     def _refuse_leaving(self, name: str) -> None:
         """Refuse a name whose former topic another process has still to remove."""

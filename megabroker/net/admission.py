@@ -38,6 +38,9 @@ class Admission:
         max_connections_per_address: the same for one peer address.
         in_flight_bytes: request bytes received and not answered before reading stops.
         unread: the account of answers that wait; by default without a limit.
+
+    Attributes:
+        limits_met: how often each of these limits was, by its key in the configuration.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Admission:
         self.reserved_bytes = 0
         self.connections = 0
         self.refused_connections = 0
+        self.limits_met: dict[str, int] = {}
         self._by_address: Counter[str] = Counter()
         self._asking: deque[Share] = deque()
         self._waiting: deque[Share] = deque()
@@ -62,14 +66,22 @@ class Admission:
     def admit(self, address: str) -> str | None:
         """Count a new connection in; return why not when it is one too many."""
         if self.connections >= self.max_connections:
-            self.refused_connections += 1
+            self._refused("limits.max_connections")
             return f"limits.max_connections is {self.max_connections}"
         if self._by_address[address] >= self.max_connections_per_address:
-            self.refused_connections += 1
+            self._refused("limits.max_connections_per_address")
             return f"limits.max_connections_per_address is {self.max_connections_per_address}"
         self.connections += 1
         self._by_address[address] += 1
         return None
+
+    def _refused(self, key: str) -> None:
+        self.refused_connections += 1
+        self.met(key)
+
+    def met(self, key: str) -> None:
+        """A limit has been met."""
+        self.limits_met[key] = self.limits_met.get(key, 0) + 1
 
     def dismiss(self, address: str) -> None:
         """Count a connection out."""
@@ -154,6 +166,7 @@ class Share:
         if held_bytes > FREE_BYTES and admission.is_overdrawn:
             if not self._waits:
                 self._waits = True
+                admission.met("limits.in_flight_bytes")
                 admission._waiting.append(self)
             return False
         return True
@@ -170,6 +183,7 @@ class Share:
             self._reserved = wanted
         else:
             self.wanted_bytes = wanted
+            admission.met("limits.in_flight_bytes")
             admission._asking.append(self)
 
     def _withdraw(self) -> None:

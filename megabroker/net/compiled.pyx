@@ -237,11 +237,16 @@ cdef class Run:
         target: where they go.
         records: how many there are in all of them.
         size_bytes: of all of them.
+        received_bytes: of the requests that they came in.
+        sent_bytes: of answers that went out past what counts all others.
+        began: for the target.
         base_offset: of the first; given by ``stamp``.
     """
 
     cdef readonly object target
     cdef readonly int64_t records
+    cdef readonly int64_t received_bytes, sent_bytes
+    cdef public double began
     cdef readonly int64_t base_offset
     cdef bytearray buffer
     cdef Py_ssize_t size
@@ -268,6 +273,11 @@ cdef class Run:
     @property
     def size_bytes(self):
         return self.size
+
+    @property
+    def requests(self):
+        """How many requests there are, each with a batch."""
+        return self.count
 
     @property
     def data(self):
@@ -381,13 +391,13 @@ cdef class Run:
                     continue
                 try:
                     if error is None:
-                        member.of.answer(member, self.answers(member, start_offset))
+                        self.sent_bytes += member.of.answer(member, self.answers(member, start_offset))
                     else:
                         member.of.protocol._filled(member, self.refusals(member, error))
                 except Exception:
                     self.target.failed([member.of.protocol])
         finally:
-            self.target.answered(self.size)
+            self.target.answered(self)
 
     cdef bytes answers(self, Member member, int64_t start_offset):
         cdef Shape shape = member.shape
@@ -462,8 +472,8 @@ cdef class Connection:
             and len(self.slots) < MAX_MEMBERS
         )
 
-    cdef int answer(self, Member member, bytes made) except -1:
-        """Send answers; at once if nothing is before or behind them."""
+    cdef Py_ssize_t answer(self, Member member, bytes made) except -1:
+        """Send answers, at once if nothing is before or behind them; return how many bytes went so."""
         protocol, transport, slots = self.protocol, self.transport, self.slots
         cdef Py_ssize_t size = PyBytes_GET_SIZE(made)
         cdef Py_ssize_t sent
@@ -483,10 +493,11 @@ cdef class Connection:
         sent = send(self.fd, PyBytes_AS_STRING(made), <size_t>size, MSG_DONTWAIT | MSG_NOSIGNAL)
         if sent < size:
             # The socket is full or broken, which the transport finds out again.
-            protocol.answer((made[sent if sent > 0 else 0:],))
+            sent = sent if sent > 0 else 0
+            protocol.answer((made[sent:],))
         elif protocol._stopped or protocol._input_closed:
             protocol.answer(())
-        return 0
+        return sent
 
 
 cdef double now() noexcept:
@@ -620,6 +631,7 @@ cdef class Turn:
                 run.members.append(member)
                 connection.slots.append(member)
             member.count += 1
+            run.received_bytes += 4 + length
             self.taken += 1
             pos += 4 + length
         return pos

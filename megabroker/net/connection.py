@@ -45,12 +45,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from megabroker.access import CLUSTER_NAME, Operation, ResourceType
-from megabroker.errors import AuthenticationError, ErrorCode, ProtocolError, RequestError
+from megabroker.errors import AuthenticationError, ErrorCode, LimitError, ProtocolError, RequestError
 from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Buffer, Principal
 from megabroker.net.admission import FREE_BYTES, Share
 from megabroker.net.output import Part, StockOutput, total_length
 from megabroker.net.transport import DirectServer
+from megabroker.net.turns import Turns
 from megabroker.net.wire import Answer, Reader, Room
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class BrokerConnection(TwistedProtocol):
         principal: who the peer is; nobody in particular until it has authenticated.
         max_unanswered: requests taken before the first of them must be answered.
         gathers: whether ``turn_ended`` does anything.
+        longest_key: which configuration key says how long a frame may be.
+        counts: what the listener has done.
+        turns: the broker's.
+        client_id: what the client calls itself, if its wire lets it.
         authenticates: whether the wire has a way for the peer to say who it is, and it must.
         idle_exempt: whether the connection may stay silent for ever (it is being pushed to).
         owned: whether the event in hand may be kept and written to.
@@ -100,8 +105,10 @@ class BrokerConnection(TwistedProtocol):
 
     max_unanswered: ClassVar[int] = 4096
     gathers: ClassVar[bool] = False
+    longest_key: ClassVar[str] = "limits.max_request_bytes"
     authenticates: ClassVar[bool] = False
     idle_exempt = False
+    client_id: str | None = None
     factory: BrokerFactory
 
     def __init_subclass__(cls) -> None:
@@ -109,7 +116,9 @@ class BrokerConnection(TwistedProtocol):
 
     def __init__(self, factory: BrokerFactory) -> None:
         self.factory = factory
+        self.counts = factory.counts
         self.broker: IBroker = factory.broker
+        self.turns: Turns = factory.broker.turns
         self.reader: Reader = self.make_reader()
         self.peer = "?"
         self.peer_host = "?"
@@ -125,6 +134,8 @@ class BrokerConnection(TwistedProtocol):
         self._flushing = False
         self._parked: Any = None
         self._parked_bytes = 0
+        self._parked_since = 0.0
+        self._offered_since = 0.0  # of the event in hand, if it was parked
         self._share = Share(factory.admission, self._budget_has_room)
         self._unanswered_bytes = 0
         self._answer_bytes = 0  # of answers made and not yet handed to the output
@@ -220,7 +231,12 @@ class BrokerConnection(TwistedProtocol):
 
     def disproven(self) -> None:
         """The peer is not who it says: whatever its connection ends with is why it was not let in."""
+        self.counts.denied += 1
         self._unproven_tick = self.factory.tick
+
+    def since(self) -> float:
+        """Return when the event in hand came, by the monotonic clock, as far as it has been looked at."""
+        return self._offered_since or self.turns.began or monotonic()
 
     @property
     def unanswered(self) -> int:
@@ -230,6 +246,8 @@ class BrokerConnection(TwistedProtocol):
     def mute(self, milliseconds: int) -> None:
         """Take no more requests for so long, or as long as it was muted before if that is longer."""
         seconds = milliseconds / 1000
+        self.counts.throttled += 1
+        self.counts.throttled_ms += milliseconds
         if self._muted is not None:
             if self._muted.getTime() < self.broker.reactor.seconds() + seconds:
                 self._muted.reset(seconds)
@@ -343,6 +361,7 @@ class BrokerConnection(TwistedProtocol):
             try:
                 self.proven(tls.principal(self.transport.getPeerCertificate()))  # type: ignore[union-attr]
             except AuthenticationError as error:
+                self.counts.denied += 1
                 self.close(error.message)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -387,11 +406,13 @@ class BrokerConnection(TwistedProtocol):
 
     def receive_filled(self, count: int) -> None:
         """For ``DirectServer``: bytes were put into the target."""
+        self.counts.received_bytes += count
         self.reader.filled(count)
         self._pump()
 
     def dataReceived(self, data: Buffer) -> None:
         """IProtocol: take a chunk; it may be reused by the caller afterwards."""
+        self.counts.received_bytes += len(data)
         self.reader.feed(data)
         self._pump()
 
@@ -435,8 +456,12 @@ class BrokerConnection(TwistedProtocol):
     def fail(self, error: Exception) -> None:
         """End this connection alone for what has failed by the peer or by us; call it as that is handled."""
         if isinstance(error, ProtocolError):
+            self.counts.violations += 1
+            if isinstance(error, LimitError):
+                self.counts.met(error.key or self.longest_key)
             self._give_up(str(error), self.farewell(error))
             return
+        self.counts.failures += 1
         _log.failure(
             "{protocol} connection from {peer}",
             protocol=self.factory.listener.protocol,
@@ -451,6 +476,7 @@ class BrokerConnection(TwistedProtocol):
             self._parked = None
             self._parked_bytes = 0
             self.owned = True
+            self._offered_since = self._parked_since
         else:
             event = reader.next()
             self.owned = reader.owned
@@ -460,22 +486,24 @@ class BrokerConnection(TwistedProtocol):
             if full is not None:
                 self._park(event, full)
                 return
+            if self._offered_since:
+                self._offered_since = 0.0
             if len(self._slots) >= self.max_unanswered:
                 self._stop(_SLOTS)
             if self._answer_bytes > self.factory.output_buffer_bytes:
                 # Small requests may have large answers: one chunk of them must not all be answered at once.
                 self._flush()
                 if self._answer_bytes > self.factory.output_buffer_bytes:
+                    self.counts.met("limits.output_buffer_bytes")
                     self._stop(_ANSWERS)
             if self._stopped & _BUT_BUDGET:
                 return
             taken += 1
-            if not taken & _LOOK_AT_TIME or self._answer_bytes > _LARGE_ANSWERS_BYTES:
-                turns = self.broker.turns
-                if monotonic() > turns.deadline:
-                    self._stop(_TURN)
-                    turns.take_up_later(self._take_up)
-                    return
+            looks_at_time = not taken & _LOOK_AT_TIME or self._answer_bytes > _LARGE_ANSWERS_BYTES
+            if looks_at_time and monotonic() > self.turns.deadline:
+                self._stop(_TURN)
+                self.turns.take_up_later(self._take_up)
+                return
             event = reader.next()
             self.owned = reader.owned
 
@@ -485,6 +513,8 @@ class BrokerConnection(TwistedProtocol):
                 event = memoryview(bytearray(event))
             self._parked_bytes = len(event)
         self._parked = event
+        self._parked_since = self.since()
+        self._offered_since = 0.0
         self._stop(_PARKED)
         full.when_room(self._unpark)
 
@@ -560,12 +590,18 @@ class BrokerConnection(TwistedProtocol):
         if output is None or not ready:
             return
         self._ready = []
-        self._answer_bytes = self._answer_bytes - total_length(ready) if slots else 0
+        left = self._answer_bytes - total_length(ready) if slots else 0
+        self.counts.sent_bytes += self._answer_bytes - left
+        self._answer_bytes = left
         output.send(ready)
         pending = output.pending_bytes
         if pending or self._is_weighed or output.held_bytes:
             self._weigh()
-            if pending > self.factory.output_buffer_bytes or (pending > FREE_BYTES and self._unread.is_over):
+            if pending > self.factory.output_buffer_bytes:
+                if not self._stopped & _OUTPUT:
+                    self.counts.met("limits.output_buffer_bytes")
+                self._stop(_OUTPUT)
+            elif pending > FREE_BYTES and self._unread.is_over:
                 self._stop(_OUTPUT)
 
     def _weigh(self) -> None:
@@ -668,9 +704,11 @@ class BrokerConnection(TwistedProtocol):
             # peer that does not read, else it could keep for ever what its frame has reserved.
             self._partial_tick = tick
         if self._unproven_tick is not None and tick - self._unproven_tick > self._unproven_seconds:
+            self.counts.met("limits.unauthenticated_seconds")
             what = "begin to speak TLS" if self._is_secure is False else "say who it is"
             self.abort(f"the peer did not {what} within {self._unproven_seconds} s")
         elif self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
+            self.counts.met("limits.partial_frame_seconds")
             self.abort(f"a frame stayed incomplete for {partial_seconds} s")
         elif self._input_closed and tick - self.active_tick > partial_seconds:
             self.abort(f"not everything could be sent within {partial_seconds} s of closing")
@@ -679,4 +717,5 @@ class BrokerConnection(TwistedProtocol):
             and not (self._slots or self._ready or self.idle_exempt)
             and tick - self.active_tick > idle_seconds
         ):
+            self.counts.met("limits.idle_seconds")
             self.close()

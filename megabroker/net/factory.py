@@ -20,6 +20,7 @@ from megabroker.interfaces import IBroker, IManagedFactory
 from megabroker.model import Listener
 from megabroker.net.admission import Admission
 from megabroker.net.connection import BrokerConnection
+from megabroker.net.counts import Counts
 
 if TYPE_CHECKING:
     from megabroker.net.tls import ListenerTls
@@ -42,11 +43,12 @@ class BrokerFactory(Factory):
 
     Attributes:
         tls: what is under its connections, if that is TLS.
-        counts: whether its connections count among those that limits bound.
+        is_bounded: whether its connections count among those that limits bound.
+        counts: what it has done.
     """
 
     noisy = False
-    counts = True
+    is_bounded = True
     tls: ListenerTls | None = None
 
     def __init__(
@@ -60,6 +62,7 @@ class BrokerFactory(Factory):
         self.listener = listener
         self.connection_class = connection_class
         self.admission: Admission = broker.admission
+        self.counts = Counts()
         self.output_buffer_bytes: int = limits.output_buffer_bytes
         self.partial_frame_seconds = int(limits.partial_frame_seconds)
         self.idle_seconds = int(limits.idle_seconds)
@@ -69,7 +72,6 @@ class BrokerFactory(Factory):
         self._to_flush: list[BrokerConnection] = []
         self._sweeping: LoopingCall | None = None
         self._drained: Deferred[None] | None = None
-        self._refusals = 0
 
     def doStart(self) -> None:
         """Factory: begin sweeping when the port listens."""
@@ -86,7 +88,7 @@ class BrokerFactory(Factory):
         host = getattr(addr, "host", None) or "local"
         refusal: str | None = "the broker is stopping"
         if self._drained is None:
-            refusal = self.admission.admit(host) if self.counts else None
+            refusal = self.admission.admit(host) if self.is_bounded else None
         if refusal is not None:
             self._refused(host, refusal)
             return None
@@ -94,7 +96,8 @@ class BrokerFactory(Factory):
         connection.peer_host = host
         connection.peer = f"{host}:{getattr(addr, 'port', '-')}"
         quotas = self.broker.quotas
-        if self.counts and quotas.limits_addresses and (wait_ms := quotas.connection_ms(host)):
+        self.counts.opened += 1
+        if self.is_bounded and quotas.limits_addresses and (wait_ms := quotas.connection_ms(host)):
             # At once it would come back at once (KIP-612).
             self._refused(host, f"more than its quota of connections; closed after {wait_ms} ms")
             connection.turn_away(wait_ms)
@@ -102,20 +105,20 @@ class BrokerFactory(Factory):
 
     def _refused(self, host: str, refusal: str) -> None:
         """Log a refused connection, ever more rarely."""
-        self._refusals += 1
-        if self._refusals & (self._refusals - 1) == 0:
+        self.counts.refused += 1
+        if self.counts.refused & (self.counts.refused - 1) == 0:
             _log.warn(
                 "{protocol} connection from {host} refused ({count} so far): {refusal}",
                 protocol=self.listener.protocol,
                 host=host,
-                count=self._refusals,
+                count=self.counts.refused,
                 refusal=refusal,
             )
 
     def connection_gone(self, connection: BrokerConnection) -> None:
         """Count a connection out."""
         self.connections.pop(connection, None)
-        if self.counts:
+        if self.is_bounded:
             self.admission.dismiss(connection.peer_host)
         if self._drained is not None and not self.connections:
             self._finish_draining()

@@ -112,7 +112,7 @@ class NestedEpoll:
 
     def doRead(self) -> None:
         """IReadDescriptor: read every connection that is ready, and do what they ask for."""
-        self._turns.run(self._read_ready, monotonic() + self.turn_seconds)
+        self._turns.run(self._read_ready, self.turn_seconds)
 
     def _read_ready(self) -> None:
         ready = self._left or self._epoll.poll(0, _AT_ONCE)

@@ -7,7 +7,6 @@ the two is used can be seen in nothing but the time it takes.
 from __future__ import annotations
 
 import os
-from time import monotonic
 from types import ModuleType
 from typing import Any
 
@@ -80,7 +79,7 @@ class CompiledEpoll(NestedEpoll):
 
     def doRead(self) -> None:
         """IReadDescriptor: read every connection that is ready, and do what they ask for."""
-        self._turns.run(self.turn.take, monotonic() + self.turn_seconds)
+        self._turns.run(self.turn.take, self.turn_seconds)
 
     def _read(self, connection: Any) -> None:
         why = connection.doRead()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from megabroker.codec.framing import FrameReader
-from megabroker.errors import ProtocolError
+from megabroker.errors import LimitError, ProtocolError
 
 __all__ = ["Trial"]
 
@@ -34,7 +34,8 @@ class Trial:
         self._bytes += size_bytes
         self._requests += 1
         if self._bytes > self.max_bytes:
-            raise ProtocolError(f"{self._bytes} bytes before the client said who it is")
+            what = f"{self._bytes} bytes before the client said who it is"
+            raise LimitError(what, "limits.unauthenticated_bytes")
         if self._requests > _MAX_REQUESTS:
             raise ProtocolError(f"more than {_MAX_REQUESTS} requests before the client said who it is")
 

@@ -19,12 +19,15 @@ before connections settle, so that what is written in place is answered in the s
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from twisted.logger import Logger
+
+from megabroker.latency import BOUNDS_SECONDS, Latency
 
 __all__ = ["Turns"]
 
@@ -37,6 +40,7 @@ _TURN_SECONDS = 0.005
 """How long what was left of one turn is taken up in another."""
 
 _UNTIMED = float("inf")
+_SHORT_SECONDS = BOUNDS_SECONDS[0]
 
 _Call = Callable[[], None]
 
@@ -48,7 +52,9 @@ class Turns:
         reactor: calls what was asked for outside any turn.
 
     Attributes:
-        deadline: when this turn has taken its time, by the monotonic clock; never, where nobody asks for it.
+        began: when this turn did, by the monotonic clock; 0 outside any.
+        deadline: when this turn has taken its time; never, where nobody asks for it.
+        lengths: how long turns took.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -59,7 +65,9 @@ class Turns:
         self._planned = False
         self._later: deque[_Call] = deque()
         self._reading_ends: float | None = None
+        self.began = 0.0
         self.deadline = _UNTIMED
+        self.lengths = Latency()
 
     def timed(self, call: _Call) -> None:
         """Call within the time that all has which the reactor reads in one go; within a turn, in that."""
@@ -85,7 +93,7 @@ class Turns:
             self._reactor.callLater(0, self._take_up)
 
     def _take_up(self) -> None:
-        self.run(self._take_up_some, monotonic() + _TURN_SECONDS)
+        self.run(self._take_up_some, _TURN_SECONDS)
 
     def _take_up_some(self) -> None:
         later = self._later
@@ -110,15 +118,21 @@ class Turns:
         if not (self._running or self._planned):
             self._plan()
 
-    def run(self, work: _Call, deadline: float = _UNTIMED) -> None:
-        """Do the work of a turn, which has time until ``deadline``, and what it asks for."""
+    def run(self, work: _Call, seconds: float = _UNTIMED) -> None:
+        """Do the work of a turn, which has so much time, and what it asks for."""
         self._running = True
-        self.deadline = deadline
+        self.began = began = monotonic()
+        self.deadline = began + seconds
         try:
             work()
         finally:
             self.deadline = _UNTIMED
             self._end()
+            self.began = 0.0
+            took = monotonic() - began
+            lengths = self.lengths
+            lengths.seconds += took
+            lengths.counts[0 if took <= _SHORT_SECONDS else bisect_left(BOUNDS_SECONDS, took)] += 1
 
     def _plan(self) -> None:
         self._planned = True

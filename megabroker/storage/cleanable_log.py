@@ -147,7 +147,10 @@ class CleanableLog:
             segment.open_files.drop(segment)
             log.dirty.discard(segment)
         new.open_files.indexes.keep(new)
-        log.size_bytes += new.size - sum(segment.size for segment in old)
+        less = sum(segment.size for segment in old) - new.size
+        log.size_bytes -= less
+        log.removed_bytes += less
+        self._disk.compacted_bytes += less
         self.swapping = (old, new)
         return True
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from megabroker.errors import ErrorCode, StorageError
+from megabroker.latency import BOUNDS_SECONDS, Latency
 from megabroker.model import Buffer, Durability
 from megabroker.storage.files import Files, OpenFiles, storage_error
 from megabroker.storage.journal import Journal
@@ -96,7 +98,16 @@ class Lane:
 
 
 class DiskHandler:
-    """The writer; see the module. ``submit``, ``chore`` and ``stop`` are called in the reactor thread."""
+    """The writer; see the module. ``submit``, ``chore`` and ``stop`` are called in the reactor thread.
+
+    Attributes:
+        turns: rounds of the disk thread; ``turns_in_place`` are those of the reactor.
+        written_bytes: written to segments.
+        failed_writes: writes that failed.
+        removed_segments, removed_bytes: what retention and requests have removed of all logs.
+        compacted_bytes: what compaction has made them shorter by.
+        write_latency: how long rounds of writing took, their syncs left out.
+    """
 
     def __init__(
         self,
@@ -113,6 +124,12 @@ class DiskHandler:
         self.threaded = threaded
         self.turns = 0
         self.turns_in_place = 0
+        self.written_bytes = 0
+        self.failed_writes = 0
+        self.removed_segments = 0
+        self.removed_bytes = 0
+        self.compacted_bytes = 0
+        self.write_latency = Latency()
         self._call_from_thread = call_from_thread
         self._call_soon = call_soon if threaded else None
         self._gathered: list[Lane] = []
@@ -201,6 +218,9 @@ class DiskHandler:
         except Exception as caught:  # noqa: BLE001
             self._give_up(lanes, caught)
         ended = time.monotonic()
+        latency = self.write_latency
+        latency.counts[bisect_left(BOUNDS_SECONDS, ended - began)] += 1
+        latency.seconds += ended - began
         if ended - began > _SLOW_SECONDS:
             self._in_place_after = ended + self._pause_seconds
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
@@ -220,6 +240,16 @@ class DiskHandler:
         """Have something called in the reactor. Any thread."""
         self._done.append(lambda touched: call())
         self._wake()
+
+    @property
+    def queued_lanes(self) -> int:
+        """How many logs wait for the disk thread, or are being written by it."""
+        return self._handed_over - self._finished
+
+    @property
+    def queued_chores(self) -> int:
+        """How many chores wait for their thread."""
+        return self._chores.qsize()
 
     @property
     def idle(self) -> bool:
@@ -279,8 +309,10 @@ class DiskHandler:
 
     def _turn(self, lanes: list[Lane]) -> None:
         self.turns += 1
+        began = time.monotonic()
         for lane in lanes:
             self._drain(lane)
+        self.write_latency.observe(time.monotonic() - began)
         always = self.durability is Durability.FSYNC
         due = [
             lane for lane in dict.fromkeys(lanes) if (always or lane.wants_sync) and not lane.log.sync_failed
@@ -350,11 +382,13 @@ class DiskHandler:
             position, offset = ends[-1]
             lane.written_offset = offset
             written = position - start
+            self.written_bytes += written
             self.syncing.keep(lane, (segment, start, offset, buffers), written)
             self._done.append(
                 lambda touched: log.on_written(lane, offset, written, segment, position, touched)
             )
         if error is not None:
+            self.failed_writes += 1
             failure = storage_error("cannot write", segment.path(), error)
             from_offset = lane.written_offset
             self._done.append(lambda touched: log.on_failed(lane, from_offset, failure, fatal, touched))

@@ -338,6 +338,7 @@ class LogFile:
             return None
         if not self._files.is_cached(self._fd, position, length):
             return warmer.warm(self, position, length)
+        warmer.hits += 1
         if self.ahead and self.warmed - self.ahead // 2 < position + length <= self.warmed:
             warmer.read_on(self)
         return None
@@ -348,6 +349,7 @@ class LogFile:
         if warmer is not None:
             data = self._files.pread_cached(self._fd, length, position)
             if data is not None:
+                warmer.hits += 1
                 return data
             cold = warmer.warm(self, position, length)
             if cold is not None:

@@ -123,6 +123,7 @@ class LocalLog:
         self.start_offset = min(end, max(start_offset, loaded.segments[0].base_offset))
         self.pending_bytes = 0
         self.size_bytes = sum(segment.size for segment in loaded.segments)
+        self.removed_bytes = 0
         self.damaged: list[Damage] = loaded.damaged
         self.dirty: set[Segment] = set()
         self.unsynced_names = False
@@ -652,7 +653,11 @@ class LocalLog:
             raise storage_error("cannot read", self.directory, caught) from caught
         if gone:
             removed = segments.remove(0, gone)
-            self.size_bytes -= sum(segment.size for segment in removed)
+            removed_bytes = sum(segment.size for segment in removed)
+            self.size_bytes -= removed_bytes
+            self.removed_bytes += removed_bytes
+            self._disk.removed_segments += len(removed)
+            self._disk.removed_bytes += removed_bytes
             if self.start_offset < segments.bases[0]:
                 self.start_offset = segments.bases[0]
                 self._points_changed()

@@ -84,6 +84,7 @@ class MemoryLog:
         self.durable_offset = 0
         self.pending_bytes = 0
         self.size_bytes = 0
+        self.removed_bytes = 0
         self.refusal: StorageError | None = None
         self._call_later = call_later
         self._called = False
@@ -283,6 +284,7 @@ class MemoryLog:
         del self.aborted_transactions[
             : bisect_left(self.aborted_transactions, self.start_offset, key=_last_offset)
         ]
+        self.removed_bytes += self.size_bytes - size
         self.size_bytes = size
         return gone
 

@@ -138,8 +138,9 @@ class CleanableMemoryLog:
             raise CleaningEnded
         stop = max(0, len(snapshot.batches) - (log.dropped - snapshot.dropped))
         kept = [batch for batch in kept if batch[0].next_offset > log.start_offset]
-        log.size_bytes += sum(len(data) for _, data in kept)
-        log.size_bytes -= sum(len(data) for _, data in log.batches[:stop])
+        less = sum(len(data) for _, data in log.batches[:stop]) - sum(len(data) for _, data in kept)
+        log.size_bytes -= less
+        log.removed_bytes += less
         log.batches[:stop] = kept
         log.lasts[:stop] = [header.last_offset for header, _ in kept]
         later = [one for one in log.aborted_transactions if one.last_offset >= cleaned_offset]

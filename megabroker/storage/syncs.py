@@ -14,6 +14,7 @@ up, and each log's own sync decides about it, as without one.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from megabroker.errors import StorageError
+from megabroker.latency import Latency
 from megabroker.model import Buffer
 from megabroker.storage.files import OpenFiles, storage_error
 from megabroker.storage.journal import MAX_FRAME_BYTES, Journal, encode_entry
@@ -61,6 +63,9 @@ class Syncs:
 
     Attributes:
         count: how many syncs there were, of files and of the journal.
+        failures: how many logs could not be synced.
+        rounds: how often the disk thread had something synced; ``synced_logs`` counts the logs of all rounds.
+        latency: how long these rounds took, which is what acknowledgements wait for.
         eager: whether the journal is made and used however little it spares; for tests and drills.
     """
 
@@ -75,6 +80,10 @@ class Syncs:
         threaded: bool,
     ) -> None:
         self.count = 0
+        self.failures = 0
+        self.rounds = 0
+        self.synced_logs = 0
+        self.latency = Latency()
         self.eager = False
         self.journal = journal
         self._open_files = open_files
@@ -123,6 +132,15 @@ class Syncs:
 
     def round(self, due: list[Lane]) -> None:
         """Bring to the disk what these lanes have written, and report it."""
+        if not due:
+            return
+        began = time.monotonic()
+        self._round(due)
+        self.rounds += 1
+        self.synced_logs += len(due)
+        self.latency.observe(time.monotonic() - began)
+
+    def _round(self, due: list[Lane]) -> None:
         apart = due
         journal = self.journal
         if journal is not None and (journal.ready or self.eager or len(due) >= _MANY_SYNCS):
@@ -179,6 +197,7 @@ class Syncs:
                 return False  # its directory goes away meanwhile
             failure = storage_error("cannot sync", path, caught)
             log.sync_failed = True
+            self.failures += 1
             log.note_failed_sync()
             self._report(lambda touched: log.on_sync_failed(failure, touched))
             return False

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from megabroker.errors import Cold
+from megabroker.latency import Latency
 from megabroker.storage.files import Files, LogFile
 
 __all__ = ["Warmer"]
@@ -54,6 +55,13 @@ class Warmer:
     Args:
         files: the file system.
         call_from_thread: ``reactor.callFromThread``.
+
+    Attributes:
+        hits: how often what a reader wanted was in memory; counted by the files.
+        readings: how many were begun.
+        crowded: how often somebody had to wait for another's reading, as ``_MAX_READINGS`` were queued.
+        given_up: how often what is missing again was left to who asked, to wait for the disk itself.
+        latency: how long readings took, waiting for a thread included.
     """
 
     def __init__(self, files: Files, call_from_thread: Callable[[Callable[[], None]], object]) -> None:
@@ -63,6 +71,11 @@ class Warmer:
         self._finished: dict[Hashable, float] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._stopped = False
+        self.hits = 0
+        self.readings = 0
+        self.crowded = 0
+        self.given_up = 0
+        self.latency = Latency()
 
     def warm(self, file: LogFile, position: int, length: int) -> Cold | None:
         """Bring a stretch of a file into the page cache."""
@@ -127,13 +140,16 @@ class Warmer:
         now = time.monotonic()
         finished = self._finished.pop(key, now - _AGAIN_SECONDS)
         if self._stopped or (now - finished < _AGAIN_SECONDS and not again):
+            self.given_up += 1
             return None
         if len(readings) >= _MAX_READINGS:
+            self.crowded += 1
             return readings[next(reversed(readings))]
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, "megabroker-read")
         readings[key] = cold = Cold()
-        self._threads.submit(self._run, key, begin(), done)
+        self.readings += 1
+        self._threads.submit(self._run, key, begin(), done, now)
         return cold
 
     def _read_ahead(self, file: LogFile, position: int, length: int) -> None:
@@ -142,16 +158,24 @@ class Warmer:
     def _warm(self, file: LogFile, position: int, length: int, ahead: int) -> None:
         self._files.warm(file.fileno(), position, length, ahead)
 
-    def _run(self, key: Hashable, call: Callable[[], Any], done: Callable[[Any], None] | None) -> None:
+    @property
+    def queued(self) -> int:
+        """How many readings are under way or wait for a thread."""
+        return len(self._readings)
+
+    def _run(
+        self, key: Hashable, call: Callable[[], Any], done: Callable[[Any], None] | None, began: float
+    ) -> None:
         try:
             result = call()
         except Exception:  # noqa: BLE001 - who asks again waits for the disk itself, and says what is wrong
             done = result = None
-        self._call_from_thread(lambda: self._over(key, result, done))
+        self._call_from_thread(lambda: self._over(key, result, done, began))
 
-    def _over(self, key: Hashable, result: Any, done: Callable[[Any], None] | None) -> None:
+    def _over(self, key: Hashable, result: Any, done: Callable[[Any], None] | None, began: float) -> None:
         cold = self._readings.pop(key)
-        self._finished[key] = time.monotonic()
+        self._finished[key] = now = time.monotonic()
+        self.latency.observe(now - began)
         if len(self._finished) > _MAX_FINISHED:
             del self._finished[next(iter(self._finished))]
         for callback in (partial(done, result) if done is not None else None, *cold.over()):

@@ -69,6 +69,8 @@ class FakeLog:
     def pending_bytes(self) -> int:
         return sum(one.size_bytes for one, _ in self.batches if one.base_offset >= self.written_offset)
 
+    removed_bytes = 0
+
     @property
     def size_bytes(self) -> int:
         return sum(one.size_bytes for one, _ in self.batches)

@@ -152,11 +152,11 @@ class StockTransportTests(SynchronousTestCase):
         turns = self.factory.broker.turns
         others = self.connect()
         many = b"".join(frame(b"%02d" % i) for i in range(20))
-        turns.run(lambda: self.connection.dataReceived(many), deadline=0)
+        turns.run(lambda: self.connection.dataReceived(many), seconds=0)
         first = self.connection.transport.value()
         self.assertEqual(first, b"".join(b"%02d." % i for i in range(8)))
         self.assertEqual(self.connection.transport.producerState, "paused")
-        turns.run(lambda: others.dataReceived(frame(b"little")), deadline=0)
+        turns.run(lambda: others.dataReceived(frame(b"little")), seconds=0)
         self.assertEqual(others.transport.value(), b"little.")
         self.assertEqual(self.connection.transport.value(), first)
         while self.connection.transport.producerState == "paused":
@@ -193,7 +193,7 @@ class StockTransportTests(SynchronousTestCase):
 
     def test_one_that_ends_before_it_is_taken_up_again(self) -> None:
         many = b"".join(frame(b"%02d" % i) for i in range(20))
-        self.factory.broker.turns.run(lambda: self.connection.dataReceived(many), deadline=0)
+        self.factory.broker.turns.run(lambda: self.connection.dataReceived(many), seconds=0)
         self.connection.connectionLost()
         self.clock.advance(0)
         self.assertEqual(self.connection.transport.value(), b"".join(b"%02d." % i for i in range(8)))
@@ -236,7 +236,7 @@ class StockTransportTests(SynchronousTestCase):
         peers = [self.connection, self.connect()]
         many = b"".join(frame(b"%02d" % i + bytes(4_000)) for i in range(30))
         for peer in peers:
-            turns.run(lambda peer=peer: peer.dataReceived(many), deadline=0)
+            turns.run(lambda peer=peer: peer.dataReceived(many), seconds=0)
         self.assertTrue(self.factory.admission.is_overdrawn)
         for _ in range(20):
             self.clock.advance(0)

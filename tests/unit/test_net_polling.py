@@ -11,7 +11,7 @@ from twisted.internet import main
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from megabroker.net import polling
+from megabroker.net import polling, turns
 from megabroker.net.polling import NestedEpoll, available
 from megabroker.net.turns import Turns
 
@@ -157,7 +157,8 @@ class NestedEpollTests(SynchronousTestCase):
 
     def test_a_turn_that_takes_long_leaves_the_rest_to_the_next(self) -> None:
         seconds = [0.0]
-        self.patch(polling, "monotonic", lambda: seconds[0])
+        for module in (polling, turns):
+            self.patch(module, "monotonic", lambda: seconds[0])
         all_of_them = [self.connection() for _ in range(5)]
 
         def take_long() -> None:
@@ -166,13 +167,13 @@ class NestedEpollTests(SynchronousTestCase):
         for one in all_of_them:
             one.on_read = take_long
             one.peer.send(b"1")
-        turns = []
+        all_turns = []
         while self.is_readable():
             self.polling.doRead()
-            turns.append([len(one.heard) for one in all_of_them])
+            all_turns.append([len(one.heard) for one in all_of_them])
             for one in all_of_them[:2]:
-                one.peer.send(b"more" if len(turns) < 3 else b"")
-        self.assertEqual(turns[:3], [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
+                one.peer.send(b"more" if len(all_turns) < 3 else b"")
+        self.assertEqual(all_turns[:3], [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
 
     def test_who_went_away_meanwhile_is_not_read(self) -> None:
         self.patch(NestedEpoll, "turn_seconds", 0)

@@ -55,10 +55,12 @@ class ShareSessions:
 
     Attributes:
         limit: how many there may be.
+        refused: how many were one too many.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.refused = 0
         self._sessions: dict[tuple[str, str], ShareSession] = {}
         self._owned: dict[object, set[ShareSession]] = {}
         self._place_count = 0
@@ -70,6 +72,7 @@ class ShareSessions:
         """Begin a session, in the place of a former one. Raises StateError (SHARE_SESSION_LIMIT)."""
         self.end(group_id, member_id)
         if len(self._sessions) >= self.limit:
+            self.refused += 1
             raise _too_many(f"there are {self.limit} share sessions already")
         session = ShareSession(group_id, member_id, owner)
         self.update(session, places, ())

@@ -91,6 +91,7 @@ class TransactionService:
     ) -> None:
         self.settings = settings
         self.marker_generation = 0
+        self.refused_offsets = 0
         self._clock = clock
         self._metadata = metadata
         self._topics = topics
@@ -308,6 +309,7 @@ class TransactionService:
         now = entry.transaction
         grown = automaton.add(now, identity, frozenset(), frozenset([group_id]), self._timers.now_ms())
         if len(grown.groups) > self.settings.max_offsets:
+            self.refused_offsets += 1
             raise refusal(ErrorCode.OVERLOADED)
         return grown
 
@@ -359,6 +361,7 @@ class TransactionService:
     ) -> None:
         fresh = accepted.keys() - entry.offsets.get(group_id, {}).keys()
         if sum(map(len, entry.offsets.values())) + len(fresh) > self.settings.max_offsets:
+            self.refused_offsets += 1
             raise refusal(ErrorCode.OVERLOADED)
 
         def apply() -> None:

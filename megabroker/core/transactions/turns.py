@@ -81,11 +81,13 @@ class Turns:
     Attributes:
         entries: by id.
         stopped: whether everything is refused.
+        refused: ids that were one too many.
     """
 
     def __init__(self, max_ids: int) -> None:
         self.entries: dict[str, Entry] = {}
         self.stopped = False
+        self.refused = 0
         self._max_ids = max_ids
 
     def __iter__(self) -> Iterator[Entry]:
@@ -121,6 +123,7 @@ class Turns:
             self.check_running()
             if create and transactional_id not in self.entries:
                 if len(self.entries) >= self._max_ids:
+                    self.refused += 1
                     raise refusal(ErrorCode.OVERLOADED)
                 self.entries[transactional_id] = Entry(transactional_id, Transaction())
             entry = self.find(transactional_id)

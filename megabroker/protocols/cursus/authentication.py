@@ -99,6 +99,7 @@ class AuthConnection(CursusConnection):
 
     def _turn_away(self, failure: Failure, slot: Answer, user: str) -> None:
         failure.trap(AuthenticationError)  # type: ignore[no-untyped-call]
+        self.counts.denied += 1
         if self.closed:
             return
         slot.fill((encode_frame(Reply.AUTH_FAILED),))

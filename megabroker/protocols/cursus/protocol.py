@@ -30,6 +30,7 @@ from megabroker.codec.framing import FrameReader
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
 from megabroker.interfaces import IBroker, IPartition, IPublisher, IRemotePartition
 from megabroker.model import Acks, Durability, Listener
+from megabroker.net.asked import Asked
 from megabroker.net.connection import BrokerConnection
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.output import Part
@@ -72,6 +73,10 @@ _COMMAND_BYTES = 200  # memory of a command under way
 _LOG_EVERY = 1024  # of the publishes
 _HASH_SLICE_BYTES = 64 * 1024  # about 7 ms
 
+_COUNTED: Final = frozenset(
+    {"LIST", "HELP", "AUTH", "CREATE", "DELETE", "SUBSCRIBE", "PUBLISH", "CONSUME", "EXIT"}
+)
+
 _STORED = encode_frame(Reply.STORED)
 
 
@@ -92,10 +97,12 @@ class ClientContext:
 class CursusConnection(BrokerConnection):
     """One cursus client."""
 
+    longest_key = "protocols.cursus.max_frame_bytes"
     factory: CursusFactory
 
     def __init__(self, factory: CursusFactory) -> None:
         super().__init__(factory)
+        self._consuming: Asked | None = None
         self.context = ClientContext(factory.next_consumer_id())
         self._gate = Gate()
         self._unsettled = 0  # publishes without an outcome
@@ -274,7 +281,13 @@ class CursusConnection(BrokerConnection):
 
     def _reply(self, word: str, text: str) -> None:
         self.factory.log_command(word, text, self.peer)
-        self.answer((encode_frame(text),))
+        answer = (encode_frame(text),)
+        self.answer(answer)
+        self._asked(word).answered(answer)
+
+    def _asked(self, word: str) -> Asked:
+        """Return the command in hand, for the numbers; clients may call theirs anything."""
+        return Asked(self, word if word in _COUNTED else "unknown", -1, _COMMAND_BYTES)
 
     def _later(
         self,
@@ -286,6 +299,8 @@ class CursusConnection(BrokerConnection):
     ) -> None:
         """Reply when ``outcome`` fires; until then the commands behind it wait."""
         slot = self.reserve(_COMMAND_BYTES)
+        asked = self._asked(word)
+        asked.waits()
         self._gate.close()
 
         def reply(result: Any) -> None:
@@ -297,7 +312,9 @@ class CursusConnection(BrokerConnection):
                 _log.failure("command-failed", failure=result, command=word)
                 text = Reply.FAILED.format(detail="internal error")
             self.factory.log_command(word, text, self.peer)
-            slot.fill((encode_frame(text),))
+            answer = (encode_frame(text),)
+            slot.fill(answer)
+            asked.answered(answer)
             self._gate.open()
             self._wake_subscriptions()
 
@@ -404,6 +421,8 @@ class CursusConnection(BrokerConnection):
             self._stream_ended()
             return
         self._gate.close()
+        self._consuming = self._asked("CONSUME")
+        self._consuming.waits()
 
         def begin(error: BrokerError | None) -> None:
             if error is not None:
@@ -420,6 +439,9 @@ class CursusConnection(BrokerConnection):
 
     def _consumed(self, count: int, error: BrokerError | ProtocolError | None) -> None:
         self._stream = None
+        asked, self._consuming = self._consuming, None
+        if error is None and asked is not None:
+            asked.answered(())
         if error is not None:
             self._reply("CONSUME", Reply.READ_FAILED.format(detail=error))
         else:
@@ -487,7 +509,11 @@ class CursusConnection(BrokerConnection):
         slot = self.reserve(size_bytes)
         self._unsettled += 1
         message = Message(
-            message_id, command.message, slot, _STORED if command.direct else self._published_reply(name)
+            message_id,
+            command.message,
+            slot,
+            _STORED if command.direct else self._published_reply(name),
+            self.since(),
         )
         if broker.dedup.claim(name, message_id, lambda error: self._outcome(message, name, error)):
             self._batches[name, index] = batch
@@ -506,7 +532,7 @@ class CursusConnection(BrokerConnection):
         slot = self.reserve(size_bytes)
         self._unsettled += 1
         reply = _STORED if command.direct else self._published_reply(name)
-        message = Message(message_id, command.message, slot, reply)
+        message = Message(message_id, command.message, slot, reply, self.since())
         publisher.publish(
             name,
             message_id,
@@ -530,6 +556,14 @@ class CursusConnection(BrokerConnection):
             text = _failure(error, topic, Reply.TOPIC_MISSING)
             self.factory.log_command("PUBLISH", text, self.peer)
             message.slot.fill((encode_frame(text),))
+        latency, turn = self.factory.published, self.turns.began
+        if latency.began == message.since and latency.turn == turn:
+            latency.counts[latency.bucket] += 1
+            latency.seconds += latency.each
+        else:
+            latency.group(message.since, turn)
+            if self.counts.notes is not None:
+                Asked(self, "PUBLISH", -1, len(message.data), message.since).note((message.reply,))
         self._one_settled()
 
     def _append_all(self) -> None:
@@ -596,6 +630,7 @@ class CursusFactory(BrokerFactory):
         compression: how request bodies are compressed.
         read_cache: bound on the decoded batches that streams hold.
         batch_messages: the most messages that become one batch.
+        published: how long publishes take.
     """
 
     def __init__(self, broker: IBroker, settings: CursusSettings, listener: Listener) -> None:
@@ -616,6 +651,7 @@ class CursusFactory(BrokerFactory):
         self.read_cache = ReadCache(_READ_CACHE_BYTES)
         # An empty queue takes any one batch, so batches made here keep its bound themselves.
         self.batch_messages: int = min(_LARGEST_BATCH_MESSAGES, broker.settings.partition_channel_buffer_size)
+        self.published = self.counts.latency("PUBLISH")
         self._consumers = 0
         self._publishes = 0
 

@@ -12,12 +12,13 @@ __all__ = ["Batch", "Message"]
 
 @attrs.frozen
 class Message:
-    """A published message, and the reply it gets once it is stored."""
+    """A published message, the reply it gets once it is stored, and when it came by the monotonic clock."""
 
     message_id: int
     data: bytes
     slot: Answer
     reply: bytes
+    since: float
 
 
 class Batch:

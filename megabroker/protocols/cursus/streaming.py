@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import Record
+from megabroker.net.counts import Counts
 from megabroker.net.output import Part
 from megabroker.protocols.reading import ReadCache, RecordReader
 
@@ -35,6 +36,7 @@ class StreamTarget(Protocol):
     """What a stream needs of its connection."""
 
     broker: IBroker
+    counts: Counts
     closed: bool
 
     @property
@@ -279,6 +281,8 @@ class Subscription:
             self._ahead = 0
         gathered = _Slice()
         left = self._buffer_messages - self._ahead
+        if left <= 0:
+            target.counts.met("consumer_channel_buffer_size")
         for reader in self._readers:
             while gathered.count < left and gathered.size_bytes < _SLICE_BYTES:
                 record = self._next(reader)

@@ -133,6 +133,8 @@ class FetchSessions:
         self._seconds = seconds
         self._sessions: OrderedDict[int, FetchSession] = OrderedDict()  # longest unused first
         self._partitions = 0
+        self.refused = 0
+        self.evicted = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -198,7 +200,9 @@ class FetchSessions:
         while len(self._sessions) >= self._limit() or self._partitions + partitions > _MAX_PARTITIONS:
             oldest = next(iter(self._sessions.values()), None)
             if oldest is None or now - oldest.used < _STALE_SECONDS:
+                self.refused += 1
                 return False
+            self.evicted += 1
             self._drop(oldest.id)
         return True
 

@@ -11,7 +11,9 @@ short way of ``produce_template`` too.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -19,7 +21,10 @@ from twisted.logger import Logger
 
 from megabroker.errors import BrokerError
 from megabroker.interfaces import IBroker, IPartition, IRun, ITakesRuns
+from megabroker.latency import BOUNDS_SECONDS
 from megabroker.model import Acks, RunRoom
+from megabroker.net.asked import Asked
+from megabroker.net.counts import Counts
 from megabroker.protocols.kafka.record_rules import looks_inside
 
 if TYPE_CHECKING:
@@ -36,15 +41,17 @@ class RunTarget:
     """A partition as runs find it.
 
     Args:
+        counts: of the listener whose requests they are.
         generation: the quotas' at which no client of a shape is limited.
     """
 
-    __slots__ = ("__weakref__", "_broker", "_configured", "_generation", "acks", "partition")
+    __slots__ = ("__weakref__", "_broker", "_configured", "_counts", "_generation", "acks", "partition")
 
-    def __init__(self, broker: IBroker, partition: Any, acks: Acks, generation: int) -> None:
+    def __init__(self, broker: IBroker, counts: Counts, partition: Any, acks: Acks, generation: int) -> None:
         self.partition = partition
         self.acks = acks
         self._broker = broker
+        self._counts = counts
         self._configured = partition.topic
         self._generation = generation
 
@@ -67,12 +74,14 @@ class RunTarget:
     def append(self, run: IRun) -> None:
         """Have a run appended; it is answered here if that is refused."""
         self._broker.admission.charged_bytes += run.size_bytes
+        self._counts.received_bytes += run.received_bytes
+        run.began = self._broker.turns.began
         try:
             self.partition.append_run(run, self.acks)
         except BrokerError as error:
             run(error)
         except Exception:  # noqa: BLE001 - logged, and the others go on
-            self.answered(run.size_bytes)
+            self.answered(run)
             self.failed(run.connections)
 
     def failed(self, connections: Iterable[BrokerConnection]) -> None:
@@ -81,16 +90,26 @@ class RunTarget:
         for connection in connections:
             connection.abort("internal error, logged above")
 
-    def answered(self, size_bytes: int) -> None:
+    def answered(self, run: IRun) -> None:
         """A run is answered, or can no longer be."""
-        self._broker.admission.discharge(size_bytes)
+        self._broker.admission.discharge(run.size_bytes)
+        counts = self._counts
+        counts.sent_bytes += run.sent_bytes
+        took = monotonic() - run.began
+        latency = counts.latencies["Produce"]
+        latency.counts[bisect_left(BOUNDS_SECONDS, took)] += run.requests
+        latency.seconds += took * run.requests
+        if counts.notes is not None:
+            for connection in run.connections[:1]:
+                Asked(connection, "Produce", -1, run.size_bytes, run.began).note(())
 
 
 class Targets:
     """The targets of all connections of a listener, so that what they send meets in one run."""
 
-    def __init__(self, broker: IBroker) -> None:
+    def __init__(self, broker: IBroker, counts: Counts) -> None:
         self._broker = broker
+        self._counts = counts
         self._known: WeakValueDictionary[tuple[IPartition, Acks], RunTarget] = WeakValueDictionary()
 
     def get(self, partition: IPartition, acks: Acks) -> RunTarget | None:
@@ -100,7 +119,7 @@ class Targets:
             return target
         if not ITakesRuns.providedBy(partition) or partition.codec is not None or looks_inside(partition):
             return None
-        target = RunTarget(self._broker, partition, acks, self._broker.quotas.generation)
+        target = RunTarget(self._broker, self._counts, partition, acks, self._broker.quotas.generation)
         self._known[partition, acks] = target
         return target
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from megabroker.codec.batch import HEADER_BYTES, BatchError, validate_produce
@@ -31,6 +32,7 @@ from megabroker.codec.primitives import read_uvarint, uvarint_size
 from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IPartition
 from megabroker.model import Acks, ProducerIdentity
+from megabroker.net.asked import Asked
 from megabroker.net.wire import Answer, Room
 from megabroker.protocols.kafka.answers import encode_answer
 from megabroker.protocols.kafka.errors import kafka_error
@@ -61,8 +63,9 @@ _new = tuple.__new__
 class _TemplateAnswer(Answer):
     """The answer to one request that matched; called when its batch is stored, or was not."""
 
-    __slots__ = ("append_time_ms", "base_offset", "correlation_id", "partition", "template")
+    __slots__ = ("append_time_ms", "base_offset", "began", "correlation_id", "partition", "template")
 
+    began: float
     base_offset: int
     append_time_ms: int
 
@@ -82,6 +85,15 @@ class _TemplateAnswer(Answer):
         self.correlation_id = correlation_id
 
     def __call__(self, error: BrokerError | None) -> None:
+        connection: KafkaConnection = self.connection  # type: ignore[assignment]
+        latency, began, turn = connection.produced, self.began, connection.turns.began
+        if latency.began == began and latency.turn == turn:
+            latency.counts[latency.bucket] += 1
+            latency.seconds += latency.each
+        else:
+            latency.group(began, turn)
+            if connection.counts.notes is not None:
+                Asked(connection, "Produce", self.template.version, self.size_bytes, began).note(())
         if error is None:
             self.fill_bytes(
                 self.template.answer(
@@ -192,6 +204,11 @@ class ProduceTemplate:
         return self._generation
 
     @property
+    def version(self) -> int:
+        """Of the requests."""
+        return self._version
+
+    @property
     def acks(self) -> Acks:
         """What the requests wait for."""
         return self._acks
@@ -271,6 +288,7 @@ class ProduceTemplate:
                 refused = Answer(connection, len(event))
                 connection.add_slot(refused)
                 refused.fill(self.refusal(correlation_id, index, error))
+                Asked(connection, "Produce", self._version, len(event)).answered(())
                 return None
             if waiting is not None:
                 return waiting
@@ -281,6 +299,7 @@ class ProduceTemplate:
         except BrokerError:
             return NO_MATCH  # type: ignore[no-any-return]
         answer.append_time_ms = partition.append_time_ms
+        answer.began = connection._offered_since or connection.turns.began or monotonic()
         connection.add_slot(answer)
         return None
 

@@ -33,6 +33,7 @@ from megabroker.errors import BrokerError, ProtocolError
 from megabroker.interfaces import IBroker
 from megabroker.model import PEER, Listener
 from megabroker.net.admission import Admission
+from megabroker.net.asked import Asked
 from megabroker.net.connection import BrokerConnection
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.wire import Answer, Room
@@ -86,6 +87,7 @@ class KafkaConnection(BrokerConnection):
         fetches: those that wait for data.
         template: the last produce request of a shape that is likely to come again; others are remembered
             beside it, since a producer of several topics takes turns.
+        produced: how long produce requests take.
         looks: batches that other threads look into, by their place in the produce request that waits.
     """
 
@@ -93,6 +95,7 @@ class KafkaConnection(BrokerConnection):
 
     def __init__(self, factory: KafkaFactory) -> None:
         super().__init__(factory)
+        self.produced = factory.produced
         self.fetches: dict[k01_fetch.FetchAnswer | k78_share_fetch.ShareFetchAnswer, None] = {}
         self.template: ProduceTemplate | None = None
         self._templates: dict[int, dict[bytes, ProduceTemplate]] = {}  # by length of what repeats, and that
@@ -128,7 +131,8 @@ class KafkaConnection(BrokerConnection):
             return None
         end = len(event)
         decode, flexible = served.readers.get(version) or served.reader(version)
-        client_id, pos = read_client_id(event, end, flexible)
+        self.client_id, pos = read_client_id(event, end, flexible)
+        client_id = self.client_id
         metered: Metered | None = None
         if self.broker.quotas.limits_clients:
             metered = self._metered(client_id, key, version)
@@ -142,7 +146,7 @@ class KafkaConnection(BrokerConnection):
             k78_share_fetch.receive(self, request, version, correlation_id, end, metered)
             return None
         if key in FORWARDED and is_for_controller(self.broker, key, request):
-            self._forward(event, key, metered)
+            self._forward(event, key, metered, Asked(self, served.api.name, version, end))
             return None
         context = Context(
             self.broker,
@@ -156,14 +160,17 @@ class KafkaConnection(BrokerConnection):
             metered,
             self.sasl,
         )
+        asked = Asked(self, served.api.name, version, end)
         response = served.carry_out(context, request)
         if isinstance(response, Message):
-            self.answer(_encode(response, context, correlation_id))
+            parts = _encode(response, context, correlation_id)
+            self.answer(parts)
+            asked.answered(parts)
         else:
-            self._answer_later(response, context, correlation_id, end)
+            self._answer_later(response, context, correlation_id, asked)
         return None
 
-    def _forward(self, event: memoryview, key: int, metered: Metered | None) -> None:
+    def _forward(self, event: memoryview, key: int, metered: Metered | None, one: Asked) -> None:
         """Have the controller carry out a request, and pass on what it answers."""
         slot = self.reserve(len(event))
         self._gate.close()
@@ -178,6 +185,7 @@ class KafkaConnection(BrokerConnection):
                 if response.throttle_ms:
                     self.mute(response.throttle_ms)
                 slot.fill([_SIZE.pack(len(response.frame)), response.frame])
+                one.answered((response.frame,))
                 self._gate.open()
 
         def failed(failure: Failure) -> None:
@@ -229,9 +237,10 @@ class KafkaConnection(BrokerConnection):
         return NO_MATCH  # type: ignore[no-any-return]
 
     def _answer_later(
-        self, response: Awaitable[Message], context: Context, correlation_id: int, size_bytes: int
+        self, response: Awaitable[Message], context: Context, correlation_id: int, asked: Asked
     ) -> None:
-        slot = self.reserve(size_bytes)
+        slot = self.reserve(asked.size_bytes)
+        asked.waits()
         self._gate.close()
         if context.metered is not None:
             context.metered.pause()
@@ -241,14 +250,18 @@ class KafkaConnection(BrokerConnection):
         else:
             assert isinstance(response, Coroutine)
             waiting = ensureDeferred(response)
-        waiting.addCallback(self._answer_ready, slot, context, correlation_id)
+        waiting.addCallback(self._answer_ready, slot, context, correlation_id, asked)
         waiting.addErrback(self._answer_failed, context)
 
-    def _answer_ready(self, response: Message, slot: Answer, context: Context, correlation_id: int) -> None:
+    def _answer_ready(
+        self, response: Message, slot: Answer, context: Context, correlation_id: int, asked: Asked
+    ) -> None:
         if not self.closed:
             if context.metered is not None:
                 context.metered.resume()
-            slot.fill(_encode(response, context, correlation_id))
+            parts = _encode(response, context, correlation_id)
+            slot.fill(parts)
+            asked.answered(parts)
             self._gate.open()
 
     def _answer_failed(self, failure: Failure, context: Context) -> None:
@@ -300,6 +313,7 @@ class KafkaFactory(BrokerFactory):
     Attributes:
         timers: one wheel for all waits of this listener's fetches.
         fetch_sessions: what its consumers fetch.
+        produced: how long produce requests take.
         run_targets: partitions that take what several connections send together.
         template_count: produce requests that its connections remember beside their last ones.
         served: the requests that are served here.
@@ -313,7 +327,8 @@ class KafkaFactory(BrokerFactory):
         self.template_count = 0
         self.served = SERVED
         self.mechanisms: tuple[str, ...] = ()
-        self.run_targets = Targets(broker)
+        self.produced = self.counts.latency("Produce")
+        self.run_targets = Targets(broker, self.counts)
         self.fetch_sessions = FetchSessions(lambda: self.settings.max_fetch_sessions, broker.reactor.seconds)
 
 
@@ -356,7 +371,7 @@ class InternalFactory(KafkaFactory):
     two processes whose budgets are used up by requests for the other, neither could answer the other.
     """
 
-    counts = False
+    is_bounded = False
 
     def __init__(self, broker: IBroker, settings: KafkaSettings, listener: Listener) -> None:
         super().__init__(broker, settings, listener)

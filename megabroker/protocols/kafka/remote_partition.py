@@ -110,6 +110,7 @@ class RemotePartition:
     is_here = False
     append_time_ms = NO_TIMESTAMP
     codec = None
+    fetched_bytes = 0
 
     def __init__(self, all_partitions: AllPartitions, topic: Topic, index: int, node_id: int) -> None:
         self.topic = topic

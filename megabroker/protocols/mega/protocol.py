@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -31,6 +32,7 @@ from megabroker.codec.batch import build, build_single, read_header
 from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition, IRemotePartition
 from megabroker.model import NO_TIMESTAMP, Acks, Buffer, Listener
+from megabroker.net.asked import Asked
 from megabroker.net.connection import BrokerConnection
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.output import Part
@@ -155,9 +157,10 @@ class _Batch:
         slots: each slot with the index of the first request it answers; neighbours share one.
     """
 
-    __slots__ = ("_answers", "_missing", "partition", "requests", "size_bytes", "slots")
+    __slots__ = ("_answers", "_asked", "_missing", "partition", "requests", "size_bytes", "slots")
 
-    def __init__(self, partition: IPartition) -> None:
+    def __init__(self, partition: IPartition, asked: Asked) -> None:
+        self._asked = asked
         self.partition = partition
         self.requests: list[Produce] = []
         self.size_bytes = 0
@@ -167,6 +170,8 @@ class _Batch:
 
     def expect_answers(self) -> None:
         """No more requests come."""
+        self._asked.size_bytes = self.size_bytes
+        self._asked.waits()
         self._missing = len(self.requests)
         self._answers = [b""] * self._missing
 
@@ -184,6 +189,7 @@ class _Batch:
                 answers[index] = encode_error(requests[index][0], code)
         self._missing -= count
         if not self._missing:
+            self._asked.answered(answers, len(answers))
             end = len(answers)
             for slot, begin in reversed(self.slots):
                 slot_answers = answers[begin:end]
@@ -222,6 +228,8 @@ class _Wait:
         self.partition = partition
         self.request = request
         self.slot = connection.reserve(_REQUEST_BYTES)
+        self._asked = Asked(connection, "CONSUME", -1, _REQUEST_BYTES)
+        self._asked.waits()
         self._timer: Any = connection.broker.reactor.callLater(_VISIBLE_WITHIN_SECONDS, self._expire)
         self._cancel: Callable[[], None] | None = None
         self._begin()
@@ -254,6 +262,7 @@ class _Wait:
         self.stop()
         self.connection.waits.discard(self)
         self.slot.fill((answer,))
+        self._asked.answered((answer,))
         if self.connection.broker.quotas.limits_clients:
             self.connection.count_consumed(len(answer))
 
@@ -291,6 +300,7 @@ class MegaConnection(BrokerConnection):
         waits: consumes waiting for their message to become visible.
     """
 
+    longest_key = "protocols.mega.max_payload_bytes"
     factory: MegaFactory
 
     def __init__(self, factory: MegaFactory) -> None:
@@ -300,6 +310,7 @@ class MegaConnection(BrokerConnection):
         self._latest: _Batch | None = None  # the batch whose last slot is the connection's last slot
         self._gate = Gate()
         self._consumer: RecordReader | None = None
+        self._consumed = 0  # messages given at once in this turn
 
     def make_reader(self) -> _Reader:
         """Return a new parser for this wire."""
@@ -324,9 +335,12 @@ class MegaConnection(BrokerConnection):
         return None
 
     def turn_ended(self) -> None:
-        """Append what was gathered."""
+        """Append what was gathered, and count what was answered at once."""
         if self._batches:
             self._append_all()
+        if self._consumed:
+            self.counts.latency("CONSUME").observe(monotonic() - self.since(), self._consumed)
+            self._consumed = 0
 
     def farewell(self, error: ProtocolError) -> Sequence[Part]:
         """Say what was wrong, after everything asked before it is under way."""
@@ -369,7 +383,7 @@ class MegaConnection(BrokerConnection):
                 return None
             if not partition.has_room(1, size_bytes):
                 return partition
-            batch = self._batches[topic] = _Batch(partition)
+            batch = self._batches[topic] = _Batch(partition, Asked(self, "PRODUCE", -1, 0))
         if self._latest is batch:
             self.enlarge(batch.slots[-1][0], size_bytes)
         else:
@@ -462,6 +476,7 @@ class MegaConnection(BrokerConnection):
             self.waits.add(_Wait(self, partition, request))
         else:
             self.answer((answer,))
+            self._consumed += 1
             if self.broker.quotas.limits_clients:
                 self.count_consumed(len(answer))
         return None
@@ -508,6 +523,8 @@ class MegaConnection(BrokerConnection):
             self.answer((_refusal(request.correlation_id, error),))
             return
         slot = self.reserve(_REQUEST_BYTES)
+        asked = Asked(self, "CREATE_TOPIC", -1, _REQUEST_BYTES)
+        asked.waits()
         self._gate.close()
         created: Deferred[Any] = self.broker.topics.create(request.topic, 1, self.factory.topic_configs())
 
@@ -520,6 +537,7 @@ class MegaConnection(BrokerConnection):
             else:
                 _log.failure("create-topic-failed", failure=result, topic=request.topic)
                 slot.fill((encode_error(request.correlation_id, MegaError.INTERNAL_ERROR),))
+            asked.answered(slot.parts or ())
             self._gate.open()
 
         created.addBoth(answer)

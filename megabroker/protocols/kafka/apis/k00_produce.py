@@ -29,6 +29,7 @@ from megabroker.codec.primitives import Buffer
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import Acks, ProducerIdentity
+from megabroker.net.asked import Asked
 from megabroker.net.wire import Answer, Room
 from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.answers import encode_answer
@@ -89,12 +90,13 @@ class _Part:
 class ProduceAnswer(Answer):
     """The answer being put together while its partitions are written."""
 
-    __slots__ = ("correlation_id", "pending", "response", "version")
+    __slots__ = ("asked", "correlation_id", "pending", "response", "version")
 
     def __init__(
         self, connection: KafkaConnection, version: int, correlation_id: int, size_bytes: int
     ) -> None:
         super().__init__(connection, size_bytes)
+        self.asked = Asked(connection, "Produce", version, size_bytes)
         self.version = version
         self.correlation_id = correlation_id
         self.response = produce.Response()
@@ -110,7 +112,9 @@ class ProduceAnswer(Answer):
         """One of the things waited for is done."""
         self.pending -= 1
         if not self.pending:
-            self.fill(encode_answer(self.response, _KEY, self.version, self.correlation_id))
+            parts = encode_answer(self.response, _KEY, self.version, self.correlation_id)
+            self.fill(parts)
+            self.asked.answered(parts)
 
 
 def receive(
@@ -138,6 +142,7 @@ def receive(
     acks = _ACKS.get(request.acks)
     if acks is Acks.NONE:
         _store_unanswered(connection, request, version, parts)
+        Asked(connection, "Produce", version, len(event)).answered(())
         if metered is not None:
             metered.settle_unanswered(metered.meter.produced(len(event)))
         return None
@@ -175,6 +180,8 @@ def receive(
         broker = connection.broker
         led, generation = broker.topics.led(only.topic.name), broker.quotas.generation
         connection.remember(ProduceTemplate.of(event, request, version, led, acks, generation))
+    if connection.counts.notes is not None:
+        answer.asked.waits()
     answer.settle()
     return None
 

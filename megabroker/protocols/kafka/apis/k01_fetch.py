@@ -27,6 +27,7 @@ from megabroker.access import Operation, ResourceType
 from megabroker.errors import BrokerError, Cold, ErrorCode, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import NO_LEADER_EPOCH, ReadResult
+from megabroker.net.asked import Asked
 from megabroker.net.wire import Answer
 from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.answers import encode_answer
@@ -86,10 +87,12 @@ class FetchAnswer(Answer):
     """
 
     __slots__ = (
+        "_asked",
         "_cold",
         "_committed",
         "_correlation_id",
         "_failed",
+        "_found",
         "_left",
         "_metered",
         "_min_bytes",
@@ -115,6 +118,8 @@ class FetchAnswer(Answer):
         metered: Metered | None,
     ) -> None:
         super().__init__(connection, size_bytes)
+        self._asked = Asked(connection, "Fetch", version, size_bytes)
+        self._found: list[IPartition | None] = []
         self._wanted = wanted
         self._session = session
         self._request = request
@@ -145,6 +150,7 @@ class FetchAnswer(Answer):
                 self._metered.pause()
             self.connection.fetches[self] = None
             self._leave_all()
+            self._asked.waits()
             cold.when_room(self._warmed)
             return
         wait_ms = min(request.max_wait_ms, self.connection.factory.settings.max_fetch_wait_ms)
@@ -157,6 +163,7 @@ class FetchAnswer(Answer):
         self.connection.fetches[self] = None
         self._watched = partitions
         self._leave_all()
+        self._asked.waits()
         for place, partition in enumerate(partitions):
             partition.watch_as(self, partial(self._grown, place))
 
@@ -238,8 +245,14 @@ class FetchAnswer(Answer):
                 topic = _Topic(topic=one.topic, topic_id=one.topic_id)
                 response.responses.append(topic)
             topic.partitions.append(row)
+        if len(self._found) == 1 and self._found[0] is not None:
+            self._found[0].fetched_bytes += self._size
+        elif self._size:
+            self._count()
         self._rows = []
-        self.fill(encode_answer(response, _KEY, self._version, self._correlation_id))
+        parts = encode_answer(response, _KEY, self._version, self._correlation_id)
+        self.fill(parts)
+        self._asked.answered(parts)
 
     def _throttle(self, metered: Metered) -> bool:
         """Count what was read; answer with nothing of it, if the client has to wait."""
@@ -253,8 +266,16 @@ class FetchAnswer(Answer):
             else:
                 # Clients take no session from an answer without partitions.
                 self.connection.factory.fetch_sessions.end(self._session)
-        self.fill(encode_answer(response, _KEY, self._version, self._correlation_id))
+        parts = encode_answer(response, _KEY, self._version, self._correlation_id)
+        self.fill(parts)
+        self._asked.answered(parts)
         return True
+
+    def _count(self) -> None:
+        """Count what is fetched of each partition."""
+        for row, partition in zip(self._rows, self._found, strict=True):
+            if row is not None and row.records and partition is not None:
+                partition.fetched_bytes += records_bytes((row,))
 
     def _find(self, wanted: Wanted) -> IPartition:
         return self.connection.broker.topics.partition(self._name(wanted), wanted.partition.partition)
@@ -308,7 +329,8 @@ class FetchAnswer(Answer):
         self._cold = None
         rows: list[_Partition | None] = []
         self._rows = rows
-        partitions: list[IPartition] = []
+        found: list[IPartition | None] = []
+        self._found = found
         session, committed, room = self._session, self._committed, self._room()
         led: Sequence[IPartition | None] = ()
         topic: Wanted | None = None
@@ -321,7 +343,6 @@ class FetchAnswer(Answer):
             try:
                 if partition is None:
                     partition = self._find(one)
-                partitions.append(partition)
                 high, stable = partition.high_watermark, partition.last_stable_offset
                 start = partition.log.start_offset
                 epoch = wanted.current_leader_epoch
@@ -336,7 +357,8 @@ class FetchAnswer(Answer):
             except BrokerError as error:
                 rows.append(_failed(index, error))
                 self._failed = True
-        return partitions
+            found.append(partition)
+        return [one for one in found if one is not None]
 
     def _bare_row(self, index: int, high_watermark: int, stable: int, start: int) -> _Partition:
         return _Partition(

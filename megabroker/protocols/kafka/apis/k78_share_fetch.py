@@ -28,6 +28,7 @@ from megabroker.core.shares.sessions import FINAL_EPOCH, INITIAL_EPOCH, ShareSes
 from megabroker.errors import BrokerError, Cold, ErrorCode, PeerError, RequestError
 from megabroker.interfaces import IPartition
 from megabroker.model import ReadResult
+from megabroker.net.asked import Asked
 from megabroker.net.wire import Answer
 from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.acknowledging import Outcome, Place, acknowledge, check_names
@@ -92,6 +93,7 @@ class ShareFetchAnswer(Answer):
     __slots__ = (
         "_acknowledged",
         "_again",
+        "_asked",
         "_cancels",
         "_correlation_id",
         "_group_id",
@@ -118,6 +120,7 @@ class ShareFetchAnswer(Answer):
         metered: Metered | None,
     ) -> None:
         super().__init__(connection, size_bytes)
+        self._asked = Asked(connection, "ShareFetch", version, size_bytes)
         self._request = request
         self._metered = metered
         self._version = version
@@ -437,13 +440,18 @@ class ShareFetchAnswer(Answer):
             acquisition_lock_timeout_ms=configs.number(self._group_id, "share.record.lock.duration.ms"),
             responses=list(topics.values()),
         )
-        self.fill(encode_answer(response, _KEY, self._version, self._correlation_id))
+        self._send(response)
+
+    def _send(self, response: share_fetch.Response) -> None:
+        parts = encode_answer(response, _KEY, self._version, self._correlation_id)
+        self.fill(parts)
+        self._asked.answered(parts)
 
     def _refuse(self) -> None:
         error = self._refusal
         assert error is not None
         response = share_fetch.Response(error_code=kafka_error(error), error_message=error.message)
-        self.fill(encode_answer(response, _KEY, self._version, self._correlation_id))
+        self._send(response)
 
 
 def _failed_row(place: Place, error: BrokerError) -> _Row:
