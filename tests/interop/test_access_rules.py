@@ -109,6 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     listeners = [listener("passwords", sasl=["SCRAM-SHA-256"]), listener("open")]
     config = {
         "durability": "os",
+        "groups": {"consumer_heartbeat_interval_ms": 100},
         "security": {"authorizer": "acls", "super_users": ["User:admin"]},
         "protocols": {"kafka": {"listeners": listeners}},
     }

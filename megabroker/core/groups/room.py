@@ -100,7 +100,7 @@ class Room:
         """Count offsets that there is no room for."""
         before, self.refused_offsets = self.refused_offsets, self.refused_offsets + count
         if before.bit_length() != self.refused_offsets.bit_length():
-            _log.warn("groups.max_offsets has refused {count} offsets so far", count=self.refused_offsets)
+            _log.warn("groups.max_offsets has refused {count} offset(s) so far", count=self.refused_offsets)
 
     def _weigh_anew(self) -> None:
         now_ms = self._now_ms()
