@@ -14,6 +14,7 @@ read, in any thread, and ``Checked`` remembers stretch by stretch what was.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
@@ -22,6 +23,8 @@ from twisted.logger import Logger
 
 from megabroker.codec.batch import (
     CRC_START,
+    LENGTH_END,
+    MIN_BATCH_LENGTH,
     BatchError,
     SearchExhausted,
     check_crc,
@@ -40,6 +43,9 @@ _log = Logger()
 _WINDOW_BYTES = 1 << 18
 _LARGE_BYTES = 1 << 20
 _MAP_BYTES = 1 << 22
+_MAX_STRIDE_BYTES = 1 << 21
+# base offset | length | magic | CRC | last offset delta | record count
+_ORDINARY = struct.Struct(">qi4xbI2xi30xi")
 _NEAR_BYTES = 1 << 17
 
 
@@ -151,6 +157,7 @@ class Check:
         self.tail: Damage | None = None
         self._leap = leap
         self._whole = whole
+        self._stride_bytes = _WINDOW_BYTES
 
     def batches(self, until: int | None = None) -> Iterator[tuple[BatchHeader, Buffer, int]]:
         """Yield (header, buffer, where in it the batch begins) for those that begin below ``until``.
@@ -176,9 +183,57 @@ class Check:
                 self._found(position)
                 continue
             yield header, window, at
-            self._leap = False
-            self.expected_offset = header.next_offset
-            self.position = position + header.size_bytes
+            if self.position == position:
+                self._pass(header)
+
+    def step(self, until: int) -> tuple[int, BatchHeader] | None:
+        """Walk to the next valid batch that begins below ``until`` and past it. Raises OSError."""
+        for header, _, _ in self.batches(until):
+            position = self.position
+            self._pass(header)
+            return position, header
+        return None
+
+    def stride(self, until: int) -> dict[int, int]:
+        """Walk as far as ordinary batches follow each other in one window: most of a log, for less.
+
+        Returns:
+            The last offset of each by its position; empty where something else is, for ``step``.
+        """
+        segment, position = self.segment, self.position
+        ends: dict[int, int] = {}
+        if segment.damaged or self._leap or position >= until:
+            return ends
+        window = memoryview(segment.read(position, min(self._stride_bytes, segment.written - position)))
+        size, stop = len(window), until - position
+        expected, limit = self.expected_offset, segment.base_offset + MAX_RELATIVE_OFFSET
+        unpack = _ORDINARY.unpack_from
+        at = length = 0
+        while at < stop and at + HEAD_BYTES <= size:
+            base, length, magic, crc, delta, count = unpack(window, at)
+            end = at + LENGTH_END + length
+            if (
+                base != expected
+                or magic != 2
+                or length < MIN_BATCH_LENGTH
+                or end > size
+                or not 0 <= count <= delta + 1
+                or delta < 0
+                or (last := base + delta) > limit
+                or crc32c(window[at + CRC_START : end]) != crc
+            ):
+                break
+            ends[position + at] = last
+            expected = last + 1
+            at = end
+        self.expected_offset, self.position = expected, position + at
+        self._stride_bytes = min(max(2 * length, _WINDOW_BYTES), _MAX_STRIDE_BYTES)
+        return ends
+
+    def _pass(self, header: BatchHeader) -> None:
+        self._leap = False
+        self.expected_offset = header.next_offset
+        self.position += header.size_bytes
 
     def run(self, until: int | None = None) -> None:
         """Walk to the end. Raises as ``batches``."""
@@ -314,24 +369,32 @@ class StretchCheck:
     def _walk(self, check: Check, is_exact: bool) -> bool:
         """Check from one start on; return False when it cannot be believed."""
         self.start = check.position
+        until = self._until
+        if not is_exact:
+            found = check.step(until)
+            if (
+                found is None
+                or found[0] != self.start
+                or not self._is_told({found[0]: found[1].last_offset}, self.start, check.position)
+            ):
+                self._segment.damaged[:] = self._damaged
+                return False
+        while check.position < until:
+            position, ends = check.position, check.stride(until)
+            if not ends:
+                found = check.step(until)
+                if found is None:
+                    break
+                position, ends = found[0], {found[0]: found[1].last_offset}
+            if not self._is_told(ends, position, check.position):
+                self.is_index_wrong = True
+        return True
+
+    def _is_told(self, ends: dict[int, int], start: int, stop: int) -> bool:
+        """Whether the index says of a stretch what its batches say, whose last offsets are given."""
         index, base = self._index, self._segment.base_offset
-        at = bisect_left(index.positions, self.start)
-        entries = len(index.positions)
-        for header, _, _ in check.batches(self._until):
-            position = check.position
-            if not is_exact:
-                if position != self.start or header.last_offset - base != index.offsets[at]:
-                    self._segment.damaged[:] = self._damaged
-                    return False
-                is_exact = True
-            while at < entries and index.positions[at] <= position:
-                if index.positions[at] < position:
-                    wrong = self._segment.past_damage(index.positions[at]) == index.positions[at]
-                else:
-                    wrong = index.offsets[at] != header.last_offset - base
-                self.is_index_wrong = self.is_index_wrong or wrong
-                at += 1
-        return is_exact
+        first, end = bisect_left(index.positions, start), bisect_left(index.positions, stop)
+        return all(ends.get(index.positions[at]) == base + index.offsets[at] for at in range(first, end))
 
 
 def report_damage(segment: Segment, damage: Damage) -> None:
