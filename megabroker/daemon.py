@@ -20,6 +20,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from megabroker.errors import BrokerError, DataDirectoryLocked
+from megabroker.ops.greeting import greeting
 from megabroker.ops.logs import LogThreshold, make_observer
 from megabroker.ops.steady import keep_steady
 
@@ -39,6 +40,7 @@ class Daemon(Service):
         threshold: the log's threshold.
         twistd: the options of twistd itself.
         kafka: what the server.properties of a Kafka broker say, whose directories are opened then.
+        greet: whether whoever started it is told where to connect, in the first line that there is.
     """
 
     name = "megabroker"
@@ -51,6 +53,7 @@ class Daemon(Service):
         *,
         twistd: Any,
         kafka: ServerProperties | None,
+        greet: bool = False,
     ) -> None:
         keep_steady(reactor)
         self._service = service
@@ -58,12 +61,15 @@ class Daemon(Service):
         self._threshold = threshold
         self._twistd = twistd
         self._kafka = kafka
+        self._greet = greet
 
     def setServiceParent(self, parent: Any) -> None:
         """Give the application our log, unless another was asked for on the command line."""
         twistd = self._twistd
         if isinstance(parent, Componentized) and not twistd.get("syslog"):
             observer = make_observer(twistd.get("logfile"), not twistd["nodaemon"], self._threshold)
+            if self._greet:
+                observer = greeting(observer, sys.stdout)
             parent.setComponent(ILogObserver, observer)  # type: ignore[no-untyped-call]
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 

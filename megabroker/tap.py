@@ -23,7 +23,8 @@ import twisted
 from megabroker import __version__
 from megabroker.codec.compression import missing_libraries
 from megabroker.config.endpoint import parse_endpoint
-from megabroker.config.load import load
+from megabroker.config.given import DEFAULT_TEXT
+from megabroker.config.load import load, parse
 from megabroker.config.schema import Config
 from megabroker.errors import ConfigError
 from megabroker.interfaces import IProtocolPlugin
@@ -42,7 +43,7 @@ _PLAIN = frozenset({"tcp", "unix"})
 class Options(usage.Options):
     """Command line of ``twistd megabroker``."""
 
-    synopsis = "[--check] {-c FILE | --kafka-properties FILE}"
+    synopsis = "[--check] {-c FILE | --kafka-properties FILE | --defaults} [--set KEY=VALUE]..."
     longdesc = "Runs the message broker that FILE configures; etc/broker.yaml explains every key."
     optParameters = [
         ["config", "c", None, "Configuration file (YAML)."],
@@ -55,7 +56,19 @@ class Options(usage.Options):
     ]
     kafka: ServerProperties | None = None
     read_again: Callable[[], Config]
-    optFlags = [["check", None, "Check the configuration file, print what is wrong with it, and exit."]]
+    optFlags = [
+        ["check", None, "Check the configuration file, print what is wrong with it, and exit."],
+        ["defaults", None, "In place of a file: every key has its default, and all protocols are served."],
+        ["greet", None, "Say on standard output, as its first line, where clients connect."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.given: list[str] = []
+
+    def opt_set(self, text: str) -> None:
+        """KEY=VALUE in place of what the file says, for example topics.default_partitions=1."""
+        self.given.append(text)
 
     def parseArgs(self, *words: str) -> None:
         """Refuse words without an option before them, such as a file without its ``-c``."""
@@ -65,12 +78,15 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read the configuration; end the process when it is faulty or was only to be checked."""
         given = [self[name] for name in ("config", "kafka-properties") if self[name] is not None]
+        given += ["the defaults"] if self["defaults"] else []
         if not given:
             raise usage.UsageError(
                 "no configuration file given: expected -c FILE, for example -c etc/broker.yaml"
             )
         if len(given) > 1:
-            raise usage.UsageError("expected one of -c FILE and --kafka-properties FILE, not both")
+            raise usage.UsageError("expected one of -c FILE, --kafka-properties FILE and --defaults, not two")
+        if self["kafka-properties"] is not None and self.given:
+            raise usage.UsageError("--set: expected -c FILE or --defaults with it")
         source: str = given[0]
         self.plugins = discover()
         try:
@@ -103,9 +119,13 @@ class Options(usage.Options):
 
     def _read(self, source: str) -> Config:
         """Read the file; ``read_again`` then does it anew, wherever twistd changes its directory to."""
-        plugins, source = self.plugins, os.path.abspath(source)
+        plugins, given = self.plugins, self.given
+        if self["defaults"]:
+            self.read_again = lambda: parse(DEFAULT_TEXT, source, plugins, given)
+            return self.read_again()
+        source = os.path.abspath(source)
         if self["kafka-properties"] is None:
-            self.read_again = lambda: load(source, plugins)
+            self.read_again = lambda: load(source, plugins, given)
             return self.read_again()
         from megabroker.kafkadir.server_properties import read_server_properties
 
@@ -167,7 +187,7 @@ def makeService(options: Options) -> IService:
 
         name = twistd.get("reactor")
         service = Supervisor(config, options.plugins, reactor, options.read_again, threshold, tls, name)
-    return Daemon(service, reactor, threshold, twistd=twistd, kafka=options.kafka)
+    return Daemon(service, reactor, threshold, twistd=twistd, kafka=options.kafka, greet=options["greet"])
 
 
 def _may_use_tls(config: Config, plugins: Mapping[str, IProtocolPlugin]) -> bool:

@@ -21,8 +21,9 @@ from megabroker.access import (
     Permission,
     ResourceType,
 )
-from megabroker.cli.connecting import connection_options
-from megabroker.cli.kafka_client import KafkaClient
+from megabroker.cli.command_groups import CommandGroup
+from megabroker.cli.connecting import Connect, connection_options
+from megabroker.cli.output import json_option, print_json
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.protocols.kafka.schema import create_acls, delete_acls, describe_acls
 
@@ -42,7 +43,7 @@ _RESOURCES: Final = {
 _Resource = tuple[ResourceType, str]
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def acl() -> None:
     """Access rules, which say who may do what.
 
@@ -71,7 +72,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @acl.command()
 @_rule_options
 @connection_options
-def add(connect: Callable[[], KafkaClient | None], **given: Any) -> None:
+def add(connect: Connect, **given: Any) -> None:
     """Add rules: each principal, each operation (all, if none is named), each resource."""
     resources, principals = _resources(given), _principals(given)
     if not resources or not principals:
@@ -85,7 +86,7 @@ def add(connect: Callable[[], KafkaClient | None], **given: Any) -> None:
         for permission, principal in principals
         for operation in _operations(given) or [Operation.ALL]
     ]
-    with _connected(connect) as client:
+    with connect.client() as client:
         request = create_acls.Request(creations=[_creation(one) for one in rules])
         for one, row in zip(rules, client.ask(request, _VERSION).results, strict=True):
             _check(row.error_code, row.error_message)
@@ -96,12 +97,12 @@ def add(connect: Callable[[], KafkaClient | None], **given: Any) -> None:
 @click.option("--all", "everything", is_flag=True, help="All rules, if nothing else says which.")
 @_rule_options
 @connection_options
-def remove(connect: Callable[[], KafkaClient | None], everything: bool, **given: Any) -> None:
+def remove(connect: Connect, everything: bool, **given: Any) -> None:
     """Remove the rules that are exactly as said; what is not said may be anything."""
     filters = _filters(given)
     if filters == [AclFilter()] and not everything:
         raise click.UsageError("expected options that say which rules, or --all")
-    with _connected(connect) as client:
+    with connect.client() as client:
         rows = [delete_acls.Request.Filter(**_asked(one)) for one in filters]
         removed: list[Acl] = []
         for row in client.ask(delete_acls.Request(filters=rows), _VERSION).filter_results:
@@ -115,11 +116,12 @@ def remove(connect: Callable[[], KafkaClient | None], everything: bool, **given:
 
 
 @acl.command("list")
+@json_option
 @_rule_options
 @connection_options
-def show(connect: Callable[[], KafkaClient | None], **given: Any) -> None:
+def show(connect: Connect, as_json: bool, **given: Any) -> None:
     """List the rules that are exactly as said; what is not said may be anything."""
-    with _connected(connect) as client:
+    with connect.client() as client:
         found: set[Acl] = set()
         for wanted in _filters(given):
             answer = client.ask(describe_acls.Request(**_asked(wanted)), _VERSION)
@@ -128,14 +130,22 @@ def show(connect: Callable[[], KafkaClient | None], **given: Any) -> None:
                 found.update(
                     _acl(row.resource_type, row.resource_name, row.pattern_type, one) for one in row.acls
                 )
+    if as_json:
+        print_json([_plain(one) for one in sorted(found)])
+    else:
         _tell(found)
 
 
-def _connected(connect: Callable[[], KafkaClient | None]) -> KafkaClient:
-    client = connect()
-    if client is None:
-        raise click.UsageError("expected --server HOST:PORT")
-    return client
+def _plain(rule: Acl) -> dict[str, str]:
+    return {
+        "resource": rule.resource_type.name.lower(),
+        "name": rule.name,
+        "pattern": rule.pattern_type.name.lower(),
+        "principal": rule.principal,
+        "host": rule.host,
+        "operation": rule.operation.name.lower(),
+        "permission": rule.permission.name.lower(),
+    }
 
 
 def _check(code: int, message: str | None) -> None:

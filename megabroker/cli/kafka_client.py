@@ -1,22 +1,26 @@
 """A blocking client of Kafka's wire, as much of one as our commands need.
 
-Owns one connection: TLS if wanted, SASL if wanted, then one request after the other.
+Owns one connection: TLS if wanted, SASL if wanted, then requests, whose answers come in their order.
 """
 
 from __future__ import annotations
 
 import socket
-import ssl
 import struct
+from collections import deque
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from megabroker.cli.login import Login, log_in
 from megabroker.errors import AuthenticationError, ErrorCode, ProtocolError, StateError
 from megabroker.protocols.kafka.errors import KafkaError
-from megabroker.protocols.kafka.schema import sasl_authenticate, sasl_handshake
+from megabroker.protocols.kafka.schema import api_versions, sasl_authenticate, sasl_handshake
 from megabroker.protocols.kafka.schema.fields import Message
 from megabroker.protocols.kafka.schema.registry import APIS, response_header_version
+
+if TYPE_CHECKING:
+    import ssl
+
+    from megabroker.cli.login import Login
 
 __all__ = ["KafkaClient"]
 
@@ -52,6 +56,9 @@ class KafkaClient:
         self._seconds = seconds
         self._socket: socket.socket | None = None
         self._asked = 0
+        self._answered = False
+        self._awaited: deque[tuple[int, int, int]] = deque()
+        self._versions: dict[int, range] | None = None
 
     def __enter__(self) -> KafkaClient:
         """Connect, and say who we are. Raises StateError, AuthenticationError."""
@@ -72,23 +79,76 @@ class KafkaClient:
     def close(self) -> None:
         """End the connection; no effect when there is none."""
         connection, self._socket = self._socket, None
+        self._awaited.clear()
         if connection is not None:
             connection.close()
 
-    def ask(self, request: Message, version: int) -> Any:
-        """Send a request and return the answer. Blocking. Raises StateError(UNREACHABLE)."""
+    def ask(self, request: Message, version: int | None = None, most: int | None = None) -> Any:
+        """Send a request and return the answer. Blocking. Raises StateError(UNREACHABLE, UNSUPPORTED).
+
+        Args:
+            version: None for the highest that both sides know.
+            most: the highest version that will do, if it is None.
+        """
+        self.send(request, version, most)
+        return self.receive()
+
+    def send(self, request: Message, version: int | None = None, most: int | None = None) -> None:
+        """Send a request, the answer to which `receive` returns after those to all sent before. As `ask`."""
         key = type(request).__schema__.key
         assert key is not None
-        self._asked += 1
-        tags = b"\0" if APIS[key].is_flexible(version) else b""
-        head = _HEAD.pack(key, version, self._asked, len(_CLIENT_ID)) + _CLIENT_ID + tags
-        answer = self._exchange(head + request.encode(version))
+        if version is None:
+            version = self.version(key, most)
+        self._send(key, version, request.encode(version))
+        self._awaited.append((key, version, self._asked))
+
+    def send_for_nothing(self, request: Message, most: int | None = None) -> None:
+        """Send a request that has no answer: a produce with acks=0."""
+        key = type(request).__schema__.key
+        version = self.version(key, most)
+        self._send(key, version, request.encode(version))
+
+    def receive(self) -> Any:
+        """Return the answer to the first request that has none yet. Blocking. Raises StateError."""
+        key, version, number = self._awaited.popleft()
+        answer = self._receive_frame()
         try:
-            if _SIZE.unpack_from(answer)[0] != self._asked:
+            if _SIZE.unpack_from(answer)[0] != number:
                 raise ProtocolError("the answer is to another request")
             return APIS[key].response.decode(answer, version, 4 + response_header_version(key, version))[0]
         except (ProtocolError, struct.error) as error:
             raise self._unreachable(f"what answers is no broker of Kafka's protocol: {error}") from None
+
+    @property
+    def awaited(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self._awaited)
+
+    def fileno(self) -> int:
+        """Return the descriptor of the connection, to wait on."""
+        assert self._socket is not None
+        return self._socket.fileno()
+
+    def serves(self, key: int) -> bool:
+        """Say whether the broker knows a request in a version that we do. Blocking. Raises StateError."""
+        if self._versions is None:
+            answer = self.ask(api_versions.Request(), 0)
+            self._versions = {
+                row.api_key: range(row.min_version, row.max_version + 1) for row in answer.api_keys
+            }
+        theirs, ours = self._versions.get(key, range(0)), APIS[key]
+        return max(ours.first_version, theirs.start) <= min(ours.last_version, theirs.stop - 1)
+
+    def version(self, key: int, most: int | None = None) -> int:
+        """Return the highest version of a request that both sides know. Raises StateError(UNSUPPORTED)."""
+        if not self.serves(key):
+            raise StateError(
+                ErrorCode.UNSUPPORTED,
+                f"{self._where} does not serve {APIS[key].name} in a version known here",
+            )
+        assert self._versions is not None
+        highest = min(APIS[key].last_version, self._versions[key].stop - 1)
+        return highest if most is None else min(highest, most)
 
     def _connect(self) -> None:
         try:
@@ -101,6 +161,8 @@ class KafkaClient:
         self._socket = connection
 
     def _authenticate(self, login: Login) -> None:
+        from megabroker.cli.login import log_in  # brings Twisted
+
         mechanism = login.mechanism or _BEST[0]
         answer = self.ask(sasl_handshake.Request(mechanism=mechanism), 1)
         if answer.error_code and login.mechanism is None:
@@ -122,25 +184,41 @@ class KafkaClient:
             raise AuthenticationError(answer.error_message or f"Kafka's error {answer.error_code}")
         return bytes(answer.auth_bytes)
 
-    def _exchange(self, request: bytes) -> bytes:
+    def _send(self, key: int, version: int, body: bytes) -> None:
+        self._asked += 1
+        tags = b"\0" if APIS[key].is_flexible(version) else b""
+        head = _HEAD.pack(key, version, self._asked, len(_CLIENT_ID)) + _CLIENT_ID + tags
         connection = self._socket
         assert connection is not None
         try:
-            connection.sendall(_SIZE.pack(len(request)) + request)
+            connection.sendall(_SIZE.pack(len(head) + len(body)) + head + body)
+        except TimeoutError:
+            raise self._unreachable(f"nothing was taken within {self._seconds:g} s") from None
+        except OSError as error:
+            raise self._unreachable(str(error)) from None
+
+    def _receive_frame(self) -> bytes:
+        connection = self._socket
+        assert connection is not None
+        try:
             (size,) = _SIZE.unpack(self._receive(connection, _SIZE.size))
             if not 4 <= size <= _MAX_ANSWER_BYTES:
                 raise self._unreachable("what answers is no broker of Kafka's protocol")
-            return self._receive(connection, size)
+            data = self._receive(connection, size)
         except TimeoutError:
             raise self._unreachable(f"no answer within {self._seconds:g} s") from None
         except OSError as error:
             raise self._unreachable(str(error)) from None
+        self._answered = True
+        return data
 
     def _receive(self, connection: socket.socket, count: int) -> bytes:
         data = bytearray()
         while len(data) < count:
-            chunk = connection.recv(min(count - len(data), 1 << 16))
+            chunk = connection.recv(min(count - len(data), 1 << 20))
             if not chunk:
+                if self._answered:
+                    raise self._unreachable("the broker closed the connection")
                 hint = "" if self._login else ", perhaps as it wants to know who you are (--as)"
                 hint += "" if self._tls else ", perhaps as it wants TLS (--tls, --ca)"
                 raise self._unreachable(f"the broker closed the connection{hint}")

@@ -1,39 +1,119 @@
-"""The list of commands, and how a command that fails ends: one sentence, exit code 1."""
+"""The list of commands, and how a command ends: what it says when it failed, and with which exit code.
+
+Owns these two. A command's module is imported when it is the one that runs, so that help and completion are
+there at once.
+
+    0    done
+    1    refused, or failed
+    2    the command line is wrong
+    3    no broker could be reached, or the one that was is gone
+    130  interrupted (Ctrl-C)
+    141  nobody reads the output any more (``| head``)
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from typing import Any, Final, NoReturn
 
 import click
 
 from megabroker import __version__
-from megabroker.cli.acl import acl
-from megabroker.cli.dump_log import dump_log
-from megabroker.cli.fsck import fsck
-from megabroker.cli.import_kafka import import_kafka
-from megabroker.cli.user import user
-from megabroker.errors import BrokerError, ConfigError, DataDirectoryLocked
+from megabroker.cli.command_groups import LazyGroup
+from megabroker.errors import BrokerError, ConfigError, DataDirectoryLocked, ErrorCode
 
-__all__ = ["commands", "main"]
+__all__ = ["EXIT_CODES", "commands", "main"]
+
+EXIT_CODES: Final = {
+    "failed": 1,
+    "usage": 2,
+    "unreachable": 3,
+    "interrupted": 130,
+    "unread": 141,
+}
+_DEBUG: Final = "MEGABROKER_DEBUG"
+
+_SECTIONS: Final = {
+    "Run": {
+        "start": ("start", "Run a broker in the foreground."),
+        "config": ("config_command", "Configuration files: check, show, write one."),
+        "plugin": ("plugin_command", "The protocols that are installed."),
+    },
+    "Use": {
+        "status": ("status", "What a cluster is, and whether it answers."),
+        "topic": ("topic", "Topics: create, list, describe, alter, delete."),
+        "produce": ("produce", "Write messages from the input or from files."),
+        "consume": ("consume", "Read messages and print them."),
+        "group": ("group", "Groups: list, describe with lag, reset, delete."),
+        "user": ("user", "Users and their passwords, which SASL and AUTH ask for."),
+        "acl": ("acl", "Access rules, which say who may do what."),
+    },
+    "Files": {
+        "dump-log": ("dump_log", "Print what is in a segment, or in a file beside it."),
+        "fsck": ("fsck", "Check the data of a broker that does not run."),
+        "import-kafka": ("import_kafka", "Copy the data of an Apache Kafka broker."),
+    },
+    "Shell": {"completion": ("completion", "Make the shell complete our commands.")},
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="megabroker")
 def commands() -> None:
-    """Work on megabroker's files; twistd megabroker runs the broker."""
+    """A message broker, and what is asked of one.
+
+    Commands that use a broker speak Kafka's protocol, and so work with Apache Kafka too. Say which one with
+    --brokers or MEGABROKER_BROKERS; it is localhost:9092 otherwise.
+    """
 
 
-commands.add_command(acl)
-commands.add_command(dump_log)
-commands.add_command(fsck)
-commands.add_command(import_kafka)
-commands.add_command(user)
+def main() -> NoReturn:
+    """Run the command that the command line names, and exit."""
+    sys.exit(run(sys.argv[1:]))
 
 
-def main() -> None:
-    """Run the command that the command line names."""
+def run(arguments: list[str]) -> int:
+    """Run a command; return the exit code. What went wrong is one line on standard error."""
     try:
-        commands(prog_name="megabroker")
-    except (BrokerError, ConfigError, DataDirectoryLocked) as error:
-        click.echo(f"megabroker: {error}", err=True)
-        sys.exit(1)
+        ended: Any = commands.main(arguments, prog_name="megabroker", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        return _say(EXIT_CODES["usage"], _of_usage(error))
+    except click.ClickException as error:
+        return _say(EXIT_CODES["failed"], error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_CODES["interrupted"]
+    except BrokerError as error:
+        unreachable = error.code is ErrorCode.UNREACHABLE
+        return _say(EXIT_CODES["unreachable" if unreachable else "failed"], str(error))
+    except (ConfigError, DataDirectoryLocked) as error:
+        return _say(EXIT_CODES["failed"], str(error))
+    except BrokenPipeError:
+        # What is still in the buffer would raise once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_CODES["unread"]
+    except OSError as error:
+        return _say(EXIT_CODES["failed"], str(error))
+    except Exception as error:  # noqa: BLE001 - whoever types a command is not to read a traceback
+        if os.environ.get(_DEBUG):
+            traceback.print_exc()
+        return _say(
+            EXIT_CODES["failed"],
+            f"a fault of the command itself: {type(error).__name__}: {error} ({_DEBUG}=1 shows where)",
+        )
+    return ended if isinstance(ended, int) else 0
+
+
+def _of_usage(error: click.UsageError) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if error.ctx is None:
+        return message
+    path = error.ctx.command_path.partition(" ")[2]
+    return f"{path}{': ' if path else ''}{message} ({error.ctx.command_path} --help says more)"
+
+
+def _say(code: int, text: str) -> int:
+    click.echo(f"megabroker: {text}", err=True)
+    return code

@@ -17,8 +17,10 @@ from typing import Any, Final
 import click
 from twisted.internet.defer import Deferred
 
-from megabroker.cli.connecting import connection_options, read_password
+from megabroker.cli.command_groups import CommandGroup
+from megabroker.cli.connecting import Connect, connection_options, read_password
 from megabroker.cli.kafka_client import KafkaClient
+from megabroker.cli.output import json_option, print_json
 from megabroker.config.load import load
 from megabroker.core.authentication.scram import DIGESTS, MAX_ITERATIONS, MIN_ITERATIONS, credential
 from megabroker.core.credentials import Credentials
@@ -40,11 +42,11 @@ _Upsertion = alter_user_scram_credentials.Request.Upsertion
 _Deletion = alter_user_scram_credentials.Request.Deletion
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def user() -> None:
     """Users and their passwords, which SASL and AUTH ask for.
 
-    Say where: --server for a broker that runs, or -c or --data-dir for one that does not.
+    Say where: --brokers for a broker that runs, or -c or --data-dir for one that does not.
     """
 
 
@@ -70,7 +72,7 @@ def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_place_options
 @connection_options
 def add(
-    connect: Callable[[], KafkaClient | None],
+    connect: Connect,
     name: str,
     password_file: pathlib.Path | None,
     iterations: int,
@@ -80,7 +82,7 @@ def add(
     """Give a user a password, who may have had another."""
     if not name:
         raise click.UsageError("expected the name of a user")
-    with _users(connect(), config, data_dir, may_create=True) as users:
+    with _users(connect, config, data_dir, may_create=True) as users:
         password = read_password(password_file, f"Password of {name}", confirm=True)
         users.set(name, password.encode(), iterations)
     click.echo(f"{name} has a password{users.where}")
@@ -91,13 +93,13 @@ def add(
 @_place_options
 @connection_options
 def delete(
-    connect: Callable[[], KafkaClient | None],
+    connect: Connect,
     name: str,
     config: pathlib.Path | None,
     data_dir: pathlib.Path | None,
 ) -> None:
     """Take a user's passwords away."""
-    with _users(connect(), config, data_dir) as users:
+    with _users(connect, config, data_dir) as users:
         if not users.kinds().get(name):
             raise RequestError(ErrorCode.INVALID_REQUEST, f"there is no user {name}")
         users.remove(name, users.kinds()[name])
@@ -105,14 +107,16 @@ def delete(
 
 
 @user.command("list")
+@json_option
 @_place_options
 @connection_options
-def show(
-    connect: Callable[[], KafkaClient | None], config: pathlib.Path | None, data_dir: pathlib.Path | None
-) -> None:
+def show(connect: Connect, config: pathlib.Path | None, data_dir: pathlib.Path | None, as_json: bool) -> None:
     """List who has a password, and of which kinds."""
-    with _users(connect(), config, data_dir) as users:
+    with _users(connect, config, data_dir) as users:
         found = sorted(users.kinds().items())
+    if as_json:
+        print_json([{"user": name, "mechanisms": sorted(kinds)} for name, kinds in found])
+        return
     for name, kinds in found:
         click.echo(f"{name}\t{', '.join(sorted(kinds))}")
     if not found:
@@ -213,16 +217,16 @@ class _AtOnce:
 
 @contextlib.contextmanager
 def _users(
-    client: KafkaClient | None,
+    connect: Connect,
     config: pathlib.Path | None,
     data_dir: pathlib.Path | None,
     *,
     may_create: bool = False,
 ) -> Iterator[_OfBroker | _OfDirectory]:
-    if (client is not None) + (config is not None) + (data_dir is not None) != 1:
-        raise click.UsageError("expected one of --server, --config and --data-dir")
-    if client is not None:
-        with client:
+    if connect.said + (config is not None) + (data_dir is not None) > 1:
+        raise click.UsageError("expected one of --brokers, --config and --data-dir")
+    if config is None and data_dir is None:
+        with connect.client() as client:
             yield _OfBroker(client)
         return
     place = load(config, discover()).data_dir if config is not None else data_dir
@@ -261,6 +265,6 @@ def _lock(place: pathlib.Path, *, may_create: bool) -> DirectoryLock:
         ) from error
     except DataDirectoryLocked as error:
         raise StateError(
-            ErrorCode.INVALID_REQUEST, f"{error}; to ask the broker that has it, use --server"
+            ErrorCode.INVALID_REQUEST, f"{error}; to ask the broker that has it, use --brokers"
         ) from error
     return lock

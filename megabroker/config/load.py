@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from megabroker.config.endpoint import EndpointDescription, parse_endpoint
+from megabroker.config.given import with_given
 from megabroker.config.kinds import INVALID, note
 from megabroker.config.protocol import ListenerSettings, ProtocolSettings
 from megabroker.config.schema import Config
@@ -38,12 +39,15 @@ class PluginDescription(Protocol):
         """Return a subclass of ``ProtocolSettings``."""
 
 
-def load(path: str | os.PathLike[str], plugins: Mapping[str, PluginDescription]) -> Config:
+def load(
+    path: str | os.PathLike[str], plugins: Mapping[str, PluginDescription], given: Sequence[str] = ()
+) -> Config:
     """Read and check a configuration file. Blocking.
 
     Args:
         path: the file, UTF-8, at most ``MAX_FILE_BYTES`` long.
         plugins: by name, the protocols there are.
+        given: keys in place of the file's, as ``KEY=VALUE``.
 
     Raises:
         ConfigError: with every fault found.
@@ -59,10 +63,12 @@ def load(path: str | os.PathLike[str], plugins: Mapping[str, PluginDescription])
         raise ConfigError([Fault("(file)", source, f"a readable file ({error.strerror})")], source) from None
     except UnicodeDecodeError as error:
         raise ConfigError([Fault("(file)", source, f"UTF-8 text ({error})")], source) from None
-    return parse(text, source, plugins)
+    return parse(text, source, plugins, given)
 
 
-def parse(text: str, source: str, plugins: Mapping[str, PluginDescription]) -> Config:
+def parse(
+    text: str, source: str, plugins: Mapping[str, PluginDescription], given: Sequence[str] = ()
+) -> Config:
     """Check a configuration given as YAML text; ``source`` names it in the error.
 
     Raises:
@@ -70,6 +76,8 @@ def parse(text: str, source: str, plugins: Mapping[str, PluginDescription]) -> C
     """
     faults: list[Fault] = []
     document = read_yaml(text, faults)
+    if not faults:
+        document = with_given(document, given, faults)
     config: Any = INVALID
     if document is not None or not faults:
         config = structure(Config, document, "", faults, {"protocols": _protocols_reader(plugins)})

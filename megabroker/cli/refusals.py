@@ -1,0 +1,63 @@
+"""What a broker's refusal means, in a sentence that says what would be right."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from megabroker.errors import ErrorCode, RequestError
+from megabroker.protocols.kafka.errors import KafkaError
+
+__all__ = ["check", "meaning"]
+
+_MEANINGS: Final = {
+    KafkaError.UNKNOWN_SERVER_ERROR: "the broker failed, its log says why",
+    KafkaError.OFFSET_OUT_OF_RANGE: "there is no such offset",
+    KafkaError.CORRUPT_MESSAGE: "the broker says that the message was damaged on its way",
+    KafkaError.UNKNOWN_TOPIC_OR_PARTITION: "there is none: megabroker topic list shows all",
+    KafkaError.LEADER_NOT_AVAILABLE: "no broker leads it at present",
+    KafkaError.REQUEST_TIMED_OUT: "the brokers did not do it in time",
+    KafkaError.MESSAGE_TOO_LARGE: "larger than the topic's max.message.bytes",
+    KafkaError.NOT_ENOUGH_REPLICAS: "fewer replicas than min.insync.replicas",
+    KafkaError.COORDINATOR_NOT_AVAILABLE: "no broker coordinates it at present",
+    KafkaError.INVALID_TOPIC_EXCEPTION: "no name of a topic: expected up to 249 of a-z A-Z 0-9 . _ -",
+    KafkaError.UNKNOWN_MEMBER_ID: "the group has members: stop them first",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "you may not do that with it: megabroker acl list shows who may",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "you may not do that with the group",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "you may not do that",
+    KafkaError.TOPIC_ALREADY_EXISTS: "it exists already",
+    KafkaError.INVALID_PARTITIONS: "no such number of partitions: there can only be more than there are",
+    KafkaError.INVALID_REPLICATION_FACTOR: "there are not as many brokers as that replication factor wants",
+    KafkaError.INVALID_CONFIG: "no such configuration, or no such value of it",
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "the broker does not know that compression",
+    KafkaError.NON_EMPTY_GROUP: "the group has members: stop them first",
+    KafkaError.GROUP_ID_NOT_FOUND: "there is no such group: megabroker group list shows all",
+    KafkaError.GROUP_SUBSCRIBED_TO_TOPIC: "the group is reading it: stop its members first",
+    KafkaError.INVALID_TIMESTAMP: "a timestamp further from now than the topic allows",
+    KafkaError.INVALID_RECORD: "the topic takes no such message: if it is compacted, each wants a key",
+    KafkaError.POLICY_VIOLATION: "more than the broker's limits allow",
+    KafkaError.KAFKA_STORAGE_ERROR: "the broker's disk is full or failing",
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL: "the group is of another kind",
+    KafkaError.FENCED_INSTANCE_ID: "another member has the same instance id",
+    KafkaError.GROUP_MAX_SIZE_REACHED: "the group has as many members as it may have",
+    KafkaError.THROTTLING_QUOTA_EXCEEDED: "more than a quota allows: try again later",
+}
+
+
+def meaning(code: int) -> str:
+    """Say what a code means; one that is not known is told by its number."""
+    try:
+        known = KafkaError(code)
+    except ValueError:
+        return f"the broker answered Kafka's error {code}"
+    return _MEANINGS.get(known) or f"the broker answered {known.name}"
+
+
+def check(code: int, message: str | None, what: str) -> None:
+    """Raise RequestError, which says what was refused, if ``code`` is a refusal.
+
+    Args:
+        message: the broker's own words, which are better than ours if there are any.
+    """
+    if code:
+        text = " ".join(message.split()) if message else meaning(code)
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"{what}: {text}")
