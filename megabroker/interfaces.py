@@ -848,6 +848,12 @@ class ITransactionService(Interface):
     ) -> Deferred[ProducerIdentity]:
         """Commit or abort; fires when the outcome is certain, with the identity to go on with."""
 
+    def abort(transactional_id: str) -> Deferred[None]:
+        """Abort an open transaction for its producer, which is fenced; fires when that is certain.
+
+        Fails with INVALID_TXN_STATE where none is open, and with TRANSACTIONAL_ID_NOT_FOUND.
+        """
+
     def ending(partition: TopicPartition, producer_id: int) -> None:
         """Take note that a marker for a producer is about to be appended to a partition led here."""
 

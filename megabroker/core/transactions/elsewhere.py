@@ -366,6 +366,10 @@ class RemoteTransactions:
         """Fail with NOT_COORDINATOR."""
         return _refused()
 
+    def abort(self, transactional_id: str) -> Deferred[None]:
+        """Fail with NOT_COORDINATOR."""
+        return _refused()
+
     def unexplained(self, open_transactions: Sequence[_Open]) -> Sequence[_Open]:
         """Raise NOT_COORDINATOR."""
         raise _not_coordinator()

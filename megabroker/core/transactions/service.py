@@ -391,6 +391,18 @@ class TransactionService:
             await self._decide(entry, decided)
             return decided.identity
 
+    def abort(self, transactional_id: str) -> Deferred[None]:
+        """See ``ITransactionService.abort``."""
+        return Deferred.fromCoroutine(self._abort(transactional_id))
+
+    async def _abort(self, transactional_id: str) -> None:
+        if self.describe(transactional_id) is None:
+            raise refusal(ErrorCode.TRANSACTIONAL_ID_NOT_FOUND)
+        async with self._turns.turn(transactional_id) as entry:
+            if entry.transaction.state is not TransactionState.ONGOING:
+                raise refusal(ErrorCode.INVALID_TXN_STATE)
+            await self._decide(entry, automaton.fence(entry.transaction, None, self._timers.now_ms()))
+
     # --- deciding and ending ----------------------------------------------------------------------
 
     async def _decide(self, entry: Entry, decided: Transaction) -> None:

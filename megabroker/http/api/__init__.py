@@ -4,14 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from megabroker.http.api import broker, groups, health, messages, topics
+from megabroker.http.api import (
+    acls,
+    broker,
+    configs,
+    configuration,
+    connections,
+    groups,
+    health,
+    logging,
+    messages,
+    quotas,
+    topics,
+    transactions,
+    users,
+)
 from megabroker.http.openapi import document
 from megabroker.http.routes import Call, Route
 from megabroker.http.schema import ANYTHING, MapOf
 
 __all__ = ["all_routes", "health_routes"]
 
-_RESOURCES = (broker, topics, messages, groups)
+_RESOURCES = (
+    broker,
+    topics,
+    messages,
+    groups,
+    configs,
+    transactions,
+    users,
+    acls,
+    quotas,
+    connections,
+    logging,
+    configuration,
+)
 
 
 def health_routes() -> Sequence[Route]:

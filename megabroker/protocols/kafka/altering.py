@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn, Protocol
-from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred, succeed
 
 from megabroker.access import CLUSTER_NAME, Operation, ResourceType
 from megabroker.core.broker_configs import DYNAMIC_CONFIGS
+from megabroker.core.config_turns import in_turn
 from megabroker.errors import BrokerError, ErrorCode, RequestError
-from megabroker.interfaces import ITopicService
 from megabroker.protocols.kafka.access.refusals import not_allowed
 from megabroker.protocols.kafka.broker_names import NOTHING_HERE, WITHOUT_VALUE
 from megabroker.protocols.kafka.broker_table import NO_EQUIVALENT
@@ -35,9 +34,6 @@ BROKER: Final = 4
 LOGGER: Final = 8
 
 _NAMES_TOLD: Final = 10
-
-_turns: WeakKeyDictionary[ITopicService, DeferredLock] = WeakKeyDictionary()
-
 
 _CHECKED_AS: Final = {TOPIC: ResourceType.TOPIC, GROUP: ResourceType.GROUP}
 """What stands for configurations among resources; all others are the cluster's."""
@@ -84,11 +80,9 @@ def check_config(context: Context, operation: Operation, kind: int, name: str) -
 
 def alter(context: Context, resources: Sequence[Resource], validate_only: bool) -> Awaitable[list[Outcome]]:
     """Change resources, or only say what would be refused; one outcome each, in their order."""
-    topics = context.broker.topics
-    turn = _turns.get(topics)
-    if turn is None:
-        turn = _turns[topics] = DeferredLock()
-    return turn.run(lambda: Deferred.fromCoroutine(_alter(context, resources, validate_only)))
+    return in_turn(
+        context.broker.topics, lambda: Deferred.fromCoroutine(_alter(context, resources, validate_only))
+    )
 
 
 async def _alter(context: Context, resources: Sequence[Resource], validate_only: bool) -> list[Outcome]:

@@ -1,0 +1,70 @@
+"""The configuration that is in force, as it would stand in the file, and what is worth a warning in it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from megabroker.access import Operation
+from megabroker.config.showing import document, yaml_text
+from megabroker.http.caller import Caller
+from megabroker.http.guarding import is_loopback
+from megabroker.http.routes import Call, Need, Route
+from megabroker.http.schema import ANYTHING, ListOf, MapOf, Object, Text, required
+
+__all__ = ["ROUTES", "describe_configuration"]
+
+_CONFIGURATION: Final = Object(
+    {
+        "configuration": required(MapOf(ANYTHING), "Every key with its value; secrets are hidden."),
+        "yaml": required(Text(), "The same as a file has it."),
+        "warnings": required(ListOf(Text()), "What is worth a thought."),
+    },
+    "Configuration",
+)
+
+
+def describe_configuration(caller: Caller) -> dict[str, Any]:
+    """Return the configuration that is in force."""
+    settings = caller.broker.settings
+    return {
+        "configuration": document(settings),
+        "yaml": yaml_text(settings),
+        "warnings": list(_warnings(settings)),
+    }
+
+
+def _warnings(settings: Any) -> list[str]:
+    from megabroker.config.endpoint import parse_endpoint
+
+    found = []
+    warning = getattr(settings.security, "warning", None)
+    if warning:
+        found.append(str(warning))
+    if not any(protocol.enabled for protocol in settings.protocols.values()):
+        found.append("no protocol is enabled, nothing is served")
+    endpoint = parse_endpoint(settings.http.endpoint)
+    is_reached = endpoint.address is None and not is_loopback(endpoint.interface)
+    if is_reached and not settings.http_authenticates and settings.security.authorizer.value == "none":
+        found.append("http: whoever reaches this machine may administer the broker: nobody has to log in")
+    if is_reached and settings.http.tls is None and settings.http_authenticates:
+        found.append("http: passwords and tokens come over the network without TLS")
+    if settings.storage.value == "memory":
+        found.append("storage: messages are kept in memory, and lost at the end")
+    return found
+
+
+def get_configuration(call: Call) -> Any:
+    """Return the configuration that is in force."""
+    return describe_configuration(call.caller)
+
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/v1/configuration",
+        get_configuration,
+        "The configuration that is in force.",
+        _CONFIGURATION,
+        needs=(Need(Operation.DESCRIBE_CONFIGS),),
+    ),
+)
