@@ -10,40 +10,37 @@ import base64
 import binascii
 from typing import Final
 
-from twisted.logger import Logger
-
 from megabroker.errors import AuthenticationError, ErrorCode
 from megabroker.http.problems import Problem
-from megabroker.interfaces import IAuthentication
+from megabroker.interfaces import IBroker
 from megabroker.model import ANONYMOUS, Principal
 
 __all__ = ["identify"]
-
-_log = Logger()
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="megabroker", charset="UTF-8"'}
 _LONGEST_CHARS: Final = 8192
 
 
 async def identify(
-    authentication: IAuthentication | None,
+    broker: IBroker,
     header: str | None,
     certified: Principal,
-    peer: str,
+    host: str,
     *,
     needed: bool,
 ) -> Principal:
     """Return who asks.
 
     Args:
-        authentication: None where nobody asks.
         header: Authorization, if it came.
         certified: whom the certificate names.
+        host: the address of the client.
         needed: whether nobody in particular is not enough.
 
     Raises:
         Problem: 401.
     """
+    authentication = broker.authentication
     if header is None or (authentication is None and not needed):
         # What nobody asks for is not looked at: there is nothing to check it by.
         if certified is ANONYMOUS and needed:
@@ -61,7 +58,7 @@ async def identify(
             return await authentication.token(rest.strip())
         raise AuthenticationError("a scheme that is not known")
     except AuthenticationError as error:
-        _log.info("authentication of an HTTP client at {peer} failed: {why}", peer=peer, why=error.message)
+        broker.audit.refused("http", host, error.message)
         raise _unknown("the name, password or token is not right: expected one that is") from None
 
 

@@ -127,10 +127,10 @@ class Site:
         principal: Principal = channel.certified
         if not route.is_open:
             principal = await identify(
-                factory.inside.broker.authentication,
+                factory.inside.broker,
                 _authorization(exchange),
                 principal,
-                channel.peer,
+                channel.peer_host,
                 needed=factory.authenticates,
             )
         channel.principal = principal
