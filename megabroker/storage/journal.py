@@ -14,8 +14,10 @@ their entries stay.
              | position i64 | offset after the last record i64 | bytes u32 | bytes
 
 Rounds fill one half while the logs of the other are being synced. A half is begun anew, in the next
-generation, only when every log in it is settled: its frames of an older generation mean nothing then. The
-key is made by chance with the file: what a client has had stored never looks like a frame.
+generation, only when every log in it is settled: its frames of an older generation mean nothing then. Where
+there are such, the new generation begins with a frame without entries, synced by itself: it is within one
+sector, so it is there or what it replaces is, and what a crash leaves of the next never looks like damage to
+the older ones. The key is made by chance with the file: what a client has had stored never looks like a frame.
 
 All blocks are written once when the file is made, so that a later sync waits for data alone. The file is made
 when it is first of use and removed when all logs are closed in order; who finds one replays it (``replay``).
@@ -159,11 +161,11 @@ def _read_frame(files: Files, fd: int, key: bytes, at: int, stop: int) -> tuple[
         return None
 
 
-def read_frames(files: Files, fd: int) -> Iterator[tuple[list[Frame], int]]:
+def read_frames(files: Files, fd: int) -> Iterator[tuple[Iterator[Frame], int]]:
     """Yield the frames of each half's newest generation, the older half first, and how many are missing.
 
     A frame that is missing between others was synced and cannot be read any more; what the last write had
-    begun is not counted.
+    begun is not counted. One frame at a time is in memory.
 
     Raises:
         OSError: it cannot be read.
@@ -177,26 +179,44 @@ def read_frames(files: Files, fd: int) -> Iterator[tuple[list[Frame], int]]:
         raise JournalError("its header is damaged")
     if version != _VERSION:
         raise JournalError(f"it has version {version}; expected {_VERSION}")
-    halves = [_read_half(files, fd, key, start, half_bytes) for start in (_BLOCK, _BLOCK + half_bytes)]
-    for frames in sorted(filter(None, halves), key=lambda frames: frames[0].generation):
-        yield frames, frames[-1].number + 1 - len(frames)
+    halves = [_find_frames(files, fd, key, start, half_bytes) for start in (_BLOCK, _BLOCK + half_bytes)]
+    for half in sorted(filter(None, halves), key=lambda half: half[0].generation):
+        yield _frames_at(files, fd, key, half), half[-1].number + 1 - len(half)
 
 
-def _read_half(files: Files, fd: int, key: bytes, start: int, half_bytes: int) -> list[Frame]:
-    frames: list[Frame] = []
+class _Found(NamedTuple):
+    """Where a frame is."""
+
+    generation: int
+    number: int
+    at: int
+    stop: int
+
+
+def _find_frames(files: Files, fd: int, key: bytes, start: int, half_bytes: int) -> list[_Found]:
+    found: list[_Found] = []
     at, stop = start, min(start + half_bytes, files.size(fd))
     while at < stop:
-        found = _read_frame(files, fd, key, at, stop)
-        if found is None:
+        read = _read_frame(files, fd, key, at, stop)
+        if read is None:
             at += _BLOCK
             continue
-        frame, length = found
+        frame, length = read
+        one = _Found(frame.generation, frame.number, at, at + length)
         at += length + -length % _BLOCK
-        if frames and frame.generation > frames[0].generation:
-            frames = []
-        if not frames or frame.generation == frames[0].generation:
-            frames.append(frame)
-    return frames
+        if found and one.generation > found[0].generation:
+            found = []
+        if not found or one.generation == found[0].generation:
+            found.append(one)
+    return found
+
+
+def _frames_at(files: Files, fd: int, key: bytes, places: Sequence[_Found]) -> Iterator[Frame]:
+    for place in places:
+        read = _read_frame(files, fd, key, place.at, place.stop)
+        if read is None:
+            raise OSError(errno.EIO, "a frame of the journal reads otherwise than just before")
+        yield read[0]
 
 
 @attrs.define(eq=False)
@@ -297,13 +317,12 @@ class Journal:
         if current.used + len(frame) > self._half_bytes:
             with self._lock:
                 self.turned = True
-                if other.held or len(frame) > self._half_bytes:
+                if other.held or _BLOCK + len(frame) > self._half_bytes:
                     return False
-                other.generation = current.generation + 1
-                other.number = other.used = 0
                 self._halves = [other, current]
+            self._begin(other, current.generation + 1)
             current = other
-            frame = _encode_frame(self._key, current.generation, 0, count, parts)
+            frame = _encode_frame(self._key, current.generation, current.number, count, parts)
         self._write(self._fd, frame, current.start + current.used)
         self._files.fdatasync(self._fd)
         current.used += len(frame)
@@ -311,6 +330,17 @@ class Journal:
         with self._lock:
             current.held.update(logs)
         return True
+
+    def _begin(self, half: _Half, generation: int) -> None:
+        """Begin a half anew. Raises OSError."""
+        former, half.generation = half.generation, generation
+        half.number = half.used = 0
+        if former:
+            mark = _encode_frame(self._key, generation, 0, 0, ())
+            # Not the whole block: of that, a power cut may leave any sectors.
+            self._write(self._fd, memoryview(mark)[: _FRAME.size], half.start)
+            self._files.fdatasync(self._fd)
+            half.number, half.used = 1, _BLOCK
 
     def held(self, *, all_of_it: bool) -> dict[Any, int]:
         """Return which logs have entries that are needed, and up to where: of the full half, or of both."""

@@ -23,7 +23,7 @@ from tests.contract.test_log_store import Listener, Producers, batch, content
 from tests.crash.power import PowerFiles
 
 SETTINGS = LogSettings(segment_bytes=6000, index_interval_bytes=100)
-HALF_BYTES = 3 * 4096
+HALF_BYTES = 5 * 4096
 LOGS = 4
 TURNS = 24
 TOPIC = Topic("orders", UUID(int=1), LOGS)
@@ -223,8 +223,8 @@ class PowerTests(JournalCase):
     def test_a_journal_that_is_not_synced_loses_something(self) -> None:
         """The power failure of these tests is one that syncs protect from."""
         lost = 0
-        for seed in range(8):
-            life, files = self.live(float("inf"), skipped=(JOURNAL,), turns=15 + seed)
+        for seed in range(16):
+            life, files = self.live(float("inf"), skipped=(JOURNAL,), turns=15 + seed % 8)
             files.lose_power(seed)
             try:
                 self.verify(life, seed)

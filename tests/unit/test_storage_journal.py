@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
+import tracemalloc
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,7 +81,7 @@ class JournalCase(SynchronousTestCase):
     def read(self) -> list[tuple[list[Frame], int]]:
         fd = os.open(self.path, os.O_RDONLY)
         try:
-            return list(read_frames(self.files, fd))
+            return [(list(frames), missing) for frames, missing in read_frames(self.files, fd)]
         finally:
             os.close(fd)
 
@@ -119,6 +121,46 @@ class ReadingTests(JournalCase):
             self.add(one)
         self.spoil(3 * 4096 + 60, b"torn")
         self.assertEqual(self.read(), [([Frame(1, 0, [told[0]]), Frame(1, 1, [told[1]])], 0)])
+
+    def test_a_crash_within_the_first_frame_of_a_new_generation_is_no_damage(self) -> None:
+        """Whatever sectors of its blocks came to the disk, in whatever order."""
+        for at in range(1, 9):
+            self.assertTrue(self.add(entry("a-0", at, 3000)))
+        self.journal.settled("a-0", 4)
+        states = [self.bytes()]
+        self.journal._begin(self.journal._halves[1], 3)
+        states.append(self.bytes())
+        self.assertTrue(self.add(entry("a-0", 9, 6000)))
+        states.append(self.bytes())
+        self.assertEqual(self.entries()[-1], entry("a-0", 9, 6000))
+        for before, after in itertools.pairwise(states):
+            sectors = [at for at in range(0, len(after), 512) if before[at : at + 512] != after[at : at + 512]]
+            for torn in range(2 ** min(len(sectors), 8)):
+                mixed = bytearray(before)
+                for bit, at in enumerate(sectors[:4] + sectors[-4:]):
+                    if torn >> bit & 1:
+                        mixed[at : at + 512] = after[at : at + 512]
+                with open(self.path, "wb") as file:
+                    file.write(mixed)
+                self.assertEqual(sum(missing for _, missing in self.read()), 0, torn)
+
+    def bytes(self) -> bytes:
+        with open(self.path, "rb") as file:
+            return file.read()
+
+    def test_memory_is_that_of_a_frame(self) -> None:
+        journal = Journal(self.files, self.path, 64 * 65536)
+        journal.make()
+        self.addCleanup(journal.close)
+        for at in range(1, 100):
+            self.assertTrue(self.add(entry("a-0", at, 60_000), journal=journal))
+        fd = os.open(self.path, os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        count = sum(len(frame.entries) for frames, _ in read_frames(self.files, fd) for frame in frames)
+        self.assertEqual(count, 99)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 10 * 65536)
 
     def test_a_damaged_frame_between_others_is_told(self) -> None:
         told = [entry("a-0", at) for at in (1, 2, 3)]
