@@ -20,6 +20,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from megabroker.errors import BrokerError, DataDirectoryLocked
+from megabroker.ops.collecting import ShortCollections
 from megabroker.ops.greeting import greeting
 from megabroker.ops.logs import LogThreshold, make_observer
 from megabroker.ops.steady import keep_steady
@@ -62,6 +63,7 @@ class Daemon(Service):
         self._twistd = twistd
         self._kafka = kafka
         self._greet = greet
+        self._collections = ShortCollections()
 
     def setServiceParent(self, parent: Any) -> None:
         """Give the application our log, unless another was asked for on the command line."""
@@ -91,11 +93,13 @@ class Daemon(Service):
             raise SystemExit(130) from None
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._hang_up)
+        self._collections.start()
         super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
         """Stop in order; the process then ends with the service's exit code, whatever twistd thinks of it."""
         super().stopService()  # type: ignore[no-untyped-call]
+        self._collections.stop()
         return maybeDeferred(self._service.stopService).addCallback(self._stopped)
 
     def _stopped(self, _: Any) -> None:

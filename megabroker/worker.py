@@ -54,6 +54,7 @@ def _run(start: Any, channel: Channel) -> int:
     from twisted.logger import globalLogBeginner
 
     from megabroker.errors import BrokerError
+    from megabroker.ops.collecting import ShortCollections
     from megabroker.ops.logs import LogThreshold, make_worker_observer
     from megabroker.ops.steady import keep_steady
     from megabroker.plugin import discover
@@ -88,6 +89,7 @@ def _run(start: Any, channel: Channel) -> int:
     except (BrokerError, CannotListenError) as error:
         channel.send((REFUSED, str(error)))
         return 1
+    ShortCollections().start()
     running: Any = reactor
     running.addSystemEventTrigger("before", "shutdown", service.stopService)
     running.run(installSignalHandlers=False)

@@ -386,6 +386,9 @@ class BrokerConnection(TwistedProtocol):
             self.connection_closed()
         except Exception:  # noqa: BLE001 - the connection edge: logged, and the others go on
             _log.failure("closing a {protocol} connection", protocol=self.factory.listener.protocol)
+        # Whatever refers back to it would keep it until a collection of garbage finds it.
+        self._output = None
+        self.handle = self.dataReceived = _pass_over  # type: ignore[method-assign, assignment]
 
     def _tell_end(self, why: str) -> None:
         """Log an abnormal end; of clients that are refused again and again the audit log says how many."""
@@ -625,10 +628,7 @@ class BrokerConnection(TwistedProtocol):
         if self._output is not None:
             self._output.close()
             if isinstance(self._output, StockOutput):
-                self.dataReceived = self._pass_over  # type: ignore[method-assign]
-
-    def _pass_over(self, data: Buffer) -> None:
-        """Take nothing of what the peer sends while its connection is being closed."""
+                self.dataReceived = _pass_over  # type: ignore[method-assign]
 
     # --- flow control ---
 
@@ -719,3 +719,7 @@ class BrokerConnection(TwistedProtocol):
         ):
             self.counts.met("limits.idle_seconds")
             self.close()
+
+
+def _pass_over(data: object) -> None:
+    """Take nothing more of what the peer sends: its connection is being closed, or gone."""

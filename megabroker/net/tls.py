@@ -14,8 +14,10 @@ from typing import Any, Final
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator, IProtocolFactory
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from megabroker.config.certificates import read_certificates
@@ -147,4 +149,19 @@ class _TlsFactory(TLSMemoryBIOFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """IProtocolFactory."""
         within = self.wrappedFactory.buildProtocol(addr)
-        return None if within is None else self.protocol(self, within)
+        return None if within is None else _Tls(self, within)
+
+
+class _Tls(BufferingTLSTransport):
+    """Lets go of all that refers back to it when the connection is gone, so that nothing need look for it."""
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]
+        for failure in (reason, self._reason):
+            if failure is not None:
+                failure.cleanFailure()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """IProtocol."""
+        super().connectionLost(reason)
+        self.wrappedProtocol = self._producer = None  # type: ignore[assignment]

@@ -297,6 +297,7 @@ class DiskHandler:
                 self._give_up(lanes, caught)
                 self._wake()
             self._finished += len(lanes)
+            del lanes  # a log that was deleted would be kept until the next ones come
 
     def _give_up(self, lanes: list[Lane], caught: Exception) -> None:
         """Something is wrong that no disk explains: put the logs out of order instead of hanging."""
@@ -414,6 +415,7 @@ class DiskHandler:
     def _run_chores(self) -> None:
         while (item := self._chores.get()) is not None:
             self._do_chore(*item)
+            del item
 
     def _do_chore(self, work: Chore, done: ChoreDone | None) -> None:
         result, error = None, None

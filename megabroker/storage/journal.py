@@ -17,7 +17,9 @@ Rounds fill one half while the logs of the other are being synced. A half is beg
 generation, only when every log in it is settled: its frames of an older generation mean nothing then. Where
 there are such, the new generation begins with a frame without entries, synced by itself: it is within one
 sector, so it is there or what it replaces is, and what a crash leaves of the next never looks like damage to
-the older ones. The key is made by chance with the file: what a client has had stored never looks like a frame.
+the older ones.
+
+The key is made by chance with the file: what a client has had stored never looks like a frame.
 
 All blocks are written once when the file is made, so that a later sync waits for data alone. The file is made
 when it is first of use and removed when all logs are closed in order; who finds one replays it (``replay``).

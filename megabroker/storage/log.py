@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from random import randrange
 from threading import Lock
+from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -31,7 +32,7 @@ from zope.interface import implementer
 
 from megabroker.codec.batch import build_control, read_header, stamp_append_time
 from megabroker.codec.header import LENGTH_END, pack_stamp
-from megabroker.errors import ErrorCode, RequestError, StorageError
+from megabroker.errors import BrokerError, ErrorCode, RequestError, StorageError
 from megabroker.interfaces import ILog, ILogListener, IProducerState, IRun
 from megabroker.model import (
     AbortedTransaction,
@@ -728,6 +729,17 @@ class LocalLog:
         for _, deferred in waiting:
             deferred.errback(error)
 
+    def let_go(self) -> None:
+        """Refer to nothing any more that refers back: it was abandoned, and its files are gone.
+
+        So it goes as soon as nobody uses it, and no search for garbage has to find it.
+        """
+        interval = self.settings.index_interval_bytes
+        self.listener = _Nobody()
+        self._lane = _NO_LANE
+        self.segments.let_go(interval)
+        del self.compaction
+
     def save_closing(self, snapshot: bytes) -> None:
         """Write what lets the next opening believe the sizes. Chores thread, after the last sync."""
         self.active.save_index()
@@ -735,6 +747,20 @@ class LocalLog:
         if self._epochs and not self._epochs_are_saved:
             files = self.active.open_files.files
             files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", encode_rows(self._epochs))
+
+
+@implementer(ILogListener)
+class _Nobody:
+    """Listens to a log that is no more."""
+
+    def progressed(self, written_offset: int, durable_offset: int) -> None:
+        """Nothing comes of it."""
+
+    def failed(self, from_offset: int, error: BrokerError) -> None:
+        """Nothing comes of it."""
+
+
+_NO_LANE: Any = object()
 
 
 def _first_offset(aborted: AbortedTransaction) -> int:

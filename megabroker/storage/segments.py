@@ -72,6 +72,10 @@ class Segments:
         self._ends: dict[int, tuple[Segment, int]] = {}
         self._marks: dict[int, tuple[Segment, int]] = {}
 
+    def let_go(self, interval: int) -> None:
+        """Forget whose they are; they are still read."""
+        self._interval = lambda: interval
+
     def add(self, segment: Segment) -> None:
         """Add a segment at the end."""
         self.items[-1].next_base = segment.base_offset

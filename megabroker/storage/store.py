@@ -407,6 +407,8 @@ class LocalLogStore:
 
         def removed(_: None, error: StorageError | None) -> None:
             self._leaving.discard(topic_partition)
+            if log is not None:
+                log.let_go()
             if error is not None:
                 done.errback(error)
             else:

@@ -134,7 +134,9 @@ class ReadingTests(JournalCase):
         states.append(self.bytes())
         self.assertEqual(self.entries()[-1], entry("a-0", 9, 6000))
         for before, after in itertools.pairwise(states):
-            sectors = [at for at in range(0, len(after), 512) if before[at : at + 512] != after[at : at + 512]]
+            sectors = [
+                at for at in range(0, len(after), 512) if before[at : at + 512] != after[at : at + 512]
+            ]
             for torn in range(2 ** min(len(sectors), 8)):
                 mixed = bytearray(before)
                 for bit, at in enumerate(sectors[:4] + sectors[-4:]):
