@@ -23,7 +23,7 @@ from megabroker.errors import ConfigError, Fault
 from megabroker.kafkadir.listeners import read_listeners, used_by
 from megabroker.kafkadir.properties import parse_properties
 
-__all__ = ["ServerProperties", "read_server_properties"]
+__all__ = ["ServerProperties", "read_given", "read_server_properties"]
 
 _MINUTE: Final = 60_000
 _HOUR: Final = 60 * _MINUTE
@@ -239,6 +239,34 @@ def read_server_properties(
     return ServerProperties(
         config, tuple(dict.fromkeys(everything)), followed, {name: _reason(name) for name in rest}
     )
+
+
+def read_given(properties: Mapping[str, str], faults: list[Fault]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the sections of a configuration for properties that are given, and why others have no effect.
+
+    Unlike ``read_server_properties`` this is of no broker whose directories are taken over: where nothing is
+    given our own defaults count, not Kafka's.
+    """
+    document: dict[str, Any] = {}
+    used = set()
+    for name, row in _FOLLOWED.items():
+        if name in properties:
+            given = row.convert(properties[name])
+            if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+                given *= row.factor
+            _put(document, row.key, _unlimited(name, given))
+            used.add(name)
+    places = [one.strip() for one in (properties.get("log.dirs") or properties.get("log.dir", "")).split(",")]
+    if places[0]:
+        _put(document, "storage", "file")
+        _put(document, "data_dir", places[0])
+        _put(document, "more_data_dirs", places[1:])
+    if "listeners" in properties:
+        listeners = read_listeners(properties, faults)
+        _put(document, "protocols.kafka.listeners", listeners)
+        used |= {name for name in properties if used_by(name, listeners)}
+    used |= {"log.dirs", "log.dir", "listeners", "advertised.listeners"}
+    return document, {name: _reason(name) for name in sorted(properties.keys() - used)}
 
 
 def _read(path: str) -> dict[str, str]:

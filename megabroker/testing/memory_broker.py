@@ -26,7 +26,7 @@ from megabroker.storage.metadata import MemoryMetadataStore
 from megabroker.stores import Stores
 from megabroker.testing.memory_network import MemoryReactor, Peer
 
-__all__ = ["Disk", "MemoryBroker", "merged"]
+__all__ = ["Disk", "MemoryBroker"]
 
 _ENDPOINT = "tcp:0:interface=127.0.0.1"
 _CLUSTER_ID = "testing-in-memory-only"
@@ -88,6 +88,7 @@ class MemoryBroker:
         text = yaml.safe_dump(
             {
                 "node": {"cluster_id": _CLUSTER_ID},
+                "http": {"enabled": False},
                 **(config or {}),
                 "storage": "memory",
                 "protocols": {name: {**(settings or {}).get(name, {}), **listeners} for name in named},
@@ -191,15 +192,3 @@ class MemoryBroker:
         where: IPartition = self.broker.topics.partition(topic, partition)
         reader = RecordReader(where, where.start_offset, ReadCache(_CACHE_BYTES))
         return list(iter(reader.next, None))
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one configuration changed by another, section by section."""
-    result = dict(base)
-    for key, value in over.items():
-        known = result.get(key)
-        if isinstance(value, Mapping) and isinstance(known, Mapping):
-            result[key] = merged(known, value)
-        else:
-            result[key] = value
-    return result

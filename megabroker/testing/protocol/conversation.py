@@ -14,8 +14,9 @@ import attrs
 
 from megabroker.interfaces import IProtocolPlugin
 from megabroker.model import Record
-from megabroker.testing.memory_broker import MemoryBroker, merged
+from megabroker.testing.memory_broker import MemoryBroker
 from megabroker.testing.memory_network import Peer
+from megabroker.testing.settings import merged
 
 __all__ = ["TOPIC", "Outcome", "Wire", "expect_no_failures", "join", "requested", "serving", "talk"]
 
