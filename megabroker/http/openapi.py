@@ -87,6 +87,8 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
             **{name: {"$ref": f"#/components/responses/{name}"} for name in _PROBLEMS},
         },
     }
+    if route.may_be_empty:
+        found["responses"]["204"] = {"description": route.may_be_empty}
     needs = "; ".join([_told(need) for need in route.needs] + [route.asks] * bool(route.asks))
     if needs:
         found["description"] = f"Needs, where access rules decide: {needs}."

@@ -34,7 +34,10 @@ MOST_ROWS: Final = 1000
 
 PAGES: Final[dict[str, Field]] = {
     "limit": optional(Integer(1, MOST_ROWS), "How many at most.", 100),
-    "page_token": optional(Nullable(Text(1, 4096)), "The next_page_token of the page before."),
+    "page_token": optional(
+        Nullable(Text(1, 4096, pattern=r"[A-Za-z0-9_=-]+", what="the next_page_token of another page")),
+        "The next_page_token of the page before.",
+    ),
 }
 """The parameters of every list."""
 

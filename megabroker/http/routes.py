@@ -99,6 +99,7 @@ class Route:
         body: what must come with it; None for nothing.
         needs: permissions, all of them; the first that is lacking refuses.
         asks: says which permissions the handler asks for itself, if any.
+        may_be_empty: when the answer is 204 with nothing in it, if that can be.
         is_open: whether nobody has to say who they are.
         reads: ``json`` or ``form``, the type of the body.
         hidden: whether it is no part of the API.
@@ -116,6 +117,7 @@ class Route:
     needs: tuple[Need, ...] = ()
     asks: str = ""
     status: int = 200
+    may_be_empty: str = ""
     is_open: bool = False
     reads: str = "json"
     hidden: bool = False

@@ -294,6 +294,7 @@ async def post_partitions(call: Call) -> Any:
     return show_topic(grown)
 
 
+_CHECKED: Final = "With validate_only, where nothing would be refused."
 _SEEN: Final = "DESCRIBE on each topic, those that may not be seen are left out"
 _ON_TOPIC: Final = Need(Operation.DESCRIBE, ResourceType.TOPIC, "topic")
 
@@ -316,6 +317,7 @@ ROUTES: Final = (
         body=_NEW,
         asks="CREATE on the cluster or the topic",
         status=201,
+        may_be_empty=_CHECKED,
     ),
     Route("GET", "/v1/topics/{topic}", get_topic, "A topic.", _DESCRIBED, needs=(_ON_TOPIC,)),
     Route(
@@ -362,6 +364,7 @@ ROUTES: Final = (
         "Give a topic more partitions.",
         _TOPIC,
         body=_GROWN,
+        may_be_empty=_CHECKED,
         needs=(Need(Operation.ALTER, ResourceType.TOPIC, "topic"),),
     ),
 )
