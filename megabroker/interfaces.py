@@ -74,6 +74,7 @@ __all__ = [
     "ILoggers",
     "IManagedFactory",
     "IMetadataStore",
+    "IMetrics",
     "IPartition",
     "IPartitions",
     "IPeers",
@@ -1014,6 +1015,17 @@ class ILoggers(Interface):
 
     def set(level: str | None, name: str = "") -> None:
         """Have events of ``level`` and above written; None goes back to what holds for all."""
+
+
+class IMetrics(Interface):
+    """The numbers of this process, as Prometheus reads them."""
+
+    def render(accept: str) -> Deferred[tuple[str, bytes]]:
+        """Fire with the content type and the text of all metrics.
+
+        Args:
+            accept: the Accept header's value, empty if there is none: OpenMetrics for who asks for it.
+        """
 
 
 class IBrokerConfigs(Interface):

@@ -79,6 +79,8 @@ from megabroker.net.turns import Turns
 from megabroker.net.unread import Unread
 from megabroker.ops.logs import LogThreshold
 from megabroker.ops.memory import keep_freed_memory
+from megabroker.ops.metrics.service import Metrics, Sources
+from megabroker.ops.pauses import Pauses
 from megabroker.service_settings import (
     acl_settings,
     dedup_settings,
@@ -145,9 +147,11 @@ class BrokerService(MultiService):
         broker: the core; set while running.
         placement: who this node is and where it listens.
         turns: what is done once for all that comes in a turn of the reactor.
+        metrics: the numbers of this process; set while running.
     """
 
     broker: Broker
+    metrics: Metrics
 
     def __init__(
         self,
@@ -181,6 +185,7 @@ class BrokerService(MultiService):
         self._http: HttpFactory | None = None
         self._http_port: IListeningPort | None = None
         self._stopping = False
+        self._pauses = Pauses(reactor)
         self._checkpoints: LoopingCall | None = None
         self._store: Any = None
         self._metadata: Any = None
@@ -218,6 +223,8 @@ class BrokerService(MultiService):
         self._checkpoints = LoopingCall(self._checkpoint)
         self._checkpoints.clock = self._reactor
         self._checkpoints.start(_CHECKPOINT_SECONDS, now=False)
+        self._pauses.start()
+        self.metrics.sources.recovery_seconds = time.monotonic() - began
         # Only the running reactor serves, and only it has twistd's signal handlers.
         self._reactor.callWhenRunning(self.ready, round((time.monotonic() - began) * 1000))
 
@@ -341,8 +348,26 @@ class BrokerService(MultiService):
             ),
             now_ms=self._now_ms,
         )
+        self.metrics = Metrics(
+            Sources(
+                broker=self.broker,
+                logs=self._store,
+                metadata=metadata,
+                factories=self._counting,
+                http=lambda: self._http,
+                pauses=self._pauses,
+                settings=lambda: self.config.metrics,
+                compiled=quick.compiled() is not None,
+            ),
+            reactor,
+            self._in_thread,
+        )
         self.topics.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.dedup.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def _counting(self) -> list[Any]:
+        """Return the factories that count what they do; those of plugins need not."""
+        return [factory for factory in self._factories if isinstance(factory, BrokerFactory)]
 
     def _authentication(self) -> IAuthentication | None:
         """Return who clients are, if some listener asks for it."""
@@ -481,7 +506,9 @@ class BrokerService(MultiService):
         from megabroker.http.caller import Inside
         from megabroker.http.listening import HttpFactory
 
-        inside = Inside(self.broker, lambda: self._factories, self._plugins, lambda: self._stopping)
+        inside = Inside(
+            self.broker, lambda: self._factories, self._plugins, lambda: self._stopping, self.metrics
+        )
         self._http = factory = HttpFactory(
             inside,
             settings,
@@ -646,6 +673,7 @@ class BrokerService(MultiService):
     async def _stop(self) -> None:
         _log.info("megabroker is stopping")
         self._stopping = True
+        self._pauses.stop()
         if self._checkpoints is not None and self._checkpoints.running:
             self._checkpoints.stop()
         ports, self._ports = self._ports, []

@@ -562,6 +562,21 @@ class LimitSettings:
 
 
 @attrs.frozen(kw_only=True)
+class MetricsSettings:
+    """Metrics for Prometheus, which are read at ``/metrics`` of the HTTP port."""
+
+    max_series: int = fields.integer(
+        10_000,
+        minimum=0,
+        maximum=1_000_000,
+        unit="series",
+        reloadable=True,
+        doc="Topics, partitions, groups and committed offsets that have metrics of their own, at most so "
+        "many of each; those beyond are counted together. 0 is for none.",
+    )
+
+
+@attrs.frozen(kw_only=True)
 class LoggingSettings:
     """The log of events, not of messages."""
 
@@ -642,6 +657,7 @@ class Config:
     )
     logging: LoggingSettings = fields.section(LoggingSettings, doc="The log of events.")
     http: HttpSettings = fields.section(HttpSettings, doc="Administration over HTTP.")
+    metrics: MetricsSettings = fields.section(MetricsSettings, doc="Metrics for Prometheus.")
     protocols: Mapping[str, Any] = fields.mapping(
         of=ProtocolSettings, doc="Which protocols are served, by the name of their plugin."
     )

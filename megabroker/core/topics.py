@@ -30,6 +30,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from megabroker.core.backlog import Backlog
 from megabroker.core.partitions import PartitionService, PartitionSettings
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError, StorageError
@@ -218,6 +219,21 @@ class TopicService(Service):
     def all(self) -> Sequence[Topic]:
         """Return every topic, by name."""
         return [self._topics[name] for name in sorted(self._topics)]
+
+    @property
+    def all_names(self) -> Collection[str]:
+        """The names of all topics, as they are now and will be; not to be kept."""
+        return self._topics.keys()
+
+    @property
+    def backlog(self) -> Backlog:
+        """What all partitions together have queued."""
+        return self._partition_settings.backlog
+
+    def out_of_order(self, name: str) -> int:
+        """Return how many partitions of a topic there are here whose logs cannot be used."""
+        slots = self._partitions.get(name, ())
+        return sum(isinstance(one, StorageError) or _is_broken(one) for one in slots)
 
     def partition(self, topic: str, index: int) -> PartitionService:
         """Return a partition that this node leads.
@@ -712,6 +728,10 @@ def _shutting_down() -> BrokerError:
 
 def _log_failure(failure: Failure) -> None:
     _log.failure("topic-service-failed", failure=failure)
+
+
+def _is_broken(slot: _Slot) -> bool:
+    return isinstance(slot, PartitionService) and getattr(slot.log, "refusal", None) is not None
 
 
 def _plain(name: str) -> str:

@@ -12,7 +12,7 @@ import attrs
 
 from megabroker.access import CLUSTER_NAME, Operation, ResourceType
 from megabroker.errors import ErrorCode, RequestError
-from megabroker.interfaces import IBroker, IMeter, IProtocolPlugin
+from megabroker.interfaces import IBroker, IMeter, IMetrics, IProtocolPlugin
 from megabroker.model import Principal
 
 __all__ = ["Caller", "Inside"]
@@ -36,12 +36,14 @@ class Inside:
         factories: returns those of all listeners, for their connections.
         plugins: the installed protocols.
         stopping: says whether the broker is being stopped.
+        metrics: the numbers of this process.
     """
 
     broker: IBroker
     factories: Callable[[], Sequence[Any]]
     plugins: Mapping[str, IProtocolPlugin]
     stopping: Callable[[], bool]
+    metrics: IMetrics
 
 
 @attrs.frozen

@@ -153,6 +153,11 @@ class LocalLogStore:
         return self._directories.cluster_id
 
     @property
+    def warmer(self) -> Warmer | None:
+        """What reads that the reactor must not wait for."""
+        return self._warmer
+
+    @property
     def was_clean(self) -> bool:
         """Whether the last close was in order."""
         return self._directories.was_clean

@@ -119,6 +119,11 @@ class KeptGroups(Generic[A]):
         """Yield the automata of all groups."""
         return (group.automaton for group in self._groups.values())
 
+    def size(self, group_id: str) -> tuple[int, int]:
+        """Return how many members a group has, and its epoch."""
+        automaton = self._groups[group_id].automaton
+        return len(automaton.member_ids()), automaton.epoch
+
     # --- what each kind says of itself ------------------------------------------------------------
 
     def _head(self, group: KeptGroup[A]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ id is of both protocols.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from uuid import uuid4
 
 import attrs
@@ -463,12 +463,32 @@ class GroupService:
     def all(self) -> Sequence[GroupSummary]:
         """See ``IGroupService.all``."""
         self._check_running()
+        return sorted(self.overview())
+
+    def ids(self) -> Collection[str]:
+        """Return every group that there is, or of which there are offsets."""
+        return {*self._offsets.groups(), *(group.group_id for group in self.overview())}
+
+    def size(self, group_id: str) -> tuple[int, int] | None:
+        """Return a group's number of members, and its generation or epoch; None if it has offsets only."""
+        group = self._directory.classic.get(group_id)
+        if group is not None:
+            return len(group.automaton.members), group.automaton.generation
+        keeper = self._directory.keeper(group_id)
+        return None if keeper is None else keeper.size(group_id)
+
+    def visible_offsets(self, group_id: str) -> Mapping[TopicPartition, CommittedOffset]:
+        """Return what a group has committed."""
+        return self._offsets.get(group_id)
+
+    def overview(self) -> Sequence[GroupSummary]:
+        """Return every group, in no order, whether requests are answered or not any more."""
         classic = [
             GroupSummary(group_id, group.automaton.protocol_type, group.automaton.state.value, "classic")
             for group_id, group in self._directory.classic.items()
         ]
         epochal = [row for keeper in self._directory.epochal for row in keeper.summaries()]
-        return sorted([*classic, *epochal])
+        return [*classic, *epochal]
 
     def delete(self, group_id: str) -> Deferred[None]:
         """See ``IGroupService.delete``; may also fail with StorageError, and then nothing is deleted."""

@@ -200,6 +200,10 @@ class ShareService:
     def all(self) -> Sequence[GroupSummary]:
         """See ``IShareService.all``."""
         self._check_running()
+        return sorted(self.overview())
+
+    def overview(self) -> Sequence[GroupSummary]:
+        """Return every share group, in no order, whether requests are answered or not any more."""
         ids = {*self._members.ids(), *self.partitions.groups()}
         if self._coordinates:
             ids |= self._elsewhere
@@ -210,7 +214,7 @@ class ShareService:
                 self._members.state(group_id) if group_id in self._members else "Empty",
                 _TYPE,
             )
-            for group_id in sorted(ids)
+            for group_id in ids
         ]
 
     # --- administration ---------------------------------------------------------------------------

@@ -108,6 +108,20 @@ class TransactionService:
         """See ``ITransactionService``."""
         return self._markers.coordinator_epoch
 
+    @property
+    def id_count(self) -> int:
+        """How many transactional ids are remembered."""
+        return len(self._turns.entries)
+
+    @property
+    def refused_ids(self) -> int:
+        """How many ids were one too many."""
+        return self._turns.refused
+
+    def states(self) -> list[str]:
+        """Return the state of every id's transaction, in Kafka's words."""
+        return [entry.transaction.state.value for entry in self._turns]
+
     # --- life of the service ----------------------------------------------------------------------
 
     def load(self) -> None:

@@ -1,12 +1,13 @@
-"""Whether the process lives, and whether it serves; for whoever starts it anew or sends clients to it."""
+"""Whether the process lives, whether it serves, and its numbers; for what watches over it."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from megabroker.access import Operation
 from megabroker.errors import ErrorCode
 from megabroker.http.problems import Problem
-from megabroker.http.routes import Call, Route
+from megabroker.http.routes import Answer, Call, Need, Route
 from megabroker.http.schema import Object, Text, required
 
 __all__ = ["ROUTES"]
@@ -26,7 +27,21 @@ def get_readyz(call: Call) -> Any:
     return {"status": "ok"}
 
 
+async def get_metrics(call: Call) -> Answer:
+    """The numbers of this process, as Prometheus reads them."""
+    content_type, text = await call.caller.inside.metrics.render(call.headers("accept") or "")
+    return Answer(body=text, content_type=content_type)
+
+
 ROUTES: Final = (
     Route("GET", "/livez", get_livez, "Whether the process lives.", _HEALTH, is_open=True),
     Route("GET", "/readyz", get_readyz, "Whether it serves clients.", _HEALTH, is_open=True),
+    Route(
+        "GET",
+        "/metrics",
+        get_metrics,
+        "Metrics for Prometheus, or OpenMetrics.",
+        needs=(Need(Operation.DESCRIBE),),
+        media="text/plain; version=1.0.0",
+    ),
 )

@@ -1,0 +1,41 @@
+"""What a running broker tells of itself: over HTTP and in its log."""
+
+from __future__ import annotations
+
+import urllib.request
+
+from confluent_kafka import Producer
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.brokers import BrokerProcess
+
+
+def metrics(port: int) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Return what a process tells at its HTTP port, by name and labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=")
+        families = text_string_to_metric_families(answer.read().decode())
+    return {
+        (one.name, frozenset(one.labels.items())): one.value for family in families for one in family.samples
+    }
+
+
+def produce(broker: BrokerProcess, count: int) -> None:
+    """Have records stored, each by a request of its own."""
+    producer = Producer({"bootstrap.servers": broker.kafka, "client.id": "counted", "linger.ms": 0})
+    for number in range(count):
+        producer.produce("counted", str(number))
+        assert producer.flush(10) == 0
+
+
+def test_metrics_over_http() -> None:
+    with BrokerProcess() as broker:
+        produce(broker, 20)
+        found = metrics(broker.http_ports[0])
+        assert found["megabroker_topic_produced_records_total", frozenset({("topic", "counted")})] == 20
+        requests = frozenset({("protocol", "kafka"), ("api", "Produce")})
+        assert found["megabroker_request_duration_seconds_count", requests] == 20
+        assert found["megabroker_request_duration_seconds_sum", requests] > 0
+        assert found["megabroker_disk_sync_seconds_count", frozenset()] >= 1
+        assert found["megabroker_connections", frozenset({("protocol", "http")})] == 1
+        assert found["process_open_fds", frozenset()] > 10
