@@ -70,9 +70,7 @@ class DirectoryLock:
             raise storage_error("cannot lock", self._path, caught) from caught
         try:
             files.lock(fd)
-            files.truncate(fd, 0)
-            said = f"pid {os.getpid()}\nhost {socket.gethostname()}\nstart {start}\n".encode()
-            files.pwritev(fd, (said,), 0)
+            self._say(fd, f"pid {os.getpid()}\nhost {socket.gethostname()}\nstart {start}\n".encode())
         except OSError as caught:
             held = caught.errno in (errno.EWOULDBLOCK, errno.EACCES)
             holder = files.pread(fd, 512, 0).decode(errors="replace") if held else ""
@@ -82,6 +80,15 @@ class DirectoryLock:
             raise storage_error("cannot lock", self._path, caught) from caught
         self.fd = fd
         return None
+
+    def _say(self, fd: int, text: bytes) -> None:
+        """Write who has it. Raises OSError, but not for a disk that is full: what is there can be served."""
+        try:
+            self._files.truncate(fd, 0)
+            self._files.pwritev(fd, (text,), 0)
+        except OSError as caught:
+            if caught.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
 
     def release(self) -> None:
         """Give the lock back."""

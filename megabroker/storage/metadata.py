@@ -10,6 +10,10 @@ Writes of one reactor turn, and those that arrive while a commit is running, sha
 load one fsync serves many of them. The database is in WAL mode; with ``synchronous=FULL`` a commit is on the
 disk, with ``NORMAL`` it survives the process but perhaps not the machine.
 
+SQLite cannot even read without room for two small files, which an orderly close removes. So that a broker can be
+started on a disk that is full, a third keeps that room while none has the file open; each of several processes
+does without.
+
 Several processes may have the file open. A row has one of them that writes it; numbers that all of them raise
 are raised within a commit. They commit one at a time, and who waits for its turn looks every millisecond:
 SQLite itself would look ever more rarely, and find the moments between another's commits after seconds.
@@ -40,6 +44,7 @@ from megabroker.storage.wal import damaged_at
 
 __all__ = [
     "METADATA_FILE",
+    "ROOM",
     "SCHEMA_VERSION",
     "SET_ASIDE",
     "UNCHECKED_VERSION",
@@ -69,6 +74,10 @@ SET_ASIDE: Final = "damaged/"
 UNCHECKED_VERSION: Final = 1
 """The schema version of files whose rows have no checks yet."""
 
+ROOM: Final = "metadata.sqlite-room"
+"""The file that keeps room for what SQLite needs to open the other."""
+
+_ROOM_BYTES: Final = 256 * 1024
 _TURN_SECONDS: Final = 0.001
 _OURS: Final = 0o600
 """Who may read it: what checks passwords is nobody else's business."""
@@ -354,6 +363,7 @@ class SqliteMetadataStore:
             unclean = not self._shared and _size(f"{self.path}-wal") > 0
             if unclean:
                 self._check_log()
+            self.path.with_name(ROOM).unlink(missing_ok=True)
             connection = self._connect()
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
@@ -438,7 +448,9 @@ class SqliteMetadataStore:
         elif isinstance(error, OSError) or name.startswith(
             ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR")
         ):
-            advice = "check that the directory exists, is writable and its disk is in order"
+            advice = (
+                "check that the directory exists, is writable and its disk is in order, with 256 KiB free"
+            )
         else:
             advice = "it is damaged or not ours; restore a backup of it, or move it and its -wal file away"
         code = ErrorCode.DISK_FULL if name == "SQLITE_FULL" else ErrorCode.STORAGE
@@ -552,9 +564,18 @@ class SqliteMetadataStore:
         error: Exception | None = None
         try:
             connection.close()
+            self._keep_room()
         except sqlite3.Error as failure:
             error = failure
         self._reactor.callFromThread(self._closed, error)
+
+    def _keep_room(self) -> None:
+        """Keep the room that SQLite has just given back, or as much of it as there is."""
+        if not self._shared:
+            try:
+                self.path.with_name(ROOM).write_bytes(bytes(_ROOM_BYTES))
+            except OSError:
+                pass  # the disk is fuller than that, or the directory is gone
 
     def _closed(self, error: Exception | None) -> None:
         if error is not None:

@@ -1,0 +1,88 @@
+"""A broker started on a disk that is full: it serves what there is, refuses more, and goes on once there is room."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.brokers import BrokerProcess
+
+pytestmark = pytest.mark.interop
+
+_SECONDS = 10
+
+
+@pytest.fixture
+def disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file system of 8 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system (tmpfs)")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=False)
+    if mounted.returncode:
+        pytest.skip("no file system (tmpfs) can be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def _fill(path: pathlib.Path) -> None:
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+
+def _produced(broker: BrokerProcess, value: bytes, seconds: float = _SECONDS) -> bool:
+    """Whether a record was acknowledged in time."""
+    errors: list[Any] = []
+    producer = Producer(
+        {"bootstrap.servers": broker.kafka, "message.timeout.ms": int(1000 * seconds), "log_level": 0}
+    )
+    producer.produce("t", value, on_delivery=lambda error, _: errors.append(error))
+    assert producer.flush(seconds + _SECONDS) == 0
+    return errors == [None]
+
+
+def _first(broker: BrokerProcess) -> bytes | None:
+    reader = Consumer({"bootstrap.servers": broker.kafka, "group.id": "g"})
+    reader.assign([TopicPartition("t", 0, 0)])
+    message = reader.poll(_SECONDS)
+    reader.close()
+    assert message is not None
+    return message.value()
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_a_full_disk_at_start(disk: pathlib.Path, tmp_path: pathlib.Path, orderly: bool) -> None:
+    filling, more = disk / "else", disk / "more"
+    broker = BrokerProcess({"data_dir": str(disk / "data")}, tmp_path)
+    with broker:
+        admin = AdminClient({"bootstrap.servers": broker.kafka})
+        admin.create_topics([NewTopic("t", 1)])["t"].result(_SECONDS)
+        assert _produced(broker, b"kept")
+        if orderly:
+            assert broker.stop() == 0
+        else:
+            broker.kill()
+        _fill(filling)
+        broker.start()
+        _fill(more)
+        assert _first(broker) == b"kept"
+        assert not _produced(broker, bytes(8192), 1)
+        filling.unlink()
+        assert _produced(broker, b"again")
+        assert broker.stop() == 0
+    assert "ENOSPC" in broker.log
+    assert "Traceback" not in broker.log
