@@ -10,9 +10,9 @@ Writes of one reactor turn, and those that arrive while a commit is running, sha
 load one fsync serves many of them. The database is in WAL mode; with ``synchronous=FULL`` a commit is on the
 disk, with ``NORMAL`` it survives the process but perhaps not the machine.
 
-SQLite cannot even read without room for two small files, which an orderly close removes. So that a broker can be
-started on a disk that is full, a third keeps that room while none has the file open; each of several processes
-does without.
+SQLite cannot even read without room for two small files, which an orderly close removes. So that a broker can
+be started on a disk that is full, a third keeps that room while none has the file open; each of several
+processes does without.
 
 Several processes may have the file open. A row has one of them that writes it; numbers that all of them raise
 are raised within a commit. They commit one at a time, and who waits for its turn looks every millisecond:

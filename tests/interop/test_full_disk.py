@@ -1,4 +1,4 @@
-"""A broker started on a disk that is full: it serves what there is, refuses more, and goes on once there is room."""
+"""A broker started on a disk that is full: it serves what there is, and more once there is room."""
 
 from __future__ import annotations
 
