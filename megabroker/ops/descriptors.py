@@ -15,6 +15,18 @@ _FEWEST = 64
 _MOST = 20_000  # as many as there may be partitions by default: opening a file anew at each append costs
 # more than the rest of a small request, and one that is open less than a kilobyte
 _HIGHEST_LIMIT = 1 << 20
+_OPEN_MAX = 10_240  # what macOS takes in any case, setrlimit(2)
+
+
+def _raised(soft: int, highest: int, hard: int) -> int:
+    """Raise the soft limit; as far as the system's own bound where the hard one does not say it (macOS)."""
+    for wanted in (highest, min(highest, _OPEN_MAX)):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            continue
+        return wanted
+    return soft
 
 
 def spare_descriptors(max_connections: int) -> int:
@@ -29,8 +41,7 @@ def spare_descriptors(max_connections: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = _HIGHEST_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _HIGHEST_LIMIT)
     if soft != resource.RLIM_INFINITY and soft < highest:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-        soft = highest
+        soft = _raised(soft, highest, hard)
     limit = _HIGHEST_LIMIT if soft == resource.RLIM_INFINITY else soft
     spare = limit - _RESERVED - max_connections
     if spare < _FEWEST:

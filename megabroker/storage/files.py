@@ -46,6 +46,10 @@ _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _PROBE_BYTES: Final = 256 * 1024
 _PROBE: Final = (bytearray(1),)
 _ADVICE_BYTES: Final = 1 << 20
+_CAN_ADVISE: Final = hasattr(os, "posix_fadvise")
+_LOCKS_MEET: Final = sys.platform == "darwin"
+"""Whether a lock of flock keeps from one of fcntl, its own process too; elsewhere neither knows the other."""
+
 _T = TypeVar("_T")
 
 
@@ -66,6 +70,26 @@ def _syncfs() -> Callable[[int], int] | None:
     except (OSError, AttributeError):
         return None
     return found
+
+
+def _full_fsync(fd: int) -> None:
+    """Wait for the disk where fsync only waits for the drive to have the data (macOS, fsync(2))."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined]
+    except OSError as caught:
+        if caught.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+            raise
+        os.fsync(fd)  # a file system that has nothing better
+
+
+def _data_sync() -> Callable[[int], None]:
+    """Return what makes a file's data durable on this system; not all have fdatasync."""
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        return _full_fsync
+    return getattr(os, "fdatasync", os.fsync)
+
+
+_sync_data: Final = _data_sync()
 
 
 class Files:
@@ -153,7 +177,9 @@ class Files:
             os.close(null)
 
     def read_ahead(self, fd: int, position: int, length: int) -> None:
-        """Begin to read a stretch into the page cache, and do not wait for it."""
+        """Begin to read a stretch into the page cache, and do not wait for it; without effect on macOS."""
+        if not _CAN_ADVISE:
+            return
         for at in range(position, position + length, _ADVICE_BYTES):
             # The kernel cuts each down to what a device takes at once.
             os.posix_fadvise(fd, at, min(_ADVICE_BYTES, position + length - at), os.POSIX_FADV_WILLNEED)
@@ -164,7 +190,7 @@ class Files:
 
     def fdatasync(self, fd: int) -> None:
         """Wait until the file's data, and the metadata needed to read it, are on the disk."""
-        os.fdatasync(fd)
+        _sync_data(fd)
 
     def truncate(self, fd: int, length: int) -> None:
         """Cut the file to ``length`` bytes."""
@@ -177,7 +203,8 @@ class Files:
     def lock(self, fd: int) -> None:
         """Lock the file for this process by flock and by fcntl; EWOULDBLOCK or EACCES if another has it."""
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _LOCKS_MEET:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def size(self, fd: int) -> int:
         """Return the file's length in bytes."""
