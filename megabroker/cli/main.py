@@ -39,7 +39,7 @@ _SECTIONS: Final = {
     "Run": {
         "start": ("start", "Run a broker in the foreground."),
         "config": ("config_command", "Configuration files: check, show, write one."),
-        "plugin": ("plugin_command", "The protocols that are installed."),
+        "plugin": ("plugin_command", "Protocols: those that are installed, and one of your own."),
     },
     "Use": {
         "status": ("status", "What a cluster is, and whether it answers."),

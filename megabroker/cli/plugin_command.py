@@ -1,10 +1,11 @@
-"""``megabroker plugin``: the protocols that are installed, built in or by other distributions."""
+"""``megabroker plugin``: the protocols that are installed, and how to begin another."""
 
 from __future__ import annotations
 
 import click
 
 from megabroker.cli.command_groups import CommandGroup
+from megabroker.cli.new_plugin import new
 from megabroker.cli.output import json_option, print_json, print_table
 from megabroker.plugin import discover
 
@@ -34,3 +35,6 @@ def show(as_json: bool) -> None:
         print_json(rows)
     else:
         print_table(["name", "endpoint", "settings", "trouble"], [tuple(row.values()) for row in rows])
+
+
+plugin.add_command(new)

@@ -48,6 +48,9 @@ class _Commands:
     async def inject(self, fault: Mapping[str, Any], seed: int) -> Any:
         return self.broker.inject(seed=seed, **fault)
 
+    async def create_topic(self, name: str, partitions: int) -> Any:
+        await self.broker.create_topic(name, partitions)
+
     async def heal(self) -> Any:
         self.broker.heal()
 

@@ -214,6 +214,12 @@ class EmbeddedBroker:
     ) -> None:
         await self.stop()
 
+    async def create_topic(self, name: str, partitions: int = 1) -> None:
+        """Have a topic, in the reactor's thread. Raises BrokerError."""
+        if self._service is None:
+            raise RuntimeError("the broker is not started")
+        await self._service.broker.topics.create(name, partitions)
+
     # --- from any other thread ---
 
     def __enter__(self) -> EmbeddedBroker:

@@ -148,6 +148,10 @@ class BrokerServer:
         self._log_begin = os.stat(self._log_file.name).st_size
         self._settle(self._ask("reset"))
 
+    def create_topic(self, name: str, partitions: int = 1) -> None:
+        """Have a topic, whichever protocols are served. Raises ServerError."""
+        self._ask("create_topic", name=name, partitions=partitions)
+
     def inject(self, fault: Fault | None = None, *, seed: int = 0, **fields: Any) -> int:
         """Have a fault happen from now on: one, or one with these fields. Returns its number.
 

@@ -23,6 +23,7 @@ from megabroker.testing.protocol.limits import (
     check_too_long,
     check_unread_answers,
 )
+from megabroker.testing.protocol.sockets import check_sockets
 from megabroker.testing.protocol.splits import check_every_split, check_random_splits
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "check_imports",
     "check_partial_frame",
     "check_random_splits",
+    "check_sockets",
     "check_stop_drains",
     "check_too_long",
     "check_unread_answers",

@@ -22,6 +22,7 @@ from megabroker.testing.protocol.limits import (
     check_too_long,
     check_unread_answers,
 )
+from megabroker.testing.protocol.sockets import check_sockets
 from megabroker.testing.protocol.splits import check_every_split, check_random_splits
 
 __all__ = ["ProtocolChecks"]
@@ -76,6 +77,10 @@ class ProtocolChecks:
     def test_random_splits_of_the_bytes_come_to_the_same(self) -> None:
         """See ``check_random_splits``."""
         check_random_splits(self.wire)
+
+    def test_real_sockets_come_to_the_same(self) -> None:
+        """See ``check_sockets``."""
+        check_sockets(self.wire)
 
     def test_a_full_queue_pauses_the_peer_and_loses_nothing(self) -> None:
         """See ``check_full_queue``."""
