@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from megabroker.cli.kafka_client import KafkaClient
 from megabroker.cli.refusals import check
-from megabroker.errors import ErrorCode, RequestError, StateError
+from megabroker.errors import ErrorCode, StateError
 from megabroker.protocols.kafka.errors import KafkaError
-from megabroker.protocols.kafka.schema import find_coordinator, list_offsets
+from megabroker.protocols.kafka.schema import find_coordinator, init_producer_id, list_offsets
 from megabroker.protocols.kafka.schema import metadata as about_topics
 from megabroker.protocols.kafka.schema.fields import Message
 
@@ -132,16 +132,15 @@ class Cluster:
         """A connection to a broker. Raises StateError."""
         client = self._nodes.get(node_id)
         if client is None:
-            if node_id not in self._addresses:
-                self.metadata([])
-            if node_id not in self._addresses:
-                raise StateError(ErrorCode.UNREACHABLE, f"broker {node_id} is away")
-            client = self._nodes[node_id] = self._connected(self._addresses[node_id])
+            client = self._nodes[node_id] = self.separate(node_id)
         return client
 
     def separate(self, node_id: int) -> KafkaClient:
-        """A further connection to a broker, which whoever asked for it closes. Raises StateError."""
-        self.node(node_id)
+        """A connection of its own to a broker, which whoever asked for it closes. Raises StateError."""
+        if node_id not in self._addresses:
+            self.metadata([])
+        if node_id not in self._addresses:
+            raise StateError(ErrorCode.UNREACHABLE, f"broker {node_id} is away")
         return self._connected(self._addresses[node_id])
 
     def forget(self, client: KafkaClient) -> None:
@@ -164,6 +163,18 @@ class Cluster:
     def ask(self, request: Message, most: int | None = None) -> Any:
         """Ask any broker. Raises StateError."""
         return self.any.ask(request, most=most)
+
+    def producer_identity(self) -> tuple[int, int]:
+        """Return a new producer id and epoch, asking until there is one. Raises RequestError, StateError."""
+        made: list[Any] = []
+
+        def once() -> int:
+            request = init_producer_id.Request(transactional_id=None, transaction_timeout_ms=0)
+            made[:] = [self.ask(request, most=4)]
+            return int(made[0].error_code)
+
+        _Again(_NOT_THERE_YET).until_done(once, "to be an idempotent producer (see --no-idempotent)")
+        return made[0].producer_id, made[0].producer_epoch
 
     # --- topics -----------------------------------------------------------------------------------
 
@@ -307,7 +318,7 @@ class _Again:
                 raise StateError(ErrorCode.TIMED_OUT, f"{what}: {name} for {_PATIENCE_SECONDS:g} s")
             time.sleep(_PAUSE_SECONDS)
         if code:
-            raise RequestError(ErrorCode.INVALID_REQUEST, f"{what}: Kafka's error {code}")
+            check(code, None, what)
 
 
 def _list_offsets(

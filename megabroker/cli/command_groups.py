@@ -10,7 +10,11 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["CommandGroup", "LazyGroup"]
+__all__ = ["CommandGroup", "LazyGroup", "Unread"]
+
+
+class Unread(Exception):
+    """Nobody reads our output any more."""
 
 
 class CommandGroup(click.Group):
@@ -58,6 +62,13 @@ class LazyGroup(CommandGroup):
         module = importlib.import_module(f"megabroker.cli.{self._rows[cmd_name][0]}")
         found: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Raises Unread, where click itself would end the process as if something failed."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise Unread from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help of all commands from the table."""

@@ -90,6 +90,7 @@ class KafkaClient:
             version: None for the highest that both sides know.
             most: the highest version that will do, if it is None.
         """
+        assert not self._awaited
         self.send(request, version, most)
         return self.receive()
 

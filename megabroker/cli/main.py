@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from megabroker import __version__
-from megabroker.cli.command_groups import LazyGroup
+from megabroker.cli.command_groups import LazyGroup, Unread
 from megabroker.errors import BrokerError, ConfigError, DataDirectoryLocked, ErrorCode
 
 __all__ = ["EXIT_CODES", "commands", "main"]
@@ -79,6 +79,9 @@ def run(arguments: list[str]) -> int:
     try:
         ended: Any = commands.main(arguments, prog_name="megabroker", standalone_mode=False)
         sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return EXIT_CODES["usage"]
     except click.UsageError as error:
         return _say(EXIT_CODES["usage"], _of_usage(error))
     except click.ClickException as error:
@@ -90,7 +93,7 @@ def run(arguments: list[str]) -> int:
         return _say(EXIT_CODES["unreachable" if unreachable else "failed"], str(error))
     except (ConfigError, DataDirectoryLocked) as error:
         return _say(EXIT_CODES["failed"], str(error))
-    except BrokenPipeError:
+    except (Unread, BrokenPipeError):
         # What is still in the buffer would raise once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_CODES["unread"]

@@ -1,6 +1,7 @@
 """A consumer for commands: fetches from the leaders of partitions, all of them at the same time.
 
-Owns the position in each partition. With read_committed, records of transactions that were aborted are left
+Owns the position in each partition, and connections for this alone: a fetch is under way while something
+else is asked. With read_committed, records of transactions that were aborted are left
 out, as the broker's list of them and the markers in the log tell. The CRC of every batch is checked.
 """
 
@@ -42,15 +43,22 @@ class Reader:
         self._cluster = cluster
         self._committed = committed
         self.positions: dict[Partition, int] = {}
-        self._asked: dict[KafkaClient, None] = {}
+        self._clients: dict[int, KafkaClient] = {}
+        self._asked: set[KafkaClient] = set()
         self._failing_since: float | None = None
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions from now on, and no others."""
         self.positions = dict(positions)
         # What is on its way was asked for with other positions.
-        for client in self._asked:
-            self._cluster.forget(client)
+        if self._asked:
+            self.close()
+
+    def close(self) -> None:
+        """End the connections."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
         self._asked.clear()
 
     def drop(self, partition: Partition) -> None:
@@ -76,24 +84,25 @@ class Reader:
         self._failing_since = self._failing_since or now
         if now - self._failing_since > _PATIENCE_SECONDS:
             raise error
-        self._asked.clear()
+        self.close()
         self._cluster.close()
         time.sleep(_PAUSE_SECONDS)
 
     def _poll(self, wait_ms: int) -> Iterator[tuple[Partition, list[Record]]]:
-        busy = set(self._asked)
         anew = self._failing_since is not None
         for leader, partitions in self._cluster.by_leader(self.positions, anew=anew).items():
-            client = self._cluster.node(leader)
-            if client not in busy:
+            client = self._clients.get(leader)
+            if client is None:
+                client = self._clients[leader] = self._cluster.separate(leader)
+            if client not in self._asked:
                 client.send(self._request(partitions, wait_ms), most=_BY_NAME)
-                self._asked[client] = None
+                self._asked.add(client)
         if not self._asked:
             time.sleep(min(wait_ms / 1000, _PAUSE_SECONDS))
             return
         readable, _, _ = select.select(list(self._asked), [], [], wait_ms / 1000 + 1)
         for client in readable:
-            del self._asked[client]
+            self._asked.discard(client)
             for topic in client.receive().responses:
                 for row in topic.partitions:
                     yield from self._read(Partition(topic.topic, row.partition_index), row)

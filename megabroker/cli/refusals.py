@@ -60,4 +60,5 @@ def check(code: int, message: str | None, what: str) -> None:
     """
     if code:
         text = " ".join(message.split()) if message else meaning(code)
-        raise RequestError(ErrorCode.INVALID_REQUEST, f"{what}: {text}")
+        named = message and what.rpartition(" ")[2] in text
+        raise RequestError(ErrorCode.INVALID_REQUEST, text if named else f"{what}: {text}")

@@ -19,7 +19,7 @@ from megabroker.cli.refusals import check, meaning
 from megabroker.codec.batch import RecordInput, build
 from megabroker.errors import ErrorCode, StateError
 from megabroker.protocols.kafka.errors import KafkaError
-from megabroker.protocols.kafka.schema import init_producer_id, produce
+from megabroker.protocols.kafka.schema import produce
 
 __all__ = ["Acknowledged", "Writer", "murmur2"]
 
@@ -144,11 +144,7 @@ class Writer:
 
     def _request(self, batch: _Batch) -> produce.Request:
         if self._identity is None:
-            made = self._cluster.ask(
-                init_producer_id.Request(transactional_id=None, transaction_timeout_ms=0), most=4
-            )
-            check(made.error_code, None, "to be an idempotent producer (see --no-idempotent)")
-            self._identity = made.producer_id, made.producer_epoch
+            self._identity = self._cluster.producer_identity()
         producer_id, epoch = self._identity
         data = build(
             batch.records,
