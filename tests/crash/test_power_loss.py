@@ -20,6 +20,7 @@ from tests.contract.test_log_store import TOPIC, Listener, Producers, batch
 
 RECORD_COUNT = 57
 """Where in a batch's head."""
+SETTINGS = LogSettings()
 AGAIN = Topic(TOPIC.name, UUID(int=8), 1)
 
 
@@ -43,8 +44,8 @@ class Machine:
         )
         self.store.open()
 
-    def log(self, topic: Topic = TOPIC) -> LocalLog:
-        return self.store.log(topic, 0, LogSettings(), Listener(), Producers())
+    def log(self, topic: Topic = TOPIC, settings: LogSettings = SETTINGS) -> LocalLog:
+        return self.store.log(topic, 0, settings, Listener(), Producers())
 
     def kill(self) -> None:
         self.files.dead = True
@@ -54,8 +55,8 @@ class Machine:
         self.disk.lose_power(self.dice)
 
 
-def append(machine: Machine, log: LocalLog, value: bytes) -> None:
-    data = batch(value)
+def append(machine: Machine, log: LocalLog, value: bytes, timestamp: int = 1000) -> None:
+    data = batch(value, timestamp=timestamp)
     log.append(read_header(data, 0, len(data)), data, 0, None)
     machine.store.disk.pump()
 
@@ -172,3 +173,27 @@ def test_a_process_that_has_ended_changes_nothing() -> None:
         machine.store.disk.pump()
     machine.start()
     assert values(machine.log()) == []
+
+
+def test_records_that_are_young_stay_whatever_an_index_says_of_their_time() -> None:
+    settings = LogSettings(segment_bytes=100, retention_ms=1000)
+    machine = Machine()
+    log = machine.log(settings=settings)
+    now_ms = 1_700_000_000_000
+    for number in range(6):
+        append(machine, log, b"%d" % number, now_ms + number)
+    assert len(log.segments.items) > 3
+    machine.store.disk.pump()
+    machine.store.close()
+    machine.store.disk.pump()
+    path = f"{log.directory}/{log.segments.bases[0]:020}.timeindex"
+    index = machine.disk.find(path)
+    assert isinstance(index, File)
+    assert len(index.data) == 12
+    index.data[:6] = bytes(6)  # a sector that was torn: the time is a small one now
+    machine.start()
+    assert machine.store.was_clean
+    log = machine.log(settings=settings)
+    assert log.enforce_retention(now_ms + 900) == 0
+    assert values(log) == [b"%d" % number for number in range(6)]
+    assert log.enforce_retention(now_ms + 9000) > 0
