@@ -12,13 +12,12 @@ from typing import Any, Final
 from megabroker.protocols.kafka.schema import (
     create_topics,
     delete_topics,
-    list_offsets,
     metadata,
     offset_fetch,
 )
 from megabroker.simulation.clients import Refused
 from megabroker.simulation.consumers import Reader
-from megabroker.simulation.history import FINAL, Batch, Fetched, OffsetRead, Partition, TopicKnown
+from megabroker.simulation.history import FINAL, Batch, Configured, Fetched, OffsetRead, Partition, TopicKnown
 from megabroker.simulation.plan import Plan
 from megabroker.simulation.producers import PlainProducer
 from megabroker.simulation.rules import Violation
@@ -28,11 +27,24 @@ __all__ = ["Administrator", "Inspector"]
 
 _EXISTS: Final = 36
 _UNKNOWN: Final = 3
-_EARLIEST: Final = -2
+_CORRUPT: Final = 2
 
 
-def _creation(name: str, partitions: int) -> create_topics.Request:
-    topic = create_topics.Request.Topic(name=name, num_partitions=partitions, replication_factor=1)
+CONFIGS: Final[dict[str, dict[str, str]]] = {
+    "plain": {},
+    "compact": {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01"},
+    "trimmed": {},
+}
+"""What the kinds of topics are given."""
+
+
+def _creation(name: str, partitions: int, kind: str = "plain") -> create_topics.Request:
+    configs = [
+        create_topics.Request.Topic.Config(name=key, value=value) for key, value in CONFIGS[kind].items()
+    ]
+    topic = create_topics.Request.Topic(
+        name=name, num_partitions=partitions, replication_factor=1, configs=configs
+    )
     return create_topics.Request(topics=[topic], timeout_ms=5000)
 
 
@@ -88,8 +100,15 @@ class Inspector(Reader):
         """Make the topics that are there all the time. Raises Unanswered, Refused."""
         for number, partitions in enumerate(plan.partitions):
             name = f"topic{number}"
-            await self.insist(19, 5, partial(_creation, name, partitions), _creation_code)
-            self.stage.partitions += [(name, index) for index in range(partitions)]
+            kind = plan.kind(number)
+            await self.insist(19, 5, partial(_creation, name, partitions, kind), _creation_code)
+            made = [(name, index) for index in range(partitions)]
+            self.stage.partitions += made
+            if kind == "compact":
+                self.stage.keyed.update(made)
+            elif kind == "trimmed":
+                self.stage.trimmed += made
+            self.stage.note(Configured(self.stage.now, name, kind == "compact", -1))
             self.stage.note(TopicKnown(self.stage.now, self.name, name, True))
 
     async def wait_for_data(self) -> None:
@@ -97,7 +116,7 @@ class Inspector(Reader):
         for _ in range(6):
             await self.sleep(1.0)
             try:
-                start = await self._start(self.stage.partitions[0])
+                start = await self.start_of(self.stage.partitions[0])
                 answer = await self.fetch(self.connection, self.stage.partitions[0], start, committed=False)
                 end = max(start, int(answer.high_watermark))
                 await self.fetch(self.connection, self.stage.partitions[0], end, committed=False)
@@ -121,33 +140,25 @@ class Inspector(Reader):
         for partition in self.stage.partitions:
             if partition[0] not in names:
                 continue
-            start = await self._start(partition)
+            start = await self.start_of(partition)
             await self._settled(partition, start)
             for committed in (False, True):
                 await self._read_all(partition, start, committed=committed)
         for group in self.stage.groups():
             await self._read_offsets(group)
 
-    async def _start(self, partition: Partition) -> int:
-        """Return where a log begins."""
-        kind = list_offsets.Request.Topic
-        wanted = kind.Partition(partition_index=partition[1], timestamp=_EARLIEST)
-        answer = await self.insist(
-            2,
-            4,
-            lambda: list_offsets.Request(
-                replica_id=-1, topics=[kind(name=partition[0], partitions=[wanted])]
-            ),
-            lambda answer: 0,
-        )
-        return max(0, int(answer.topics[0].partitions[0].offset))
-
     async def _settled(self, partition: Partition, start: int) -> None:
         """Wait until all transactions have come to their ends."""
+        offset: int | None = start
         for _ in range(200):
+            if offset is None:
+                return
             try:
-                answer = await self.fetch(self.connection, partition, start, committed=True)
+                answer = await self.fetch(self.connection, partition, offset, committed=True)
             except Unanswered:
+                continue
+            if answer.error_code == _CORRUPT:
+                offset = self.after_damage(partition, offset, "it cannot be read")
                 continue
             if not answer.error_code and answer.high_watermark == answer.last_stable_offset:
                 return
@@ -171,6 +182,11 @@ class Inspector(Reader):
             if seen:
                 last = seen[-1]
                 batches += last.batches
+            elif following is not None and following > offset:
+                # The log begins later meanwhile.
+                start = offset = following
+                batches.clear()
+                continue
             elif following is None:
                 following = self.after_damage(partition, offset, "it cannot be read")
             if following is None or last is None:

@@ -14,10 +14,11 @@ from random import Random
 from typing import Any, Final, Protocol
 
 from megabroker.codec.batch import BatchError, scan
+from megabroker.model import BatchHeader
 from megabroker.simulation.clock import Planned, Timeline
 from megabroker.simulation.disk import Disk, File
 from megabroker.simulation.files import CHANGING
-from megabroker.simulation.history import Damaged, Event, PowerLost
+from megabroker.simulation.history import Damaged, Event, PowerLost, Troubled
 from megabroker.simulation.network import Network
 from megabroker.simulation.plan import Plan
 from megabroker.simulation.process import BrokerProcess
@@ -26,8 +27,6 @@ __all__ = ["Chaos"]
 
 _CALLS_AHEAD: Final = 60
 _TRANSACTIONAL_OR_CONTROL: Final = 0x30
-_WALKED: Final = frozenset((*range(12), *range(23, 27)))
-"""Base offset, length and last offset delta: by these a log is walked, and the first lies outside the CRC."""
 
 
 class Machine(Protocol):
@@ -123,12 +122,14 @@ class Chaos:
     def _fail_calls(self, process: BrokerProcess) -> None:
         call = self._dice.choice(CHANGING)
         code = self._dice.choice((errno.EIO, errno.EIO, errno.ENOSPC))
+        self._machine.note(Troubled(self._machine.timeline.now))
         process.faults.fail(call, errno.EIO if call == "fdatasync" else code, self._dice.randrange(10))
 
     def _fill_disk(self, process: BrokerProcess) -> None:
         self.injected["full disk"] += 1
         disk = self._machine.disk
         disk.full = True
+        self._machine.note(Troubled(self._machine.timeline.now))
         self._machine.timeline.later(self._dice.random() * 3, setattr, disk, "full", False)
 
     def _some_link(self) -> Any:
@@ -177,13 +178,24 @@ class Chaos:
         if not found:
             return False
         position, header = self._dice.choice(found)
-        at = position + self._dice.choice([one for one in range(header.size_bytes) if one not in _WALKED])
+        at = position + self._dice.randrange(header.size_bytes)
         node.stable[at] ^= 1 << self._dice.randrange(8)
         node.data[:] = node.stable
         topic, _, number = path.split("/")[2].rpartition("-")
         self.injected["bit flip"] += 1
         partition = (topic, int(number))
-        self._machine.note(
-            Damaged(self._machine.timeline.now, partition, header.base_offset, header.last_offset)
-        )
+        first, last = self._room(path, found, header)
+        self._machine.note(Damaged(self._machine.timeline.now, partition, first, last))
         return True
+
+    def _room(self, path: str, found: list[tuple[int, BatchHeader]], header: BatchHeader) -> tuple[int, int]:
+        """Return the offsets between a batch's neighbours: whose batch it was nobody can tell any more."""
+        first = max(
+            (one.next_offset for _, one in found if one.base_offset < header.base_offset),
+            default=int(path.rpartition("/")[2].partition(".")[0]),
+        )
+        directory = self._machine.disk.directory(path.rpartition("/")[0])
+        segments = [int(name.partition(".")[0]) for name in directory.entries if name.endswith(".log")]
+        behind = [one.base_offset for _, one in found if one.base_offset > header.base_offset]
+        behind += [base for base in segments if base > header.base_offset]
+        return first, min(behind, default=header.next_offset) - 1

@@ -30,6 +30,7 @@ RETRIABLE: Final = frozenset({2, 3, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 51, 56, 
 _PRODUCE_VERSIONS: Final = (3, 7, 8, 9, 11)
 _FETCH_VERSIONS: Final = (4, 7, 10, 11, 12)
 _LONGEST_PADDING: Final = 600
+_KEYS: Final = 6
 
 
 class Refused(Exception):
@@ -50,6 +51,8 @@ class Stage:
     Attributes:
         open: whether clients go on; closed, they finish what they are at or give it up.
         partitions: that are there all the time.
+        keyed: of these, those of compacted topics.
+        trimmed: of these, those from which records may be deleted.
         note: takes what goes into the history.
         say: takes what goes into the trace only.
         violated: takes what a client sees to be wrong by itself.
@@ -72,8 +75,14 @@ class Stage:
         self.say = say
         self.open = True
         self.partitions: list[Partition] = []
+        self.keyed: set[Partition] = set()
+        self.trimmed: list[Partition] = []
         self.transactions = 0
         self.counts: Counter[str] = Counter()
+
+    def keyless(self) -> list[Partition]:
+        """Return partitions that take messages without a key."""
+        return [one for one in self.partitions if one not in self.keyed]
 
     @property
     def now(self) -> float:
@@ -108,7 +117,7 @@ def make_batch(
     """Encode a batch of records that are called so; ``producer`` is id, epoch, first sequence."""
     records: list[RecordInput] = [
         (
-            name.encode(),
+            name.rpartition("@")[2].encode(),
             name.encode() + b" " + dice.randbytes(dice.randrange(_LONGEST_PADDING)),
             (),
             timestamp_ms,
@@ -157,10 +166,13 @@ class Client:
         """Return what fires after about so many seconds."""
         return sleep(self.stage.timeline, seconds * (0.5 + self.dice.random()))
 
-    def new_names(self, count: int) -> tuple[str, ...]:
-        """Return names that no other records have."""
+    def new_names(self, count: int, partition: Partition | None = None) -> tuple[str, ...]:
+        """Return names that no other records have; for a compacted partition they say one of few keys."""
         self._named += count
-        return tuple(f"{self.name}.{number}" for number in range(self._named - count, self._named))
+        names = (f"{self.name}.{number}" for number in range(self._named - count, self._named))
+        if partition not in self.stage.keyed:
+            return tuple(names)
+        return tuple(f"{name}@{self.dice.randrange(_KEYS)}" for name in names)
 
     async def ask(self, key: int, version: int, message: Any, timeout_seconds: float = 0.0) -> Any:
         """Send a request and return the answer. Raises Unanswered."""

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from megabroker.codec.batch import BatchError, check_crc, read_header, read_marker, records, scan
-from megabroker.simulation.clients import Client
-from megabroker.simulation.history import Batch, Damaged, Fetched, Partition
+from megabroker.protocols.kafka.schema import list_offsets
+from megabroker.simulation.clients import Client, Refused
+from megabroker.simulation.history import Batch, Damaged, Fetched, Partition, StartSeen
 from megabroker.simulation.rules import Violation
 from megabroker.simulation.wire import Unanswered
 
@@ -20,6 +21,8 @@ __all__ = ["Reader", "name_of", "read_batches"]
 
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
+_OUT_OF_RANGE: Final = 1
+_EARLIEST: Final = -2
 
 
 def read_batches(
@@ -48,7 +51,7 @@ def read_batches(
                     ended.discard(header.producer_id)
             elif not (committed and header.attributes & _TRANSACTIONAL and header.producer_id in ended):
                 names = named
-            found.append(Batch(header.base_offset, header.last_offset, names, control))
+            found.append(Batch(header.base_offset, header.last_offset, names, control, header.size_bytes))
     except BatchError as error:
         return tuple(found), repr(error)
     return tuple(found), ""
@@ -72,8 +75,8 @@ def _names_in(body: bytes) -> tuple[tuple[int, str], ...] | None:
 
 
 def name_of(key: bytes | None, value: bytes | None) -> str:
-    """Return the name of a record: its key or, over MEGA, the first word of its value."""
-    return (key or (value or b"").split(b" ", 1)[0]).decode()
+    """Return the name of a record: the first word of its value."""
+    return (key or b"" if value is None else value.split(b" ", 1)[0]).decode()
 
 
 class Reader(Client):
@@ -90,7 +93,7 @@ class Reader(Client):
         while self.stage.open:
             try:
                 following = await self.read(partition, offset, committed=self.committed)
-            except Unanswered:
+            except (Unanswered, Refused):
                 await self.sleep(0.2)
                 continue
             if following is None:
@@ -105,9 +108,11 @@ class Reader(Client):
     async def read(
         self, partition: Partition, offset: int, *, committed: bool, reader: str = ""
     ) -> int | None:
-        """Read once; return the offset to go on at, None after an error. Raises Unanswered."""
+        """Read once; return the offset to go on at, None after an error. Raises Unanswered, Refused."""
         sent = self.stage.now
         answer = await self.fetch(self.connection, partition, offset, committed=committed)
+        if answer.error_code == _OUT_OF_RANGE:
+            return max(offset, await self.start_of(partition)) or None
         if answer.error_code:
             return None
         batches, wrong = read_batches(answer.records, answer.aborted_transactions, committed=committed)
@@ -126,6 +131,24 @@ class Reader(Client):
         )
         following = batches[-1].last_offset + 1 if batches else offset
         return self.after_damage(partition, following, wrong) if wrong else following
+
+    async def start_of(self, partition: Partition) -> int:
+        """Return where a log begins. Raises Unanswered, Refused."""
+        kind = list_offsets.Request.Topic
+        name, _, number = partition[0].partition("#")
+        wanted = kind.Partition(partition_index=partition[1], timestamp=_EARLIEST)
+        sent = self.stage.now
+
+        def make() -> Any:
+            nonlocal sent
+            sent = self.stage.now
+            return list_offsets.Request(replica_id=-1, topics=[kind(name=name, partitions=[wanted])])
+
+        answer = await self.insist(2, 4, make, lambda answer: answer.topics[0].partitions[0].error_code)
+        offset = max(0, int(answer.topics[0].partitions[0].offset))
+        if not number:
+            self.stage.note(StartSeen(self.stage.now, sent, self.name, partition, offset))
+        return offset
 
     def after_damage(self, partition: Partition, offset: int, wrong: str) -> int | None:
         """Return where to go on after what cannot be read, which is nobody's fault if somebody damaged it."""

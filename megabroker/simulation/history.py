@@ -1,8 +1,9 @@
 """What clients did and saw, and what was done to the broker, in the order of true time.
 
-Owns the vocabulary that `rules` are written in. Records are known by their *names*, which are their values:
-no two are alike. A partition is (topic, number). Times are seconds; an event is written down when its
-outcome is known, ``sent`` is when it was asked for.
+Owns the vocabulary that `rules` are written in. Records are known by their *names*, which their values begin
+with: no two are alike, but for what is sent again. A name that ends in ``@`` and something has that for its
+key. A partition is (topic, number). Times are seconds; an event is written down when its outcome is known,
+``sent`` is when it was asked for.
 """
 
 from __future__ import annotations
@@ -11,25 +12,34 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 __all__ = [
+    "Accepted",
     "Acked",
+    "Acquired",
     "Assigned",
     "Batch",
     "CommitAcked",
     "CommitSent",
+    "Configured",
     "Damaged",
+    "DeletionAsked",
+    "Died",
     "Event",
     "Fetched",
     "History",
+    "LetGo",
     "OffsetRead",
     "Partition",
     "PowerLost",
     "Released",
+    "Repeated",
     "Sent",
+    "StartSeen",
     "SyncFailed",
     "TopicKnown",
     "TransactionEnded",
     "TransactionEnding",
     "TransactionOffset",
+    "Troubled",
 ]
 
 Partition = tuple[str, int]
@@ -61,6 +71,15 @@ class Acked(NamedTuple):
     partition: Partition
     names: tuple[str, ...]
     base_offset: int
+
+
+class Repeated(NamedTuple):
+    """A message that carries no number of its own is sent again."""
+
+    time: float
+    producer: str
+    partition: Partition
+    names: tuple[str, ...]
 
 
 class TransactionEnding(NamedTuple):
@@ -96,6 +115,7 @@ class Batch(NamedTuple):
     last_offset: int
     names: tuple[tuple[int, str], ...]
     control: bool
+    size_bytes: int = 0
 
 
 class Fetched(NamedTuple):
@@ -173,6 +193,79 @@ class TopicKnown(NamedTuple):
     exists: bool
 
 
+class Configured(NamedTuple):
+    """How much of a topic is to be kept, from when it was asked for: all (-1) or so many bytes."""
+
+    time: float
+    topic: str
+    compact: bool
+    retention_bytes: int
+
+
+class StartSeen(NamedTuple):
+    """Where a log begins, as it was told."""
+
+    time: float
+    sent: float
+    reader: str
+    partition: Partition
+    offset: int
+
+
+class DeletionAsked(NamedTuple):
+    """Somebody asks for the deletion of all records below an offset."""
+
+    time: float
+    partition: Partition
+    before: int
+
+
+class Acquired(NamedTuple):
+    """A member of a share group was given records; nobody else may have them before ``until`` at least."""
+
+    time: float
+    sent: float
+    until: float
+    group: str
+    member: str
+    partition: Partition
+    first_offset: int
+    last_offset: int
+
+
+class LetGo(NamedTuple):
+    """From here on a member of a share group may not have these any more."""
+
+    time: float
+    group: str
+    member: str
+    partition: Partition
+    first_offset: int
+    last_offset: int
+
+
+class Accepted(NamedTuple):
+    """That a member of a share group is done with these was acknowledged."""
+
+    time: float
+    group: str
+    partition: Partition
+    first_offset: int
+    last_offset: int
+
+
+class Died(NamedTuple):
+    """The broker's process has ended."""
+
+    time: float
+
+
+class Troubled(NamedTuple):
+    """From here on calls to the disk may fail for a while."""
+
+    time: float
+
+
 class PowerLost(NamedTuple):
     """The machine's power was cut."""
 
@@ -207,6 +300,15 @@ Event = (
     | CommitAcked
     | OffsetRead
     | TopicKnown
+    | Repeated
+    | Configured
+    | StartSeen
+    | DeletionAsked
+    | Acquired
+    | LetGo
+    | Accepted
+    | Died
+    | Troubled
     | PowerLost
     | SyncFailed
     | Damaged

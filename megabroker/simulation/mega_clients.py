@@ -105,7 +105,7 @@ class MegaProducer(_MegaClient):
     async def run(self) -> None:
         """Client: publish."""
         while self.stage.open:
-            partition = self.dice.choice([one for one in self.stage.partitions if one[1] == 0])
+            partition = self.dice.choice([one for one in self.stage.keyless() if one[1] == 0])
             waiting = []
             for _ in range(self.dice.randrange(1, 5)):
                 names = self.new_names(1)
@@ -127,7 +127,7 @@ class MegaConsumer(_MegaClient):
 
     async def run(self) -> None:
         """Client: consume."""
-        partition = self.dice.choice([one for one in self.stage.partitions if one[1] == 0])
+        partition = self.dice.choice([one for one in self.stage.keyless() if one[1] == 0])
         offset = 0
         while self.stage.open:
             sent = self.stage.now

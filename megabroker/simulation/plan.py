@@ -41,6 +41,7 @@ class Plan:
         faults: kinds of what goes wrong.
         pause_seconds: between two faults, on average.
         seconds: how long clients go on.
+        kinds: of topics: plain, compact, trimmed; those it does not reach are plain.
         journaled: whether syncs go into the journal of many partitions from the beginning.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     pause_seconds: float
     seconds: float
     journaled: bool = False
+    kinds: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, dice: Random) -> Plan:
@@ -59,8 +61,8 @@ class Plan:
         faults = [kind for kind in FAULTS if dice.random() < 0.5]
         return cls(
             durability=Durability.OS if dice.random() < 0.2 else Durability.FSYNC,
-            partitions=tuple(dice.randrange(1, 4) for _ in range(dice.randrange(1, 3))),
-            segment_bytes=dice.choice((1 << 20, 4096, 12_000)),
+            partitions=tuple(dice.randrange(1, 4) for _ in range(dice.randrange(2, 4))),
+            segment_bytes=dice.choice((1 << 20, 4096, 4096, 12_000)),
             clients={
                 "plain": dice.randrange(0, 3),
                 "idempotent": dice.randrange(0, 3),
@@ -71,19 +73,29 @@ class Plan:
                 "administrator": dice.choice((0, 0, 1)),
                 "mega producer": dice.choice((0, 0, 1, 2)),
                 "mega consumer": dice.choice((0, 0, 1)),
+                "cursus producer": dice.choice((0, 0, 1, 2)),
+                "share member": dice.choice((0, 0, 0, 2, 3)),
+                "trimmer": dice.choice((0, 1)),
             },
             faults=tuple(faults),
             pause_seconds=dice.choice((0.7, 2.0, 5.0)),
             seconds=dice.choice((6.0, 12.0, 20.0)),
             journaled=dice.random() < 0.5,
+            kinds=("plain", *dice.sample(("plain", "compact", "trimmed"), 2)),
         )
+
+    def kind(self, topic: int) -> str:
+        """Return the kind of a topic by its number."""
+        return self.kinds[topic] if topic < len(self.kinds) else "plain"
 
 
 _TEXT: Final = """
 data_dir: /data
 durability: {durability}
 topics: {{auto_create: false, segment_bytes: {segment}, max_message_bytes: {message}}}
-cleaner: {{enabled: false}}
+retention_check_interval_ms: 1000
+dedup: {{window_ms: 1d}}
+shares: {{record_lock_duration_ms: 2s, session_timeout_ms: 3s, heartbeat_interval_ms: 500}}
 groups:
   initial_rebalance_delay_ms: 50
   min_session_timeout_ms: 1000
@@ -92,6 +104,7 @@ groups:
 http: {{enabled: false}}
 protocols:
   kafka: {{listeners: [{{endpoint: "tcp:9092:interface=10.0.0.2"}}]}}
+  cursus: {{acks: all, listeners: [{{endpoint: "tcp:9000:interface=10.0.0.2"}}]}}
   mega: {{acks: all, listeners: [{{endpoint: "tcp:8080:interface=10.0.0.2"}}]}}
 """
 

@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from megabroker.config.schema import Config
 from megabroker.errors import BrokerError, DataDirectoryLocked
@@ -24,6 +24,7 @@ from megabroker.simulation.disk import Disk
 from megabroker.simulation.files import Faults, SimulatedFiles
 from megabroker.simulation.network import Network
 from megabroker.simulation.rows import Database, SimulatedMetadataStore
+from megabroker.simulation.window import SimulatedWindow, SimulatedWindowStore
 from megabroker.storage.store import LocalLogStore
 from megabroker.stores import Stores, cleaner_settings, new_cluster_id
 
@@ -31,6 +32,8 @@ __all__ = ["BrokerProcess"]
 
 _PUMP_SECONDS: Final = 0.003
 _BUSY_SECONDS: Final = 0.0005
+_CLEANING_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 60.0
 _JOURNAL_HALF_BYTES: Final = 16 * 1024
 
 
@@ -51,6 +54,7 @@ class BrokerProcess:
         timeline: Timeline,
         disk: Disk,
         database: Database,
+        window: SimulatedWindow,
         network: Network,
         faults: Faults,
         dice: Random,
@@ -65,6 +69,7 @@ class BrokerProcess:
         self.faults = faults
         self._timeline = timeline
         self._database = database
+        self._window = window
         self._network = network
         self._dice = dice
         self._ended = ended
@@ -76,6 +81,7 @@ class BrokerProcess:
         self._logs: LocalLogStore | None = None
         self._pumping = False
         self._pump_planned = False
+        self._cleaning: Deferred[None] | None = None
 
     def start(self, config: Config, plugins: Any) -> BrokerError | None:
         """Start; return why it could not. It may also have ended meanwhile."""
@@ -94,6 +100,7 @@ class BrokerProcess:
             gc.unfreeze()
             gc.disable()
         self._turn_ended()
+        self._timeline.later(self._dice.random() * _CLEANING_SECONDS, self._clean)
         return None
 
     def _listen(self, number: int, factory: Any) -> Any:
@@ -115,7 +122,8 @@ class BrokerProcess:
         )
         self._logs.disk.syncing.eager = self._journaled
         rows = SimulatedMetadataStore(self._database, self.files, config.durability, reactor)
-        return Stores(self._logs, rows, None)
+        self._logs.cleaner.pump = self._wait_for_others
+        return Stores(self._logs, rows, SimulatedWindowStore(self._window, self.files))
 
     # --- the threads of storage ---
 
@@ -144,11 +152,35 @@ class BrokerProcess:
         """A thread waits for the disk: the reactor is told of what was completed, and the world goes on."""
         if not self._pumping or self._logs is None or self.service is None:
             return
+        if self._logs.saving.locked():  # the reactor may wait for that, and it is below it on the stack
+            return
         pumping = self._pumping
         self.reactor.from_outside(0, self.service.turns.run, self._logs.disk.deliver)
         timeline = self._timeline
         timeline.run_until(timeline.now + seconds, lambda: self.reactor.dead)
         self._pumping = pumping
+
+    def _clean(self) -> None:
+        """The thread that compacts looks for what there is to do."""
+        if self.reactor.dead or self._logs is None or self._logs.cleaner.stopping:
+            return
+        if self._pumping:  # whom it may have to wait for is below it on the stack
+            self._timeline.later(_BUSY_SECONDS, self._clean)
+            return
+        done: Deferred[None] = Deferred()
+        self._cleaning = done
+        try:
+            self.reactor.guarded(self._logs.cleaner.run_once)
+        finally:
+            self._cleaning = None
+        done.callback(None)
+        self._timeline.later(self._dice.random() * _CLEANING_SECONDS, self._clean)
+
+    def _wait_for_others(self, done: Callable[[], bool]) -> None:
+        """That thread waits for the reactor or for another thread, and the world goes on."""
+        self._turn_ended()
+        timeline = self._timeline
+        timeline.run_until(timeline.now + _PATIENCE_SECONDS, lambda: self.reactor.dead or done())
 
     # --- the end ---
 
@@ -167,10 +199,18 @@ class BrokerProcess:
         self.kill()
         self.disk.lose_power(self._dice)
         self._database.lose_power(self._dice)
+        self._window.lose_power(self._dice)
 
     def stop(self) -> Deferred[None]:
         """SIGTERM; fires when it has stopped. It has to be killed then, as a process ends."""
+        if self._cleaning is not None and self._logs is not None:
+            # The reactor would wait for that thread, which gives up where it is.
+            self._logs.cleaner.stopping = True
+            return self._cleaning.addCallback(lambda _: self._stop())
+        return self._stop()
+
+    def _stop(self) -> Deferred[None]:
         assert self.service is not None
-        stopping: Deferred[None] = self.reactor.guarded(self.service.stopService)
+        stopping: Deferred[None] | None = self.reactor.guarded(self.service.stopService)
         self.reactor.end_turn()
-        return stopping
+        return stopping or succeed(None)

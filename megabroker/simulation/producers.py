@@ -50,7 +50,7 @@ class PlainProducer(Client):
 
     async def send(self, partition: Partition) -> bool:
         """Send a batch; return whether it was acknowledged."""
-        names = self.new_names(self.dice.randrange(1, 6))
+        names = self.new_names(self.dice.randrange(1, 6), partition)
         now_ms = int(self.stage.now * 1000)
         batch = make_batch(names, self.dice, now_ms, (-1, -1, -1), transactional=False)
         self.stage.note(Sent(self.stage.now, self.name, partition, names, self.acks, False, 0))
@@ -119,7 +119,7 @@ class IdempotentProducer(Client):
         """Send batches until each has an outcome; return whether the sequence is still known."""
         pending: list[tuple[tuple[str, ...], bytes]] = []
         for _ in range(count):
-            names = self.new_names(self.dice.randrange(1, 4))
+            names = self.new_names(self.dice.randrange(1, 4), partition)
             sequence = self.sequences.get(partition, 0)
             self.sequences[partition] = sequence + len(names)
             now_ms = int(self.stage.now * 1000)
@@ -254,7 +254,7 @@ class TransactionalProducer(Client):
 
     async def _send(self, number: int, partition: Partition) -> None:
         stage = self.stage
-        names = self.new_names(self.dice.randrange(1, 4))
+        names = self.new_names(self.dice.randrange(1, 4), partition)
         sequence = self._sequences.get(partition, 0)
         self._sequences[partition] = sequence + len(names)
         batch = make_batch(

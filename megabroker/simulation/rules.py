@@ -9,17 +9,28 @@ is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final
 
+from megabroker.simulation.excuses import (
+    Ranges,
+    Rule,
+    Violation,
+    compacted,
+    cuts_between,
+    eras,
+    final_names,
+    forgot_at,
+    log_starts,
+    losses_of,
+)
 from megabroker.simulation.history import (
     FINAL,
     Acked,
     Assigned,
+    Batch,
     CommitAcked,
     CommitSent,
-    Damaged,
-    Event,
     Fetched,
     History,
     OffsetRead,
@@ -33,86 +44,40 @@ from megabroker.simulation.history import (
     TransactionEnding,
     TransactionOffset,
 )
+from megabroker.simulation.keeping_rules import newest_kept, start_regress, stored_repeat, vanished
+from megabroker.simulation.share_rules import accepted_again, two_hands
 
 __all__ = ["RULES", "Violation", "check"]
 
 
-class Violation(NamedTuple):
-    """A broken promise.
-
-    Attributes:
-        rule: the name of the rule.
-        events: those of the history that show it.
-        words: what to look for in a trace, beside these.
-    """
-
-    rule: str
-    message: str
-    events: tuple[Event, ...] = ()
-    words: tuple[str, ...] = ()
-
-
-Rule = Callable[[History], Iterator[Violation]]
-
-
-class _Ranges:
-    """The offsets that somebody damaged."""
-
-    def __init__(self, history: History) -> None:
-        self._found: dict[Partition, list[tuple[int, int]]] = defaultdict(list)
-        for event in history.of(Damaged):
-            self._found[event.partition].append((event.first_offset, event.last_offset))
-
-    def touch(self, partition: Partition, first: int, last: int) -> bool:
-        """Whether some of these offsets are damaged, of whatever topic had the name."""
-        name = partition[0].partition("#")[0], partition[1]
-        return any(low <= last and first <= high for low, high in self._found.get(name, ()))
-
-
-def _eras(history: History) -> Callable[[float], int]:
-    """Return which era a time is in: one ends where the broker may forget what it has shown."""
-    ends = [] if history.synced else [event.time for event in history.of(PowerLost)]
-    return lambda time: sum(end <= time for end in ends)
-
-
-def _forgot(history: History) -> bool:
-    """Whether the power was cut of a broker that promises no more than the page cache."""
-    return not history.synced and next(history.of(PowerLost), None) is not None
-
-
-def _final_names(history: History, *, committed: bool) -> dict[Partition, dict[int, str]]:
-    found: dict[Partition, dict[int, str]] = {}
-    for event in history.of(Fetched):
-        if event.reader == FINAL and event.committed == committed:
-            names = found.setdefault(event.partition, {})
-            for batch in event.batches:
-                names.update(batch.names)
-    return found
-
-
 def lost_write(history: History) -> Iterator[Violation]:
     """An acknowledged record is there at the end, at the offset that was told."""
-    final = _final_names(history, committed=False)
-    damaged = _Ranges(history)
+    final = final_names(history, committed=False)
+    damaged = Ranges(history)
     sent = {event.names: event for event in history.of(Sent)}
-    cuts = [event.time for event in history.of(PowerLost)]
-    losses = cuts + [event.time for event in history.of(SyncFailed)]
+    losses = losses_of(history)
+    starts = log_starts(history)
+    keyed = compacted(history)
     for event in history.of(Acked):
         first = sent[event.names]
-        if first.acks == 0 or event.partition not in final:
+        if first.acks == 0 or event.partition not in final or event.partition[0] in keyed:
             continue
-        excuses = losses if first.acks == 1 and history.synced else () if history.synced else cuts
-        if any(time >= first.time for time in excuses):
+        if cuts_between(losses(first), first.time):
             continue
         names = final[event.partition]
         base = event.base_offset
+        start = starts[event.partition]
         if base < 0:
             lost = set(event.names) - set(names.values())
-            if lost and not damaged.touch(event.partition, 0, 1 << 62):
+            if lost and not start and not damaged.touch(event.partition, 0, 1 << 62):
                 yield Violation("lost-write", f"{sorted(lost)} of {event.partition} is gone", (first, event))
             continue
         for offset, name in enumerate(event.names, base):
-            if names.get(offset) != name and not damaged.touch(event.partition, offset, offset):
+            if (
+                offset >= start
+                and names.get(offset) != name
+                and not damaged.touch(event.partition, offset, offset)
+            ):
                 yield Violation(
                     "lost-write",
                     f"{name} was acknowledged at {event.partition} offset {offset}, "
@@ -125,10 +90,16 @@ def lost_write(history: History) -> Iterator[Violation]:
 
 def duplicate(history: History) -> Iterator[Violation]:
     """A record of an idempotent producer is there once at most."""
-    if _forgot(history):
-        return  # the state of producers may have gone, and records behind others that stay
-    once = {name: event for event in history.of(Sent) if event.once for name in event.names}
-    for partition, names in _final_names(history, committed=False).items():
+    cuts = forgot_at(history)
+    acked = {event.names: event.time for event in history.of(Acked)}
+    once = {
+        name: event
+        for event in history.of(Sent)
+        # Sent again after a cut: the state of producers may have gone, and records behind others that stay.
+        if event.once and not cuts_between(cuts, event.time, acked.get(event.names, float("inf")))
+        for name in event.names
+    }
+    for partition, names in final_names(history, committed=False).items():
         seen: dict[str, int] = {}
         for offset, name in sorted(names.items()):
             if name in seen and name in once:
@@ -139,8 +110,8 @@ def duplicate(history: History) -> Iterator[Violation]:
 
 def inconsistent_offset(history: History) -> Iterator[Violation]:
     """Whoever reads an offset finds the same record there."""
-    era = _eras(history)
-    damaged = _Ranges(history)
+    era = eras(history)
+    damaged = Ranges(history)
     seen: dict[tuple[int, Partition, int], tuple[str, Fetched]] = {}
     told: set[Partition] = set()
     for event in history.of(Fetched):
@@ -159,24 +130,30 @@ def inconsistent_offset(history: History) -> Iterator[Violation]:
 
 def phantom(history: History) -> Iterator[Violation]:
     """Nothing is read that was not sent to that partition before."""
-    sent = {(event.partition, name): event.time for event in history.of(Sent) for name in event.names}
-    forgot = _forgot(history)
+    sent = {name: event for event in history.of(Sent) for name in event.names}
+    cuts = forgot_at(history)
     for event in history.of(Fetched):
-        if forgot and "#" in event.partition[0]:
-            continue  # that the earlier topic of the name was deleted may have gone with the power
         for batch in event.batches:
             for offset, name in batch.names:
-                time = sent.get((event.partition, name))
-                if time is None or time > event.time:
-                    message = f"offset {offset} of {event.partition} is {name}, which nobody has sent there"
-                    yield Violation("phantom", message, (event,), (name,))
-                    return
+                first = sent.get(name)
+                if first is not None and first.time <= event.time:
+                    if first.partition == event.partition:
+                        continue
+                    same = _topic_of(first) == _topic_of(event) and first.partition[1] == event.partition[1]
+                    if same and cuts_between(cuts, first.time, event.time):
+                        continue  # that the earlier topic of the name was deleted may have been forgotten
+                message = f"offset {offset} of {event.partition} is {name}, which nobody has sent there"
+                yield Violation("phantom", message, (event,), (name,))
+                return
+
+
+def _topic_of(event: Sent | Fetched) -> str:
+    return event.partition[0].partition("#")[0]
 
 
 def aborted_read(history: History) -> Iterator[Violation]:
     """Who reads committed records reads none of a transaction that was aborted or is not asked to end yet."""
-    if _forgot(history):
-        return  # markers may have gone, and others have come since
+    cuts = forgot_at(history)
     outcomes = {event.transaction: event.outcome for event in history.of(TransactionEnded)}
     commits = {event.transaction: event.time for event in history.of(TransactionEnding) if event.commit}
     owners = {name: event for event in history.of(Sent) if event.transaction for name in event.names}
@@ -186,8 +163,8 @@ def aborted_read(history: History) -> Iterator[Violation]:
         for batch in event.batches:
             for offset, name in batch.names:
                 sent = owners.get(name)
-                if sent is None:
-                    continue
+                if sent is None or cuts_between(cuts, sent.time, event.time):
+                    continue  # its marker may have gone, and another have come since
                 if outcomes.get(sent.transaction) == "aborted":
                     why = "was aborted"
                 elif commits.get(sent.transaction, event.time) >= event.time:
@@ -204,25 +181,33 @@ def aborted_read(history: History) -> Iterator[Violation]:
 
 def torn_transaction(history: History) -> Iterator[Violation]:
     """Of a transaction there is everything at the end, offsets included, or nothing."""
-    if _forgot(history):
-        return  # any part of it may have gone with the power
-    final = _final_names(history, committed=True)
-    damaged = _Ranges(history)
+    cuts = forgot_at(history)
+    starts = log_starts(history)
+    keyed = compacted(history)
+    final = final_names(history, committed=True)
+    damaged = Ranges(history)
     ended = {event.transaction: event for event in history.of(TransactionEnded)}
     sent: dict[int, list[Sent]] = defaultdict(list)
-    acked = {event.names for event in history.of(Acked)}
+    acked = {event.names: event.base_offset for event in history.of(Acked)}
     for event in history.of(Sent):
         if event.transaction:
             sent[event.transaction].append(event)
     names = {partition: set(found.values()) for partition, found in final.items()}
     for transaction, end in ended.items():
+        if any(cuts_between(cuts, batch.time) for batch in sent[transaction]):
+            continue  # any part of it may have gone with the power
         there: list[Sent] = []
         missing: list[Sent] = []
         for batch in sent[transaction]:
             if batch.partition not in names or batch.names not in acked:
                 continue
-            if damaged.touch(batch.partition, 0, 1 << 62):
+            if damaged.touch(batch.partition, 0, 1 << 62) or batch.partition[0] in keyed:
                 continue
+            if (
+                starts[batch.partition] > acked[batch.names]
+                or starts[batch.partition] > 0 > acked[batch.names]
+            ):
+                continue  # somebody had it deleted
             part = len(names[batch.partition].intersection(batch.names))
             (there if part == len(batch.names) else missing).append(batch)
             if 0 < part < len(batch.names):
@@ -237,6 +222,7 @@ def torn_transaction(history: History) -> Iterator[Violation]:
 
 
 def _torn_offsets(history: History, ended: dict[int, TransactionEnded]) -> Iterator[Violation]:
+    cuts = forgot_at(history)
     offsets: dict[tuple[str, Partition], list[TransactionOffset]] = defaultdict(list)
     for event in history.of(TransactionOffset):
         offsets[event.group, event.partition].append(event)
@@ -247,6 +233,8 @@ def _torn_offsets(history: History, ended: dict[int, TransactionEnded]) -> Itera
         last: TransactionOffset | None = None
         for event in offsets[read.group, read.partition]:
             outcome = ended[event.transaction].outcome if event.transaction in ended else "unknown"
+            if cuts_between(cuts, event.time):
+                outcome = "unknown"  # it may have gone with the power
             if outcome == "committed":
                 allowed = [event.offset]
                 last = event
@@ -262,19 +250,30 @@ def _torn_offsets(history: History, ended: dict[int, TransactionEnded]) -> Itera
 def offset_gap(history: History) -> Iterator[Violation]:
     """A log has no holes, and what is read begins where it was asked for.
 
-    A cut of the power may tear batches that nobody was promised and leave one behind them, which is kept.
+    A cut of the power may tear batches that nobody was promised and leave what is behind them, which is kept.
     """
-    cut = min((event.time for event in history.of(PowerLost)), default=float("inf"))
-    damaged = _Ranges(history)
+    cuts = [event.time for event in history.of(PowerLost)]
+    sent = {name: event.time for event in history.of(Sent) for name in event.names}
+    damaged = Ranges(history)
+    keyed = compacted(history)
+
+    def was_there(batches: Sequence[Batch], time: float) -> bool:
+        """Whether the last of these was there at a cut; when it was sent is not always known."""
+        times = [sent.get(name, 0.0) for batch in batches[-1:] for _, name in batch.names]
+        return cuts_between(cuts, min(times, default=0.0), time)
+
     for event in history.of(Fetched):
-        expected = event.offset
-        if event.time > cut:
+        if event.partition[0] in keyed:
             continue
+        expected = event.offset
         for at, batch in enumerate(event.batches):
             begins = batch.base_offset == expected or (at == 0 and batch.base_offset <= expected)
             if not (begins and batch.last_offset >= expected) and not damaged.touch(
                 event.partition, min(expected, batch.base_offset), max(expected, batch.base_offset)
             ):
+                if batch.base_offset > expected and was_there(event.batches[:at], event.time):
+                    expected = batch.last_offset + 1
+                    continue
                 message = (
                     f"{event.partition}: a batch from {batch.base_offset} to {batch.last_offset} was read "
                     f"where {expected} was expected"
@@ -286,13 +285,13 @@ def offset_gap(history: History) -> Iterator[Violation]:
 
 def watermark_regress(history: History) -> Iterator[Violation]:
     """High watermark and last stable offset, once told, are never less for who asks after that."""
-    era = _eras(history)
+    era = eras(history)
     answers: dict[tuple[int, Partition], list[Fetched]] = defaultdict(list)
     for event in history.of(Fetched):
         if event.high_watermark < 0:
             continue  # MEGA does not tell it
         answers[era(event.time), event.partition].append(event)
-    damaged = _Ranges(history)
+    damaged = Ranges(history)
     for partition, found in answers.items():
         if damaged.touch(partition[1], 0, 1 << 62):
             continue  # what was last in the log may be taken for a torn write
@@ -319,7 +318,7 @@ def _regress(partition: Partition, name: str, found: list[Fetched]) -> Violation
 
 def committed_offset_regress(history: History) -> Iterator[Violation]:
     """A committed offset, once acknowledged, is what is read, or a later one."""
-    era = _eras(history)
+    era = eras(history)
     acked: dict[tuple[str, Partition], list[CommitAcked]] = defaultdict(list)
     sent: dict[tuple[str, Partition], set[int]] = defaultdict(set)
     for commit in history.of(CommitSent):
@@ -355,11 +354,13 @@ def _committed_since(history: History, highest: CommitAcked, read: OffsetRead) -
 
 def two_owners(history: History) -> Iterator[Violation]:
     """A partition has one owner in a generation, and with the consumer protocol at any time."""
-    era = _eras(history)
+    era = eras(history)
     owners: dict[tuple[int, str, int, Partition], Assigned] = {}
     holders: dict[tuple[str, Partition], Assigned] = {}
     for event in history.events:
-        if isinstance(event, Released):
+        if isinstance(event, PowerLost) and not history.synced:
+            holders.clear()  # members may know more of their group than it does
+        elif isinstance(event, Released):
             kept = set(event.partitions)
             for held in [one for one, by in holders.items() if by.group == event.group]:
                 if holders[held].member == event.member and held[1] not in kept:
@@ -369,8 +370,6 @@ def two_owners(history: History) -> Iterator[Violation]:
                 if event.generation >= 0:
                     key = era(event.time), event.group, event.generation, partition
                     other = owners.setdefault(key, event)
-                elif _forgot(history):
-                    continue  # members may know more of their group than it does
                 else:
                     other = holders.setdefault((event.group, partition), event)
                 if other.member != event.member:
@@ -389,8 +388,8 @@ def acked_order(history: History) -> Iterator[Violation]:
     for event in history.of(Acked):
         if event.base_offset >= 0:
             found[event.producer, event.partition].append((order[event.names], event))
-    era = _eras(history)
-    damaged = _Ranges(history)
+    era = eras(history)
+    damaged = Ranges(history)
     for acked in found.values():
         last: Acked | None = None
         for _, event in sorted(acked):
@@ -422,13 +421,18 @@ def _taken_back(history: History, first: Acked, then: Acked) -> bool:
 
 def lost_topic(history: History) -> Iterator[Violation]:
     """A topic whose making was acknowledged is there, one whose deleting was is not."""
-    if _forgot(history):
-        return
+    cuts = forgot_at(history)
     known: dict[str, TopicKnown] = {}
     for event in history.of(TopicKnown):
-        if event.reader == FINAL and event.topic in known and known[event.topic].exists != event.exists:
+        before = known.get(event.topic)
+        if (
+            event.reader == FINAL
+            and before is not None
+            and before.exists != event.exists
+            and not cuts_between(cuts, before.time)
+        ):
             message = f"topic {event.topic} is {'there' if event.exists else 'gone'}"
-            yield Violation("lost-topic", message, (known[event.topic], event))
+            yield Violation("lost-topic", message, (before, event))
         known[event.topic] = event
 
 
@@ -445,6 +449,12 @@ RULES: Final[tuple[Rule, ...]] = (
     two_owners,
     acked_order,
     lost_topic,
+    stored_repeat,
+    newest_kept,
+    vanished,
+    start_regress,
+    accepted_again,
+    two_hands,
 )
 """Every rule."""
 

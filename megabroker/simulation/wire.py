@@ -43,6 +43,9 @@ class Connection:
     Args:
         pace: of the links.
         timeout_seconds: how long to wait for an answer before the connection is given up.
+
+    Attributes:
+        lost_at: when it last was lost.
     """
 
     def __init__(self, network: Network, pace: Pace, timeout_seconds: float = 8.0) -> None:
@@ -53,6 +56,7 @@ class Connection:
         self._link: Link | None = None
         self._reader = FrameReader(_MAX_ANSWER_BYTES, min_bytes=_CORRELATION.size)
         self._number = 0
+        self.lost_at = 0.0
         self._asked: dict[int, tuple[int, int, Deferred[Any], Planned]] = {}
 
     def request(self, key: int, version: int, message: Any, timeout_seconds: float = 0.0) -> Deferred[Any]:
@@ -88,6 +92,7 @@ class Connection:
     def lost(self) -> None:
         """Peer: the connection is gone."""
         self._link = None
+        self.lost_at = self._timeline.now
         asked, self._asked = self._asked, {}
         for _, _, done, timer in asked.values():
             timer.cancel()

@@ -26,9 +26,10 @@ from megabroker.simulation.chaos import Chaos
 from megabroker.simulation.clients import Client, Stage
 from megabroker.simulation.clock import EPOCH_SECONDS, ProcessEnded, Timeline
 from megabroker.simulation.consumers import Reader
+from megabroker.simulation.cursus_clients import CursusProducer
 from megabroker.simulation.disk import Disk
 from megabroker.simulation.files import Faults
-from megabroker.simulation.history import History, SyncFailed
+from megabroker.simulation.history import Died, History, SyncFailed
 from megabroker.simulation.mega_clients import MegaConsumer, MegaProducer
 from megabroker.simulation.members import ConsumerMember, Member
 from megabroker.simulation.network import Network
@@ -37,6 +38,9 @@ from megabroker.simulation.process import BrokerProcess
 from megabroker.simulation.producers import IdempotentProducer, PlainProducer, TransactionalProducer
 from megabroker.simulation.rows import Database
 from megabroker.simulation.rules import Violation, check
+from megabroker.simulation.share_members import ShareMember
+from megabroker.simulation.trimmers import Trimmer
+from megabroker.simulation.window import SimulatedWindow
 
 __all__ = ["Result", "World", "run"]
 
@@ -50,6 +54,9 @@ _KINDS: Final[dict[str, type[Client]]] = {
     "administrator": Administrator,
     "mega producer": MegaProducer,
     "mega consumer": MegaConsumer,
+    "cursus producer": CursusProducer,
+    "share member": ShareMember,
+    "trimmer": Trimmer,
 }
 _PATIENCE_SECONDS: Final = 120.0
 
@@ -92,6 +99,7 @@ class World:
         self.network = Network(self.timeline, Random(f"network {seed}"))
         self.disk = Disk()
         self.database = Database()
+        self.window = SimulatedWindow()
         self.process: BrokerProcess | None = None
         self.jumped = 0.0
         self.trace: list[Line] = []
@@ -127,6 +135,7 @@ class World:
             self.timeline,
             self.disk,
             self.database,
+            self.window,
             self.network,
             faults,
             dice,
@@ -143,6 +152,7 @@ class World:
 
     def _ended(self, process: BrokerProcess) -> None:
         self.say("machine", "the broker has ended")
+        self.note(Died(self.timeline.now))
         self.timeline.later(0.1 + self._dice.random(), self._start)
 
     def _sync_failed(self) -> None:

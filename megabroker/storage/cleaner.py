@@ -144,7 +144,7 @@ class LogCleaner:
         seconds: the time in seconds since the epoch.
         call_from_thread: ``reactor.callFromThread``.
         chore: runs work in the thread for small work on files.
-        pump: without a thread, does what the others have queued.
+        pump: without a thread, does what others have queued, until what it is given says: enough.
 
     Attributes:
         cleaned: cleanings that were finished, of which something came.
@@ -157,7 +157,7 @@ class LogCleaner:
         seconds: Callable[[], float],
         call_from_thread: Callable[[Callable[[], None]], object],
         chore: Callable[[Callable[[], None]], object],
-        pump: Callable[[], None] | None = None,
+        pump: Callable[[Callable[[], bool]], None] | None = None,
     ) -> None:
         self.settings = settings
         self.threaded = pump is None
@@ -167,7 +167,7 @@ class LogCleaner:
         self.chore = chore
         self._logs = logs
         self._seconds = seconds
-        self._pump = pump
+        self.pump = pump
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._put_off: dict[int, tuple[Cleanable, int, float]] = {}  # by id: failures, until when
@@ -300,8 +300,8 @@ class LogCleaner:
             finished.set()
 
         ask(done)
-        if self._pump is not None:
-            self._pump()
+        if self.pump is not None:
+            self.pump(finished.is_set)
         while not finished.wait(_WAIT_SECONDS if self.threaded else 0):
             if self.stopping or log.going or not self.threaded:
                 raise CleaningEnded

@@ -310,7 +310,7 @@ def _call(call: Callable[[], None]) -> None:
     call()
 
 
-def _nothing() -> None:
+def _nothing(done: Callable[[], bool]) -> None:
     pass
 
 

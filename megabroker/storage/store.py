@@ -131,7 +131,7 @@ class LocalLogStore:
             clock.seconds,
             call_from_thread,
             self.disk.chore,
-            None if threaded else self.disk.pump,
+            None if threaded else lambda done: self.disk.pump(),
         )
         self._logs: dict[TopicPartition, LocalLog] = {}
         self._leaving: set[TopicPartition] = set()
@@ -140,7 +140,7 @@ class LocalLogStore:
         self._cleaned: dict[TopicPartition, int] = {}
         self._planned: set[Any] = set()
         self._saving_soon = False
-        self._saving = threading.Lock()
+        self.saving = threading.Lock()  # held while the checkpoints are written
         self._saved: set[TopicPartition] = set()  # whose lines the checkpoint files may hold
         self._all_synced = False
         self._state = "new"
@@ -331,7 +331,7 @@ class LocalLogStore:
         Args:
             without: a log that is no more: nothing is done unless the files may hold it, and all is synced.
         """
-        with self._saving:
+        with self.saving:
             if without is not None and without not in self._saved:
                 return
             points, starts, cleaned = self._points.copy(), self._starts.copy(), self._cleaned.copy()

@@ -16,14 +16,18 @@ from twisted.internet.defer import succeed
 from megabroker.core.groups import classic_groups
 from megabroker.core.partitions import PartitionService
 from megabroker.core.producers import ProducerTable
+from megabroker.core.shares.share_partition import SharePartition
 from megabroker.core.transactions.markers import Markers
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import Durability
 from megabroker.simulation import files, rules
 from megabroker.simulation.plan import Plan
 from megabroker.simulation.rows import SimulatedMetadataStore
+from megabroker.simulation.window import SimulatedWindowStore
 from megabroker.simulation.world import World
-from megabroker.storage import recovery
+from megabroker.storage import checking, log, retention
+from megabroker.storage.cleaning import CleanedTransactions, OffsetMap
+from megabroker.storage.directories import DataDirectories
 from megabroker.storage.log import LocalLog
 from megabroker.storage.replay import Replay
 from megabroker.storage.store import LocalLogStore
@@ -45,6 +49,19 @@ REPEATS = attrs.evolve(PLAN, clients={"idempotent": 2}, faults=("reset", "full d
 FAILURES = attrs.evolve(
     PLAN, partitions=(1,), clients={"idempotent": 3}, faults=("io error",), pause_seconds=0.1
 )
+COMPACTION = attrs.evolve(
+    PLAN, segment_bytes=4096, kinds=("compact",), clients={"plain": 2, "transactional": 2}, seconds=6.0
+)
+TRIMMING = attrs.evolve(
+    KILLS,
+    segment_bytes=4096,
+    partitions=(1,),
+    kinds=("trimmed",),
+    clients={"plain": 2, "trimmer": 1},
+    pause_seconds=2.0,
+    seconds=8.0,
+)
+SHARING = attrs.evolve(PLAN, clients={"plain": 1, "share member": 2}, pause_seconds=1.0)
 TRANSACTIONS = attrs.evolve(PLAN, clients={"transactional": 2, "reader": 1})
 
 
@@ -62,7 +79,7 @@ def forget_the_journal(patch: Patch) -> None:
 
 
 def believe_torn_batches(patch: Patch) -> None:
-    patch.setattr(recovery, "check_crc", lambda buffer, position, header: True)
+    patch.setattr(checking, "check_crc", lambda buffer, position, header: True)
 
 
 def take_repeats_for_new(patch: Patch) -> None:
@@ -145,6 +162,42 @@ def tell_generations_at_once(patch: Patch) -> None:
     do_not_store("groups")(patch)
 
 
+def forget_the_window(patch: Patch) -> None:
+    patch.setattr(SimulatedWindowStore, "append", lambda self, entries: None)
+
+
+def drop_the_newest(patch: Patch) -> None:
+    newest = OffsetMap.newest
+    patch.setattr(OffsetMap, "newest", lambda self, key: newest(self, key) + 1)
+
+
+def take_aborted_for_newest(patch: Patch) -> None:
+    patch.setattr(CleanedTransactions, "data", lambda self, header: False)
+
+
+def delete_one_segment_more(patch: Patch) -> None:
+    def more(segments: Any, *args: Any, **kwargs: Any) -> int:
+        return min(retention.expired(segments, *args, **kwargs) + 1, len(segments.items) - 1)
+
+    patch.setattr(log, "expired", more)
+
+
+def do_not_save_starts(patch: Patch) -> None:
+    patch.setattr(DataDirectories, "save_checkpoints", lambda self, checkpoints, *, sync: None)
+
+
+def lock_nothing(patch: Patch) -> None:
+    patch.setattr(SharePartition, "acquire", unlocked(SharePartition.acquire))
+
+
+def unlocked(acquire: Any) -> Any:
+    def acquired(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.limits = attrs.evolve(self.limits, record_lock_duration_ms=1)
+        return acquire(self, *args, **kwargs)
+
+    return acquired
+
+
 def stumble(patch: Patch) -> None:
     def progressed(self: Any, written: int, durable: int) -> None:
         raise ZeroDivisionError
@@ -174,6 +227,13 @@ BUGS: list[tuple[str, Callable[[Patch], None], Plan]] = [
     ),
     ("two-owners", tell_generations_at_once, attrs.evolve(KILLS, clients={"plain": 1, "member": 2})),
     ("lost-topic", do_not_store("topics"), attrs.evolve(KILLS, clients={"administrator": 1})),
+    ("stored-repeat", forget_the_window, attrs.evolve(KILLS, clients={"cursus producer": 2})),
+    ("newest-kept", drop_the_newest, COMPACTION),
+    ("newest-kept", take_aborted_for_newest, COMPACTION),
+    ("vanished", delete_one_segment_more, attrs.evolve(TRIMMING, faults=())),
+    ("start-regress", do_not_save_starts, TRIMMING),
+    ("accepted-again", do_not_store("share_partitions"), attrs.evolve(SHARING, faults=("kill",))),
+    ("two-hands", lock_nothing, SHARING),
     ("unexpected-failure", stumble, attrs.evolve(PLAN, clients={"plain": 1}, seconds=0.5)),
 ]
 

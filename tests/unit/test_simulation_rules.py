@@ -6,26 +6,35 @@ from typing import Any
 
 import pytest
 
-from megabroker.simulation import rules
+from megabroker.simulation import keeping_rules, rules, share_rules
 from megabroker.simulation.history import (
     FINAL,
+    Accepted,
     Acked,
+    Acquired,
     Assigned,
     Batch,
     CommitAcked,
     CommitSent,
+    Configured,
     Damaged,
+    DeletionAsked,
+    Died,
     Fetched,
     History,
+    LetGo,
     OffsetRead,
     PowerLost,
     Released,
+    Repeated,
     Sent,
+    StartSeen,
     SyncFailed,
     TopicKnown,
     TransactionEnded,
     TransactionEnding,
     TransactionOffset,
+    Troubled,
 )
 
 P = ("t", 0)
@@ -33,7 +42,7 @@ P = ("t", 0)
 
 def batch(base: int, *names: str, control: bool = False) -> Batch:
     last = base + max(1, len(names)) - 1
-    return Batch(base, last, tuple(enumerate(names, base)), control)
+    return Batch(base, last, tuple(enumerate(names, base)), control, 100)
 
 
 def read(time: float, *batches: Batch, **fields: Any) -> Fetched:
@@ -109,11 +118,21 @@ def test_what_excuses_a_lost_write(acks: int, synced: bool, excuse: Any, expecte
     assert found(rules.lost_write, *events, synced=synced) == expected
 
 
+def test_lost_write_above_the_start_only() -> None:
+    later = read(9, batch(7, "c"), offset=7)
+    assert found(rules.lost_write, *STORED, later) == []
+    assert found(rules.lost_write, *STORED, later._replace(offset=6)) == ["lost-write"]
+
+
 def test_duplicate() -> None:
     twice = read(9, batch(0, "a"), batch(1, "a"))
     assert found(rules.duplicate, sent(1, "a", once=True), twice) == ["duplicate"]
     assert found(rules.duplicate, sent(1, "a"), twice) == []
     assert found(rules.duplicate, sent(1, "a", once=True), read(9, batch(0, "a"))) == []
+    weak = [sent(1, "a", once=True), acked(3, 0, "a"), twice]
+    assert found(rules.duplicate, PowerLost(2), *weak, synced=False) == []
+    assert found(rules.duplicate, PowerLost(4), *weak, synced=False) == ["duplicate"]
+    assert found(rules.duplicate, PowerLost(0), *weak, synced=False) == ["duplicate"]
 
 
 def test_inconsistent_offset() -> None:
@@ -131,6 +150,11 @@ def test_phantom() -> None:
     assert found(rules.phantom, sent(3, "a"), read(2, batch(0, "a"))) == ["phantom"]
     other = sent(1, "a")._replace(partition=("t", 1))
     assert found(rules.phantom, other, read(2, batch(0, "a"))) == ["phantom"]
+    former, later = sent(1, "a")._replace(partition=("t#1", 0)), read(3, batch(0, "a"), partition=("t#2", 0))
+    assert found(rules.phantom, former, later) == ["phantom"]
+    assert found(rules.phantom, former, PowerLost(2), later, synced=False) == []
+    assert found(rules.phantom, former, PowerLost(2), later) == ["phantom"]
+    assert found(rules.phantom, former, later, PowerLost(4), synced=False) == ["phantom"]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +172,26 @@ def test_aborted_read(ending: Any, outcome: str, committed: bool, expected: list
     events = [sent(1, "a", transaction=7), *([] if ending is None else [ending])]
     reading = read(4, batch(0, "a"), committed=committed)
     assert found(rules.aborted_read, *events, reading, TransactionEnded(6, 7, outcome)) == expected
+
+
+def test_aborted_read_after_a_cut_without_syncs() -> None:
+    ended = TransactionEnding(2, 7, False), TransactionEnded(3, 7, "aborted")
+    events = [sent(1, "a", transaction=7), *ended, read(5, batch(0, "a"), committed=True)]
+    assert found(rules.aborted_read, *events, PowerLost(4), synced=False) == []
+    assert found(rules.aborted_read, *events, PowerLost(4)) == ["aborted-read"]
+    for time in (0.5, 6):
+        assert found(rules.aborted_read, *events, PowerLost(time), synced=False) == ["aborted-read"]
+
+
+def test_torn_transaction_after_a_cut_without_syncs() -> None:
+    events = [sent(2, "a", transaction=7), acked(3, 0, "a"), TransactionEnded(5, 7, "committed")]
+    last = read(9, committed=True)
+    assert found(rules.torn_transaction, *events, PowerLost(1), last, synced=False) == ["torn-transaction"]
+    assert found(rules.torn_transaction, *events, PowerLost(6), last, synced=False) == []
+    offset = TransactionOffset(2, 7, "g", P, 3), OffsetRead(9, 8, FINAL, "g", P, -1)
+    ended = TransactionEnded(5, 7, "committed")
+    assert found(rules.torn_transaction, *offset, ended, PowerLost(1), synced=False) == ["torn-transaction"]
+    assert found(rules.torn_transaction, *offset, ended, PowerLost(6), synced=False) == []
 
 
 @pytest.mark.parametrize(
@@ -199,7 +243,11 @@ def test_offset_gap() -> None:
     assert found(rules.offset_gap, Damaged(0, P, 1, 1), hole) == []
     assert found(rules.offset_gap, read(1, batch(3, "a"))) == ["offset-gap"]
     assert found(rules.offset_gap, read(1, batch(0, "a"), batch(0, "b"))) == ["offset-gap"]
-    assert found(rules.offset_gap, PowerLost(0), hole, synced=False) == []
+    assert found(rules.offset_gap, Configured(0, "t", True, -1), hole) == []
+    assert found(rules.offset_gap, sent(0, "a"), PowerLost(0.5), hole) == []
+    assert found(rules.offset_gap, PowerLost(0), sent(0.5, "a"), hole) == ["offset-gap"]
+    again = read(1, batch(0, "a"), batch(0, "b"))
+    assert found(rules.offset_gap, sent(0, "b"), PowerLost(0.5), again) == ["offset-gap"]
 
 
 @pytest.mark.parametrize("name", ["high_watermark", "stable_offset"])
@@ -249,6 +297,12 @@ def test_two_owners_at_a_time() -> None:
     assert found(rules.two_owners, first, Released(2, "g", "m", (P,)), second) == ["two-owners"]
 
 
+def test_two_owners_at_a_time_after_a_cut_without_syncs() -> None:
+    first, second = Assigned(1, "g", -1, "m", (P,)), Assigned(3, "g", -1, "n", (P,))
+    assert found(rules.two_owners, first, PowerLost(2), second, synced=False) == []
+    assert found(rules.two_owners, PowerLost(0), first, second, synced=False) == ["two-owners"]
+
+
 def test_acked_order() -> None:
     events = [sent(1, "a", "b"), acked(2, 5, "a", "b"), sent(3, "c")]
     assert found(rules.acked_order, *events, acked(4, 7, "c")) == []
@@ -269,6 +323,98 @@ def test_lost_topic() -> None:
     assert found(rules.lost_topic, made, known(9, FINAL, False)) == ["lost-topic"]
     assert found(rules.lost_topic, made, deleted, known(9, FINAL, True)) == ["lost-topic"]
     assert found(rules.lost_topic, made, PowerLost(3), known(9, FINAL, False), synced=False) == []
+    assert found(rules.lost_topic, PowerLost(0), made, known(9, FINAL, False), synced=False) == ["lost-topic"]
+
+
+def test_stored_repeat() -> None:
+    def repeated(time: float) -> Repeated:
+        return Repeated(time, "p", P, ("a",))
+
+    rule, twice = keeping_rules.stored_repeat, read(99, batch(0, "a"), batch(1, "a"))
+    first = sent(30, "a")
+    answered = [first, acked(31, -1, "a"), repeated(40)]
+    assert found(rule, *answered, read(99, batch(0, "a"))) == []
+    assert found(rule, *answered, twice) == ["stored-repeat"]
+    assert found(rule, *answered, Died(35), twice) == ["stored-repeat"]
+    assert found(rule, *answered, PowerLost(35), twice) == []
+    assert found(rule, *answered, Troubled(35), twice) == []
+    unanswered = [first, repeated(40), acked(41, -1, "a")]
+    assert found(rule, *unanswered, twice) == ["stored-repeat"]
+    assert found(rule, *unanswered, Died(35), twice) == []
+    assert found(rule, *unanswered, Died(35), read(99, *(batch(at, "a") for at in range(3)))) == [
+        "stored-repeat"
+    ]
+
+
+def test_newest_kept() -> None:
+    rule, compact = keeping_rules.newest_kept, Configured(0, "t", True, -1)
+    events = [sent(1, "a@1", "b@2"), acked(2, 0, "a@1", "b@2"), sent(3, "c@1"), acked(4, 2, "c@1")]
+
+    def last(*batches: Batch) -> Fetched:
+        return read(9, *batches, committed=True)
+
+    assert found(rule, compact, *events, last(batch(1, "b@2"), batch(2, "c@1"))) == []
+    assert found(rule, compact, *events, last(batch(0, "a@1"), batch(1, "b@2"))) == ["newest-kept"]
+    assert found(rule, compact, *events, last(batch(2, "c@1"))) == ["newest-kept"]
+    assert found(rule, compact, *events, last(batch(1, "b@2"), batch(2, "x@1"))) == ["newest-kept"]
+    assert found(rule, *events, last(batch(2, "c@1"))) == []
+    assert found(rule, compact, *events, Damaged(5, P, 1, 1), last(batch(2, "c@1"))) == []
+    aborted = [sent(5, "d@2", transaction=7), acked(6, 3, "d@2"), TransactionEnded(7, 7, "aborted")]
+    assert found(rule, compact, *events, *aborted, last(batch(1, "b@2"), batch(2, "c@1"))) == []
+    assert found(rule, compact, *events, *aborted, last(batch(2, "c@1"))) == ["newest-kept"]
+
+
+def test_vanished() -> None:
+    rule = keeping_rules.vanished
+    last = read(9, batch(5, "a"), offset=5)
+    assert found(rule, read(9, batch(0, "a"))) == []
+    assert found(rule, last) == ["vanished"]
+    assert found(rule, DeletionAsked(1, P, 5), last) == []
+    assert found(rule, DeletionAsked(1, P, 4), last) == ["vanished"]
+    assert found(rule, DeletionAsked(1, ("t", 1), 5), last) == ["vanished"]
+    assert found(rule, Configured(1, "t", False, 4196), last) == []
+    assert found(rule, Configured(1, "t", False, 4197), last) == ["vanished"]
+    assert found(rule, Configured(1, "t", False, 4197), PowerLost(2), last) == []
+    assert found(rule, PowerLost(2), last) == ["vanished"]
+    assert found(rule, PowerLost(2), last, synced=False) == []
+
+
+def test_start_regress() -> None:
+    def told(time: float, offset: int) -> StartSeen:
+        return StartSeen(time, time - 0.1, "r", P, offset)
+
+    rule, high, low = keeping_rules.start_regress, told(20, 5), told(25, 4)
+    assert found(rule, high, told(25, 5)) == []
+    assert found(rule, high, low) == ["start-regress"]
+    assert found(rule, high, low._replace(sent=19.5)) == []
+    assert found(rule, high, Died(20.5), low) == []
+    assert found(rule, high, Died(22), low) == ["start-regress"]
+    assert found(rule, Troubled(15), high, Died(22), low) == []
+    assert found(rule, Troubled(15), high, low) == ["start-regress"]
+
+
+def test_accepted_again() -> None:
+    rule, done = share_rules.accepted_again, Accepted(2, "g", P, 3, 5)
+    given = Acquired(4, 3, 6, "g", "m", P, 5, 9)
+    assert found(rule, done, given) == ["accepted-again"]
+    assert found(rule, done, given._replace(first_offset=6)) == []
+    assert found(rule, done, given._replace(group="h")) == []
+    assert found(rule, done, given._replace(sent=1.5)) == []
+    assert found(rule, done, PowerLost(2.5), given, synced=False) == []
+    assert found(rule, done, PowerLost(2.5), given) == ["accepted-again"]
+
+
+def test_two_hands() -> None:
+    rule = share_rules.two_hands
+    first, then = Acquired(2, 1, 6, "g", "m", P, 3, 5), Acquired(4, 3, 8, "g", "n", P, 5, 9)
+    assert found(rule, first, then) == ["two-hands"]
+    assert found(rule, first, then._replace(member="m")) == ["two-hands"]
+    assert found(rule, first, then._replace(first_offset=6)) == []
+    assert found(rule, first, then._replace(sent=1.5)) == []
+    assert found(rule, first, then._replace(time=6.5)) == []
+    assert found(rule, first, LetGo(3.5, "g", "m", P, 3, 5), then) == []
+    assert found(rule, first, LetGo(4.5, "g", "m", P, 3, 5), then) == ["two-hands"]
+    assert found(rule, first, LetGo(3.5, "g", "n", P, 3, 5), then) == ["two-hands"]
 
 
 def test_check_applies_every_rule() -> None:
