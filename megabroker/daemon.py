@@ -24,6 +24,7 @@ from megabroker.ops.collecting import ShortCollections
 from megabroker.ops.greeting import greeting
 from megabroker.ops.logs import LogThreshold, make_observer
 from megabroker.ops.steady import keep_steady
+from megabroker.ops.systemd import Notifier
 
 if TYPE_CHECKING:
     from megabroker.kafkadir.server_properties import ServerProperties
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Daemon"]
 
 _log = Logger()
+
+_SERVING = "serving clients"
 
 
 class Daemon(Service):
@@ -64,6 +67,8 @@ class Daemon(Service):
         self._kafka = kafka
         self._greet = greet
         self._collections = ShortCollections()
+        self._notifier = Notifier(reactor)
+        service.opening = self._notifier.opening
 
     def setServiceParent(self, parent: Any) -> None:
         """Give the application our log, unless another was asked for on the command line."""
@@ -95,14 +100,18 @@ class Daemon(Service):
             signal.signal(signal.SIGHUP, self._hang_up)
         self._collections.start()
         super().startService()  # type: ignore[no-untyped-call]
+        # Not before the reactor runs: only then are clients answered.
+        self._reactor.callWhenRunning(self._notifier.ready, _SERVING, self._is_well)
 
     def stopService(self) -> Deferred[None]:
         """Stop in order; the process then ends with the service's exit code, whatever twistd thinks of it."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._collections.stop()
+        self._notifier.stopping()
         return maybeDeferred(self._service.stopService).addCallback(self._stopped)
 
     def _stopped(self, _: Any) -> None:
+        self._notifier.close()
         exit_code = getattr(self._service, "exit_code", 0)
         if exit_code:
             atexit.register(os._exit, exit_code)
@@ -155,4 +164,14 @@ class Daemon(Service):
             _log.info("{reason} received", reason=reason)
 
     def _hang_up(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self._service.reload)
+        self._reactor.callFromThread(self._reload)
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            self._service.reload()
+        finally:
+            self._notifier.reloaded()
+
+    def _is_well(self) -> bool:
+        return bool(getattr(self._service, "is_well", True))

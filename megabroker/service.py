@@ -148,10 +148,12 @@ class BrokerService(MultiService):
         placement: who this node is and where it listens.
         turns: what is done once for all that comes in a turn of the reactor.
         metrics: the numbers of this process; set while running.
+        opening: told how many logs are open, and of how many, while it starts; may be assigned.
     """
 
     broker: Broker
     metrics: Metrics
+    opening: Callable[[int, int], None] | None = None
 
     def __init__(
         self,
@@ -461,7 +463,7 @@ class BrokerService(MultiService):
         if not self._acls.has_administrator and (self._worker is None or self._worker.index == 0):
             _log.warn("nobody can make access rules: {warning}", warning=self.config.security.warning)
         self._producer_ids.load()
-        self.topics.load()
+        self.topics.load(self.opening)
         self.dedup.load(self._decides())
         self.group_configs.load()
         if self._peering is None or self._peering.coordinates:
@@ -525,7 +527,7 @@ class BrokerService(MultiService):
         reactor = self._reactor
         if worker is not None:
             reactor = Inherited(reactor, reactor, worker.descriptors[HTTP])
-        endpoint = serverFromString(reactor, settings.endpoint)  # type: ignore[no-untyped-call]
+        endpoint = _endpoint(reactor, settings.endpoint, "http")
         try:
             self._http_port = port = _result_of(endpoint.listen(served))
         except CannotListenError as error:
@@ -560,7 +562,7 @@ class BrokerService(MultiService):
                 if self._worker is not None:
                     descriptor = self._worker.descriptors[name, wanted.name]
                     reactor = Inherited(self._reactor, reactor, descriptor)
-                endpoint = serverFromString(reactor, wanted.endpoint)  # type: ignore[no-untyped-call]
+                endpoint = _endpoint(reactor, wanted.endpoint, f"protocols.{name}")
                 try:
                     port = _result_of(endpoint.listen(served))
                 except CannotListenError as error:
@@ -713,6 +715,18 @@ def _log_failure(failure: Any) -> None:
         _log.error("broker-error: {error}", error=failure.getErrorMessage())
     else:
         _log.failure("unexpected failure", failure)
+
+
+def _endpoint(reactor: Any, text: str, where: str) -> Any:
+    """Return what listens at an endpoint. Raises StateError for a socket that systemd has not handed over."""
+    try:
+        return serverFromString(reactor, text)  # type: ignore[no-untyped-call]
+    except LookupError:
+        raise StateError(
+            ErrorCode.INVALID_CONFIG,
+            f"{where}: endpoint {text}: no such socket was handed over: expected a unit of type socket with "
+            "that FileDescriptorName, or that many ListenStream, by which this process was started",
+        ) from None
 
 
 def _result_of(listening: Deferred[IListeningPort]) -> IListeningPort:

@@ -36,7 +36,7 @@ from megabroker.interfaces import IProtocolPlugin
 from megabroker.model import HTTP, PEERS, HostPort, Listener, Node, Worker
 from megabroker.net import quick
 from megabroker.net.listening import advertised, bind_each, bind_file, bind_shared
-from megabroker.ops.channel import ALIVE, DRAINED, END, READY, STOP
+from megabroker.ops.channel import ALIVE, DRAINED, END, OPENING, READY, STOP
 from megabroker.ops.child import Child, ended_how, wait
 from megabroker.ops.logs import LINE, LogThreshold
 from megabroker.ops.watching import Watch
@@ -111,6 +111,7 @@ class Supervisor(Service):
 
     Attributes:
         exit_code: what the process should end with, known when stopped.
+        opening: told how many logs are open, and of how many, while it starts; may be assigned.
     """
 
     name = "megabroker"
@@ -136,6 +137,8 @@ class Supervisor(Service):
         self._reactor_name = reactor_name
         node_ids = [config.node.id + index for index in range(config.workers)]
         self._directories = SharedDirectories(config, node_ids, reactor)
+        self.opening: Callable[[int, int], None] | None = None
+        self._opened: dict[int, tuple[int, int]] = {}  # logs, and how many of them, by node
         self._sockets: list[socket.socket] = []
         self._places: list[_Place] = []
         self._stopping = False
@@ -285,6 +288,11 @@ class Supervisor(Service):
             compiled=quick.describe(),
         )
 
+    @property
+    def is_well(self) -> bool:
+        """Whether every worker that serves has lately answered whether it does anything."""
+        return self._watch.all_answer
+
     # --- what workers say and do ---
 
     def _place_of(self, child: Child) -> _Place:
@@ -313,6 +321,10 @@ class Supervisor(Service):
             place.serves = True
             if self.running:
                 _log.info("worker serves again", node=place.worker.me.id, milliseconds=what)
+        elif kind == OPENING:
+            self._opened[place.worker.me.id] = what
+            if self.opening is not None:
+                self.opening(*map(sum, zip(*self._opened.values(), strict=True)))
         elif kind == ALIVE:
             self._watch.answered(child)
         elif kind == DRAINED:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "makeService"]
 
-_PLAIN = frozenset({"tcp", "unix"})
+_PLAIN = frozenset({"tcp", "unix", "systemd"})
 
 
 class Options(usage.Options):

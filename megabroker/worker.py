@@ -17,7 +17,18 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from megabroker.ops.channel import ALIVE, ASK, DRAINED, END, READY, REFUSED, STOP, TELL_WHERE, Channel
+from megabroker.ops.channel import (
+    ALIVE,
+    ASK,
+    DRAINED,
+    END,
+    OPENING,
+    READY,
+    REFUSED,
+    STOP,
+    TELL_WHERE,
+    Channel,
+)
 from megabroker.ops.tls import leave_out_tls
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _ORPHAN_SECONDS = 15
+_OPENED_TELLS = 16
 
 
 def main(arguments: list[str]) -> int:
@@ -81,7 +93,17 @@ def _run(start: Any, channel: Channel) -> int:
     threshold = LogThreshold(start.config.logging.level)
     observer = make_worker_observer(sys.stdout, start.worker.me.id, threshold)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+    def opening(done: int, total: int) -> None:
+        """Tell the supervisor, now and then."""
+        if not done % _OPENED_TELLS:
+            try:
+                channel.send((OPENING, (done, total)))
+            except OSError:
+                pass  # the supervisor is gone, which the thread notices
+
     service = Broker(start.config, discover(), reactor, threshold=threshold, worker=start.worker)
+    service.opening = opening
     watch = threading.Thread(target=_obey, args=(channel, service, reactor, end), daemon=True)
     watch.start()
     try:

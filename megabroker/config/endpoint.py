@@ -1,7 +1,8 @@
 """Reading a Twisted server endpoint string without a reactor.
 
-Owns the check of such a string and what it says about the port. Never binds anything. ``tcp`` and ``unix``
-are checked here, key by key; every other type is parsed by Twisted, plugins included, and thrown away.
+Owns the check of such a string and what it says about the port. Never binds anything. ``tcp``, ``unix`` and
+``systemd`` are checked here, key by key; every other type is parsed by Twisted, plugins included, and thrown
+away.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ __all__ = ["EndpointDescription", "parse_endpoint"]
 
 _TCP_KEYS = ("port", "interface", "backlog")
 _UNIX_KEYS = ("address", "mode", "backlog", "lockfile")
+_SYSTEMD_KEYS = ("domain", "index", "name")
+_SYSTEMD_DOMAINS = ("INET", "INET6", "UNIX")
 _WITH_PORT = frozenset({"tcp", "ssl"})
 
 
@@ -22,7 +25,7 @@ class EndpointDescription:
     """A parsed endpoint string.
 
     Attributes:
-        type: ``tcp``, ``unix``, ``ssl``, or what a Twisted plugin provides.
+        type: ``tcp``, ``unix``, ``systemd``, ``ssl``, or what a Twisted plugin provides.
         arguments: the positional ones, the type left out; always empty for ``tcp`` and ``unix``.
         options: the ``key=value`` ones; for ``tcp`` and ``unix`` the positional ones too, by their names.
     """
@@ -67,6 +70,10 @@ def parse_endpoint(text: str) -> EndpointDescription:
     if kind == "unix":
         options = _named(kind, arguments, options, _UNIX_KEYS)
         _check_unix(options)
+        return EndpointDescription(kind, (), options)
+    if kind == "systemd":
+        options = _named(kind, arguments, options, _SYSTEMD_KEYS)
+        _check_systemd(options)
         return EndpointDescription(kind, (), options)
     _check_by_twisted(text)
     return EndpointDescription(kind, tuple(arguments), options)
@@ -138,6 +145,16 @@ def _check_unix(options: Mapping[str, str]) -> None:
     if not mode or any(digit not in "01234567" for digit in mode) or len(mode) > 5:
         raise ValueError("mode is octal digits, such as 660")
     _integer(options.get("backlog", "50"), "backlog", 1 << 20)
+
+
+def _check_systemd(options: Mapping[str, str]) -> None:
+    """Check what a socket is called; whether it was handed over is known to the process that has it."""
+    if options.get("domain") not in _SYSTEMD_DOMAINS:
+        raise ValueError(f"domain is one of {', '.join(_SYSTEMD_DOMAINS)}")
+    if ("index" in options) == ("name" in options):
+        raise ValueError("a systemd endpoint has either index or name, which FileDescriptorName= gives")
+    if "index" in options:
+        _integer(options["index"], "index", 1000)
 
 
 def _check_by_twisted(text: str) -> None:

@@ -17,7 +17,7 @@ __all__ = ["HttpSettings"]
 
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
-_TYPES: Final = ("tcp", "unix")
+_TYPES: Final = ("tcp", "unix", "systemd")
 
 
 @attrs.frozen(kw_only=True)
@@ -93,5 +93,5 @@ class HttpSettings:
         kind = parse_endpoint(self.endpoint).type
         if kind not in _TYPES:
             yield Fault("endpoint", self.endpoint, f"an endpoint of type {' or '.join(_TYPES)}")
-        elif self.tls is not None and kind != "tcp":
-            yield Fault("endpoint", self.endpoint, "an endpoint of type tcp, as there is tls")
+        elif self.tls is not None and kind == "unix":
+            yield Fault("endpoint", self.endpoint, "an endpoint of type tcp or systemd, as there is tls")

@@ -53,8 +53,8 @@ class ListenerSettings:
 
     def faults(self) -> Iterable[Fault]:
         """Yield what does not go together."""
-        if self.tls is not None and parse_endpoint(self.endpoint).type != "tcp":
-            yield Fault("endpoint", self.endpoint, "an endpoint of type tcp, as there is tls")
+        if self.tls is not None and parse_endpoint(self.endpoint).type not in ("tcp", "systemd"):
+            yield Fault("endpoint", self.endpoint, "an endpoint of type tcp or systemd, as there is tls")
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -87,6 +87,7 @@ class TopicService(Service):
         run: calls a function in a thread and fires with its result; the default calls it in place.
 
     Attributes:
+        opening: called before each log is opened while all are loaded, if anything is.
         limits_met: how often each of the limits was, by its key in the configuration.
         strays: partitions found in the store that no topic explains.
         controller: what has the changes made, if another process makes them; may be assigned later.
@@ -111,6 +112,7 @@ class TopicService(Service):
         self.configs = configs
         self.limits = limits
         self.strays: set[TopicPartition] = set()
+        self.opening: Callable[[], None] | None = None
         self.limits_met: dict[str, int] = {}
         self.controller: Controller | None = None
         self.followed: Callable[[], Deferred[None]] | None = None
@@ -138,10 +140,13 @@ class TopicService(Service):
 
     # --- life ---------------------------------------------------------------------------------------
 
-    def load(self) -> None:
+    def load(self, told: Callable[[int, int], None] | None = None) -> None:
         """Read the topics and open their logs. Blocking, before the service starts.
 
         A partition whose log cannot be opened answers StorageError; the others serve.
+
+        Args:
+            told: called with how many logs are open and how many there are to be at most.
 
         Raises:
             StorageError: the metadata cannot be read.
@@ -150,9 +155,14 @@ class TopicService(Service):
             key: (str(row["name"]), int(row["partitions"]))
             for key, row in self._metadata.rows(_DELETED).items()
         }
-        for name, row in self._metadata.rows(TOPICS_TABLE).items():
-            topic = topic_from_row(name, row)
+        topics = [topic_from_row(name, row) for name, row in self._metadata.rows(TOPICS_TABLE).items()]
+        total = sum(topic.partitions for topic in topics)
+        if told is not None:
+            opened = count()
+            self.opening = lambda: told(next(opened), total)
+        for topic in topics:
             self._publish(topic, self._open_logs(topic, 0, topic.partitions))
+        self.opening = None
         leftovers = {
             (TopicPartition(name, index), UUID(hex=key))
             for key, (name, partitions) in self._to_remove.items()
@@ -525,6 +535,8 @@ class TopicService(Service):
             partition = PartitionService(
                 topic, index, policy, self._partition_settings, self._reactor, self._now_ms
             )
+            if self.opening is not None:
+                self.opening()
             try:
                 partition.open(self._store)
             except StorageError as error:

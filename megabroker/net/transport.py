@@ -322,6 +322,9 @@ class DirectReactor:
         self, descriptor: int, family: socket.AddressFamily, factory: IProtocolFactory
     ) -> IListeningPort:
         """IReactorSocket: serve a socket that listens already, duplicating its descriptor."""
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            port: IListeningPort = self._reactor.adoptStreamPort(descriptor, family, factory)
+            return port
         adopted = socket.fromfd(descriptor, family, socket.SOCK_STREAM)
         listening = self._port(None, factory, _BACKLOG, adopted.getsockname()[0])
         listening._preexistingSocket = adopted

@@ -12,10 +12,13 @@ import socket
 import struct
 from typing import Any, Final
 
-__all__ = ["ALIVE", "ASK", "DRAINED", "END", "READY", "REFUSED", "STOP", "TELL_WHERE", "Channel"]
+__all__ = ["ALIVE", "ASK", "DRAINED", "END", "OPENING", "READY", "REFUSED", "STOP", "TELL_WHERE", "Channel"]
 
 READY: Final = "ready"
 """A process says that it serves, and after how many milliseconds."""
+
+OPENING: Final = "opening"
+"""A process says how many logs it has opened, and of how many."""
 
 REFUSED: Final = "refused"
 """A process says why it cannot serve."""

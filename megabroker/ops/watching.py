@@ -26,6 +26,7 @@ _log = Logger()
 
 _ASK_SECONDS = 5.0
 _PATIENCE = 12
+_LATELY = 2
 
 
 class Watch:
@@ -53,6 +54,11 @@ class Watch:
     def answered(self, child: Child) -> None:
         """It has."""
         self._silent.pop(child, None)
+
+    @property
+    def all_answer(self) -> bool:
+        """Whether nobody has been silent since he was asked before last."""
+        return all(turns <= _LATELY for turns in self._silent.values())
 
     def _turn(self) -> None:
         watched = self._watched()
