@@ -52,7 +52,8 @@ def _produced(broker: BrokerProcess, value: bytes, seconds: float = _SECONDS) ->
     )
     producer.produce("t", value, on_delivery=lambda error, _: errors.append(error))
     assert producer.flush(seconds + _SECONDS) == 0
-    return errors == [None]
+    (error,) = errors
+    return error is None
 
 
 def _first(broker: BrokerProcess) -> bytes | None:
