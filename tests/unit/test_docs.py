@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from megabroker.cli.new_plugin import rendered
 from megabroker.config.load import load
 from megabroker.config.schema import Config
 from megabroker.config.structure import keys
@@ -117,7 +118,7 @@ _PATH = re.compile(r"`((?:\./)?(?:megabroker|tests|docs|etc|twisted|examples|ben
 
 @pytest.mark.parametrize("page", PAGES)
 def test_paths_exist(page: str) -> None:
-    made_up = {"megabroker/plugins/", "megabroker/plugins/x_plugin.py"}
+    made_up = {f"megabroker/plugins/{name}" for name in ("", "x_plugin.py", "notes_plugin.py")}
     for path in _PATH.findall(PAGES[page]):
         assert path in made_up or (ROOT / path).exists(), path
 
@@ -333,7 +334,10 @@ def test_plugins_page_quotes_the_example() -> None:
         for path in PLUGIN_EXAMPLE.rglob("*")
         if path.is_file() and path.suffix in (".py", ".cfg")
     ]
-    quoted = [text for language, text in blocks(PAGES["plugins.md"]) if language in ("python", "ini")]
+    sources += [text for _, text in rendered("notes")]
+    quoted = [
+        text for language, text in blocks(PAGES["plugins.md"]) if language in ("python", "text", "toml")
+    ]
     assert quoted
     for text in quoted:
         lines = [line.strip() for line in text.strip().splitlines()]
