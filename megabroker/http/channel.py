@@ -47,6 +47,7 @@ class Exchange(Request):
         is_over: whether nobody waits for the answer any more.
         began: when it had come, in seconds of the reactor.
         may_wait: whether it waits for what may never come, so that the end of the broker ends it.
+        route: method and path of the route, for those who count.
         work: what makes the answer; cancelled when nobody waits for it.
     """
 
@@ -56,6 +57,7 @@ class Exchange(Request):
     began = 0.0
     work: Deferred[None] | None = None
     may_wait = False
+    route = ("", "")
 
     def gotLength(self, length: int | None) -> None:
         """Request: take a body, unless it is too large."""

@@ -6,6 +6,7 @@ twisted.web and all that answers is imported when the first connection comes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,7 @@ class HttpFactory(Factory):
     Attributes:
         tls: what is under the connections, if that is TLS.
         connections: those that there are.
+        answers: how many there were, by method, path as its route has it, and status.
     """
 
     noisy = False
@@ -60,6 +62,7 @@ class HttpFactory(Factory):
         self.serves_all = serves_all
         self.connections: dict[Channel, None] = {}
         self.bound = ""
+        self.answers: Counter[tuple[str, str, int]] = Counter()
         self._make: Callable[[HttpFactory, Site], Channel] | None = None
         self._site: Site | None = None
         self._drained: Deferred[None] | None = None

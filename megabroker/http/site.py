@@ -108,6 +108,7 @@ class Site:
         if method == "OPTIONS":
             return self._options(guard, exchange, path)
         route, values = self._router.find(method, path)
+        exchange.route = route.method, route.path
         if route.changes:
             guard.check_origin(host, exchange.header("Origin"), exchange.header("Sec-Fetch-Site"))
         caller = await self._caller(exchange, route)
@@ -170,6 +171,7 @@ class Site:
         if isinstance(body, bytes) and answer.status != 204:
             headers["Content-Length"] = str(len(body))
         exchange.head(answer.status, headers)
+        self._factory.answers[(*exchange.route, answer.status)] += 1
         self._log_request(exchange, answer)
         if isinstance(body, bytes):
             exchange.send(body)

@@ -167,3 +167,14 @@ def test_the_configuration_in_force_could_be_a_file(broker: BrokerProcess, api: 
 
 def test_without_access_rules_there_are_none(api: Api) -> None:
     assert api.problem("GET", "/v1/acls") == (409, "unsupported")
+
+
+def test_the_numbers_for_prometheus(api: Api) -> None:
+    reply = api.ask("GET", "/metrics")
+    assert reply.headers["Content-Type"].startswith("text/plain")
+    assert b"\n# TYPE " in reply.body
+    open_metrics = api.ask(
+        "GET", "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+    )
+    assert open_metrics.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert api.ask("HEAD", "/metrics").status == 200
