@@ -3,8 +3,8 @@
 Owns the bounds. The request line is at most 8 KiB, all headers at most 16 KiB and 100; a body at most
 ``http.max_body_bytes``. A request that has begun must be there within ``http.request_seconds``, however its
 bytes trickle in, and an answer must be taken within that time of being made. Requests that are sent before
-the answer of the one before are read one at a time. What breaks HTTP is answered with a problem, and then
-the connection is closed.
+the answer of the one before are read one at a time, the next when that answer has been taken, so that never
+more than one answer waits. What breaks HTTP is answered with a problem, and then the connection is closed.
 """
 
 from __future__ import annotations
@@ -161,6 +161,7 @@ class Channel(HTTPChannel):
         self.callLater = self._reactor.callLater  # type: ignore[method-assign]
         self.timeOut = factory.settings.idle_seconds
         self._deadline: Any = None
+        self._held: Any = None  # a request whose answer is complete and not taken
         self._is_finishing = False
 
     # --- beginning and end ---
@@ -295,7 +296,22 @@ class Channel(HTTPChannel):
             super().rawDataReceived(data)
 
     def requestDone(self, request: Any) -> None:
-        """HTTPChannel: an answer is complete; go on with what came meanwhile."""
+        """HTTPChannel: an answer is complete; go on with what came meanwhile when it has been taken."""
+        if self._waitingForTransport and not self._is_finishing:
+            self._held = request
+            self._within(self.factory_of.settings.request_seconds, "the peer takes no answer")
+        else:
+            self._go_on(request)
+
+    def resumeProducing(self) -> None:
+        """IPushProducer: what was sent has been taken."""
+        super().resumeProducing()  # type: ignore[no-untyped-call]
+        held, self._held = self._held, None
+        if held is not None:
+            self._in_time()
+            self._go_on(held)
+
+    def _go_on(self, request: Any) -> None:
         if self._is_finishing:
             self.persistent = False
         if self.persistent and self._dataBuffer:

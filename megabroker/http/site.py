@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -215,7 +216,7 @@ class _Flow:
             waiting.callback(None)
 
     async def room(self, reactor: Any, seconds: float) -> None:
-        """Wait until there is room. Raises TimeoutError."""
+        """Wait until there is room. Raises DeferredTimeout."""
         if self._is_paused:
             self._waiting = Deferred()
             self._waiting.addTimeout(seconds, reactor)
@@ -232,7 +233,7 @@ async def _pass_on(exchange: Exchange, pieces: AsyncIterator[bytes], seconds: fl
                 break
             exchange.send(piece)
             await flow.room(reactor, seconds)
-    except TimeoutError:
+    except DeferredTimeout:
         exchange.channel.abort("the peer takes no answer")
     finally:
         exchange.flows(None)
