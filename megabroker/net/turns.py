@@ -55,6 +55,7 @@ class Turns:
         began: when this turn did, by the monotonic clock; 0 outside any.
         deadline: when this turn has taken its time; never, where nobody asks for it.
         lengths: how long turns took.
+        most_seconds: how long reading in one go, or what was left of a turn, takes before others have theirs.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -68,6 +69,7 @@ class Turns:
         self.began = 0.0
         self.deadline = _UNTIMED
         self.lengths = Latency()
+        self.most_seconds = _TURN_SECONDS
 
     def timed(self, call: _Call) -> None:
         """Call within the time that all has which the reactor reads in one go; within a turn, in that."""
@@ -75,7 +77,7 @@ class Turns:
             call()
             return
         if self._reading_ends is None:
-            self._reading_ends = monotonic() + _TURN_SECONDS
+            self._reading_ends = monotonic() + self.most_seconds
             self._reactor.callLater(0, self._reading_ended)
         self.deadline = self._reading_ends
         try:
@@ -93,7 +95,7 @@ class Turns:
             self._reactor.callLater(0, self._take_up)
 
     def _take_up(self) -> None:
-        self.run(self._take_up_some, _TURN_SECONDS)
+        self.run(self._take_up_some, self.most_seconds)
 
     def _take_up_some(self) -> None:
         later = self._later

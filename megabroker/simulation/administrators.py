@@ -116,9 +116,8 @@ class Inspector(Reader):
         for _ in range(6):
             await self.sleep(1.0)
             try:
-                start = await self.start_of(self.stage.partitions[0])
-                answer = await self.fetch(self.connection, self.stage.partitions[0], start, committed=False)
-                end = max(start, int(answer.high_watermark))
+                answer = await self.fetch(self.connection, self.stage.partitions[0], 0, committed=False)
+                end = max(0, int(answer.high_watermark))
                 await self.fetch(self.connection, self.stage.partitions[0], end, committed=False)
                 return
             except Unanswered:

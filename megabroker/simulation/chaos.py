@@ -169,33 +169,36 @@ class Chaos:
                 return
 
     def _flip_in(self, path: str, node: File) -> bool:
-        found = []
-        try:
-            found = list(scan(node.stable, 0, len(node.stable)))
-        except BatchError:
-            pass
-        found = [one for one in found if not one[1].attributes & _TRANSACTIONAL_OR_CONTROL]
+        found = [one for one in batches_of(node) if not one[1].attributes & _TRANSACTIONAL_OR_CONTROL]
         if not found:
             return False
         position, header = self._dice.choice(found)
+        first, last = self._room(path.rpartition("/")[0], header)
         at = position + self._dice.randrange(header.size_bytes)
         node.stable[at] ^= 1 << self._dice.randrange(8)
         node.data[:] = node.stable
         topic, _, number = path.split("/")[2].rpartition("-")
         self.injected["bit flip"] += 1
         partition = (topic, int(number))
-        first, last = self._room(path, found, header)
         self._machine.note(Damaged(self._machine.timeline.now, partition, first, last))
         return True
 
-    def _room(self, path: str, found: list[tuple[int, BatchHeader]], header: BatchHeader) -> tuple[int, int]:
+    def _room(self, directory: str, header: BatchHeader) -> tuple[int, int]:
         """Return the offsets between a batch's neighbours: whose batch it was nobody can tell any more."""
-        first = max(
-            (one.next_offset for _, one in found if one.base_offset < header.base_offset),
-            default=int(path.rpartition("/")[2].partition(".")[0]),
-        )
-        directory = self._machine.disk.directory(path.rpartition("/")[0])
-        segments = [int(name.partition(".")[0]) for name in directory.entries if name.endswith(".log")]
-        behind = [one.base_offset for _, one in found if one.base_offset > header.base_offset]
-        behind += [base for base in segments if base > header.base_offset]
-        return first, min(behind, default=header.next_offset) - 1
+        entries = self._machine.disk.directory(directory).entries
+        nodes = [node for name, node in entries.items() if name.endswith(".log") and isinstance(node, File)]
+        found = [one for node in nodes for _, one in batches_of(node)]
+        before = [one.next_offset for one in found if one.base_offset < header.base_offset]
+        behind = [one.base_offset for one in found if one.base_offset > header.base_offset]
+        return max(before, default=0), min(behind, default=header.next_offset) - 1
+
+
+def batches_of(node: File) -> list[tuple[int, BatchHeader]]:
+    """Return the batches of a log file, up to where there is none."""
+    found = []
+    try:
+        for one in scan(node.stable, 0, len(node.stable)):
+            found.append(one)
+    except BatchError:
+        pass
+    return found
