@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count, islice
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID, uuid4
 
 import attrs
@@ -52,6 +52,7 @@ _LATELY_SECONDS = 3.0
 _OPENED_AT_ONCE = 16
 _FOLLOWED_AT_ONCE = 4
 _RETENTION_SLICE = 32
+_REOPENING_SECONDS = 10.0
 
 Runner = Callable[..., Deferred[Any]]
 
@@ -137,13 +138,15 @@ class TopicService(Service):
         self._retention = LoopingCall(self._start_sweep)
         self._retention.clock = reactor
         self._slice: Any = None
+        self._reopening: Any = None
 
     # --- life ---------------------------------------------------------------------------------------
 
     def load(self, told: Callable[[int, int], None] | None = None) -> None:
         """Read the topics and open their logs. Blocking, before the service starts.
 
-        A partition whose log cannot be opened answers StorageError; the others serve.
+        A partition whose log cannot be opened answers StorageError; the others serve. Where that may pass, as
+        of a full disk, opening is tried again every 10 seconds once the service runs.
 
         Args:
             told: called with how many logs are open and how many there are to be at most.
@@ -193,6 +196,7 @@ class TopicService(Service):
             self._serialised(name, partial(self._remove_logs, key, gone)).addErrback(_log_failure)
         interval_s = self.limits.retention_check_interval_ms / 1000
         self._retention.start(interval_s, now=False).addErrback(_log_failure)
+        self._reopen_later()
 
     def stopService(self) -> Deferred[None]:
         """Refuse new batches, let accepted ones reach the disk, answer everybody; fire when done."""
@@ -201,6 +205,8 @@ class TopicService(Service):
             self._retention.stop()
         if self._slice is not None and self._slice.active():
             self._slice.cancel()
+        if self._reopening is not None and self._reopening.active():
+            self._reopening.cancel()
         serving = self._serving()
         for partition in serving:
             partition.refuse(_shutting_down)
@@ -414,7 +420,10 @@ class TopicService(Service):
             return
         first = 0 if former is None else former.partitions
         kept = [] if former is None else self._partitions[name]
-        self._publish(topic, [*kept, *await self._opened(topic, first, topic.partitions, aside=aside)])
+        opened = await self._opened(topic, first, topic.partitions, aside=aside)
+        self._publish(topic, [*kept, *opened])
+        if any(map(_may_reopen, opened)):
+            self._reopen_later()
 
     async def _create(self, name: str, partitions: int, configs: Mapping[str, str | None]) -> Topic:
         self.validate(name, partitions, configs)
@@ -523,7 +532,39 @@ class TopicService(Service):
 
     # --- logs ---------------------------------------------------------------------------------------
 
-    def _open_logs(self, topic: Topic, first: int, end: int) -> list[_Slot]:
+    def _reopen_later(self) -> None:
+        if self._reopening is not None and self._reopening.active():
+            return
+        names = [name for name, slots in self._partitions.items() if any(map(_may_reopen, slots))]
+        if names:
+            self._reopening = self._reactor.callLater(_REOPENING_SECONDS, self._reopen_all, names)
+
+    def _reopen_all(self, names: Sequence[str]) -> None:
+        done = DeferredList(
+            [self._serialised(name, partial(self._reopen, name)).addErrback(_log_failure) for name in names]
+        )
+        done.addCallback(lambda _: self._reopen_later() if self.running else None)
+
+    async def _reopen(self, name: str) -> None:
+        """Open what could not be opened: the disk may have room again, or the process descriptors."""
+        topic = self._topics.get(name)
+        if topic is None:
+            return
+        slots = list(self._partitions[name])
+        for index, slot in enumerate(slots):
+            if not (self.running and _may_reopen(slot)):
+                continue
+            (opened,) = await self._opened(topic, index, index + 1, aside=True, failed=slot)
+            slots[index] = opened
+            if isinstance(opened, PartitionService):
+                _log.info("partition-available", partition=str(opened.topic_partition))
+        if slots != self._partitions[name]:
+            self._publish(attrs.evolve(topic), slots)
+
+    def _open_logs(
+        self, topic: Topic, first: int, end: int, failed: StorageError | None = None
+    ) -> list[_Slot]:
+        """Open logs, in any thread; ``failed`` is what it came to before, and is not told again."""
         opened: list[_Slot] = []
         policy = self.configs.policy(topic.configs)
         me = self._placement.me.id
@@ -540,17 +581,20 @@ class TopicService(Service):
             try:
                 partition.open(self._store)
             except StorageError as error:
-                _log.error("partition-unavailable", partition=str(topic_partition), error=error.message)
+                if failed is None or failed.message != error.message:
+                    _log.error("partition-unavailable", partition=str(topic_partition), error=error.message)
                 opened.append(error)
             else:
                 opened.append(partition)
         return opened
 
-    async def _opened(self, topic: Topic, first: int, end: int, *, aside: bool = False) -> list[_Slot]:
+    async def _opened(
+        self, topic: Topic, first: int, end: int, *, aside: bool = False, failed: StorageError | None = None
+    ) -> list[_Slot]:
         """Open logs, in another thread if they are many or ``aside`` says that others come with them."""
         if end - first <= _OPENED_AT_ONCE and not (aside or self._opening.locked):
-            return self._open_logs(topic, first, end)
-        opened: list[_Slot] = await self._opening.run(self._run, self._open_logs, topic, first, end)
+            return self._open_logs(topic, first, end, failed)
+        opened: list[_Slot] = await self._opening.run(self._run, self._open_logs, topic, first, end, failed)
         return opened
 
     async def _open_new(self, topic: Topic, first: int, end: int, undo: Change) -> list[_Slot]:
@@ -744,6 +788,10 @@ def _log_failure(failure: Failure) -> None:
 
 def _is_broken(slot: _Slot) -> bool:
     return isinstance(slot, PartitionService) and getattr(slot.log, "refusal", None) is not None
+
+
+def _may_reopen(slot: _Slot) -> TypeGuard[StorageError]:
+    return isinstance(slot, StorageError) and slot.retriable
 
 
 def _plain(name: str) -> str:

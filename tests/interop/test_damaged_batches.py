@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import socket
+import struct
 
 import pytest
 from click.testing import CliRunner
@@ -52,11 +53,16 @@ def consumed(kafka: str, offset: int) -> tuple[list[bytes], list[int]]:
         consumer.close()
 
 
-def cursus(port: int, command: str) -> str:
-    """Return the first of what a command is answered."""
+def streamed(port: int, offset: int) -> list[bytes]:
+    """Return what cursus sends from an offset on, until it closes the connection."""
+    command = b"CONSUME t 0 %d" % offset
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(command.encode())
-        return connection.recv(4096).decode(errors="replace")
+        connection.sendall(struct.pack(">IH", len(command) + 2, 0) + command)
+        with connection.makefile("rb") as stream:
+            frames = []
+            while head := stream.read(4):
+                frames.append(stream.read(*struct.unpack(">I", head)))
+    return frames
 
 
 def test_a_damaged_batch(tmp_path: pathlib.Path) -> None:
@@ -75,6 +81,11 @@ def test_a_damaged_batch(tmp_path: pathlib.Path) -> None:
         with MessageClient("127.0.0.1", broker.ports["mega"]) as client:
             told = [client.consume("t", number) for number in range(_BATCHES)]
         assert [one["success"] for one in told] == [number != _DAMAGED for number in range(_BATCHES)]
+        before, behind = (streamed(broker.ports["cursus"], start) for start in (0, _DAMAGED + 1))
+        assert before[:-1] == whole[:_DAMAGED]
+        assert behind == whole[_DAMAGED:]
+        assert before[-1].startswith(b"ERROR: ")
+        assert streamed(broker.ports["cursus"], _DAMAGED) == before[-1:]
         [line] = [one for one in broker.log.splitlines() if "log-damaged" in one]
         assert f"{path}: {size} bytes at {_DAMAGED * size} unreadable" in line
         assert broker.stop() == 0

@@ -380,6 +380,29 @@ class RestartTests(TopicTestCase):
         self.successResultOf(self.topics.delete("orders"))
         self.assertEqual(self.store.kept, {})
 
+    def test_unreadable_partitions_are_tried_again(self) -> None:
+        self.create("orders", 3)
+        partitions = [TopicPartition("orders", index) for index in range(3)]
+        self.store.broken.update(partitions[1:])
+        self.topics = self.restart()
+        self.topics.startService()
+        self.addCleanup(self.topics.stopService)
+        led = self.topics.led("orders")
+        self.assertEqual([one is None for one in led], [False, True, True])
+        self.store.broken.remove(partitions[2])
+        self.clock.advance(9.9)
+        self.assertEqual(self.topics.out_of_order("orders"), 2)
+        self.clock.advance(0.1)
+        self.topics.partition("orders", 2)
+        self.assertEqual([one is None for one in self.topics.led("orders")], [False, True, False])
+        self.assertEqual(self.code_raised(self.topics.partition, "orders", 1), ErrorCode.STORAGE)
+        self.store.broken.clear()
+        self.clock.advance(10)
+        self.topics.partition("orders", 1)
+        self.assertEqual(self.topics.out_of_order("orders"), 0)
+        (retention,) = self.clock.getDelayedCalls()
+        self.assertGreater(retention.getTime(), 30, "nothing is left to try")
+
     def test_strays_are_left_alone_and_not_built_upon(self) -> None:
         stray = TopicPartition("found", 3)
         self.store.kept[stray] = None
