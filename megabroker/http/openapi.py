@@ -10,7 +10,7 @@ from megabroker import __version__
 from megabroker.http.problems import PROBLEM, PROBLEM_TYPE
 from megabroker.http.routes import PARAMETERS, Need, Route
 
-__all__ = ["document"]
+__all__ = ["document", "told"]
 
 _PROBLEMS = {
     "400": "The request is wrong; all that is wrong with it is told.",
@@ -89,9 +89,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if route.may_be_empty:
         found["responses"]["204"] = {"description": route.may_be_empty}
-    needs = "; ".join([_told(need) for need in route.needs] + [route.asks] * bool(route.asks))
-    if needs:
-        found["description"] = f"Needs, where access rules decide: {needs}."
+    found["description"] = f"Needs, where access rules decide: {told(route)}."
     if route.body is not None:
         found["requestBody"] = {
             "required": True,
@@ -110,6 +108,12 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 def _tag(route: Route) -> str:
     found = re.match(r"/v1/([a-z-]+)", route.path)
     return found[1] if found else "health"
+
+
+def told(route: Route) -> str:
+    """Say which permissions a route needs."""
+    needs = [_told(need) for need in route.needs] + [route.asks] * bool(route.asks)
+    return "; ".join(needs) or ("nothing, not even a log-in" if route.is_open else "nothing")
 
 
 def _told(need: Need) -> str:
