@@ -96,7 +96,8 @@ def _default(found: Config, plugins: Mapping[str, Any]) -> Config:
 def init(file: pathlib.Path, force: bool) -> None:
     """Write a file (broker.yaml; - is the output) in which every key is explained."""
     plugins = discover()
-    text = commented({name: plugins[name].settings_class() for name in _BUILT_IN})
+    built_in = {name: plugins[name] for name in _BUILT_IN}
+    text = commented({name: (one.settings_class(), one.default_endpoint) for name, one in built_in.items()})
     if str(file) == "-":
         click.echo(text, nl=False)
         return

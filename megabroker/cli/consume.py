@@ -8,7 +8,6 @@ nothing else.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -149,9 +148,11 @@ class _Out:
         """Hand over what was taken. Raises BrokenPipeError."""
         data = memoryview(b"".join(self._parts))
         self._parts.clear()
-        descriptor = sys.stdout.fileno()
+        stream = sys.stdout.buffer
         while data:
-            data = data[os.write(descriptor, data) :]
+            # With PYTHONUNBUFFERED it writes as much as the system takes at once.
+            data = data[stream.write(data) :]
+        stream.flush()
         self.printed.update(self._unflushed)
         self._unflushed.clear()
 

@@ -47,6 +47,7 @@ _SECTIONS: Final = {
         "produce": ("produce", "Write messages from the input or from files."),
         "consume": ("consume", "Read messages and print them."),
         "group": ("group", "Groups: list, describe with lag, reset, delete."),
+        "bench": ("bench", "Measure a broker that runs."),
         "user": ("user", "Users and their passwords, which SASL and AUTH ask for."),
         "acl": ("acl", "Access rules, which say who may do what."),
     },

@@ -35,7 +35,7 @@ __all__ = ["ClassicMember", "ConsumerMember", "Member", "join"]
 
 _SESSION_MS: Final = 45_000
 _HEARTBEAT_SECONDS: Final = 3.0
-_EAGER_SECONDS: Final = 0.5
+_EAGER_SECONDS: Final = 0.2
 """How often who has no partitions asks for some."""
 _REBALANCE_MS: Final = 60_000
 _LEAVE_EPOCH: Final = -1

@@ -14,8 +14,8 @@ import attrs
 __all__ = ["END", "START", "Place", "read_moment_ms", "read_place"]
 
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_AGO: Final = re.compile(r"-(\d{1,12})(ms|s|m|h|d|w)")
-_NUMBER: Final = re.compile(r"[-+]?\d{1,18}")
+_AGO: Final = re.compile(r"-(\d{1,12})(ms|s|m|h|d|w)", re.ASCII)
+_NUMBER: Final = re.compile(r"[-+]?\d{1,18}", re.ASCII)
 _MOMENT: Final = "milliseconds since 1970, a time such as 2026-11-21T12:00, or an age such as -1h"
 
 

@@ -22,20 +22,12 @@ from megabroker.cli.connecting import cluster_options
 from megabroker.cli.output import human_bytes, json_option, print_json, progress
 from megabroker.cli.record_forms import Input, json_input, unbase64
 from megabroker.cli.topic_names import complete_topics
-from megabroker.cli.writing import Acknowledged, Writer, murmur2
-from megabroker.codec import compression as codecs
+from megabroker.cli.writing import COMPRESSIONS, Acknowledged, Writer, murmur2
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.protocols.kafka.errors import KafkaError
 
 __all__ = ["produce"]
 
-_CODECS: Final = {
-    "none": codecs.NONE,
-    "gzip": codecs.GZIP,
-    "snappy": codecs.SNAPPY,
-    "lz4": codecs.LZ4,
-    "zstd": codecs.ZSTD,
-}
 _ACKS: Final = {"0": 0, "1": 1, "all": -1}
 _CHUNK_BYTES: Final = 1 << 18
 _LONGEST_LINE_BYTES: Final = 64 << 20
@@ -63,7 +55,7 @@ _STICKY_RECORDS: Final = 1000
 @click.option("--base64", "in_base64", is_flag=True, help="Keys and values are in base64.")
 @click.option("-Z", "--empty-is-null", is_flag=True, help="An empty key or value is null, a tombstone.")
 @click.option("--tombstone", is_flag=True, help="Write a null value for --key, and read no input.")
-@click.option("-z", "--compression", type=click.Choice(list(_CODECS)), default="none", show_default=True)
+@click.option("-z", "--compression", type=click.Choice(list(COMPRESSIONS)), default="none", show_default=True)
 @click.option("--acks", type=click.Choice(list(_ACKS)), default="all", show_default=True)
 @click.option("--idempotent/--no-idempotent", default=None, help="Store nothing twice; the default.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of what was written.")
@@ -83,7 +75,11 @@ def produce(cluster: Cluster, topic: str, quiet: bool, as_json: bool, **given: A
     tally = _Tally()
     with progress(f"to {topic}", None, wanted=not quiet and not sys.stdin.isatty()) as tell:
         writer = Writer(
-            cluster, tally.add, acks=acks, compression=_CODECS[given["compression"]], idempotent=idempotent
+            cluster,
+            tally.add,
+            acks=acks,
+            compression=COMPRESSIONS[given["compression"]],
+            idempotent=idempotent,
         )
         for record in inputs:
             if record is None:

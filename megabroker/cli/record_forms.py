@@ -33,6 +33,10 @@ Input = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]], int | 
 
 _TOKEN: Final = re.compile(r"%(.)|\\(x[0-9a-fA-F]{2}|.)|([^%\\]+)|(.)", re.DOTALL)
 _ESCAPES: Final = {"n": b"\n", "t": b"\t", "r": b"\r", "\\": b"\\", "0": b"\0"}
+_FIELDS: Final = frozenset(
+    {"topic", "partition", "offset", "timestamp", "key", "key_base64", "value", "value_base64", "headers"}
+)
+_PAIRS: Final = 'headers: expected pairs such as [["name", "value"]]'
 _Part = Callable[[str, int, Record], bytes]
 
 
@@ -140,23 +144,14 @@ def json_input(line: bytes) -> Input:
         raise ValueError(f"expected an object of JSON ({error})") from None
     if not isinstance(row, dict):
         raise ValueError('expected an object such as {"key": "k", "value": "v"}')
-    known = {
-        "key",
-        "key_base64",
-        "value",
-        "value_base64",
-        "headers",
-        "partition",
-        "timestamp",
-        "topic",
-        "offset",
-    }
-    if unknown := sorted(set(row) - known):
-        raise ValueError(f"{unknown[0]!r} means nothing: expected {', '.join(sorted(known))}")
+    if unknown := sorted(set(row) - _FIELDS):
+        raise ValueError(f"{unknown[0]!r} means nothing: expected {', '.join(sorted(_FIELDS))}")
     if "value" not in row and "value_base64" not in row:
         raise ValueError("expected a value, null for a tombstone")
     headers = row.get("headers") or []
     pairs = list(headers.items()) if isinstance(headers, dict) else headers
+    if not isinstance(pairs, list):
+        raise ValueError(_PAIRS)
     return (
         _bytes_of(row, "key"),
         _bytes_of(row, "value"),
@@ -196,7 +191,7 @@ def _read_header(one: object) -> tuple[str, bytes | None]:
             return name, unbase64(value, f"header {name}")
         case (str(name), str(value)):
             return name, value.encode()
-    raise ValueError('headers: expected pairs such as [["name", "value"]]')
+    raise ValueError(_PAIRS)
 
 
 def _number(row: Mapping[str, Any], name: str, below: int) -> int | None:

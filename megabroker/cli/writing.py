@@ -16,12 +16,22 @@ import attrs
 from megabroker.cli.cluster import MOVED, Cluster, Partition
 from megabroker.cli.kafka_client import KafkaClient
 from megabroker.cli.refusals import check, meaning
+from megabroker.codec import compression as codecs
 from megabroker.codec.batch import RecordInput, build
 from megabroker.errors import ErrorCode, StateError
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import produce
 
-__all__ = ["Acknowledged", "Writer", "murmur2"]
+__all__ = ["COMPRESSIONS", "Acknowledged", "Writer", "murmur2"]
+
+COMPRESSIONS: Final = {
+    "none": codecs.NONE,
+    "gzip": codecs.GZIP,
+    "snappy": codecs.SNAPPY,
+    "lz4": codecs.LZ4,
+    "zstd": codecs.ZSTD,
+}
+"""The codecs by their names."""
 
 _BY_NAME: Final = 12
 _UNDER_WAY: Final = 5

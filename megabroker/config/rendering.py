@@ -17,10 +17,10 @@ from megabroker.config.schema import Config
 from megabroker.config.structure import Key, ListOf, MapOf, Section, Spec, spec_of
 from megabroker.config.yaml_text import read_yaml
 
-__all__ = ["PluginClasses", "commented", "effective"]
+__all__ = ["Protocols", "commented", "effective"]
 
-PluginClasses = Mapping[str, type[Any]]
-"""By name of a protocol, the class of its settings."""
+Protocols = Mapping[str, tuple[type[Any], str]]
+"""By name of a protocol, the class of its settings, and its endpoint if none is said."""
 
 _WIDTH: Final = 100
 _HEAD: Final = """\
@@ -101,7 +101,7 @@ def _read_back(text: str) -> Any:
 # --- every key ------------------------------------------------------------------------------------
 
 
-def commented(protocols: PluginClasses) -> str:
+def commented(protocols: Protocols) -> str:
     """Return a file that says nothing but which protocols there are, and explains every key."""
     lines = [_HEAD]
     for field in attrs.fields(Config):
@@ -109,16 +109,17 @@ def commented(protocols: PluginClasses) -> str:
         if spec is not None and field.name != "protocols":
             lines += _explained(field, spec, 0)
     lines.append("# The protocols that are served; one that is not named here is not.\nprotocols:\n")
-    for name, cls in protocols.items():
+    for name, (cls, endpoint) in protocols.items():
         lines.append(f"  {name}:\n")
         for field in attrs.fields(cls):
             spec = spec_of(field)
             if spec is not None:
-                lines += _explained(field, spec, 2)
+                shown = f"[{{endpoint: '{endpoint}'}}]" if field.name == "listeners" else None
+                lines += _explained(field, spec, 2, shown)
     return "".join(lines)
 
 
-def _explained(field: Any, spec: Spec, depth: int) -> Iterator[str]:
+def _explained(field: Any, spec: Spec, depth: int, shown: str | None = None) -> Iterator[str]:
     indent = "  " * depth
     yield "" if depth else "\n"
     for line in _wrapped(spec.doc, _WIDTH - len(indent)):
@@ -133,7 +134,8 @@ def _explained(field: Any, spec: Spec, depth: int) -> Iterator[str]:
     default = field.default.factory() if isinstance(field.default, attrs.Factory) else field.default  # type: ignore[arg-type]
     key = Key(field.name, spec, default)
     yield f"{indent}# [{key.note}]\n"
-    shown = "" if default is attrs.NOTHING else _plain(kind, default)
+    if shown is None:
+        shown = "" if default is attrs.NOTHING else _plain(kind, default)
     yield f"{indent}# {field.name}: {shown}\n"
     if isinstance(kind, ListOf | MapOf) and isinstance(kind.item, Section):
         names = ", ".join(one.name for one in attrs.fields(kind.item.cls) if spec_of(one) is not None)

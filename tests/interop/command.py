@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -43,8 +43,20 @@ class Command:
         }
 
     def run(self, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Run it to its end. What went wrong must be one line, and never a traceback."""
-        done = subprocess.run(
+        """Run it to its end; in this process if it reads nothing, which saves the time to start another.
+
+        What went wrong must be said, and never by a traceback.
+        """
+        if data or arguments[0] == "start":
+            done = self._run_apart(arguments, data)
+        else:
+            done = self._run_here(arguments)
+        assert b"Traceback" not in done.stderr + done.stdout, done.stderr
+        assert b"a fault of the command itself" not in done.stderr, done.stderr
+        return done
+
+    def _run_apart(self, arguments: Sequence[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
             [SCRIPT, *arguments],
             input=data,
             env=self._environment,
@@ -52,9 +64,25 @@ class Command:
             timeout=60,
             check=False,
         )
-        assert b"Traceback" not in done.stderr + done.stdout, done.stderr
-        assert b"a fault of the command itself" not in done.stderr, done.stderr
-        return done
+
+    def _run_here(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        printed, said = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+        with (
+            mock.patch.dict(os.environ, self._environment, clear=True),
+            open(os.devnull) as nothing,
+            mock.patch.object(sys, "stdin", nothing),
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(printed),
+        ):
+            code = run([*arguments])
+        for stream in (printed, said):
+            stream.flush()
+        return subprocess.CompletedProcess(
+            arguments,
+            code,
+            printed.buffer.getvalue(),
+            said.buffer.getvalue(),  # type: ignore[attr-defined]
+        )
 
     def start(self, *arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[bytes]:
         """Start it."""
@@ -77,21 +105,10 @@ class Command:
         return json.loads(self.text(*arguments, "--json", data=data))
 
     def refused(self, *arguments: str, code: int = 1, data: bytes = b"") -> str:
-        """Run it, in this process if it reads nothing; it must be refused by one line, returned."""
-        if data:
-            done = self.run(*arguments, data=data)
-            ended, said = done.returncode, done.stderr.decode()
-        else:
-            errors = io.StringIO()
-            with (
-                mock.patch.dict(os.environ, self._environment, clear=True),
-                open(os.devnull) as nothing,
-                mock.patch.object(sys, "stdin", nothing),
-                contextlib.redirect_stderr(errors),
-                contextlib.redirect_stdout(io.StringIO()),
-            ):
-                ended, said = run([*arguments]), errors.getvalue()
-        assert ended == code, (arguments, ended, said)
+        """Run it, expect it to be refused, and return the one line that says why."""
+        done = self.run(*arguments, data=data)
+        said = done.stderr.decode()
+        assert done.returncode == code, (arguments, done.returncode, said)
         [line] = said.splitlines()
         assert line.startswith("megabroker: ")
         return line
