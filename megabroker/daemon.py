@@ -74,8 +74,9 @@ class Daemon(Service):
         """Give the application our log, unless another was asked for on the command line."""
         twistd = self._twistd
         if isinstance(parent, Componentized) and not twistd.get("syslog"):
-            observer = make_observer(twistd.get("logfile"), not twistd["nodaemon"], self._threshold)
-            if self._greet:
+            form = self._service.config.logging.format
+            observer = make_observer(twistd.get("logfile"), not twistd["nodaemon"], self._threshold, form)
+            if self._greet and form == "human":
                 observer = greeting(observer, sys.stdout)
             parent.setComponent(ILogObserver, observer)  # type: ignore[no-untyped-call]
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]

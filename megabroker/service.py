@@ -81,6 +81,7 @@ from megabroker.ops.logs import LogThreshold
 from megabroker.ops.memory import keep_freed_memory
 from megabroker.ops.metrics.service import Metrics, Sources
 from megabroker.ops.pauses import Pauses
+from megabroker.ops.request_log import RequestLog
 from megabroker.service_settings import (
     acl_settings,
     dedup_settings,
@@ -188,6 +189,7 @@ class BrokerService(MultiService):
         self._http_port: IListeningPort | None = None
         self._stopping = False
         self._pauses = Pauses(reactor)
+        self._requests = RequestLog(reactor.seconds)
         self._checkpoints: LoopingCall | None = None
         self._store: Any = None
         self._metadata: Any = None
@@ -574,6 +576,7 @@ class BrokerService(MultiService):
                 if managed:
                     self._factories.append(factory)
                 listeners.append(Listener(name, wanted.name, _advertised(wanted, port)))
+        self._note_requests()
         if isinstance(self.placement, SinglePlacement):
             self.placement.advertise(listeners)
         if self._peering is not None:
@@ -658,9 +661,17 @@ class BrokerService(MultiService):
         )
         self.topics.limits = topic_limits(config)
         self._store.cleaner.settings = cleaner_settings(config)
+        self._note_requests()
         admission = self.broker.admission
         admission.max_connections = config.limits.max_connections
         admission.max_connections_per_address = config.limits.max_connections_per_address
+
+    def _note_requests(self) -> None:
+        """Have single requests noted, if the log is to tell of them."""
+        logging = self.config.logging
+        self._requests.configure(logging.requests, logging.slow_request_ms)
+        for factory in self._counting():
+            factory.counts.notes = self._requests if self._requests.is_wanted else None
 
     # --- stop ---
 

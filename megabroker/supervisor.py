@@ -38,6 +38,7 @@ from megabroker.net import quick
 from megabroker.net.listening import advertised, bind_each, bind_file, bind_shared
 from megabroker.ops.channel import ALIVE, DRAINED, END, OPENING, READY, STOP
 from megabroker.ops.child import Child, ended_how, wait
+from megabroker.ops.json_logs import BEGIN
 from megabroker.ops.logs import LINE, LogThreshold
 from megabroker.ops.watching import Watch
 from megabroker.stores import SharedDirectories
@@ -50,7 +51,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 10.0
 _STEADY_SECONDS: Final = 20.0
 _UNDO_SECONDS: Final = 15.0
-_LINE: Final = re.compile(r"\d{4}-\d\d-\d\dT|    ")
+_LINE: Final = re.compile(r"\d{4}-\d\d-\d\dT|    |" + re.escape(BEGIN))
 
 
 @attrs.frozen

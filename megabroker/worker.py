@@ -91,7 +91,7 @@ def _run(start: Any, channel: Channel) -> int:
 
     keep_steady(reactor)
     threshold = LogThreshold(start.config.logging.level)
-    observer = make_worker_observer(sys.stdout, start.worker.me.id, threshold)
+    observer = make_worker_observer(sys.stdout, start.worker.me.id, threshold, start.config.logging.format)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
     def opening(done: int, total: int) -> None:

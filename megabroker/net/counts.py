@@ -10,22 +10,17 @@ counted together (``Latency.group``), the first by a look at the clock and each 
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Any, Protocol
 
 from megabroker.latency import Latency
 
 __all__ = ["Counts", "RequestNotes"]
 
-_NEVER: Final = float("inf")
-
 
 class RequestNotes(Protocol):
     """Takes note of single requests, for a log of them."""
 
-    slow_seconds: float
-    """Requests that take as long are noted, each of them as far as there is room."""
-
-    def note(self, protocol: str, api: str, connection: object, seconds: float, **about: object) -> None:
+    def note(self, protocol: str, api: str, connection: Any, seconds: float, **about: Any) -> None:
         """Take note of a request that is answered; may pass it over."""
 
 
@@ -45,7 +40,6 @@ class Counts:
         throttled: how often a client was told, or made, to wait by its quotas.
         throttled_ms: for how long, all together.
         notes: takes note of single requests; None where nobody wants to.
-        slow_seconds: what takes as long is noted.
     """
 
     def __init__(self) -> None:
@@ -61,7 +55,6 @@ class Counts:
         self.throttled = 0
         self.throttled_ms = 0
         self.notes: RequestNotes | None = None
-        self.slow_seconds = _NEVER
 
     def latency(self, api: str) -> Latency:
         """Return the latency of a kind of request."""

@@ -95,6 +95,9 @@ class BrokerFactory(Factory):
         connection = self.connection_class(self)
         connection.peer_host = host
         connection.peer = f"{host}:{getattr(addr, 'port', '-')}"
+        _log.debug(
+            "connection-opened: {protocol} from {peer}", protocol=self.listener.protocol, peer=connection.peer
+        )
         quotas = self.broker.quotas
         self.counts.opened += 1
         if self.is_bounded and quotas.limits_addresses and (wait_ms := quotas.connection_ms(host)):
@@ -118,6 +121,12 @@ class BrokerFactory(Factory):
     def connection_gone(self, connection: BrokerConnection) -> None:
         """Count a connection out."""
         self.connections.pop(connection, None)
+        _log.debug(
+            "connection-closed: {protocol} from {peer}",
+            protocol=self.listener.protocol,
+            peer=connection.peer,
+            client_id=connection.client_id,
+        )
         if self.is_bounded:
             self.admission.dismiss(connection.peer_host)
         if self._drained is not None and not self.connections:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import string
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import IO, Any
 
@@ -135,21 +135,27 @@ def _field(value: object) -> str:
     return text if len(text) <= _LONGEST_FIELD_CHARS else text[:_LONGEST_FIELD_CHARS] + "..."
 
 
-def make_worker_observer(stream: IO[str], node_id: int, threshold: LogThreshold) -> ILogObserver:
+def make_worker_observer(
+    stream: IO[str], node_id: int, threshold: LogThreshold, form: str = "human"
+) -> ILogObserver:
     """Return the observer of one of several processes, whose lines say which node it is."""
 
     def format_with_node(event: LogEvent) -> str | None:
         return format_line({"node": node_id, **event})
 
-    return FilteringLogObserver(FileLogObserver(stream, format_with_node), [threshold])
+    formatted = format_with_node if form == "human" else _json_format(node_id)
+    return FilteringLogObserver(FileLogObserver(stream, formatted), [threshold])
 
 
-def make_observer(logfile: str | None, daemon: bool, threshold: LogThreshold) -> ILogObserver:
+def make_observer(
+    logfile: str | None, daemon: bool, threshold: LogThreshold, form: str = "human"
+) -> ILogObserver:
     """Return the observer that writes the log to where twistd was told to.
 
     Args:
         logfile: twistd's ``--logfile``; ``-`` or, in the foreground, None is standard output.
         daemon: whether twistd goes to the background.
+        form: ``human`` or ``json``.
     """
     stream: IO[str]
     if logfile == "-" or (not logfile and not daemon):
@@ -158,4 +164,11 @@ def make_observer(logfile: str | None, daemon: bool, threshold: LogThreshold) ->
         stream = sys.stdout
     else:
         stream = LogFile.fromFullPath(logfile or "twistd.log")  # type: ignore[no-untyped-call]
-    return FilteringLogObserver(FileLogObserver(stream, format_line), [threshold])
+    formatted = format_line if form == "human" else _json_format(None)
+    return FilteringLogObserver(FileLogObserver(stream, formatted), [threshold])
+
+
+def _json_format(node_id: int | None) -> Callable[[LogEvent], str | None]:
+    from megabroker.ops.json_logs import make_json_format
+
+    return make_json_format(node_id)

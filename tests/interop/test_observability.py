@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 
 from confluent_kafka import Producer
@@ -39,3 +40,28 @@ def test_metrics_over_http() -> None:
         assert found["megabroker_disk_sync_seconds_count", frozenset()] >= 1
         assert found["megabroker_connections", frozenset({("protocol", "http")})] == 1
         assert found["process_open_fds", frozenset()] > 10
+
+
+def test_json_logs_and_single_requests() -> None:
+    logging = {"format": "json", "requests": 1, "slow_request_ms": 60_000}
+    with BrokerProcess({"logging": logging, "workers": 2}) as broker:
+        produce(broker, 5)
+        for port in broker.http_ports:
+            metrics(port)
+        assert broker.stop() == 0
+        lines = [json.loads(line) for line in broker.log.splitlines()]
+    assert all(line["service.name"] == "megabroker" for line in lines)
+    requests = [line for line in lines if line["event.action"] == "request-answered"]
+    produced = [line for line in requests if line["megabroker.api"] == "Produce"]
+    assert produced
+    for line in produced:
+        assert line["source.ip"] == "127.0.0.1"
+        assert line["megabroker.client_id"] == "counted"
+        assert line["user.name"] == "ANONYMOUS"
+        assert line["megabroker.request_bytes"] > 50
+        assert line["service.node.name"] in ("1", "2")
+        assert line["megabroker.milliseconds"] >= 0
+    metadata = next(line for line in requests if line["megabroker.api"] == "Metadata")
+    assert metadata["megabroker.answer_bytes"] > 20
+    assert metadata["megabroker.worked_ms"] > 0
+    assert not [line for line in lines if line["event.action"] == "slow-request"]

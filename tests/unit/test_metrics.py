@@ -161,7 +161,7 @@ class MetricsTests(CountingCase):
         self.failureResultOf(asked, ZeroDivisionError)
 
     def test_reading_holds_nobody_up(self) -> None:
-        self.done(self.service.topics.create("many", 2000))
+        self.done(self.service.topics.create("many", 500))
         gathered: list[Any] = []
         from megabroker.ops.metrics.gathering import gather
 
