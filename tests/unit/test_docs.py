@@ -28,6 +28,7 @@ from megabroker.simulation.rules import RULES
 from tests.brokers import BrokerProcess
 
 ROOT = pathlib.Path(__file__).parents[2]
+SCRIPTS = pathlib.Path(sys.executable).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMPATIBILITY = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
 PLUGIN_EXAMPLE = ROOT / "tests" / "plugin_example"
@@ -276,6 +277,7 @@ def run_console(text: str, broker: BrokerProcess) -> str:
             broker.start()
         elif line.startswith("$ "):
             command = with_ports(line[2:], broker)
+            command = command.replace(".venv/bin/megabroker", str(SCRIPTS / "megabroker"))
             if command.startswith(".venv/bin/python "):
                 command = f"{sys.executable} {command.partition(' ')[2]} {ports}"
             done = subprocess.run(
@@ -288,7 +290,7 @@ def run_console(text: str, broker: BrokerProcess) -> str:
 def test_quick_start_runs_and_prints_what_is_shown() -> None:
     programs = examples("Quick start")
     consoles = [text for language, text in blocks(section(README, "Quick start")) if language == "console"]
-    assert (len(programs), len(consoles)) == (3, 2)
+    assert (len(programs), len(consoles)) == (3, 3)
     with BrokerProcess() as broker:
         for program, output in programs:
             assert normal(run_python(program, broker)) == normal(output)
