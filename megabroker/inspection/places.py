@@ -17,7 +17,7 @@ import attrs
 from megabroker.inspection.findings import Finding, Kind
 from megabroker.kafkadir.properties import parse_properties
 from megabroker.model import TopicPartition
-from megabroker.storage.checkpoints import decode_offsets
+from megabroker.storage.checkpoints import decode_meta, decode_offsets
 from megabroker.storage.directories import UNFINISHED
 from megabroker.storage.files import Files
 from megabroker.storage.journal import JOURNAL
@@ -101,6 +101,14 @@ class Places:
             data = meta.read_bytes()
         except FileNotFoundError:
             self._find(Kind.WRONG, meta, "it is absent", "a start makes it, with the identity it is told")
+            return
+        if decode_meta(data) is None:
+            self._find(
+                Kind.REFUSED,
+                meta,
+                "its CRC is wrong",
+                "expected cluster.id and node.id as they were, and the line with the CRC removed",
+            )
             return
         found = parse_properties(data.decode("utf-8", "replace"))
         for key in ("cluster.id", "node.id"):

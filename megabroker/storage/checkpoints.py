@@ -8,6 +8,9 @@ can be derived again, at the price of reading more of the log.
                          partition, so that Kafka passes over it
     leader epochs        text: "0", number of entries, then "<epoch> <start offset>" per line
     damaged ranges       text: "0", number of entries, then five numbers per line (ours, not Kafka's)
+    meta.properties      text: "<key>=<value>" per line, as Java has them; ours begin with a comment of the
+                         CRC-32C of the lines after it, which Kafka passes over. No other file says this, so
+                         a damaged one must not count as absent
     partition.metadata   text: "version: 0", "topic_id: <22 characters of url-safe base64>"
     <offset>.snapshot    version i16 = 1, CRC-32C u32 of what follows, count i32, per producer:
                          id i64, epoch i16, last sequence i32, last offset i64, offset delta i32,
@@ -30,10 +33,12 @@ from crc32c import crc32c
 from megabroker.model import ProducerSnapshot, TopicPartition
 
 __all__ = [
+    "decode_meta",
     "decode_offsets",
     "decode_partition_metadata",
     "decode_rows",
     "decode_snapshot",
+    "encode_meta",
     "encode_offsets",
     "encode_partition_metadata",
     "encode_rows",
@@ -45,6 +50,7 @@ _ENTRY = struct.Struct(">qhiqiqiq")
 _MAX_SEQUENCE = 0x7FFFFFFF
 _CHECK_NAME = "__crc32c"
 _CHECK = f"{_CHECK_NAME} -1 "
+_META_CHECK = b"# crc32c of what follows: "
 
 
 def _lines(data: bytes | None) -> list[str] | None:
@@ -59,6 +65,22 @@ def _lines(data: bytes | None) -> list[str] | None:
     if len(lines) < 2 or lines[0] != "0" or lines[1] != str(len(lines) - 2):
         return None
     return lines[2:]
+
+
+def encode_meta(values: Mapping[str, str]) -> bytes:
+    """Encode ``meta.properties``."""
+    told = "".join(f"{key}={value}\n" for key, value in values.items()).encode()
+    return b"%b%d\n%b" % (_META_CHECK, crc32c(told), told)
+
+
+def decode_meta(data: bytes) -> dict[str, str] | None:
+    """Decode ``meta.properties``; None when its CRC says that it is damaged. Without a CRC it is believed."""
+    if data.startswith(_META_CHECK):
+        check, _, told = data.partition(b"\n")
+        if check != b"%b%d" % (_META_CHECK, crc32c(told)):
+            return None
+    lines = data.decode(errors="replace").splitlines()
+    return dict(line.strip().split("=", 1) for line in lines if "=" in line and line[0] != "#")
 
 
 def encode_offsets(offsets: Mapping[TopicPartition, int]) -> bytes:

@@ -34,7 +34,7 @@ from uuid import uuid4
 
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import TopicPartition
-from megabroker.storage.checkpoints import encode_offsets
+from megabroker.storage.checkpoints import decode_meta, encode_meta, encode_offsets
 from megabroker.storage.files import Files, storage_error
 from megabroker.storage.journal import JOURNAL
 from megabroker.storage.lock import DirectoryLock
@@ -229,10 +229,14 @@ class DataDirectories:
 
     def _check_meta(self, path: str) -> None:
         """Refuse a directory of another cluster or node; complete what is missing."""
-        text = (self._files.read_bytes(f"{path}/{_META}") or b"").decode(errors="replace")
-        there = dict(
-            line.strip().split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#"
-        )
+        there = decode_meta(self._files.read_bytes(f"{path}/{_META}") or b"")
+        if there is None:
+            raise StorageError(
+                ErrorCode.STORAGE,
+                f"{path}/{_META} is damaged, or was edited: expected cluster.id and node.id as they were, "
+                "and the line with the CRC removed",
+                retriable=False,
+            )
         found = {"version": "1", **there}
         wanted = {"cluster.id": self.cluster_id, "node.id": self._node_id}
         for key, value in wanted.items():
@@ -250,8 +254,7 @@ class DataDirectories:
         if path != self.paths[0]:
             self._identities[path] = found.setdefault(_IDENTITY, _new_identity())
         if found != there:
-            data = "".join(f"{key}={value}\n" for key, value in found.items()).encode()
-            self._files.write_whole(f"{path}/{_META}", data, sync=True)
+            self._files.write_whole(f"{path}/{_META}", encode_meta(found), sync=True)
 
     def _refuse_absent(self) -> None:
         """Refuse to go on without a directory that holds partitions. Raises StorageError."""

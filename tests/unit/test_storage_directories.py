@@ -142,6 +142,20 @@ def test_every_directory_is_locked_and_checked(tmp_path: pathlib.Path) -> None:
     other.release()
 
 
+def test_a_damaged_identity_is_refused(tmp_path: pathlib.Path) -> None:
+    found, _ = opened(tmp_path, "a")
+    found.release()
+    meta = tmp_path / "a" / "meta.properties"
+    meta.write_bytes(meta.read_bytes().replace(b"node.id=1", b"node.id=3"))
+    found.take("now")
+    with pytest.raises(StorageError, match=r"meta\.properties is damaged, or was edited"):
+        found.prepare()
+    meta.write_bytes(b"".join(meta.read_bytes().splitlines(True)[1:]))
+    with pytest.raises(StorageError, match=r"belongs to node\.id 3, not to 1"):
+        found.prepare()
+    found.release()
+
+
 # --- several processes ----------------------------------------------------------------------------
 
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from megabroker.model import ProducerSnapshot, TopicPartition
 from megabroker.storage.checkpoints import (
+    decode_meta,
     decode_offsets,
     decode_partition_metadata,
     decode_rows,
     decode_snapshot,
+    encode_meta,
     encode_offsets,
     encode_partition_metadata,
     encode_rows,
@@ -74,6 +76,18 @@ def test_offsets() -> None:
         assert decode_offsets(bad) is None
 
 
+def test_meta() -> None:
+    values = {"version": "1", "cluster.id": "abcdefghijklmnopqrstuv", "node.id": "1"}
+    data = encode_meta(values)
+    assert data.splitlines()[1:] == [b"version=1", b"cluster.id=abcdefghijklmnopqrstuv", b"node.id=1"]
+    assert decode_meta(data) == values
+    assert decode_meta(b"#\n#Thu\nversion=1\nnode.id=2\n") == {"version": "1", "node.id": "2"}, "Kafka's"
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert decode_meta(bytes(flipped)) in (None, values), bit
+
+
 def test_rows() -> None:
     assert decode_rows(encode_rows([(1, 2), (3, 4)]), 2) == [(1, 2), (3, 4)]
     assert decode_rows(encode_rows([(1, 2)]), 3) is None
@@ -91,6 +105,7 @@ def test_partition_metadata() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     decode_snapshot(data)
+    decode_meta(data)
     decode_offsets(data)
     decode_rows(data, 2)
     decode_partition_metadata(data)
