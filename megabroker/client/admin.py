@@ -398,7 +398,16 @@ class AdminClient:
     @_deferred
     async def describe_group(self, name: str) -> dict[str, Any]:
         """Return a group and its members."""
-        return await self._ask("GET", _at("groups", name))  # type: ignore[no-any-return]
+        path, members = _at("groups", name), []
+        token: str | None = None
+        while True:
+            found: dict[str, Any] = await self._ask(
+                "GET", path, query={"limit": _MOST_ROWS, "page_token": token}
+            )
+            members += found["members"]
+            token = found.pop("next_page_token")
+            if token is None:
+                return {**found, "members": members}
 
     @_deferred
     async def delete_group(self, name: str) -> None:

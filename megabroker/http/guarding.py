@@ -45,8 +45,8 @@ class Guard:
     any_host: bool
 
     def check_host(self, host: str | None) -> None:
-        """Raise Problem unless this is who was asked for."""
-        name = _without_port(host or "")
+        """Raise Problem unless this is who was asked for; browsers always say whom they ask for."""
+        name = _without_port(host or "localhost")
         if self.any_host or name in _THIS_MACHINE or name in {one.lower() for one in self.hosts}:
             return
         raise Problem(

@@ -27,7 +27,7 @@ from megabroker.http.schema import (
     required,
 )
 
-__all__ = ["PAGES", "page", "paged"]
+__all__ = ["MOST_ROWS", "PAGES", "page", "paged"]
 
 _T = TypeVar("_T")
 MOST_ROWS: Final = 1000

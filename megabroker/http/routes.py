@@ -155,10 +155,14 @@ class Router:
 
     Args:
         routes: all there are; a method and a path must come once only.
+        elsewhere: what is expected of who asks for what is not here.
     """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(
+        self, routes: Iterable[Route], elsewhere: str = "an address that /v1/openapi.json has"
+    ) -> None:
         self.routes = tuple(routes)
+        self._elsewhere = elsewhere
         self._root = _Node()
         for route in self.routes:
             node, place = self._root, self._root.routes
@@ -203,7 +207,7 @@ class Router:
         raise Problem(
             404,
             ErrorCode.INVALID_REQUEST,
-            f"there is nothing at {path[:200]}: expected an address that /v1/openapi.json has",
+            f"there is nothing at {path[:200]}: expected {self._elsewhere}",
         )
 
     @staticmethod

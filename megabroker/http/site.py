@@ -55,7 +55,13 @@ class Site:
 
     def __init__(self, factory: HttpFactory, routes: Iterable[Route]) -> None:
         self._factory = factory
-        self._router = Router(routes)
+        if factory.serves_all:
+            self._router = Router(routes)
+        else:
+            first = factory.inside.broker.placement.controller().id
+            self._router = Router(
+                routes, f"/livez, /readyz or /metrics, as the API is at node {first}'s port"
+            )
 
     @property
     def _guard(self) -> Guard:

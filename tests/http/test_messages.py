@@ -152,6 +152,15 @@ def test_an_answer_has_an_end_however_much_there_is(broker: BrokerProcess, api: 
     assert (seen, answers > 5) == (20, True)
 
 
+def test_the_time_of_the_broker_is_told(api: Api) -> None:
+    configs = {"message.timestamp.type": "LogAppendTime"}
+    api.post("/v1/topics", {"name": "stamped", "partitions": 1, "configs": configs})
+    placed = api.post("/v1/topics/stamped/messages", {"value": "x", "timestamp_ms": 5})
+    assert placed["timestamp_ms"] > 1_700_000_000_000
+    (found,) = api.get("/v1/topics/stamped/partitions/0/messages")["messages"]
+    assert found["timestamp_ms"] == placed["timestamp_ms"]
+
+
 def test_what_cannot_be_stored(api: Api) -> None:
     send = "/v1/topics/letters/messages"
     assert api.problem("POST", "/v1/topics/nowhere/messages", {}) == (404, "unknown-topic")

@@ -144,6 +144,20 @@ def test_a_request_that_trickles_in_is_not_waited_for(broker: BrokerProcess) -> 
         assert answer.startswith(b"HTTP/1.1 408 "), answer
 
 
+def test_a_request_may_come_in_any_pieces(broker: BrokerProcess) -> None:
+    body = b'{"name": "in-pieces", "validate_only": true}'
+    head = (
+        b"POST /v1/topics HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    chunks = b"".join(b"1\r\n" + body[at : at + 1] + b"\r\n" for at in range(len(body))) + b"0\r\n\r\n"
+    whole = head + chunks
+    for length in (1, 2, 7, 100):
+        pieces = [whole[at : at + length] for at in range(0, len(whole), length)]
+        assert raw(broker.http_ports[0], *pieces).startswith(b"HTTP/1.1 204 "), length
+    assert raw(broker.http_ports[0], b"GET /livez HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 ")
+
+
 def test_requests_that_do_not_wait_for_answers(broker: BrokerProcess) -> None:
     one = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -23,6 +23,7 @@ _NEEDLESS = {
     *("backports.zstd", "cramjam", "lz4", "click", "rich", "uvloop"),
     *("twisted.conch", "twisted.mail", "twisted.names", "twisted.web"),
     *("megabroker.cli", "megabroker.client", "megabroker.kafkadir"),
+    *("megabroker.http.site", "megabroker.http.channel", "megabroker.http.api"),
 }
 """Packages of no use before somebody asks for what they do."""
 _MOST_MIB = 55

@@ -11,7 +11,7 @@ from megabroker.errors import ErrorCode, RequestError, StateError
 from megabroker.http.api.messages import first_at_or_after
 from megabroker.http.api.topics import known_topic, partition_rows
 from megabroker.http.caller import Caller
-from megabroker.http.paging import PAGES, page, paged
+from megabroker.http.paging import MOST_ROWS, PAGES, page, paged
 from megabroker.http.routes import Answer, Call, Need, Route
 from megabroker.http.schema import (
     FLAG,
@@ -30,7 +30,6 @@ from megabroker.streams import TaskAssignment
 __all__ = ["ROUTES", "describe_group", "group_offsets", "known_group", "reset_offsets", "visible_groups"]
 
 _MOST_PARTITIONS: Final = 100_000
-_MOST_MEMBERS: Final = 1_000_000
 _ANY_MEMBERS: Final = ("Empty", "Dead")
 
 _SUMMARY: Final = Object(
@@ -73,7 +72,10 @@ _GROUP: Final = Object(
         "epoch": required(Nullable(Integer()), "How often it has changed; null for classic groups."),
         "assignor": required(Text(), "Who or what decides who gets which partition."),
         "coordinator": required(Integer(0), "The node that coordinates it."),
-        "members": required(ListOf(_MEMBER, maximum=_MOST_MEMBERS), "Its members, by their ids."),
+        "members": required(
+            ListOf(_MEMBER, maximum=MOST_ROWS), "Its members, by their ids; those of this page."
+        ),
+        "next_page_token": required(Nullable(Text()), "For the next page; null on the last."),
     },
     "GroupDescription",
 )
@@ -454,8 +456,9 @@ def list_groups(call: Call) -> Any:
 
 
 def get_group(call: Call) -> Any:
-    """Describe a group."""
-    return describe_group(call.caller, call.path["group"])
+    """Describe a group, with a page of its members."""
+    found = describe_group(call.caller, call.path["group"])
+    return {**found, **page(call, "members", found["members"], lambda one: one["member"], lambda one: one)}
 
 
 async def delete_group(call: Call) -> Any:
@@ -524,7 +527,15 @@ ROUTES: Final = (
         },
         asks="DESCRIBE on the cluster or each group, those that may not be seen are left out",
     ),
-    Route("GET", "/v1/groups/{group}", get_group, "A group and its members.", _GROUP, needs=(_ON_GROUP,)),
+    Route(
+        "GET",
+        "/v1/groups/{group}",
+        get_group,
+        "A group and its members.",
+        _GROUP,
+        query=PAGES,
+        needs=(_ON_GROUP,),
+    ),
     Route(
         "DELETE",
         "/v1/groups/{group}",

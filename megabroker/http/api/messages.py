@@ -28,7 +28,7 @@ from megabroker.http.schema import (
 )
 from megabroker.http.waiting import called_back, moved, pause
 from megabroker.interfaces import IPartition
-from megabroker.model import Acks, Record, Topic
+from megabroker.model import NO_TIMESTAMP, Acks, Record, Topic
 from megabroker.protocols.reading import ReadCache, RecordReader
 
 __all__ = ["ROUTES", "first_at_or_after", "produce", "read_messages"]
@@ -150,27 +150,32 @@ async def produce(caller: Caller, topic: Topic, message: dict[str, Any]) -> dict
         await called_back(partition.when_room)
     meter = caller.meter()
     wait_ms = 0 if meter is None else meter.produced(len(data))
-    offset = await _appended(partition, data)
+    offset, append_time_ms = await _appended(partition, data)
     if wait_ms:
         await pause(broker.reactor, wait_ms / 1000)
-    if partition.append_time_ms >= 0:
-        timestamp_ms = partition.append_time_ms
+    if append_time_ms >= 0:
+        timestamp_ms = append_time_ms
     return {"topic": topic.name, "partition": index, "offset": offset, "timestamp_ms": timestamp_ms}
 
 
-async def _appended(partition: IPartition, data: bytearray) -> int:
-    """Append a batch; return its offset when it is durable. Raises BrokerError."""
+async def _appended(partition: IPartition, data: bytearray) -> tuple[int, int]:
+    """Append a batch; return its offset when it is durable, and the time it was given, -1 for its own.
+
+    Raises:
+        BrokerError: it is not stored.
+    """
     header = read_header(data, 0, len(data))
-    found: list[int] = []
+    found: list[tuple[int, int]] = []
 
     def append(answered: Any) -> None:
         if partition.is_here:
-            found.append(partition.append(header, data, Acks.DURABLE, answered))
+            offset = partition.append(header, data, Acks.DURABLE, answered)
+            found.append((offset, partition.append_time_ms))
         else:
             remote: Any = partition
 
             def stored(offset: int, error: BrokerError | None) -> None:
-                found.append(offset)
+                found.append((offset, NO_TIMESTAMP))
                 answered(error)
 
             remote.send(header, data, Acks.DURABLE, stored)
