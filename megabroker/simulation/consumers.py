@@ -154,7 +154,9 @@ class Reader(Client):
         """Return where to go on after what cannot be read, which is nobody's fault if somebody damaged it."""
         name = partition[0].partition("#")[0], partition[1]
         for event in self.stage.history.of(Damaged):
-            if event.partition == name and event.first_offset <= offset <= event.last_offset:
+            # Compaction may since have emptied what was before it.
+            first = 0 if partition in self.stage.keyed else event.first_offset
+            if event.partition == name and first <= offset <= event.last_offset:
                 return event.last_offset + 1
         message = f"{partition} at offset {offset}: {wrong}"
         self.stage.violated(Violation("unreadable", message))
