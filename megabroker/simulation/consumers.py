@@ -13,8 +13,8 @@ from typing import Any, Final
 from megabroker.codec.batch import BatchError, check_crc, read_header, read_marker, records, scan
 from megabroker.protocols.kafka.schema import list_offsets
 from megabroker.simulation.clients import Client, Refused
+from megabroker.simulation.excuses import Violation, forgot_at
 from megabroker.simulation.history import Batch, Damaged, Fetched, Partition, StartSeen
-from megabroker.simulation.rules import Violation
 from megabroker.simulation.wire import Unanswered
 
 __all__ = ["Reader", "name_of", "read_batches"]
@@ -158,6 +158,8 @@ class Reader(Client):
             first = 0 if partition in self.stage.keyed else event.first_offset
             if event.partition == name and first <= offset <= event.last_offset:
                 return event.last_offset + 1
+        if forgot_at(self.stage.history):
+            return offset + 1  # the power may have left holes, and what is left of batches in them
         message = f"{partition} at offset {offset}: {wrong}"
         self.stage.violated(Violation("unreadable", message))
         return None
