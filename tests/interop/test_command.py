@@ -16,6 +16,7 @@ from confluent_kafka import Producer
 
 from megabroker.cli.membership import ClassicMember
 from tests.brokers import BrokerProcess
+from tests.interop.certificates import Certificates
 from tests.interop.command import (
     SCRIPT,
     Command,
@@ -24,7 +25,9 @@ from tests.interop.command import (
     records_come_back,
     topics_are_kept,
 )
+from tests.interop.secured import addresses, listener
 from tests.interop.wires import until
+from tests.workers import WorkersProcess
 
 pytestmark = pytest.mark.interop
 
@@ -246,6 +249,50 @@ def test_a_broker_that_is_killed_meanwhile_loses_nothing_and_repeats_nothing(
     reading.send_signal(signal.SIGINT)
     assert reading.wait(20) == 130
     assert (tmp_path / "out").read_bytes() == expected
+
+
+def test_partitions_of_several_workers_are_reached(tmp_path: pathlib.Path) -> None:
+    with WorkersProcess(2) as broker:
+        command = Command(broker.nodes[1])
+        command.text("topic", "create", "spread", "-p", "4")
+        told = command.json("status")
+        assert sorted(one["leads"] for one in told["brokers"]) == [2, 2]
+        lines = [b"%d" % number for number in range(2000)]
+        text = b"".join(b"%b:%b\n" % (line, line) for line in lines)
+        told = command.json("produce", "spread", "-K", ":", data=text)
+        assert told["messages"] == 2000
+        assert len(told["partitions"]) == 4
+        assert sorted(command.text("consume", "spread").split()) == sorted(line.decode() for line in lines)
+        group = command.text("consume", "spread", "-g", "all").split()
+        assert sorted(group) == sorted(line.decode() for line in lines)
+        [described] = command.json("group", "describe", "all")
+        assert (described["lag"], len(described["partitions"])) == (0, 4)
+        command.text("group", "reset", "all", "--shift-by", "-1", "--yes")
+        assert len(command.text("consume", "spread", "-g", "all").split()) == 4
+
+
+def test_tls_and_a_password_by_options_and_by_a_file(tmp_path: pathlib.Path) -> None:
+    certificates = Certificates(tmp_path)
+    listeners = [listener("any"), listener("tls", tls=certificates.tls(), sasl=["SCRAM-SHA-256"])]
+    with BrokerProcess({"protocols": {"kafka": {"listeners": listeners}}}) as broker:
+        plain, tls = addresses(broker)
+        password = {"MEGABROKER_PASSWORD": "se=cret"}
+        Command(plain).text("user", "add", "alice", data=b"se=cret\n")
+        options = ["--as", "alice", "--ca", str(certificates.trusted)]
+        command = Command(tls, password)
+        command.text("topic", "create", "kept", "-p", "2", *options)
+        command.text("produce", "kept", *options, data=b"one\n")
+        assert command.text("consume", "kept", *options) == "one\n"
+        file = tmp_path / "client.properties"
+        file.write_text(
+            f"bootstrap.servers={tls}\nsecurity.protocol=SASL_SSL\nsasl.username=alice\n"
+            f"sasl.password=se=cret\nssl.ca.location={certificates.trusted}\n"
+        )
+        by_file = Command("127.0.0.1:1")
+        assert by_file.text("consume", "kept", "-g", "g", "--client-config", str(file)) == "one\n"
+        wrong = Command(tls, {"MEGABROKER_PASSWORD": "wrong"})
+        assert "invalid credentials" in wrong.refused("topic", "list", *options)
+        assert "certificate" in command.refused("topic", "list", "--as", "alice", "--tls", code=3)
 
 
 def test_start_needs_no_file_and_says_where_to_connect(tmp_path: pathlib.Path) -> None:
