@@ -14,6 +14,7 @@ from typing import Final
 
 import click
 
+from megabroker.cli.output import Progress, progress
 from megabroker.inspection.directories import Report, check, directories_of, log_bytes
 from megabroker.inspection.findings import Kind
 from megabroker.inspection.repair import repair
@@ -75,7 +76,9 @@ def _checked(paths: list[pathlib.Path], deep: bool, quiet: bool) -> Report:
     with ExitStack() as stack:
         for path in paths:
             stack.enter_context(held(path))
-        return check(paths, deep=deep, progress=None if quiet else _Progress(log_bytes(paths)).tell)
+        size_bytes = log_bytes(paths)
+        bar = stack.enter_context(progress("reading logs", size_bytes, wanted=not quiet))
+        return check(paths, deep=deep, progress=None if quiet else _Progress(size_bytes, bar).tell)
 
 
 def _print(report: Report) -> None:
@@ -92,18 +95,18 @@ def _print(report: Report) -> None:
 
 
 class _Progress:
-    """A line on standard error every few seconds."""
+    """A bar on a terminal; elsewhere a line on standard error every few seconds."""
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, bar: Progress) -> None:
         self._size_bytes = size_bytes
+        self._bar = bar
         self._told = time.monotonic()
 
     def tell(self, logs: int, read_bytes: int) -> None:
         """Say how far it has come, unless that was said just now."""
+        text = f"{logs} logs, {read_bytes / (1 << 20):,.0f} of {self._size_bytes / (1 << 20):,.0f} MiB"
+        self._bar(read_bytes, text)
         now = time.monotonic()
-        if now - self._told >= _PROGRESS_SECONDS:
+        if not sys.stderr.isatty() and now - self._told >= _PROGRESS_SECONDS:
             self._told = now
-            click.echo(
-                f"read {logs} logs, {read_bytes / (1 << 20):,.0f} of {self._size_bytes / (1 << 20):,.0f} MiB",
-                err=True,
-            )
+            click.echo(f"read {text}", err=True)

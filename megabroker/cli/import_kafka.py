@@ -12,6 +12,7 @@ import time
 
 import click
 
+from megabroker.cli.output import Progress, progress
 from megabroker.config.load import load
 from megabroker.config.schema import Config
 from megabroker.core.topic_configs import TopicConfigs
@@ -59,9 +60,9 @@ def import_kafka(
         size_bytes = copying.size_bytes(takeover)
         refused = takeover.refusals(partial=partial)
         if not refused and not dry_run:
-            copying.copy_into(
-                takeover, target, clean=source.was_clean, progress=_Progress(takeover, size_bytes).tell
-            )
+            with progress("copying", size_bytes) as bar:
+                told = _Progress(takeover, size_bytes, bar).tell
+                copying.copy_into(takeover, target, clean=source.was_clean, progress=told)
     if as_json:
         outcome = {"imported": not refused and not dry_run, "data_dir": str(target)}
         click.echo(json.dumps({**outcome, **report.summary(takeover, size_bytes)}))
@@ -88,21 +89,22 @@ def _check_node(config: pathlib.Path | None, settings: Config, source: KafkaDire
 
 
 class _Progress:
-    """A line on standard error every few seconds."""
+    """A bar on a terminal; elsewhere a line on standard error every few seconds."""
 
-    def __init__(self, takeover: Takeover, size_bytes: int) -> None:
+    def __init__(self, takeover: Takeover, size_bytes: int, bar: Progress) -> None:
+        self._bar = bar
         self._partitions = len(takeover.replicas)
         self._size_bytes = size_bytes
         self._told = time.monotonic()
 
     def tell(self, partitions: int, copied_bytes: int) -> None:
         """Say how far the copy has come, unless that was said just now."""
-        now = time.monotonic()
-        if now - self._told < _PROGRESS_SECONDS:
-            return
-        self._told = now
-        click.echo(
-            f"copied {partitions} of {self._partitions} partitions, "
-            f"{copied_bytes / (1 << 20):,.0f} of {self._size_bytes / (1 << 20):,.0f} MiB",
-            err=True,
+        text = (
+            f"{partitions} of {self._partitions} partitions, "
+            f"{copied_bytes / (1 << 20):,.0f} of {self._size_bytes / (1 << 20):,.0f} MiB"
         )
+        self._bar(copied_bytes, text)
+        now = time.monotonic()
+        if not sys.stderr.isatty() and now - self._told >= _PROGRESS_SECONDS:
+            self._told = now
+            click.echo(f"copied {text}", err=True)
