@@ -6,7 +6,7 @@ Stands around the plugin, so that a broker that was started in any other way has
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -36,13 +36,23 @@ _CALLED: Final = {
     "partition_responses": ("partition_data",),
     "partitions": ("partitions", "partition_indexes"),
     "responses": ("topic_data", "topics", "resources"),
-    "results": ("resources", "topics", "groups_names"),
+    "filter_results": ("filters",),
+    "results": ("resources", "topics", "groups_names", "creations"),
     "results_by_partition": ("partitions",),
     "results_by_topic_v3_and_below": ("v3_and_below_topics",),
     "topic_name": ("name",),
+    "transaction_states": ("transactional_ids",),
+    "user": ("name",),
     "topics": ("topics", "topic_names"),
 }
 """What requests call the fields of which answers repeat them, where that is not the same."""
+
+
+_GATHERED: Final[Mapping[int, Callable[[Any], list[Any]]]] = {
+    34: lambda request: [topic for place in request.dirs for topic in place.topics],
+    51: lambda request: [*request.deletions, *request.upsertions],
+}
+"""Where the rows of an answer are of several fields of the request."""
 
 
 def kafka_faults() -> Faults:
@@ -53,8 +63,9 @@ def kafka_faults() -> Faults:
 def refusal(key: int, request: Any, code: int) -> Message:
     """Return the answer that has an error wherever it can have one."""
     answer: Any = _mirrored(APIS[key].response, request, code)
-    if answer is None:
-        answer = APIS[key].response()
+    if key in _GATHERED:
+        (field,) = (field for field in type(answer).__schema__.fields if field.name == "results")
+        answer.results = [_mirrored(field.item.struct, row, code) for row in _GATHERED[key](request)]
     return answer  # type: ignore[no-any-return]
 
 
@@ -87,10 +98,16 @@ class _Delay:
     def __init__(self, reactor: Any, delay_ms: int) -> None:
         self._reactor = reactor
         self._delay_ms = delay_ms
+        self._call: Any = None
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back when it has."""
-        self._reactor.callLater(self._delay_ms / 1000, callback)
+        self._call = self._reactor.callLater(self._delay_ms / 1000, callback)
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
 
 
 def _faulty(connection_class: type[Any], faults: Faults) -> type[Any]:
@@ -106,6 +123,7 @@ def _faulty(connection_class: type[Any], faults: Faults) -> type[Any]:
             self._is_decided = False
             self._fault: Fault | None = None
             self._lost: Any = None
+            self._delay: _Delay | None = None
 
         def handle(self, event: memoryview) -> Room | None:
             """Decide once for a request, which may be offered several times."""
@@ -115,10 +133,17 @@ def _faulty(connection_class: type[Any], faults: Faults) -> type[Any]:
                 self._fault = self._decide(event) if faults else None
                 self._is_decided = True
                 if self._fault is not None and self._fault.delay_ms:
-                    return _Delay(self.broker.reactor, self._fault.delay_ms)
+                    self._delay = _Delay(self.broker.reactor, self._fault.delay_ms)
+                    return self._delay
             full = self._carry_out(event)
             self._is_decided = full is not None
             return full
+
+        def connection_closed(self) -> None:
+            """Wait no longer."""
+            if self._delay is not None:
+                self._delay.cancel()
+            super().connection_closed()
 
         def _decide(self, event: memoryview) -> Fault | None:
             key, version, _ = _HEAD.unpack_from(event)

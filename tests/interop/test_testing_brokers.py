@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pathlib
 import signal
@@ -22,6 +23,8 @@ from tests.interop.wires import until
 
 pytestmark = pytest.mark.interop
 
+reactor = importlib.import_module("twisted.internet.reactor")
+
 
 class InTheReactor(TestCase):
     """For programs that run Twisted's reactor, as this test case does."""
@@ -37,14 +40,21 @@ class InTheReactor(TestCase):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", before["kafka"]), 5)
 
+    async def test_a_delay_ends_with_the_broker(self) -> None:
+        # trial fails a test that leaves a delayed call.
+        async with EmbeddedBroker() as broker:
+            broker.inject(api="ApiVersions", delay_ms=60_000)
+            with socket.create_connection(("127.0.0.1", broker.ports["kafka"]), 5) as client:
+                client.sendall(bytes.fromhex("0000000c 0012 0000 00000001 0002 6d65"))
+                while broker.met() == [0]:
+                    await deferLater(reactor, 0.01)
+
     async def test_a_fault_in_the_configuration_fails_the_start(self) -> None:
         with pytest.raises(Exception, match="storage: 'disk': expected one of file, memory"):
             await EmbeddedBroker({"storage": "disk"}).start()
 
     async def test_who_would_wait_in_the_reactor_is_told(self) -> None:
-        from twisted.internet import reactor
-
-        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        await deferLater(reactor, 0)
         with pytest.raises(RuntimeError, match="expected async with"), EmbeddedBroker():
             pass
 
