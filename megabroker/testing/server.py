@@ -22,6 +22,7 @@ from typing import Any
 import attrs
 
 from megabroker.testing.faults import Fault
+from megabroker.testing.settings import complete
 
 __all__ = ["BrokerServer", "ServerError"]
 
@@ -57,7 +58,7 @@ class BrokerServer:
         *,
         protocols: Sequence[str] = ("kafka", "mega", "cursus"),
     ) -> None:
-        self._config = dict(config or {})
+        self._config = complete(config or {}, protocols)
         self._protocols = list(protocols)
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -113,8 +114,8 @@ class BrokerServer:
 
     def _is_plain(self) -> bool:
         """Whether nothing it may be asked for needs TLS, which takes a quarter of the start."""
-        text = json.dumps(self._config)
-        known = set(self._config.get("protocols") or self._protocols) <= {"kafka", "mega", "cursus"}
+        text = json.dumps(self._config, default=str)
+        known = set(self._config["protocols"]) <= {"kafka", "mega", "cursus"}
         return known and '"tls"' not in text and '"ssl:' not in text
 
     def stop(self) -> int:
@@ -197,7 +198,7 @@ class BrokerServer:
     def _send(self, request: Mapping[str, Any]) -> None:
         assert self._channel is not None
         try:
-            self._channel.sendall(json.dumps(request).encode() + b"\n")
+            self._channel.sendall(json.dumps(request, default=str).encode() + b"\n")
         except OSError:
             raise self._gone() from None
 

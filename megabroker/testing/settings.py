@@ -14,7 +14,13 @@ _ENDPOINT = "tcp:0:interface=127.0.0.1"
 
 
 def complete(config: Mapping[str, Any], protocols: Sequence[str]) -> dict[str, Any]:
-    """Return a configuration with what it does not say: storage, protocols, and where they listen."""
+    """Return a configuration with what it does not say: storage, protocols, and where they listen.
+
+    Raises:
+        ValueError: it asks for what a broker for tests cannot be.
+    """
+    if config.get("workers", 1) != 1:
+        raise ValueError(f"workers: {config['workers']!r}: expected 1, a broker for tests is one process")
     names = list(config.get("protocols") or protocols)
     base = {
         "storage": "memory",

@@ -67,15 +67,30 @@ AIOKAFKA = """
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=60)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=100)
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other plugins: some that are installed here take longer to import than the broker to start."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "megabroker.testing.pytest_plugin,xdist.plugin")
+
+
+def test_it_is_found_by_itself(pytester: pytest.Pytester) -> None:
+    told = run(pytester, "--fixtures").stdout.str()
+    assert "\nmegabroker_server -- " in told
+    assert "\nmegabroker_server_factory -- " in told
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("process", ["subprocess", "inprocess"])
 def test_clients(pytester: pytest.Pytester, process: str) -> None:
     pytester.makepyfile(test_confluent=CONFLUENT, test_kafka_python=KAFKA_PYTHON, test_aiokafka=AIOKAFKA)
     run(pytester, f"--megabroker-process={process}").assert_outcomes(passed=5)
 
 
+@pytest.mark.usefixtures("alone")
 def test_xdist_and_files(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nmegabroker_storage = file\n")
     pytester.makepyfile(test_confluent=CONFLUENT)
@@ -115,6 +130,7 @@ MORE = """
 """
 
 
+@pytest.mark.usefixtures("alone")
 def test_more_brokers_and_the_log_of_a_failure(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(MORE)
     result = run(pytester)
@@ -122,6 +138,7 @@ def test_more_brokers_and_the_log_of_a_failure(pytester: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(["*log of the broker at 127.0.0.1:*", "* is ready after * ms: *"])
 
 
+@pytest.mark.usefixtures("alone")
 def test_what_is_wrong_is_said_at_the_start(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nmegabroker_storage = disk\n")
     pytester.makepyfile("def test_nothing(): pass")

@@ -110,6 +110,12 @@ def test_a_server_that_cannot_start_says_why() -> None:
         BrokerServer({"storage": "disk"}).start()
 
 
+def test_several_workers_are_refused() -> None:
+    for kind in (BrokerServer, EmbeddedBroker):
+        with pytest.raises(ValueError, match="workers: 2: expected 1"):
+            kind({"workers": 2})
+
+
 @pytest.fixture(scope="module")
 def server() -> Any:
     with BrokerServer() as started:
