@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -96,14 +97,21 @@ class Api:
 
 
 def raw(port: int, *pieces: bytes, seconds: float = _SECONDS) -> bytes:
-    """Send bytes as they are; return what comes until the other side closes."""
+    """Send bytes as they are; return what comes until the other side closes, or says that it will."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), seconds) as connection:
         for piece in pieces:
             connection.sendall(piece)
         try:
-            while data := connection.recv(65536):
+            while not _is_refusal(received) and (data := connection.recv(65536)):
                 received += data
         except ConnectionResetError:
             pass
     return received
+
+
+def _is_refusal(received: bytes) -> bool:
+    """Whether this is all of an answer after which the connection is closed, and no other was before it."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"(?m)^Content-Length: (\d+)\r?$", head)
+    return b"Connection: close" in head and length is not None and len(body) >= int(length[1])

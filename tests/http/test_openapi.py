@@ -17,7 +17,7 @@ from tests.http.asking import Api
 
 _THERE = {"topic": "fuzzed", "partition": 0, "group": "fuzzed", "user": "fuzzed", "logger": "megabroker"}
 _ROUTES = [f"{route.method} {route.path}" for route in all_routes() if not route.hidden]
-_EXAMPLES = 12
+_EXAMPLES = 8
 
 
 @pytest.fixture(scope="module")
