@@ -200,7 +200,7 @@ def test_every_configuration_key_in_prose_exists() -> None:
     word = re.compile(rf"`((?:{'|'.join(sorted(sections))})\.[a-z_.]+)`")
     for page, text in PAGES.items():
         for path in word.findall(text):
-            assert path in known or path == "protocols.echo_line", f"{page}: {path}"
+            assert path in known or path == "protocols.notes", f"{page}: {path}"
 
 
 # --- Kafka ---
