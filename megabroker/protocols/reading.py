@@ -168,6 +168,8 @@ class RecordReader:
     def _is_aborted(self, header: BatchHeader) -> bool:
         aborted = self._aborted
         if aborted is None:
+            if header.base_offset < self.partition.start_offset:
+                return True  # deleted since it was read, and with it what tells whether it was aborted
             aborted = self.partition.aborted_transactions(header.base_offset, header.next_offset)
         return any(
             one.producer_id == header.producer_id

@@ -182,6 +182,20 @@ class TransactionTests(SynchronousTestCase):
         partition.last_stable_offset = 9
         self.assertEqual(drained(one), [(7, b"open")])
 
+    def test_what_was_deleted_since_it_was_read_is_not_taken_for_committed(self) -> None:
+        partition = Batches()
+        partition.add(0, [b"plain"])
+        self.add(partition, 1, b"aborted", 2)
+        self.end(partition, 2, 2, 1, commit=False)
+        partition.add(3, [b"more"])
+        one = reader(partition)
+        record = one.next()
+        assert record is not None
+        self.assertEqual(record.value, b"plain")
+        partition.start_offset = 3  # the segment goes, and with it what it says of aborted transactions
+        partition.aborted.clear()
+        self.assertEqual(drained(one), [(3, b"more")])
+
 
 class ReadCacheTests(SynchronousTestCase):
     def test_the_longest_unused_gives_up(self) -> None:
