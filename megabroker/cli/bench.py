@@ -127,7 +127,7 @@ def _measured(cluster: Cluster, name: str, given: dict[str, Any]) -> Iterator[_S
     values = [os.urandom(given["size"]) for _ in range(_VARIANTS)]
     yield _write("produce", cluster, there, values, given["messages"], given)
     if given["single"]:
-        yield _write("one by one", cluster, there, values, given["single"], given, alone=True)
+        yield _write("singly", cluster, there, values, given["single"], given, alone=True)
     yield _read(cluster, starts, given["messages"] + given["single"])
 
 
@@ -197,9 +197,12 @@ def _read(cluster: Cluster, starts: dict[Partition, int], count: int) -> _Stage:
     return _Stage(name="consume", messages=found, bytes=size, seconds=ended - began, cpu_seconds=used)
 
 
+def _rounded(milliseconds: float | None) -> str | None:
+    return None if milliseconds is None else f"{milliseconds:.2f}"
+
+
 def _tell(stages: Sequence[dict[str, Any]]) -> None:
-    columns = ["stage", "messages", "per second", "bytes per second", "client"]
-    columns += ["p50 ms", "p95 ms", "p99 ms", "max ms"]
+    columns = ["stage", "messages", "per s", "bytes/s", "client", "p50", "p95", "p99", "max"]
     rows = [
         (
             one["stage"],
@@ -207,7 +210,7 @@ def _tell(stages: Sequence[dict[str, Any]]) -> None:
             f"{one['messages_per_second']:,.0f}",
             human_bytes(one["bytes_per_second"]),
             f"{one['client_cpu']:.0%}",
-            *(one.get(name) for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")),
+            *(_rounded(one.get(name)) for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")),
         )
         for one in stages
     ]

@@ -214,6 +214,28 @@ def test_classic_members_share_by_range(kafka: str, unique: Unique, monkeypatch:
         first.leave()
 
 
+def test_a_terminal_is_drawn_on_and_not_controlled_by_others_names(command: Command, unique: Unique) -> None:
+    name = unique("terminal")
+    command.text("topic", "create", name, "-p", "1")
+    command.text("produce", name, data=b"x\n")
+    command.text("consume", name, "-g", f"{name}\x1b]0;title\x07")
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as terminal:
+        listing = command.start("group", "list", stdout=theirs)
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := terminal.read(4096):
+                shown += chunk
+        except OSError:
+            pass  # the other side is closed
+        assert listing.wait(20) == 0
+    assert "─".encode() in shown
+    assert b"\\x1b]0;title" in shown
+    assert b"\x1b]0" not in shown
+    assert b"\x07" not in shown
+
+
 # --- a broker that is killed, and one that is started by the command ------------------------------
 
 
