@@ -234,13 +234,14 @@ class Cluster:
 
         def once() -> int:
             missing = {one for one in wanted if one not in found}
-            worst, asked = int(KafkaError.LEADER_NOT_AVAILABLE), 0
+            worst = int(KafkaError.LEADER_NOT_AVAILABLE)
             for leader, some in self.by_leader(missing, anew=bool(found) or again.begun).items():
                 answer = self.node(leader).ask(_list_offsets(some, wanted, committed))
                 for topic in answer.topics:
                     for row in topic.partitions:
-                        asked += 1
                         one = Partition(topic.name, row.partition_index)
+                        if one not in missing:
+                            continue
                         if row.error_code in MOVED:
                             worst = row.error_code
                             continue
