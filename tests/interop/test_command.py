@@ -10,9 +10,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, ShareConsumer
 
 from megabroker.cli.membership import ClassicMember
 from tests.brokers import BrokerProcess
@@ -49,6 +50,38 @@ def test_records_come_back_as_they_were(command: Command, unique: Unique) -> Non
 
 def test_groups_are_told_and_go_on_elsewhere(command: Command, unique: Unique) -> None:
     groups_go_on_elsewhere(command, unique("places"))
+
+
+@pytest.mark.parametrize(("kind", "consumer"), [("share", ShareConsumer), ("classic", Consumer)])
+def test_groups_of_other_clients_are_told_and_reset(
+    command: Command, kafka: str, unique: Unique, kind: str, consumer: Callable[..., Any]
+) -> None:
+    name, group = unique(kind), unique("group")
+    command.text("topic", "create", name, "-p", "1")
+    command.text("produce", name, data=b"a\nb\nc\n")
+    member = consumer({"bootstrap.servers": kafka, "group.id": group})
+    member.subscribe([name])
+    try:
+        deadline = time.monotonic() + 20
+        # A share group without any offset is forgotten with its last member.
+        known = f'"offset":{"3" if kind == "share" else "null"}'.encode()
+        while known not in command.run("group", "describe", group, "--json").stdout:
+            member.poll(0.2)
+            assert time.monotonic() < deadline
+        [told] = command.json("group", "describe", group)
+        assert told["type"] == kind
+        assert told["members"][0]["partitions"] == [{"topic": name, "partition": 0}]
+        assert told["partitions"][0]["member"] == "rdkafka"
+        where = ["--topic", name, "--yes"]
+        assert "it has 1 members" in command.refused("group", "reset", group, "--to-earliest", *where)
+    finally:
+        member.close()
+    for option, offset, lag in (("--to-earliest", 0, 3), ("--to-latest", 3, 0)):
+        command.text("group", "reset", group, option, *where)
+        [told] = command.json("group", "describe", group)
+        [row] = told["partitions"]
+        assert (told["type"], row["offset"], row["lag"], row["member"]) == (kind, offset, lag, None)
+    command.text("group", "delete", group, "--yes")
 
 
 def test_two_members_share_a_topic(command: Command, unique: Unique, tmp_path: pathlib.Path) -> None:
