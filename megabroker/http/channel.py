@@ -48,7 +48,7 @@ class Exchange(Request):
         began: when it had come, in seconds of the reactor.
         may_wait: whether it waits for what may never come, so that the end of the broker ends it.
         route: method and path of the route, for those who count.
-        work: what makes the answer; cancelled when nobody waits for it.
+        work: what makes the answer.
     """
 
     channel: Any
@@ -124,8 +124,8 @@ class Exchange(Request):
         self.give_up()
 
     def give_up(self) -> None:
-        """Have who makes the answer stop waiting for what it waits for."""
-        if self.work is not None:
+        """Have who makes the answer stop waiting for what may never come; what is being done is done."""
+        if self.work is not None and self.may_wait:
             self.work.cancel()
 
 
@@ -198,7 +198,7 @@ class Channel(HTTPChannel):
         self.persistent = False
         if not self._handlingRequest:
             self.loseConnection()  # type: ignore[no-untyped-call]
-        elif self.requests[0].may_wait:
+        else:
             self.requests[0].give_up()
 
     def timeoutConnection(self) -> None:

@@ -65,6 +65,7 @@ class HttpFactory(Factory):
         self.answers: Counter[tuple[str, str, int]] = Counter()
         self._make: Callable[[HttpFactory, Site], Channel] | None = None
         self._site: Site | None = None
+        self._working = 0
         self._drained: Deferred[None] | None = None
         self._deadline: Any = None
         self._refusals = 0
@@ -108,28 +109,40 @@ class HttpFactory(Factory):
                 refusal=refusal,
             )
 
+    def work_began(self, work: Deferred[None]) -> None:
+        """Have the end wait for what is being done, though who asked for it may be gone."""
+        self._working += 1
+        work.addBoth(self._work_ended)
+
+    def _work_ended(self, result: object) -> None:
+        self._working -= 1
+        self._end_if_idle()
+
     def connection_gone(self, connection: Channel) -> None:
         """Count a connection out."""
         if connection in self.connections:
             del self.connections[connection]
             self.inside.broker.admission.dismiss(connection.peer_host)
-        if self._drained is not None and not self.connections:
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._drained is not None and not (self.connections or self._working):
             self._finish_draining()
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """Answer what was asked, close all connections; fires when they are gone."""
+        """Answer what was asked, close all connections; fires when that is done, or the time is up."""
         done: Deferred[None] = Deferred()
         self._drained = done
         self._deadline = self.inside.broker.reactor.callLater(seconds, self._abort_all)
         for connection in list(self.connections):
             connection.finish()
-        if not self.connections:
-            self._finish_draining()
+        self._end_if_idle()
         return done
 
     def _abort_all(self) -> None:
         for connection in list(self.connections):
             connection.abort("the broker is stopping")
+        self._finish_draining()
 
     def _finish_draining(self) -> None:
         done, self._drained = self._drained, None

@@ -1,6 +1,7 @@
 """Waiting for what the core calls back about, in a way that ends with the request.
 
-Every Deferred here may be cancelled: whoever asked is gone, or the broker stops.
+Every Deferred here may be cancelled, and is where a route ``waits``: whoever asked is gone, or the broker
+stops. What changes something is never cancelled: half a change would be left.
 """
 
 from __future__ import annotations

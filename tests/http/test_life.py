@@ -127,6 +127,35 @@ def test_who_waits_is_told_that_the_broker_stops() -> None:
         assert "Traceback" not in broker.log, broker.log[-3000:]
 
 
+def test_who_leaves_leaves_nothing_half_done() -> None:
+    with BrokerProcess({"durability": "os"}) as broker:
+        port = broker.http_ports[0]
+        api = Api(port)
+        for number in range(20):
+            body = b'{"name": "left-%d", "partitions": 4}' % number
+            head = b"POST /v1/topics HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            with socket.create_connection(("127.0.0.1", port), 10) as connection:
+                connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+                time.sleep(0.0005 * number)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        made = [one["name"] for one in until(lambda: api.get("/v1/topics")["topics"])]
+        for name in made:
+            rows = api.get(f"/v1/topics/{name}/partitions")["partitions"]
+            assert [row["error"] for row in rows] == [None] * 4
+            assert api.post(f"/v1/topics/{name}/messages", {"value": "x"})["topic"] == name
+        # Who leaves while it waits for a message is waited for no longer.
+        waiting = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(50)]
+        for one in waiting:
+            path = f"/v1/topics/{made[0]}/partitions/0/messages?offset=0&from=latest&wait_ms=30000&key=none"
+            one.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            one.close()
+        assert broker.stop() == 0
+        assert "Traceback" not in broker.log, broker.log[-3000:]
+        assert " error " not in broker.log, broker.log[-3000:]
+        broker.start()
+        assert {one["name"] for one in Api(broker.http_ports[0]).get("/v1/topics")["topics"]} >= set(made)
+
+
 def test_other_names_and_pages_where_they_are_allowed() -> None:
     http = {"allowed_hosts": ["broker.example"], "allowed_origins": ["https://tools.example"]}
     with BrokerProcess({"http": http}) as broker:
