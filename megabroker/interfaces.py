@@ -145,6 +145,7 @@ class ILog(Interface):
     durable_offset: int = Attribute("Everything below is on the disk.")
     pending_bytes: int = Attribute("Bytes accepted and not yet written.")
     size_bytes: int = Attribute("Bytes accepted and not deleted, all segments.")
+    appended_batches: int = Attribute("Batches written since it was opened.")
     removed_bytes: int = Attribute("Bytes deleted since it was opened, by retention, compaction and request.")
     settings: LogSettings = Attribute("How the log is kept; assign to change it.")
     place: str = Attribute("The data directory it is in, as an absolute path; empty if it is in none.")

@@ -37,39 +37,43 @@ class Latency:
     Attributes:
         counts: how many fell into each bucket, those of the buckets below not included.
         seconds: all of them added up.
-        began: when the group that is being counted began, by the monotonic clock.
-        turn: the turn that answers it.
-        bucket: where it is counted.
-        each: the seconds that each of it took.
+        began: when the group that is being counted began, by the monotonic clock; -1 ends it.
+        alike: how many of it there are so far; whoever has another adds 1.
     """
 
-    __slots__ = ("began", "bucket", "counts", "each", "seconds", "turn")
+    __slots__ = ("_each", "alike", "began", "counts", "seconds")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_SECONDS) + 1)
         self.seconds = 0.0
-        self.began = self.turn = -1.0
-        self.bucket = 0
-        self.each = 0.0
+        self.began = -1.0
+        self.alike = 0
+        self._each = 0.0
 
     @property
     def count(self) -> int:
         """How many there were."""
-        return sum(self.counts)
+        return sum(self.counts) + self.alike
 
     def observe(self, seconds: float, count: int = 1) -> None:
         """Count what took so long."""
         self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += count
         self.seconds += seconds * count
 
-    def group(self, began: float, turn: float) -> None:
-        """Count the first of a group, which has just been answered.
+    def group(self, began: float) -> None:
+        """Begin a group with one that began at ``began`` and has just ended."""
+        if self.alike:
+            each, alike = self._each, self.alike
+            self.counts[bisect_left(BOUNDS_SECONDS, each)] += alike
+            self.seconds += each * alike
+        self.began = began
+        self.alike = 1
+        self._each = monotonic() - began
 
-        Whoever has another that began at ``began`` and is answered in the same ``turn`` adds 1 to
-        ``counts[bucket]`` and ``each`` to ``seconds``.
-        """
-        self.began, self.turn = began, turn
-        self.each = seconds = monotonic() - began
-        self.bucket = bucket = bisect_left(BOUNDS_SECONDS, seconds)
-        self.counts[bucket] += 1
-        self.seconds += seconds
+    def close(self) -> None:
+        """Count the group, for whoever reads ``counts``; what ends from now on took longer."""
+        each, alike = self._each, self.alike
+        self.counts[bisect_left(BOUNDS_SECONDS, each)] += alike
+        self.seconds += each * alike
+        self.began = -1.0
+        self.alike = 0

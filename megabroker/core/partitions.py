@@ -90,7 +90,7 @@ class PartitionService:
             ``partition_channel_buffer_size`` and ``partition_channel_buffer_bytes`` biting.
         first_offset: where the log ended when it was opened.
         first_bytes: how long it was then, what has been removed since left out.
-        appended_batches: accepted since.
+        first_batches: what the log counts of batches then.
         fetched_bytes: records that went to Kafka consumers since.
     """
 
@@ -116,7 +116,7 @@ class PartitionService:
         self.waited_for_room = 0
         self.first_offset = 0
         self.first_bytes = 0
-        self.appended_batches = 0
+        self.first_batches = 0
         self.fetched_bytes = 0
         self.settings = settings
         self._fsync = settings.durability is Durability.FSYNC
@@ -158,6 +158,7 @@ class PartitionService:
         self.log = store.log(self.topic, self.index, self.policy.log, self, self.producers)
         self.high_watermark = self._visible(self.log.written_offset, self.log.durable_offset)
         self.first_offset = self.log.next_offset
+        self.first_batches = self.log.appended_batches
         self.first_bytes = self.log.size_bytes + self.log.removed_bytes
 
     def configure(self, topic: Topic, policy: TopicPolicy) -> None:
@@ -278,6 +279,11 @@ class PartitionService:
         return self.log.written_offset - self.first_offset
 
     @property
+    def appended_batches(self) -> int:
+        """The same in batches."""
+        return self.log.appended_batches - self.first_batches
+
+    @property
     def appended_bytes(self) -> int:
         """The same in bytes."""
         log = self.log
@@ -340,7 +346,6 @@ class PartitionService:
             if append_time_ms is not None:
                 header = header._replace(max_timestamp=append_time_ms)
             self.producers.accepted(header, base_offset, self._now_ms())
-        self.appended_batches += 1
         if self.log.pending_bytes - self._counted > FREE_BYTES:
             self._count()
         if done is not None:
@@ -388,7 +393,6 @@ class PartitionService:
         if self._refusal is not None:
             raise self._refusal()
         end = self.log.append_run(run, self.leader_epoch) + run.records
-        self.appended_batches += run.requests
         waiters = self._durable if acks == -1 and self._fsync else self._written
         waiters.append((end, run))
         if self.log.pending_bytes - self._counted > FREE_BYTES:

@@ -135,7 +135,7 @@ class BrokerConnection(TwistedProtocol):
         self._parked: Any = None
         self._parked_bytes = 0
         self._parked_since = 0.0
-        self._offered_since = 0.0  # of the event in hand, if it was parked
+        self._offered_since = 0.0  # of the event in hand, if it was parked or came behind one that was
         self._share = Share(factory.admission, self._budget_has_room)
         self._unanswered_bytes = 0
         self._answer_bytes = 0  # of answers made and not yet handed to the output
@@ -433,6 +433,8 @@ class BrokerConnection(TwistedProtocol):
                 self._offer_events()
         except Exception as error:  # noqa: BLE001 - the connection edge
             self.fail(error)
+        if self._offered_since:
+            self._offered_since = 0.0
         if self.gathers:
             try:
                 self.turn_ended()
@@ -489,8 +491,6 @@ class BrokerConnection(TwistedProtocol):
             if full is not None:
                 self._park(event, full)
                 return
-            if self._offered_since:
-                self._offered_since = 0.0
             if len(self._slots) >= self.max_unanswered:
                 self._stop(_SLOTS)
             if self._answer_bytes > self.factory.output_buffer_bytes:

@@ -5,7 +5,7 @@ lock and without a call where a request is cheap. Whoever shows them (``megabrok
 when asked; nothing here knows what they are called there.
 
 Requests that came in one turn of the reactor and are answered in one took as long as each other: they are
-counted together (``Latency.group``), the first by a look at the clock and each further one by an addition.
+counted together (``Latency.group``): the first takes a look at the clock, each further one an addition.
 """
 
 from __future__ import annotations

@@ -310,10 +310,12 @@ class DiskHandler:
 
     def _turn(self, lanes: list[Lane]) -> None:
         self.turns += 1
-        began = time.monotonic()
+        has_entries = any(lane.entries for lane in lanes)  # else the reactor has written all there was
+        began = time.monotonic() if has_entries else 0.0
         for lane in lanes:
             self._drain(lane)
-        self.write_latency.observe(time.monotonic() - began)
+        if has_entries:
+            self.write_latency.observe(time.monotonic() - began)
         always = self.durability is Durability.FSYNC
         due = [
             lane for lane in dict.fromkeys(lanes) if (always or lane.wants_sync) and not lane.log.sync_failed
@@ -384,6 +386,7 @@ class DiskHandler:
             lane.written_offset = offset
             written = position - start
             self.written_bytes += written
+            log.written_pieces += len(ends) if error is not None else len(buffers)
             self.syncing.keep(lane, (segment, start, offset, buffers), written)
             self._done.append(
                 lambda touched: log.on_written(lane, offset, written, segment, position, touched)

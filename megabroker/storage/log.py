@@ -83,6 +83,7 @@ class LocalLog:
         journaled_offset: everything below is on the disk, in the journal if not there.
         saved_point: the recovery point in the checkpoint file.
         entry_key: what the log's entries in the journal begin with; empty, it has none.
+        written_pieces: how many batches and runs were written; counted by who writes.
         dirty: segments written and not synced; the disk thread adds before each write and again after it,
             the reactor discards those that are gone, whoever syncs takes.
         unsynced_names: whether files were made since the directory was synced.
@@ -125,6 +126,8 @@ class LocalLog:
         self.pending_bytes = 0
         self.size_bytes = sum(segment.size for segment in loaded.segments)
         self.removed_bytes = 0
+        self.written_pieces = 0
+        self._more_batches = 0
         self.damaged: list[Damage] = loaded.damaged
         self.dirty: set[Segment] = set()
         self.unsynced_names = False
@@ -157,6 +160,11 @@ class LocalLog:
         self.compaction = CleanableLog(self, disk, cleaned_offset, points_changed, save_points)
         self._announced = (end, end)
         self._flushes: list[tuple[int, Deferred[None]]] = []
+
+    @property
+    def appended_batches(self) -> int:
+        """Batches written since it was opened; of runs a little before they are."""
+        return self.written_pieces + self._more_batches
 
     # --- appending ------------------------------------------------------------------------------
 
@@ -245,6 +253,7 @@ class LocalLog:
         self.size_bytes += run.size_bytes
         self._entries.append((segment, position, run.data, last))
         run.given()
+        self._more_batches += run.requests - 1
         lane = self._lane
         if not lane.queued:
             lane.queued = True

@@ -85,6 +85,7 @@ class MemoryLog:
         self.pending_bytes = 0
         self.size_bytes = 0
         self.removed_bytes = 0
+        self.appended_batches = 0
         self.refusal: StorageError | None = None
         self._call_later = call_later
         self._called = False
@@ -119,6 +120,7 @@ class MemoryLog:
         self.batches.append((header, bytes(data)))
         self.lasts.append(header.last_offset)
         self.next_offset = header.next_offset
+        self.appended_batches += 1
         self.pending_bytes += len(data)
         self.size_bytes += len(data)
         self._schedule()

@@ -70,6 +70,7 @@ class FakeLog:
         return sum(one.size_bytes for one, _ in self.batches if one.base_offset >= self.written_offset)
 
     removed_bytes = 0
+    appended_batches = 0
 
     @property
     def size_bytes(self) -> int:

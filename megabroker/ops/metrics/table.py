@@ -77,6 +77,8 @@ def _length(path: str) -> Callable[[Sources], Iterable[Sample]]:
 
 
 def _histogram(latency: Latency) -> tuple[list[int], float]:
+    if latency.alike:
+        latency.close()
     return list(latency.counts), latency.seconds
 
 
@@ -194,8 +196,9 @@ def _messages(sources: Sources) -> Iterable[Sample]:
         for api in ("Produce", "PRODUCE", "PUBLISH"):
             latency = factory.counts.latencies.get(api)
             if latency is not None:
-                total.counts = [one + other for one, other in zip(total.counts, latency.counts, strict=True)]
-                total.seconds += latency.seconds
+                counts, seconds = _histogram(latency)
+                total.counts = [one + other for one, other in zip(total.counts, counts, strict=True)]
+                total.seconds += seconds
     return [((), _histogram(total))]
 
 

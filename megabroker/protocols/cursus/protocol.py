@@ -556,12 +556,11 @@ class CursusConnection(BrokerConnection):
             text = _failure(error, topic, Reply.TOPIC_MISSING)
             self.factory.log_command("PUBLISH", text, self.peer)
             message.slot.fill((encode_frame(text),))
-        latency, turn = self.factory.published, self.turns.began
-        if latency.began == message.since and latency.turn == turn:
-            latency.counts[latency.bucket] += 1
-            latency.seconds += latency.each
+        latency = self.factory.published
+        if latency.began == message.since:
+            latency.alike += 1
         else:
-            latency.group(message.since, turn)
+            latency.group(message.since)
             if self.counts.notes is not None:
                 Asked(self, "PUBLISH", -1, len(message.data), message.since).note((message.reply,))
         self._one_settled()
@@ -651,7 +650,7 @@ class CursusFactory(BrokerFactory):
         self.read_cache = ReadCache(_READ_CACHE_BYTES)
         # An empty queue takes any one batch, so batches made here keep its bound themselves.
         self.batch_messages: int = min(_LARGEST_BATCH_MESSAGES, broker.settings.partition_channel_buffer_size)
-        self.published = self.counts.latency("PUBLISH")
+        self.published = self.grouped = self.counts.latency("PUBLISH")
         self._consumers = 0
         self._publishes = 0
 

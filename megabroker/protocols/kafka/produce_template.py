@@ -86,12 +86,11 @@ class _TemplateAnswer(Answer):
 
     def __call__(self, error: BrokerError | None) -> None:
         connection: KafkaConnection = self.connection  # type: ignore[assignment]
-        latency, began, turn = connection.produced, self.began, connection.turns.began
-        if latency.began == began and latency.turn == turn:
-            latency.counts[latency.bucket] += 1
-            latency.seconds += latency.each
+        latency, began = connection.produced, self.began
+        if latency.began == began:
+            latency.alike += 1
         else:
-            latency.group(began, turn)
+            latency.group(began)
             if connection.counts.notes is not None:
                 Asked(connection, "Produce", self.template.version, self.size_bytes, began).note(())
         if error is None:

@@ -327,7 +327,7 @@ class KafkaFactory(BrokerFactory):
         self.template_count = 0
         self.served = SERVED
         self.mechanisms: tuple[str, ...] = ()
-        self.produced = self.counts.latency("Produce")
+        self.produced = self.grouped = self.counts.latency("Produce")
         self.run_targets = Targets(broker, self.counts)
         self.fetch_sessions = FetchSessions(lambda: self.settings.max_fetch_sessions, broker.reactor.seconds)
 
