@@ -596,9 +596,12 @@ class AdminClient:
     # --- connections and the log ------------------------------------------------------------------------
 
     @_deferred
-    async def list_connections(self, *, protocol: str | None = None) -> list[dict[str, Any]]:
+    async def list_connections(
+        self, *, protocol: str | None = None, listener: str | None = None
+    ) -> list[dict[str, Any]]:
         """Return the connections of clients."""
-        return await self._list(_at("connections"), "connections", {"protocol": protocol})
+        query = {"protocol": protocol, "listener": listener}
+        return await self._list(_at("connections"), "connections", query)
 
     @_deferred
     async def close_connection(self, connection: str) -> None:

@@ -127,6 +127,8 @@ def test_connections_are_listed_and_closed(broker: BrokerProcess, api: Api) -> N
     producer.produce("watched", b"x" * 1000)
     assert producer.flush(20) == 0
     rows = api.get("/v1/connections?protocol=kafka")["connections"]
+    assert api.get("/v1/connections?protocol=kafka&listener=default")["connections"]
+    assert api.get("/v1/connections?listener=none")["connections"] == []
     mine = [row for row in rows if row["client_id"] == "watched"]
     assert mine
     assert max(row["received_bytes"] for row in mine) > 1000

@@ -58,9 +58,13 @@ def show_connection(named: str, factory: Any, connection: Any) -> dict[str, Any]
 
 def list_connections(call: Call) -> Any:
     """Return a page of the connections."""
-    protocol = call.query["protocol"]
+    protocol, listener = call.query["protocol"], call.query["listener"]
     rows = sorted(
-        (row for row in all_connections(call.caller) if protocol in (None, row[1].listener.protocol)),
+        (
+            row
+            for row in all_connections(call.caller)
+            if protocol in (None, row[1].listener.protocol) and listener in (None, row[1].listener.name)
+        ),
         key=lambda row: row[0],
     )
     return page(call, "connections", rows, lambda row: row[0], lambda row: show_connection(*row))
@@ -84,7 +88,11 @@ ROUTES: Final = (
         list_connections,
         "Connections of clients to the node that answers; those over HTTP are not among them.",
         paged("connections", _CONNECTION, "Connections"),
-        query={"protocol": optional(Nullable(Text(1, 100)), "Only those that speak it."), **PAGES},
+        query={
+            "protocol": optional(Nullable(Text(1, 100)), "Only those that speak it."),
+            "listener": optional(Nullable(Text(1, 100)), "Only those that came in there."),
+            **PAGES,
+        },
         needs=(Need(Operation.DESCRIBE),),
     ),
     Route(
