@@ -5,7 +5,8 @@ syncs would have synced: for each log the bytes, and where in which segment they
 written before, into the page cache, and are synced later and elsewhere; until that is done (``settled``)
 their entries stay.
 
-    0     header   "MBSJ" | version u32 | key 16 | bytes of a half u64, in a block of its own
+    0     header   "MBSJ" | version u32 | key 16 | bytes of a half u64 | CRC-32C u32 of these, in a block
+                   of its own
     4096  half, half: frames, each at a multiple of 4096, so that none shares a block with another
 
     frame    "MBSF" | CRC-32C u32 of what follows | bytes u32 | entries u32 | key 16 | generation u64
@@ -59,8 +60,9 @@ JOURNAL: Final = "sync-journal"
 HALF_BYTES: Final = 32 << 20
 MAX_FRAME_BYTES: Final = 4 << 20
 _BLOCK: Final = 4096
-_VERSION: Final = 1
+_VERSION: Final = 2
 _HEADER: Final = struct.Struct(">4sI16sQ")
+_HEADER_CRC: Final = struct.Struct(">I")
 _HEADER_MAGIC: Final = b"MBSJ"
 _FRAME: Final = struct.Struct(">4sIII16sQQ")
 _FRAME_MAGIC: Final = b"MBSF"
@@ -173,14 +175,15 @@ def read_frames(files: Files, fd: int) -> Iterator[tuple[Iterator[Frame], int]]:
         OSError: it cannot be read.
         JournalError: it is no journal of this version.
     """
-    header = files.pread(fd, _HEADER.size, 0)
-    if len(header) < _HEADER.size:
+    size = _HEADER.size
+    header = files.pread(fd, size + _HEADER_CRC.size, 0)
+    if len(header) < size + _HEADER_CRC.size:
         raise JournalError("it is too short")
-    magic, version, key, half_bytes = _HEADER.unpack(header)
-    if magic != _HEADER_MAGIC:
-        raise JournalError("its header is damaged")
-    if version != _VERSION:
+    magic, version, key, half_bytes = _HEADER.unpack_from(header)
+    if magic == _HEADER_MAGIC and version != _VERSION:
         raise JournalError(f"it has version {version}; expected {_VERSION}")
+    if magic != _HEADER_MAGIC or header[size:] != _HEADER_CRC.pack(crc32c(header[:size])):
+        raise JournalError("its header is damaged")
     halves = [_find_frames(files, fd, key, start, half_bytes) for start in (_BLOCK, _BLOCK + half_bytes)]
     for half in sorted(filter(None, halves), key=lambda half: half[0].generation):
         yield _frames_at(files, fd, key, half), half[-1].number + 1 - len(half)
@@ -279,7 +282,8 @@ class Journal:
                 self._write(fd, bytes(min(_FILL_BYTES, size - at)), at)
                 files.fdatasync(fd)
             header = _HEADER.pack(_HEADER_MAGIC, _VERSION, key, self._half_bytes)
-            self._write(fd, header + bytes(_BLOCK - len(header)), 0)
+            header += _HEADER_CRC.pack(crc32c(header))
+            self._write(fd, header.ljust(_BLOCK, b"\0"), 0)
             files.fdatasync(fd)
             files.rename(temporary, self.path)
             files.sync_dir(place)

@@ -189,8 +189,16 @@ class ReadingTests(JournalCase):
         self.assertEqual(self.read(), [])
 
     def test_another_version_and_no_journal(self) -> None:
-        self.spoil(4, b"\0\0\0\x02")
-        with self.assertRaisesRegex(JournalError, "version 2"):
+        with open(self.path, "rb") as file:
+            header = file.read(36)
+        for bit in range(8 * len(header)):
+            flipped = bytearray(header)
+            flipped[bit // 8] ^= 1 << bit % 8
+            self.spoil(0, bytes(flipped))
+            with self.assertRaises(JournalError):
+                self.read()
+        self.spoil(0, header[:4] + b"\0\0\0\x01" + header[8:])
+        with self.assertRaisesRegex(JournalError, "version 1; expected 2"):
             self.read()
         self.spoil(0, b"XXXX")
         with self.assertRaises(JournalError):
