@@ -22,6 +22,7 @@ from zope.interface import implementer
 from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.errors import refusal, stopped
 from megabroker.core.groups.offsets import OrderedWrites
+from megabroker.core.groups.room import Room
 from megabroker.core.shares.assignor import SIMPLE
 from megabroker.core.shares.live import SHARE_PARTITIONS_TABLE, Place
 from megabroker.core.shares.members_service import SHARE_GROUPS_TABLE, ShareMembers
@@ -91,6 +92,11 @@ class ShareService:
         self.sessions = ShareSessions(settings.max_sessions)
         self._stopped = False
         configs.on_change(self._reconfigure)
+
+    @property
+    def room(self) -> Room:
+        """What all share groups may take together."""
+        return self._members.room
 
     def __contains__(self, group_id: str) -> bool:
         return group_id in self._members or self._has_offsets(group_id)

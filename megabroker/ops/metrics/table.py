@@ -137,10 +137,10 @@ def _limits(sources: Sources) -> Iterable[Sample]:
     add("limits.unread_answer_bytes", broker.admission.unread.closed)
     add("limits.unwritten_bytes", broker.topics.backlog.waits)
     add("dedup.max_entries", broker.dedup.evicted)
-    room = broker.groups.room
-    add("groups.max_groups", room.refused_groups)
-    add("groups.max_member_bytes", room.refused_members)
-    add("groups.max_offsets", room.refused_offsets)
+    for room in (broker.groups.room, broker.shares.room):
+        add("groups.max_groups", room.refused_groups)
+        add("groups.max_member_bytes", room.refused_members)
+        add("groups.max_offsets", room.refused_offsets)
     add("shares.max_sessions", broker.shares.sessions.refused)
     transactions = broker.transactions
     add("transactions.max_transactional_ids", getattr(transactions, "refused_ids", 0))
@@ -189,6 +189,13 @@ def _groups(sources: Sources) -> Iterable[Sample]:
     return list(found.items())
 
 
+def _http_requests(sources: Sources) -> Iterable[Sample]:
+    """Read what HTTP has answered, by routes of which there are so many."""
+    http = sources.http()
+    answers = {} if http is None else dict(http.answers)
+    return [((method, path, str(status)), count) for (method, path, status), count in answers.items()]
+
+
 def _messages(sources: Sources) -> Iterable[Sample]:
     """Add up what the produce requests of all wires took."""
     total: Latency = Latency()
@@ -221,6 +228,7 @@ def _build(sources: Sources) -> Iterable[Sample]:
 
 
 _BY_PROTOCOL: Final = ("protocol",)
+_BY_ROUTE: Final = ("method", "path", "status")
 
 BROKER: Final[Sequence[Row]] = (
     _row(
@@ -513,6 +521,13 @@ BROKER: Final[Sequence[Row]] = (
         GAUGE,
         "Members of share groups that fetch.",
         _length("broker.shares.sessions"),
+    ),
+    _row(
+        "megabroker_http_requests_total",
+        COUNTER,
+        "Requests answered over HTTP; without a path where no route has it.",
+        _http_requests,
+        _BY_ROUTE,
     ),
     _row(
         "broker_message_latency_seconds", HISTOGRAM, "How long produce requests of all wires took.", _messages
