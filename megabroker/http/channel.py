@@ -198,7 +198,7 @@ class Channel(HTTPChannel):
         self.persistent = False
         if not self._handlingRequest:
             self.loseConnection()  # type: ignore[no-untyped-call]
-        else:
+        elif self.requests:  # else its answer, the last, is being taken
             self.requests[0].give_up()
 
     def timeoutConnection(self) -> None:

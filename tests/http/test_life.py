@@ -127,6 +127,28 @@ def test_who_waits_is_told_that_the_broker_stops() -> None:
         assert "Traceback" not in broker.log, broker.log[-3000:]
 
 
+def test_the_end_does_not_wait_for_an_answer_that_nobody_takes() -> None:
+    with BrokerProcess(
+        {"durability": "os", "http": {"max_answer_bytes": "32MiB", "request_seconds": 1}}
+    ) as broker:
+        api = Api(broker.http_ports[0])
+        api.post("/v1/topics", {"name": "t", "partitions": 1})
+        for _ in range(24):
+            api.post("/v1/topics/t/messages", {"value": "x" * 800_000})
+        for last in (b"Connection: close\r\n", b""):
+            deaf = socket.socket()
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", broker.http_ports[0]))
+            ask = b"GET /v1/topics/t/partitions/0/messages HTTP/1.1\r\nHost: localhost\r\n"
+            deaf.sendall(ask + last + b"\r\n")
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert broker.stop() == 0
+        assert time.monotonic() - began < 6
+        assert "megabroker has stopped" in broker.log
+        assert "Traceback" not in broker.log, broker.log[-3000:]
+
+
 def test_who_leaves_leaves_nothing_half_done() -> None:
     with BrokerProcess({"durability": "os"}) as broker:
         port = broker.http_ports[0]
