@@ -49,6 +49,23 @@ class HttpSettings:
         reloadable=True,
         doc="Origins of other web pages whose scripts may change something here.",
     )
+    console: bool = fields.flag(True, doc="Whether there is a console for web browsers beside the API.")
+    session_seconds: int = fields.integer(
+        43_200,
+        minimum=60,
+        maximum=2_592_000,
+        unit="seconds",
+        reloadable=True,
+        doc="How long a log-in to the console lasts after it was last used.",
+    )
+    max_sessions: int = fields.integer(
+        1000,
+        minimum=1,
+        maximum=100_000,
+        unit="sessions",
+        reloadable=True,
+        doc="Log-ins to the console at most; a further one ends the one that was not used for longest.",
+    )
     max_connections: int = fields.integer(
         100,
         minimum=1,

@@ -19,7 +19,6 @@ from megabroker.interfaces import (
     IClientMetrics,
     ICredentials,
     IDedup,
-    IErrands,
     IGroupService,
     IPartitions,
     IPeers,
@@ -90,7 +89,6 @@ class Broker:
         self.audit = audit
         self.quotas = quotas
         self.peers = peers
-        self.errands: dict[str, IErrands] = {}
         self.following = following
         self.settings = settings
         self.reactor = reactor

@@ -27,6 +27,7 @@ from megabroker.model import ANONYMOUS, Principal
 
 if TYPE_CHECKING:
     from megabroker.http.listening import HttpFactory
+    from megabroker.http.routes import Manner
     from megabroker.http.site import Site
 
 __all__ = ["Channel", "Exchange"]
@@ -49,6 +50,7 @@ class Exchange(Request):
         may_wait: whether it waits for what may never come, so that the end of the broker ends it.
         route: method and path of the route, for those who count.
         work: what makes the answer.
+        manner: that of the route, once that is known.
     """
 
     channel: Any
@@ -58,6 +60,7 @@ class Exchange(Request):
     work: Deferred[None] | None = None
     may_wait = False
     route = ("", "")
+    manner: Manner | None = None
 
     def gotLength(self, length: int | None) -> None:
         """Request: take a body, unless it is too large."""

@@ -7,9 +7,9 @@ bodies, the permissions, and the OpenAPI document.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 import attrs
@@ -19,8 +19,12 @@ from megabroker.errors import ErrorCode
 from megabroker.http.caller import Caller
 from megabroker.http.problems import Problem
 from megabroker.http.schema import Field, Integer, Kind, Text
+from megabroker.model import Principal
 
-__all__ = ["PARAMETERS", "Answer", "Call", "Need", "Route", "Router"]
+__all__ = ["PARAMETERS", "Answer", "Call", "Headers", "Manner", "Need", "Route", "Router"]
+
+Headers = Callable[[str], str | None]
+"""Returns a header of a request, or None."""
 
 _NAME: Final = Text(1, 249, pattern=r"[a-zA-Z0-9._-]+", what="a topic's name: 1 to 249 of A-Z a-z 0-9 . _ -")
 _ANY_NAME: Final = Text(1, 1000)
@@ -67,6 +71,21 @@ class Answer:
     headers: Mapping[str, str] = MappingProxyType({})
 
 
+class Manner(Protocol):
+    """How routes that are no part of the API know who asks, and tell what was wrong."""
+
+    def identify(self, headers: Headers, certified: Principal, host: str) -> Awaitable[Principal]:
+        """Fire with who asks. Fails with Problem.
+
+        Args:
+            certified: whom the certificate names.
+            host: the address of the client.
+        """
+
+    def refuse(self, problem: Problem, headers: Headers, uri: str) -> Awaitable[Answer]:
+        """Fire with what tells of a problem."""
+
+
 @attrs.frozen
 class Call:
     """One request, checked.
@@ -83,7 +102,7 @@ class Call:
     query: Mapping[str, Any]
     body: Any
     route: Route
-    headers: Callable[[str], str | None] = lambda name: None
+    headers: Headers = lambda name: None
 
 
 @attrs.frozen
@@ -105,6 +124,7 @@ class Route:
         hidden: whether it is no part of the API.
         waits: whether it may wait for what never comes.
         media: the type of an answer that is no JSON.
+        manner: how it knows who asks and tells what was wrong, where not as the API does.
     """
 
     method: str
@@ -123,6 +143,7 @@ class Route:
     hidden: bool = False
     waits: bool = False
     media: str = "application/json"
+    manner: Manner | None = None
 
     @property
     def parameters(self) -> list[str]:

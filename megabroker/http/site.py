@@ -43,7 +43,14 @@ def make_site(factory: HttpFactory) -> Site:
     """Return what answers, all of it or just how the process does."""
     from megabroker.http.api import all_routes, health_routes
 
-    return Site(factory, all_routes() if factory.serves_all else health_routes())
+    if not factory.serves_all:
+        return Site(factory, health_routes())
+    routes = all_routes()
+    if factory.settings.console:
+        from megabroker.http.console.routes import console_routes
+
+        routes = [*routes, *console_routes(factory, routes)]
+    return Site(factory, routes)
 
 
 class Site:
@@ -81,11 +88,7 @@ class Site:
 
     async def _serve(self, exchange: Exchange) -> None:
         try:
-            answer = await self._answer(exchange)
-        except Problem as problem:
-            answer = _of_problem(problem)
-        except BrokerError as error:
-            answer = _of_problem(of_error(error))
+            answer = await self._answered(exchange)
         except CancelledError:
             if exchange.is_over:
                 return
@@ -106,6 +109,16 @@ class Site:
         if not exchange.is_over:
             exchange.channel.abort("its answer could not be sent, see above")
 
+    async def _answered(self, exchange: Exchange) -> Answer:
+        """Return the answer, or what tells of the problem in the manner of the route."""
+        try:
+            return await self._answer(exchange)
+        except (Problem, BrokerError) as error:
+            problem = of_error(error) if isinstance(error, BrokerError) else error
+            if exchange.manner is None:
+                return _of_problem(problem)
+            return await exchange.manner.refuse(problem, exchange.header, exchange.uri.decode("latin-1"))
+
     # --- the checks, in order -----------------------------------------------------------------------
 
     async def _answer(self, exchange: Exchange) -> Answer:
@@ -116,7 +129,7 @@ class Site:
         if method == "OPTIONS":
             return self._options(guard, exchange, path)
         route, values = self._router.find(method, path)
-        exchange.route = route.method, route.path
+        exchange.route, exchange.manner = (route.method, route.path), route.manner
         if route.changes:
             guard.check_origin(host, exchange.header("Origin"), exchange.header("Sec-Fetch-Site"))
         caller = await self._caller(exchange, route)
@@ -134,7 +147,9 @@ class Site:
     async def _caller(self, exchange: Exchange, route: Route) -> Caller:
         factory, channel = self._factory, exchange.channel
         principal: Principal = channel.certified
-        if not route.is_open:
+        if route.manner is not None and not route.is_open:
+            principal = await route.manner.identify(exchange.header, principal, channel.peer_host)
+        elif not route.is_open:
             principal = await identify(
                 factory.inside.broker,
                 _authorization(exchange),

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.interop
 _IMPORTED = re.compile(r"^import time: +\d+ \| +\d+ \| +([\w.]+)$", re.MULTILINE)
 _NEEDLESS = {
     *("cryptography", "idna", "service_identity"),  # for TLS; the log names OpenSSL, whose import was refused
-    *("backports.zstd", "cramjam", "lz4", "click", "rich", "uvloop"),
+    *("backports.zstd", "cramjam", "lz4", "click", "rich", "uvloop", "jinja2", "markupsafe"),
     *("twisted.conch", "twisted.mail", "twisted.names", "twisted.web"),
     *("megabroker.cli", "megabroker.client", "megabroker.kafkadir"),
     *("megabroker.http.site", "megabroker.http.channel", "megabroker.http.api"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 from megabroker.access import Operation, ResourceType
 from megabroker.codec.batch import build, read_header
@@ -31,7 +32,7 @@ from megabroker.interfaces import IPartition
 from megabroker.model import NO_TIMESTAMP, Acks, Record, Topic
 from megabroker.protocols.reading import ReadCache, RecordReader
 
-__all__ = ["ROUTES", "first_at_or_after", "produce", "read_messages"]
+__all__ = ["ROUTES", "FoundRecords", "first_at_or_after", "produce", "read_messages", "read_records"]
 
 _MOST_MESSAGES: Final = 1000
 _LONGEST_WAIT_MS: Final = 30_000
@@ -217,7 +218,7 @@ async def first_at_or_after(partition: Any, timestamp_ms: int) -> int:
     return end if found is None else min(found.offset, end)
 
 
-async def _begin(partition: IPartition, query: dict[str, Any]) -> int:
+async def _begin(partition: IPartition, query: Mapping[str, Any]) -> int:
     """Return the offset to begin at. Raises RequestError (OFFSET_OUT_OF_RANGE)."""
     if query["offset"] is not None:
         offset: int = query["offset"]
@@ -243,30 +244,67 @@ async def read_messages(caller: Caller, topic: Topic, index: int, query: dict[st
     Raises:
         BrokerError: they cannot be read.
     """
+    found = await read_records(
+        caller, topic, index, query, lambda record, is_too_large: _shown(index, record, query, is_too_large)
+    )
+    return {
+        "messages": found.shown,
+        "next_offset": found.next_offset,
+        "start_offset": found.start_offset,
+        "end_offset": found.end_offset,
+    }
+
+
+class FoundRecords(NamedTuple):
+    """Messages of a partition, and where that is in it."""
+
+    shown: list[Any]
+    next_offset: int
+    start_offset: int
+    end_offset: int
+
+
+async def read_records(
+    caller: Caller,
+    topic: Topic,
+    index: int,
+    query: Mapping[str, Any],
+    show: Callable[[Record, bool], Any],
+    most_bytes: int = 0,
+) -> FoundRecords:
+    """Return messages of a partition as something else makes them; see ``read_messages``.
+
+    Args:
+        show: makes what is kept of one; told as well whether it alone is more than fits into an answer.
+        most_bytes: of all of them, for whoever keeps less of each; 0 for ``http.max_answer_bytes``.
+    """
     partition = known_partition(caller, topic, index)
     await _looked(partition)
     reader = RecordReader(partition, await _begin(partition, query), ReadCache(0), read_bytes=_READ_BYTES)
+    looking = _Looking(caller, partition, reader, query, show, most_bytes)
     try:
-        found = await _Looking(caller, partition, reader, query).look()
+        found = await looking.look()
     finally:
         reader.close()
     meter = caller.meter()
-    wait_ms = 0 if meter is None else meter.consumed(sum(one["size_bytes"] for one in found))
+    wait_ms = 0 if meter is None else meter.consumed(looking.taken_bytes)
     if wait_ms:
         await pause(caller.broker.reactor, wait_ms / 1000)
-    return {
-        "messages": found,
-        "next_offset": reader.position,
-        "start_offset": partition.start_offset,
-        "end_offset": max(partition.last_stable_offset, reader.position),
-    }
+    end = max(partition.last_stable_offset, reader.position)
+    return FoundRecords(found, reader.position, partition.start_offset, end)
 
 
 class _Looking:
     """Reads messages in slices, so that nobody waits long for it."""
 
     def __init__(
-        self, caller: Caller, partition: IPartition, reader: RecordReader, query: dict[str, Any]
+        self,
+        caller: Caller,
+        partition: IPartition,
+        reader: RecordReader,
+        query: Mapping[str, Any],
+        show: Callable[[Record, bool], Any],
+        most_bytes: int,
     ) -> None:
         self._caller = caller
         self._reactor = caller.broker.reactor
@@ -274,12 +312,14 @@ class _Looking:
         self._reader = reader
         self._query = query
         self._key = None if query["key"] is None else str(query["key"]).encode()
-        self._most_bytes: int = caller.broker.settings.http.max_answer_bytes
-        self._found: list[dict[str, Any]] = []
+        self._most_bytes: int = most_bytes or caller.broker.settings.http.max_answer_bytes
+        self._show = show
+        self.taken_bytes = 0
+        self._found: list[Any] = []
         self._size = 0
         self._scanned_bytes = 0
 
-    async def look(self) -> list[dict[str, Any]]:
+    async def look(self) -> list[Any]:
         """Return what there is, or comes in time."""
         left = self._query["wait_ms"] / 1000
         while True:
@@ -322,11 +362,12 @@ class _Looking:
             self._reader.position = record.offset
             return False
         self._size += length
-        self._found.append(_shown(self._partition.index, record, self._query, length > self._most_bytes))
+        self.taken_bytes += size
+        self._found.append(self._show(record, length > self._most_bytes))
         return self._size < self._most_bytes
 
 
-def _shown(partition: int, record: Record, query: dict[str, Any], is_too_large: bool) -> dict[str, Any]:
+def _shown(partition: int, record: Record, query: Mapping[str, Any], is_too_large: bool) -> dict[str, Any]:
     key, key_encoding = encoded(record.key, query["key_encoding"])
     value, value_encoding = encoded(record.value, query["value_encoding"])
     if is_too_large:
