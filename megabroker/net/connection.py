@@ -239,6 +239,11 @@ class BrokerConnection(TwistedProtocol):
         return self._offered_since or self.turns.began or monotonic()
 
     @property
+    def ended_well(self) -> bool:
+        """Whether nothing abnormal has ended the connection, or is about to."""
+        return self._why is None
+
+    @property
     def unanswered(self) -> int:
         """Requests taken whose answers have not been handed to the output."""
         return len(self._slots)

@@ -124,12 +124,13 @@ class BrokerFactory(Factory):
     def connection_gone(self, connection: BrokerConnection) -> None:
         """Count a connection out."""
         self.connections.pop(connection, None)
-        _log.debug(
-            "connection-closed: {protocol} from {peer}",
-            protocol=self.listener.protocol,
-            peer=connection.peer,
-            client_id=connection.client_id,
-        )
+        if connection.ended_well:  # else its end is logged with its cause
+            _log.debug(
+                "connection-closed: {protocol} from {peer}",
+                protocol=self.listener.protocol,
+                peer=connection.peer,
+                client_id=connection.client_id,
+            )
         if self.is_bounded:
             self.admission.dismiss(connection.peer_host)
         if self._drained is not None and not self.connections:
