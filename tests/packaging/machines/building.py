@@ -1,0 +1,70 @@
+"""Builds packages as anybody does, from a directory that has what a checkout has."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import tarfile
+
+__all__ = ["ROOT", "Built", "build", "checkout_of"]
+
+ROOT = pathlib.Path(__file__).parents[3]
+_EPOCH = "1750000000"
+_SECONDS = 600
+
+
+class Built:
+    """What was built: a tree, and the packages made of it."""
+
+    def __init__(self, stage: pathlib.Path, output: pathlib.Path) -> None:
+        self.stage = stage
+        (self.deb,) = output.glob("*.deb")
+        (self.rpm,) = output.glob("*.rpm")
+
+
+def checkout_of(place: pathlib.Path, version: str | None = None) -> pathlib.Path:
+    """Copy what git knows of this checkout, or would know, to another place; as another version if said."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    place.mkdir(parents=True)
+    packed = place.with_suffix(".tar")
+    with tarfile.open(packed, "w") as archive:
+        for name in filter(None, names.split("\0")):
+            if not name.startswith("tests/") and (ROOT / name).exists():
+                archive.add(ROOT / name, name)
+    with tarfile.open(packed) as archive:
+        archive.extractall(place, filter="fully_trusted")
+    packed.unlink()
+    if version is not None:
+        for name in ("setup.cfg", "megabroker/__init__.py"):
+            text = (place / name).read_text(encoding="utf-8")
+            (place / name).write_text(text.replace("0.1.0", version), encoding="utf-8")
+    return place
+
+
+def build(checkout: pathlib.Path, output: pathlib.Path) -> Built:
+    """Build both packages. The environment is that of who builds, Python of their own included."""
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
+    stage = output / "stage"
+    output.mkdir(parents=True)
+    for command in (
+        ["packaging/common/stage", str(stage)],
+        ["packaging/build-deb", "--stage", str(stage), str(output)],
+        ["packaging/build-rpm", "--stage", str(stage), str(output)],
+    ):
+        done = subprocess.run(
+            command,
+            cwd=checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    return Built(stage, output)
