@@ -64,7 +64,8 @@ class HttpSettings:
         maximum=100_000,
         unit="sessions",
         reloadable=True,
-        doc="Log-ins to the console at most; a further one ends the one that was not used for longest.",
+        doc="Log-ins to the console at most, a tenth of them for one user; a further one ends the one that "
+        "was used longest ago.",
     )
     max_connections: int = fields.integer(
         100,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import time
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 import jwt
 import pytest
@@ -125,6 +127,22 @@ def test_passwords_tokens_and_certificates(place: Place) -> None:
     assert "refused: http client from 127.0.0.1: wrong name or password" not in place.broker.log
     place.api("bob:wrong").problem("GET", "/v1/topics")
     assert "refused: http client from 127.0.0.1: wrong name or password" in place.broker.log
+
+
+def test_the_console_over_tls(place: Place) -> None:
+    """A certificate is enough; the cookie of a log-in does not go over what is not TLS."""
+    page = place.admin.ask("GET", "/console")
+    assert page.status == 200
+    assert "User:alice" in page.body.decode()
+    anybody = place.api()
+    found = re.search(r'name="token" value="([^"]+)"', anybody.ask("GET", "/console/login").body.decode())
+    assert found is not None
+    form = urlencode({"token": found[1], "user": "bob", "password": "builder", "next": "/console/topics"})
+    reply = anybody.ask(
+        "POST", "/console/login", form.encode(), {"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    assert reply.status == 303
+    assert reply.headers["Set-Cookie"].endswith("HttpOnly; SameSite=Strict; Secure")
 
 
 def test_a_refusal_takes_its_time_whatever_was_wrong(place: Place) -> None:

@@ -92,7 +92,7 @@ def guarded() -> Iterator[BrokerProcess]:
     config: dict[str, Any] = {
         "durability": "os",
         "security": {"authorizer": "acls", "super_users": ["User:ANONYMOUS", "User:root"]},
-        "http": {"authentication": "none", "max_sessions": 20},
+        "http": {"authentication": "none"},
     }
     broker = BrokerProcess(config)
     with broker:

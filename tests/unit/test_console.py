@@ -64,22 +64,31 @@ class SessionTests(SynchronousTestCase):
         assert self.sessions.find(token, 100) is None
 
     def test_the_one_used_longest_ago_goes(self) -> None:
-        tokens = [self.sessions.begin(ALICE, 100, 3).token for _ in range(3)]
+        users = [Principal("User", name) for name in ("alice", "carl", "dora")]
+        tokens = [self.sessions.begin(user, 100, 3).token for user in users]
         self.sessions.find(tokens[0], 100)
         self.sessions.begin(BOB, 100, 3)
         assert len(self.sessions) == 3
         assert self.sessions.find(tokens[1], 100) is None
         assert self.sessions.find(tokens[0], 100) is not None
 
+    def test_one_user_does_not_end_the_sessions_of_others(self) -> None:
+        bob = self.sessions.begin(BOB, 100, 30).token
+        alices = [self.sessions.begin(ALICE, 100, 30).token for _ in range(50)]
+        assert len(self.sessions) == 4
+        assert self.sessions.find(bob, 100) is not None
+        assert [token for token in alices if self.sessions.find(token, 100) is not None] == alices[-3:]
+
     def test_those_that_have_ended_make_room_first(self) -> None:
         for _ in range(50):
             self.sessions.begin(ALICE, 100, 1000)
+        assert len(self.sessions) == 50
         self.time.now += 100
         self.sessions.begin(ALICE, 100, 1000)
         assert len(self.sessions) == 1
 
     def test_tokens_differ_and_none_is_guessed(self) -> None:
-        tokens = {self.sessions.begin(ALICE, 100, 100).token for _ in range(50)}
+        tokens = {self.sessions.begin(ALICE, 100, 1000).token for _ in range(50)}
         assert len(tokens) == 50
         assert min(map(len, tokens)) >= 43
         for wrong in ("", "x", next(iter(tokens))[:-1]):

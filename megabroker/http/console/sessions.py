@@ -19,6 +19,9 @@ from megabroker.model import Principal
 __all__ = ["FormTokens", "Session", "Sessions"]
 
 _TOKEN_BYTES: Final = 32
+_USERS: Final = 10
+"""How many users have room for their sessions, however many one of them begins."""
+
 _FORM_SECONDS: Final = 43_200
 """How long a form may be open before it is sent."""
 
@@ -56,12 +59,15 @@ class Sessions:
         return len(self._sessions)
 
     def begin(self, principal: Principal, lasting_seconds: float, most: int) -> Session:
-        """Return a new session; at most so many stay, the ones used last."""
+        """Return a new session; so many stay, the ones used last, a tenth of that for one user."""
         now = self._seconds()
         # The order of the dict is that in which they were used.
         for token, one in list(self._sessions.items()):
             if len(self._sessions) < most and one.used + lasting_seconds > now:
                 break
+            del self._sessions[token]
+        own = [token for token, one in self._sessions.items() if one.principal == principal]
+        for token in own[: max(len(own) + 1 - max(most // _USERS, 1), 0)]:
             del self._sessions[token]
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         session = Session(token, principal, dict(self._credentials(principal.name)), now)

@@ -6,6 +6,7 @@ Owns what all pages share: the log-in, the tokens of forms, what stands around a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -243,7 +244,7 @@ class View:
             return self.session.token
         return f"{self.caller.principal}\0{self.caller.host}"
 
-    @property
+    @cached_property
     def token(self) -> str:
         """What the forms of this page carry."""
         return self.console.tokens.make(self._whom)

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from megabroker.errors import ErrorCode
-from megabroker.http.console.history import rates
+from megabroker.http.console.history import History, rates
 from megabroker.http.console.measuring import group_sample
 from megabroker.http.console.page import Page
 from megabroker.http.console.text import parse_moment
@@ -22,6 +22,9 @@ _OFFSETS: Final = "GET /v1/groups/{group}/offsets"
 _RESET: Final = "POST /v1/groups/{group}/offsets/reset"
 _DELETE: Final = "DELETE /v1/groups/{group}"
 _GROUPS_A_PAGE: Final = 50
+_LAGS_SECONDS: Final = 0.5
+"""How long the lags of a page of groups are looked for."""
+
 _OFFSETS_A_PAGE: Final = 50
 _MOST_MEMBERS: Final = 50
 _MOST_MOVES: Final = 500
@@ -34,15 +37,30 @@ async def show_groups(view: View) -> Answer:
     found = await view.ask(
         _LIST, query={"limit": _GROUPS_A_PAGE, "page_token": token, "type": kind, "state": state}
     )
+    until = view.caller.broker.reactor.seconds() + _LAGS_SECONDS
     return await view.page(
         "groups.html",
         "groups",
-        groups=found["groups"],
+        groups=[{**row, "lag": await _lag(view, row["group"], until)} for row in found["groups"]],
         following=found["next_page_token"],
         is_first=token is None,
         kind=kind or "",
         state=state or "",
     )
+
+
+async def _lag(view: View, name: str, until: float) -> float | None:
+    """Return how far a group is behind; None where that would take too long."""
+    caller = view.caller
+    if caller.broker.reactor.seconds() > until:
+        return None
+    samples = await _history(view, name).look(lambda: group_sample(caller, name))
+    return samples[-1][1]["lag"] if samples else None
+
+
+def _history(view: View, name: str) -> History:
+    """Return the samples of a group; what somebody sees of it depends on the topics that it may see."""
+    return view.console.lags.of((str(view.caller.principal), view.caller.host, name))
 
 
 def _name(view: View) -> str:
@@ -82,9 +100,7 @@ async def get_lag(view: View) -> Answer:
     name = _name(view)
     await view.ask(_OFFSETS, {"group": name}, {"limit": 1})
     caller = view.caller
-    # What somebody sees of a group depends on the topics that it may see.
-    history = view.console.lags.of((str(caller.principal), caller.host, name))
-    samples = await history.look(lambda: group_sample(caller, name))
+    samples = await _history(view, name).look(lambda: group_sample(caller, name))
     growth = rates(samples, ("position",))
     series = [
         {"at": round(at, 1), **{key: value for key, value in sample.items() if key != "position"}}

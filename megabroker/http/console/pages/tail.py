@@ -111,6 +111,9 @@ class _Tail:
         room = _MOST_MESSAGES * 3
         for index in self._partitions:
             partition = known_partition(self._view.caller, self._topic, index)
+            if index not in self._positions and not partition.is_here:
+                # How far one is that another process leads is known from when somebody asked last.
+                self._positions[index] = (await self._read(index, None, 1)).end_offset
             end = partition.last_stable_offset
             position = self._positions.setdefault(index, end)
             if partition.is_here and end <= position:
@@ -128,11 +131,11 @@ class _Tail:
         rows.sort(key=lambda row: (row["timestamp_ms"], row["partition"], row["offset"]))
         return rows, passed_over
 
-    async def _read(self, index: int, offset: int, limit: int) -> Any:
+    async def _read(self, index: int, offset: int | None, limit: int) -> Any:
         query = {
             "offset": offset,
             "timestamp_ms": None,
-            "from": "earliest",
+            "from": "latest",
             "limit": limit,
             "wait_ms": 0,
             "key": None,
