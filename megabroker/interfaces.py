@@ -7,7 +7,7 @@ Unless a docstring says otherwise, everything here is called in, and calls back 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from megabroker.model import (
     ConsumerGroupDescription,
     ConsumerHeartbeat,
     ConsumerHeartbeatAnswer,
+    ConsumerMember,
     GroupDescription,
     GroupSummary,
     JoinedGroup,
@@ -67,6 +68,7 @@ __all__ = [
     "IConsumerMetadata",
     "ICredentials",
     "IDedup",
+    "IErrands",
     "IGroupService",
     "ILog",
     "ILogListener",
@@ -403,6 +405,9 @@ class IPartition(Interface):
     def describe_producers() -> Sequence[ProducerDescription]:
         """Return every producer this partition remembers."""
 
+    def describe_producer(producer_id: int) -> ProducerDescription | None:
+        """Return one of them, or None."""
+
     def watch(callback: Callable[[], None]) -> Callable[[], None]:
         """Call back whenever the high watermark advances, a write failed or the partition closes.
 
@@ -697,6 +702,9 @@ class IGroupService(Interface):
     def describe_consumers(group_id: str) -> ConsumerGroupDescription:
         """Describe one group of the consumer protocol. Raises BrokerError (GROUP_NOT_FOUND)."""
 
+    def consumer_member(group_id: str, member_id: str) -> ConsumerMember | None:
+        """Return one member of a group of the consumer protocol. Raises BrokerError (GROUP_NOT_FOUND)."""
+
     def describe_streams(group_id: str) -> StreamsGroupDescription:
         """Describe one streams group. Raises BrokerError (GROUP_NOT_FOUND)."""
 
@@ -951,6 +959,20 @@ class IPeers(Interface):
             for_client: have it wait with what clients want done, and not before what processes need.
 
         Fails with PeerError (UNREACHABLE, TIMED_OUT), StateError (OVERLOADED) or ProtocolError.
+        """
+
+    def errand(node_id: int, wire: str, errand: bytes) -> Deferred[bytes]:
+        """Have a wire of another process carry something out; see ``IErrands``. Fails with BrokerError."""
+
+
+class IErrands(Interface):
+    """What a wire carries out for the same wire of other processes, in words of its own."""
+
+    def serve(errand: bytes) -> Awaitable[bytes]:
+        """Carry something out; the result is what the other process gets.
+
+        Raises:
+            BrokerError: it cannot be.
         """
 
 
@@ -1215,6 +1237,7 @@ class IBroker(Interface):
     audit: Any = Attribute("Where refusals and changes are logged, ``megabroker.core.audit.Audit``.")
     quotas: IQuotas = Attribute("How much clients may use.")
     peers: IPeers | None = Attribute("The other processes of this broker; None if there are none.")
+    errands: dict[str, IErrands] = Attribute("What wires carry out for other processes, by the wire's name.")
     following: Any = Attribute("What follows rows that others write, ``megabroker.core.following``.")
     settings: Any = Attribute(
         "The broker's configuration as it is in force, ``megabroker.config.schema.Config``."

@@ -19,6 +19,7 @@ from megabroker.errors import BrokerError, Cold
 __all__ = [
     "ANONYMOUS",
     "HTTP",
+    "NAMED_PRODUCERS",
     "NO_LEADER_EPOCH",
     "NO_PRODUCER",
     "NO_TIMESTAMP",
@@ -87,6 +88,9 @@ __all__ = [
 NO_TIMESTAMP = -1
 NO_PRODUCER = -1
 NO_LEADER_EPOCH = -1
+
+NAMED_PRODUCERS = 1 << 62
+"""Producer ids from here on are never handed out: they are hashes of what producers call themselves."""
 
 Buffer = bytes | bytearray | memoryview
 

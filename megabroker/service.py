@@ -69,7 +69,7 @@ from megabroker.interfaces import (
     IPublishers,
     IWindowStore,
 )
-from megabroker.model import HTTP, HostPort, Listener, Node, TopicPartition, Worker
+from megabroker.model import HTTP, NAMED_PRODUCERS, HostPort, Listener, Node, TopicPartition, Worker
 from megabroker.net import quick
 from megabroker.net.admission import Admission
 from megabroker.net.factory import BrokerFactory
@@ -474,7 +474,7 @@ class BrokerService(MultiService):
         self.transactions.load()
         if not getattr(self._store, "was_clean", True):
             epochs = self.topics.producer_epochs()
-            self._producer_ids.heed(max(epochs, default=-1))
+            self._producer_ids.heed(max((one for one in epochs if one < NAMED_PRODUCERS), default=-1))
             if isinstance(self.transactions, TransactionService):
                 self.transactions.heed(epochs)
 

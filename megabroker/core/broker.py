@@ -19,6 +19,7 @@ from megabroker.interfaces import (
     IClientMetrics,
     ICredentials,
     IDedup,
+    IErrands,
     IGroupService,
     IPartitions,
     IPeers,
@@ -89,6 +90,7 @@ class Broker:
         self.audit = audit
         self.quotas = quotas
         self.peers = peers
+        self.errands: dict[str, IErrands] = {}
         self.following = following
         self.settings = settings
         self.reactor = reactor

@@ -559,6 +559,10 @@ class PartitionService:
         """Return every producer this partition remembers."""
         return self.producers.describe()
 
+    def describe_producer(self, producer_id: int) -> ProducerDescription | None:
+        """Return one of them, or None."""
+        return self.producers.describe_one(producer_id)
+
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back at every advance of the high watermark and on closing; return the cancel function."""
         key = object()

@@ -61,6 +61,17 @@ class _Entry(NamedTuple):
     coordinator_epoch: int = -1
 
 
+def _described(producer_id: int, entry: _Entry) -> ProducerDescription:
+    return ProducerDescription(
+        producer_id,
+        entry.epoch,
+        entry.batches[-1][1] if entry.batches else -1,
+        entry.batches[-1][4] if entry.batches else entry.last_seen_ms,
+        entry.coordinator_epoch,
+        entry.transaction_first_offset,
+    )
+
+
 @implementer(IProducerState)
 class ProducerTable:
     """Producer state of one partition.
@@ -245,17 +256,12 @@ class ProducerTable:
 
     def describe(self) -> list[ProducerDescription]:
         """Return what is known of every producer, longest silent first."""
-        return [
-            ProducerDescription(
-                producer_id,
-                entry.epoch,
-                entry.batches[-1][1] if entry.batches else -1,
-                entry.batches[-1][4] if entry.batches else entry.last_seen_ms,
-                entry.coordinator_epoch,
-                entry.transaction_first_offset,
-            )
-            for producer_id, entry in self._entries.items()
-        ]
+        return [_described(*item) for item in self._entries.items()]
+
+    def describe_one(self, producer_id: int) -> ProducerDescription | None:
+        """Return what is known of one producer, if anything is."""
+        entry = self._entries.get(producer_id)
+        return None if entry is None else _described(producer_id, entry)
 
     def expire(self, now_ms: int, expiration_ms: int) -> int:
         """Forget producers silent for ``expiration_ms``, open transactions excepted; return how many.

@@ -210,6 +210,17 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {
             "log.flush.interval.ms log.flush.scheduler.interval.ms",
             "Time between forced flushes.",
         ),
+        attrs.evolve(
+            TopicConfig(
+                "cursus.event.sourcing",
+                ConfigType.BOOLEAN,
+                "false",
+                _boolean,
+                (),
+                "Whether cursus keeps streams of events in it, each with versions in a row.",
+            ),
+            internal=True,
+        ),
         TopicConfig(
             "follower.replication.throttled.replicas",
             ConfigType.LIST,

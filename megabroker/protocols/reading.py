@@ -65,12 +65,13 @@ class ReadCache:
 
 
 class RecordReader:
-    """The committed data records of one partition in offset order, below the last stable offset.
+    """The data records of one partition in offset order, by default those below the last stable offset.
 
     Args:
         offset: the first offset wanted.
         cache: shared bound on memory.
         read_bytes: how much is read from the log at a time.
+        committed: whether to stop before what is undecided and pass over what was aborted.
 
     Attributes:
         position: the next offset wanted.
@@ -81,6 +82,7 @@ class RecordReader:
         "_at",
         "_batch_end",
         "_cache",
+        "_committed",
         "_data",
         "_read_bytes",
         "_records",
@@ -89,9 +91,16 @@ class RecordReader:
     )
 
     def __init__(
-        self, partition: IPartition, offset: int, cache: ReadCache, *, read_bytes: int = _READ_BYTES
+        self,
+        partition: IPartition,
+        offset: int,
+        cache: ReadCache,
+        *,
+        read_bytes: int = _READ_BYTES,
+        committed: bool = True,
     ) -> None:
         self.partition = partition
+        self._committed = committed
         self.position = offset
         self._cache = cache
         self._read_bytes = read_bytes
@@ -121,7 +130,7 @@ class RecordReader:
             header = self._next_header()
             if header is None:
                 return None
-            if header.is_transactional and self._is_aborted(header):
+            if header.is_transactional and self._committed and self._is_aborted(header):
                 self._at += header.size_bytes
                 self.position = max(self.position, header.next_offset)
             else:
@@ -145,7 +154,9 @@ class RecordReader:
             except TruncatedBatch:
                 pass
         self.drop()
-        found = self.partition.read(self.position, self._read_bytes, committed=True, cached_only=True)
+        found = self.partition.read(
+            self.position, self._read_bytes, committed=self._committed, cached_only=True
+        )
         data = found[0]
         # What was read elsewhere has the aborted transactions with it.
         self._aborted = found[2] if len(found) == 3 else None

@@ -21,6 +21,10 @@ from megabroker.codec import batch, compression, records, rewriting
 from megabroker.codec.framing import FrameReader
 from megabroker.errors import ProtocolError
 from megabroker.protocols.cursus import codec as cursus
+from megabroker.protocols.cursus.later import batch as cursus_batch
+from megabroker.protocols.cursus.later import parsing as cursus_parsing
+from megabroker.protocols.cursus.later.refusals import Refusal
+from megabroker.protocols.cursus.later.words import WORDS
 from megabroker.protocols.kafka.apis import k00_produce
 from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subscribed_topics
 from megabroker.protocols.kafka.schema.headers import read_request_header
@@ -238,6 +242,7 @@ def _mega(dialect: mega.Dialect) -> Callable[[bytes], None]:
 
 def _cursus_requests() -> list[bytes]:
     texts = [b"LIST", b"HELP", b"CREATE news 4", b"DELETE news", b"PUBLISH news hello", b"CONSUME news 0 0"]
+    texts += [b"CREATE topic=news partitions=4", b"JOIN_GROUP topic=news group=g member=m"]
     texts += [b"SUBSCRIBE news readers", b"a message of no command", b"EXIT"]
     bodies = [struct.pack(">H", 4) + b"news" + text for text in texts]
     return [struct.pack(">I", len(body)) + body for body in bodies]
@@ -257,6 +262,42 @@ def _cursus_body(how: str) -> Callable[[bytes], None]:
         cursus.decode_body(body)
 
     return refusing(decode)
+
+
+def _cursus_commands() -> list[bytes]:
+    """Return every command of the later dialect with all its parameters."""
+    found = []
+    for word in WORDS.values():
+        given = [one.syntax.strip("[]").replace("<N>", "7").replace("<n>", "-1") for one in word.parameters]
+        found.append(" ".join((word.name, *given)).replace("<partition>:<offset>", "0:5").encode())
+    return found
+
+
+def _cursus_command(data: bytes) -> None:
+    """Take the first word that fits for the command, so that most get to the parameters."""
+    name, _, rest = data.partition(b" ")
+    word = WORDS.get(name.decode("latin-1")) or list(WORDS.values())[len(data) % len(WORDS)]
+    try:
+        values = cursus_parsing.parse(word, rest)
+    except Refusal:
+        return
+    assert set(values) == {one.name for one in word.parameters}
+
+
+def _cursus_batches() -> list[bytes]:
+    messages = [
+        cursus_batch.BatchMessage(0, 7, b"hi", b"k", b"p1", 2),
+        cursus_batch.BatchMessage(5, 8, b"", event_type=b"Created", schema_version=1, aggregate_version=9),
+    ]
+    return [cursus_batch.encode_batch("news", 3, messages[:count]) for count in range(3)]
+
+
+def _cursus_batch(data: bytes) -> None:
+    found = cursus_batch.decode_batch(data, 1000)
+    again = cursus_batch.encode_batch(
+        found.topic, found.partition, found.messages, acks=found.acks, idempotent=found.idempotent
+    )
+    assert cursus_batch.decode_batch(again, 1000) == found
 
 
 def _targets() -> dict[str, Target]:
@@ -283,6 +324,8 @@ def _targets() -> dict[str, Target]:
     for dialect in mega.Dialect:
         targets[f"mega-{dialect.value}"] = Target(_mega_requests(), _mega(dialect))
     targets["cursus"] = Target(_cursus_requests(), refusing(_cursus))
+    targets["cursus-command"] = Target(_cursus_commands(), _cursus_command)
+    targets["cursus-batch"] = Target(_cursus_batches(), refusing(_cursus_batch))
     for how in cursus.COMPRESSIONS:
         seeds = [request[4:] for request in _cursus_requests()]
         if how == "gzip":

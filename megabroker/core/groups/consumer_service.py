@@ -236,23 +236,16 @@ class ConsumerGroups(KeptGroups[MixedGroupAutomaton]):
             automaton.epoch,
             automaton.assignment_epoch,
             automaton.assignor,
-            [
-                DescribedMember(
-                    member.member_id,
-                    member.instance_id,
-                    member.rack_id,
-                    member.epoch,
-                    member.client_id,
-                    member.client_host,
-                    sorted(member.topic_names),
-                    member.topic_pattern or None,
-                    member.assigned,
-                    member.target,
-                    member.classic is not None,
-                )
-                for member in automaton.members
-            ],
+            [_described(member) for member in automaton.members],
         )
+
+    def member(self, group_id: str, member_id: str) -> DescribedMember | None:
+        """Describe one member, if it is one. Raises StateError (GROUP_NOT_FOUND)."""
+        group = self._groups.get(group_id)
+        if group is None:
+            raise refusal(ErrorCode.GROUP_NOT_FOUND)
+        member = group.automaton.members.get(member_id)
+        return None if member is None else _described(member)
 
     def summaries(self) -> list[GroupSummary]:
         """List every group."""
@@ -265,3 +258,19 @@ class ConsumerGroups(KeptGroups[MixedGroupAutomaton]):
 def _head_of(row: Any) -> tuple[int, int, int | None]:
     since_ms = row["empty_since_ms"]
     return int(row["epoch"]), int(row["assignment_epoch"]), None if since_ms is None else int(since_ms)
+
+
+def _described(member: ConsumerMember) -> DescribedMember:
+    return DescribedMember(
+        member.member_id,
+        member.instance_id,
+        member.rack_id,
+        member.epoch,
+        member.client_id,
+        member.client_host,
+        sorted(member.topic_names),
+        member.topic_pattern or None,
+        member.assigned,
+        member.target,
+        member.classic is not None,
+    )

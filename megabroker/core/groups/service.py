@@ -48,6 +48,7 @@ from megabroker.model import (
     ConsumerGroupDescription,
     ConsumerHeartbeat,
     ConsumerHeartbeatAnswer,
+    ConsumerMember,
     GroupDescription,
     GroupSummary,
     JoinedGroup,
@@ -454,6 +455,11 @@ class GroupService:
         """See ``IGroupService.describe_consumers``."""
         self._check_running()
         return self._directory.consumers.describe(group_id)
+
+    def consumer_member(self, group_id: str, member_id: str) -> ConsumerMember | None:
+        """See ``IGroupService.consumer_member``."""
+        self._check_running()
+        return self._directory.consumers.member(group_id, member_id)
 
     def describe_streams(self, group_id: str) -> StreamsGroupDescription:
         """See ``IGroupService.describe_streams``."""

@@ -13,12 +13,15 @@ A body that begins with a command word is text: as a topic length the first two 
 word mean 17,000 bytes and more, which no topic name has. The payload of an enveloped body is a command
 when its first word is one, whatever the letter case, and else a message for the topic field.
 
-The later dialect, whose first argument contains ``=``, is to branch off in ``parse_command``, with a
-table of parsers of its own beside ``_PARSERS``.
+The later dialect is told apart here and taken apart in ``later``: a command whose first argument is
+``name=value``, or whose word only that dialect has, and a batch. In an envelope with a topic field the
+argument is needed, so that a message for the topic stays one; the words that both dialects have without an
+argument are told apart by what the connection has spoken before.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from struct import Struct
@@ -27,6 +30,8 @@ from typing import Final, NamedTuple
 from megabroker.codec.compression import CODEC_NUMBERS, decompress, gunzip
 from megabroker.errors import ProtocolError
 from megabroker.model import Buffer
+from megabroker.protocols.cursus.later.batch import looks_like_batch
+from megabroker.protocols.cursus.later.words import WORDS
 
 __all__ = [
     "COMMANDS",
@@ -38,6 +43,8 @@ __all__ = [
     "Delete",
     "Exit",
     "Help",
+    "Later",
+    "LaterBatch",
     "ListTopics",
     "Publish",
     "Refused",
@@ -57,6 +64,8 @@ _LONGEST_ECHO = 255  # characters of the peer's own words repeated in a reply
 
 _U16 = Struct(">H")
 _U32 = Struct(">I")
+_first_pair = re.compile(rb"\s*\S+\s+[A-Za-z_][A-Za-z0-9_]*=").match
+_behind_word = functools.partial(re.compile(rb"\s*\S+").sub, b"", count=1)
 _number = re.compile(rb"[+-]?[0-9]{1,18}").fullmatch
 _auth_words = re.compile(rb"\s*\S+\s+(\S+)[ \t](.+?)[\r\n]*", re.DOTALL).fullmatch
 _publish = re.compile(rb"\s*\S+\s+(\S+)[ \t\r\n](.+)", re.DOTALL).fullmatch
@@ -172,7 +181,33 @@ class Refused(NamedTuple):
     closes: bool = False
 
 
-Command = Create | Delete | ListTopics | Subscribe | Publish | Consume | Help | Auth | Exit | Refused
+class Later(NamedTuple):
+    """A command of the later dialect: its word, upper case, and the text of its parameters."""
+
+    word: str
+    text: bytes
+
+
+class LaterBatch(NamedTuple):
+    """A batch of messages to store, as it came."""
+
+    body: bytes
+
+
+Command = (
+    Create
+    | Delete
+    | ListTopics
+    | Subscribe
+    | Publish
+    | Consume
+    | Help
+    | Auth
+    | Exit
+    | Refused
+    | Later
+    | LaterBatch
+)
 
 
 def decompress_body(compression: str, body: Buffer, max_bytes: int) -> Buffer:
@@ -202,7 +237,11 @@ def decode_body(body: Buffer, *, auth: bool = False) -> Command:
         ProtocolError: it is neither an envelope nor the text of a command.
     """
     data = bytes(body)
+    if looks_like_batch(data):
+        return LaterBatch(data)
     word = _first_word(data)
+    if word in _LATER and (later := _later(data, word)) is not None:
+        return later
     parsers = _PARSERS_WITH_AUTH if auth else _PARSERS
     if word in parsers or word == b"EXIT":
         return parse_command(data, auth=auth)
@@ -217,7 +256,10 @@ def decode_body(body: Buffer, *, auth: bool = False) -> Command:
             f"topic field of {topic_length} bytes in a body of {len(data)}: expected a topic or a command"
         )
     payload = data[start:]
-    if topic_length == 0 or _first_word(payload) in parsers:
+    word = _first_word(payload)
+    if word in _LATER and (later := _later(payload, word, enveloped=topic_length > 0)) is not None:
+        return later
+    if topic_length == 0 or word in parsers:
         return parse_command(payload, auth=auth)
     return Publish(_text(data[2:start]), payload, True)
 
@@ -246,6 +288,13 @@ def _first_word(text: bytes) -> bytes:
     """Return the first word in upper case if it is short enough to be a command, else nothing."""
     words = text[:64].split(None, 1)
     return words[0].upper() if words else b""
+
+
+def _later(text: bytes, word: bytes, *, enveloped: bool = False) -> Later | None:
+    """Return a command as one of the later dialect, if it is."""
+    if _first_pair(text) or (word not in _PARSERS and word != b"AUTH" and not enveloped):
+        return Later(word.decode(), _behind_word(text))
+    return None
 
 
 def _text(raw: bytes) -> str:
@@ -329,3 +378,5 @@ _PARSERS_WITH_AUTH: Final = {**_PARSERS, b"AUTH": _auth}
 
 COMMANDS: Final = frozenset(word.decode() for word in _PARSERS)
 """The command words, upper case."""
+
+_LATER: Final = frozenset(word.encode() for word in WORDS)

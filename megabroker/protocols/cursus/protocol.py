@@ -16,7 +16,7 @@ that is the end of the stream on this wire.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherResults
@@ -43,6 +43,8 @@ from megabroker.protocols.cursus.codec import (
     Delete,
     Exit,
     Help,
+    Later,
+    LaterBatch,
     ListTopics,
     Publish,
     Refused,
@@ -52,12 +54,17 @@ from megabroker.protocols.cursus.codec import (
     decompress_body,
     encode_frame,
 )
+from megabroker.protocols.cursus.later.errands import Desk
+from megabroker.protocols.cursus.later.words import WORDS
 from megabroker.protocols.cursus.publishing import Batch, Message
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.cursus.streaming import ConsumeStream, Subscription
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.publishing import RECORD_OVERHEAD_BYTES, Storing
 from megabroker.protocols.reading import ReadCache
+
+if TYPE_CHECKING:
+    from megabroker.protocols.cursus.later.dialect import Dialect
 
 __all__ = ["ClientContext", "CursusConnection", "CursusFactory"]
 
@@ -73,9 +80,9 @@ _COMMAND_BYTES = 200  # memory of a command under way
 _LOG_EVERY = 1024  # of the publishes
 _HASH_SLICE_BYTES = 64 * 1024  # about 7 ms
 
-_COUNTED: Final = frozenset(
-    {"LIST", "HELP", "AUTH", "CREATE", "DELETE", "SUBSCRIBE", "PUBLISH", "CONSUME", "EXIT"}
-)
+_COUNTED: Final = frozenset({*WORDS, "SUBSCRIBE", "EXIT", "BATCH"})
+
+_STREAM_END: Final = "STREAM_CONTROL type=CLOSE"
 
 _STORED = encode_frame(Reply.STORED)
 
@@ -113,6 +120,8 @@ class CursusConnection(BrokerConnection):
         self._closes_when_sent = False
         self._subscriptions: dict[str, Subscription] = {}
         self._published: tuple[str, bytes] = ("", b"")
+        self._dialect: Dialect | None = None  # once the later one was spoken
+        self._streams = False  # a STREAM of it
 
     def make_reader(self) -> FrameReader:
         """Return a new frame reader."""
@@ -170,6 +179,8 @@ class CursusConnection(BrokerConnection):
 
     def connection_closed(self) -> None:
         """Stop streams; messages already gathered are given up."""
+        if self._dialect is not None:
+            self._dialect.hurry()
         if self._stream is not None:
             self._stream.stop()
             self._stream = None
@@ -188,6 +199,24 @@ class CursusConnection(BrokerConnection):
         """Whether everything answered has been sent."""
         return not (self._slots or self._ready) and (self._output is None or self._output.pending_bytes == 0)
 
+    @property
+    def reached_at(self) -> tuple[str, int]:
+        """Where clients are to connect to: what is advertised, else where this one has."""
+        listener = self.factory.listener
+        wanted = self.factory.settings.listener(listener.name)
+        here = self.transport.getHost()  # type: ignore[union-attr]
+        host, port = (
+            getattr(here, "host", listener.address.host),
+            getattr(here, "port", listener.address.port),
+        )
+        if wanted is not None:
+            host, port = wanted.advertised_host or host, wanted.advertised_port or port
+        return host, port
+
+    def send_frame(self, body: bytes) -> None:
+        """Send a frame that answers no command of its own."""
+        self.answer((encode_frame(body),))
+
     def note_activity(self) -> None:
         """The connection is not idle."""
         self.active_tick = self.factory.tick
@@ -200,6 +229,8 @@ class CursusConnection(BrokerConnection):
         elif self._stream is not None:
             self._stream.wake()
         else:
+            if self._dialect is not None:
+                self._dialect.output_drained()
             self._wake_subscriptions()
 
     def sweep(self, tick: int, partial_seconds: int, idle_seconds: int) -> None:
@@ -214,8 +245,10 @@ class CursusConnection(BrokerConnection):
             self.context.current_topics.discard(subscription.topic)
 
     def _close_when_done(self) -> None:
+        if self._dialect is not None:
+            self._dialect.hurry()
         # A stream is no reserved answer, and closing early would look like its end.
-        if self._stream is None and not self._closes_when_sent:
+        if self._stream is None and not self._streams and not self._closes_when_sent:
             super()._close_when_done()
 
     def _wake_subscriptions(self) -> None:
@@ -246,6 +279,13 @@ class CursusConnection(BrokerConnection):
 
     def _carry_out(self, command: Command) -> None:
         match command:
+            case Later(word, text):
+                self._in_later(self._later_dialect().carry_out(word, text), word)
+            case LaterBatch(body):
+                self._in_later(self._later_dialect().publish(body), "BATCH")
+            case ListTopics() | Help() if self._dialect is not None:
+                word = "HELP" if isinstance(command, Help) else "LIST"
+                self._in_later(self._dialect.carry_out(word, b""), word)
             case ListTopics():
                 names = [
                     topic.name
@@ -272,12 +312,52 @@ class CursusConnection(BrokerConnection):
                 self._subscribe(topic)
             case Consume():
                 self._consume(command)
+            case Refused("UNKNOWN", reply) if self._dialect is not None:
+                self._reply("UNKNOWN", self._dialect.unknown(reply))
             case Refused(word, reply, closes):
                 self._reply(word, reply)
                 if closes:
                     self._stream_ended()
             case Exit():
                 self.finish()
+
+    def _later_dialect(self) -> Dialect:
+        if self._dialect is None:
+            from megabroker.protocols.cursus.later.dialect import Dialect
+
+            self._dialect = Dialect(self)
+        return self._dialect
+
+    def _in_later(self, outcome: Deferred[tuple[str, str | Sequence[bytes]]], word: str) -> None:
+        """Reply when a command of the later dialect is carried out; until then those behind it wait."""
+        # What STREAM sends has no place that was kept for it.
+        slot = None if word == "STREAM" else self.reserve(_COMMAND_BYTES)
+        asked = self._asked(word)
+        asked.waits()
+        self._gate.close()
+        self._streams = slot is None
+
+        def reply(told: tuple[str, str | Sequence[bytes]]) -> None:
+            text = told[1]
+            self._streams = False
+            answer = tuple(map(encode_frame, (text,) if isinstance(text, str) else text))
+            self.factory.log_command(word, text if isinstance(text, str) else "", self.peer)
+            if slot is not None:
+                slot.fill(answer)
+            elif not self.closed:
+                self.answer(answer)
+            asked.answered(answer)
+            if slot is None and isinstance(text, str) and text.startswith(_STREAM_END):
+                self._stream_ended()
+                return
+            self._gate.open()
+            self._wake_subscriptions()
+
+        outcome.addCallback(reply).addErrback(self._broken)
+
+    def _broken(self, failure: Failure) -> None:
+        _log.failure("replying to {peer}", failure, peer=self.peer)
+        self.close("internal error, logged above")
 
     def _reply(self, word: str, text: str) -> None:
         self.factory.log_command(word, text, self.peer)
@@ -653,6 +733,13 @@ class CursusFactory(BrokerFactory):
         self.published = self.grouped = self.counts.latency("PUBLISH")
         self._consumers = 0
         self._publishes = 0
+        self._rotation = 0
+        broker.errands.setdefault("cursus", Desk(broker))
+
+    def next_turn(self) -> int:
+        """Number a message that may go to any partition."""
+        self._rotation += 1
+        return self._rotation
 
     def next_consumer_id(self) -> int:
         """Number a connection."""

@@ -41,3 +41,10 @@ class CursusSettings(ProtocolSettings):
     subscribe_push: bool = fields.flag(
         False, doc="Whether subscribers are sent the messages published from then on."
     )
+    stream_index_bytes: int = fields.size_bytes(
+        256 << 20,
+        minimum=1 << 16,
+        maximum=1 << 40,
+        doc="Memory for where events and snapshots of aggregates lie; beyond it, what was not used lately is "
+        "read anew when it is wanted.",
+    )

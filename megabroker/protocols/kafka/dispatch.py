@@ -230,6 +230,7 @@ _INTERNAL_ROWS: Final = """
 1015 0 0 k1015_publish_messages
 1016 0 0 k1016_vouch_share_group
 1017 0 0 k1017_keep_share_partitions
+1018 0 0 k1018_run_errand
 """
 
 

@@ -28,6 +28,7 @@ from megabroker.interfaces import IPeers
 from megabroker.model import Buffer
 from megabroker.protocols.kafka.peer_lane import Lane
 from megabroker.protocols.kafka.peer_link import Connect, Connecting, PeerLink, stopped
+from megabroker.protocols.kafka.schema import run_errand
 from megabroker.protocols.kafka.schema.compiler import skip_tags
 from megabroker.protocols.kafka.schema.registry import (
     APIS,
@@ -35,6 +36,7 @@ from megabroker.protocols.kafka.schema.registry import (
     request_header_version,
     response_header_version,
 )
+from megabroker.protocols.kafka.schema.told_error import error_of
 
 __all__ = ["Peers", "decode_answer", "encode_request"]
 
@@ -44,6 +46,8 @@ _NO_CLIENT_ID: Final = -1
 _MAX_LINKS: Final = 32
 _MAX_WAITING: Final = 4096
 _MAX_REPEATS: Final = 5
+_RUN_ERRAND: Final = 1018
+_ERRAND_SECONDS: Final = 60.0
 
 
 def encode_request(key: int, version: int, request: Any) -> list[Buffer]:
@@ -230,6 +234,12 @@ class Peers:
         asked = self._ask((node_id, for_client), parts, timeout_seconds, repeat=repeat)
         return asked.addCallback(partial(decode_answer, key, version))
 
+    def errand(self, node_id: int, wire: str, errand: bytes) -> Deferred[bytes]:
+        """See ``IPeers.errand``."""
+        request = run_errand.Request(wire=wire, errand=errand)
+        asked = self.ask(node_id, _RUN_ERRAND, 0, request, timeout_seconds=_ERRAND_SECONDS, for_client=True)
+        return asked.addCallback(_outcome)
+
     def _ask(
         self, whom: tuple[int, bool], parts: Sequence[Buffer], timeout_seconds: float, *, repeat: bool
     ) -> Deferred[memoryview]:
@@ -267,3 +277,10 @@ def _failed(error: Exception) -> Deferred[Any]:
     failed: Deferred[Any] = Deferred()
     failed.errback(error)
     return failed
+
+
+def _outcome(response: run_errand.Response) -> bytes:
+    error = error_of(response.error)
+    if error is not None:
+        raise error
+    return bytes(response.outcome)

@@ -316,6 +316,10 @@ class RemotePartition:
         """Raise NOT_LEADER."""
         raise self._not_leader()
 
+    def describe_producer(self, producer_id: int) -> ProducerDescription | None:
+        """Raise NOT_LEADER."""
+        raise self._not_leader()
+
     def _not_leader(self) -> StateError:
         return StateError(
             ErrorCode.NOT_LEADER,

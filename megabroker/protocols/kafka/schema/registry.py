@@ -172,6 +172,7 @@ _INTERNAL_ROWS: Final = """
 1015 PublishMessages              publish_messages                 0  0  -
 1016 VouchShareGroup              vouch_share_group                0  0  -
 1017 KeepSharePartitions          keep_share_partitions            0  0  -
+1018 RunErrand                    run_errand                       0  0  -
 """
 
 
