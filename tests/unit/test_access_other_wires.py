@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 from megabroker.access import CLUSTER_NAME, Acl, AclFilter, Operation, PatternType, Permission, ResourceType
 from megabroker.codec.batch import build, build_single
 from megabroker.model import HostPort, Listener, Principal
+from megabroker.protocols.cursus.later.batch import BatchMessage, encode_batch
 from megabroker.protocols.cursus.protocol import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.kafka.protocol import InternalFactory
@@ -258,3 +259,79 @@ class CursusTests(TextCase):
         self.forbid(rule)
         self.connection.sweep(2, 30, 600)
         self.assertEqual(self.connection.context.current_topics, set())
+
+
+LATER_NEEDS: list[tuple[str, list[tuple[Operation, ResourceType, str]]]] = [
+    ("DESCRIBE topic=t", [(Op.DESCRIBE, R.TOPIC, "t")]),
+    ("PUBLISH topic=t producerId=p message=m", [(Op.WRITE, R.TOPIC, "t")]),
+    (
+        "CONSUME topic=t partition=0 offset=0 member=m group=g",
+        [(Op.READ, R.GROUP, "g"), (Op.READ, R.TOPIC, "t")],
+    ),
+    (
+        "CONSUME topic=t* partition=0 offset=0 member=m group=g",
+        [(Op.READ, R.GROUP, "g"), (Op.READ, R.TOPIC, "t")],
+    ),
+    ("JOIN_GROUP topic=t group=g member=m", [(Op.READ, R.GROUP, "g"), (Op.READ, R.TOPIC, "t")]),
+    ("FETCH_OFFSET topic=t group=g partition=0", [(Op.DESCRIBE, R.GROUP, "g"), (Op.DESCRIBE, R.TOPIC, "t")]),
+    ("FIND_COORDINATOR group=g", [(Op.DESCRIBE, R.GROUP, "g")]),
+    ("INIT_PRODUCER_ID transactional_id=x", [(Op.WRITE, R.TRANSACTIONAL_ID, "x")]),
+    ("LIST_OFFSETS topic=t", [(Op.DESCRIBE, R.TOPIC, "t")]),
+    ("CREATE topic=new", [(Op.CREATE, R.TOPIC, "new")]),
+    ("CREATE topic=t partitions=3", [(Op.DESCRIBE, R.TOPIC, "t"), (Op.ALTER, R.TOPIC, "t")]),
+    ("DELETE topic=t", [(Op.DELETE, R.TOPIC, "t")]),
+]
+
+
+class LaterTests(CursusTests):
+    """The later dialect of cursus asks about everything, too."""
+
+    def ask(self, text: str) -> str:
+        frame = b"\0\0" + text.encode()
+        return self.exchange(struct.pack(">I", len(frame)) + frame)[4:].decode("latin-1")
+
+    def test_everything_is_asked_about(self) -> None:
+        self.assertEqual(self.ask("LIST_GROUPS no=thing"), "OK count=0 groups=")
+        for command, needs in LATER_NEEDS:
+            rules = []
+            for operation, kind, name in needs:
+                told = self.ask(command)
+                self.assertTrue(told.startswith("ERROR: "), (command, told))
+                self.assertRegex(told, "NOT_AUTHORIZED_FOR|topic_not_found", command)
+                rules.append(self.allow(operation, name, kind=kind))
+            told = self.ask(command)
+            self.assertFalse(told.startswith("ERROR: "), (command, told))
+            for rule in rules:
+                self.forbid(rule)
+
+    def test_a_batch(self) -> None:
+        batch = encode_batch("t", 0, [BatchMessage(0, 1, b"m")])
+        frame = struct.pack(">I", len(batch)) + batch
+        self.assertEqual(self.exchange(frame)[4:], b"ERROR: topic_not_found topic=t")
+        self.allow(Op.DESCRIBE)
+        refusal = b"ERROR: NOT_AUTHORIZED_FOR_TOPIC operation=write topic=t"
+        self.assertEqual(self.exchange(frame)[4:], refusal)
+        self.allow(Op.WRITE)
+        self.assertIn(b'"status":"OK","last_offset":0', self.exchange(frame))
+
+    def test_lists_tell_of_what_may_be_seen(self) -> None:
+        self.allow(Op.READ, "g", kind=R.GROUP)
+        self.allow(Op.READ)
+        self.assertIn("generation=1", self.ask("JOIN_GROUP topic=t group=g member=m"))
+        self.assertEqual(self.ask("LIST"), "OK count=1 topics=t")
+        self.assertEqual(self.ask("LIST_GROUPS a=b"), "OK count=1 groups=g")
+        self.connection.principal = BOB
+        self.assertEqual(self.ask("LIST"), "OK count=0 topics=")
+        self.assertEqual(self.ask("LIST_GROUPS a=b"), "OK count=0 groups=")
+
+    def test_a_stream_ends_with_the_permission(self) -> None:
+        self.allow(Op.READ, "g", kind=R.GROUP)
+        rule = self.allow(Op.READ)
+        words = b"\0\0STREAM topic=t partition=0 group=g"
+        self.connection.dataReceived(struct.pack(">I", len(words)) + words)
+        self.reactor.turn()
+        self.forbid(rule)
+        self.reactor.advance(5)
+        self.assertIn(b"STREAM_CONTROL type=CLOSE reason=error offset=0", self.exchange(b""))
+        self.reactor.turn()
+        self.assertTrue(self.connection.transport.disconnecting)

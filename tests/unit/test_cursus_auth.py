@@ -14,6 +14,7 @@ from megabroker.config.protocol import ListenerSettings
 from megabroker.core.authentication import Authentication
 from megabroker.core.authentication.scram import new_credential
 from megabroker.model import HostPort, Listener, Principal, ScramChange
+from megabroker.protocols.cursus.later.batch import BatchMessage, encode_batch
 from megabroker.protocols.cursus.protocol import CursusConnection, CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
 from tests.unit.test_kafka_produce import ProduceCase
@@ -158,3 +159,58 @@ class GzipAuthTests(AuthCase):
         self.exchange(struct.pack(">I", len(bomb)) + bomb)
         self.assertTrue(self.is_closed)
         self.assertEqual(self.connection.principal.name, "ANONYMOUS")
+
+
+class LaterAuthTests(AuthCase):
+    """The same in the later dialect."""
+
+    def test_nothing_is_carried_out_before(self) -> None:
+        for words in (
+            "DESCRIBE topic=t",
+            "PUBLISH topic=t producerId=p message=m",
+            "LIST_GROUPS",
+            "METADATA",
+        ):
+            reply = f"ERROR: authentication_required command={words.split()[0]}"
+            self.assertEqual(self.ask(words), [reply])
+        batch = encode_batch("t", 0, [BatchMessage(0, 1, b"m")])
+        self.assertIn(b"authentication_required command=BATCH", self.exchange(framed(batch)))
+        self.assertEqual(self.stored(), [])
+        self.assertEqual(self.ask("NEGOTIATE version=1 features=*")[0].partition(" ")[0], "OK")
+        (told,) = self.ask("AUTH principal=alice")
+        self.assertTrue(told.startswith("ERROR: invalid_auth class=validation retryable=false command=AUTH"))
+
+    def test_who_says_who_it_is(self) -> None:
+        answers = self.ask("AUTH principal=alice token=wrong-secret")
+        self.assertEqual(answers, ["ERROR: authentication_failed mechanism=PLAIN"])
+        self.assertTrue(self.is_closed)
+
+    def test_by_a_command(self) -> None:
+        kept = new_credential("sha256", "token")
+        broker = self.service.broker
+        self.done(broker.credentials.change([ScramChange("bob", "SCRAM-SHA-256", kept)]))
+        told = self.ask("LIST_OFFSETS principal=bob auth_token=token topic=t partition=0", "LIST_GROUPS")
+        self.assertEqual(told[0].partition(" offsets=")[0], "OK topic=t partitions=1")
+        self.assertEqual(told[1], "OK count=0 groups=")
+        self.assertEqual(self.connection.principal, Principal("User", "bob"))
+        self.assertEqual(self.ask("AUTH principal=bob token=x"), ["OK principal=bob authenticated=true"])
+        self.assertIn("authentication_failed", self.ask("AUTH principal=alice token=x")[0])
+        self.assertFalse(self.is_closed)
+
+    def test_by_a_command_with_the_wrong_one(self) -> None:
+        told = self.ask("LIST_OFFSETS principal=bob auth_token=token topic=t")
+        self.assertEqual(told, ["ERROR: authentication_failed mechanism=PLAIN"])
+        self.assertTrue(self.is_closed)
+
+    def test_what_cannot_be_read(self) -> None:
+        for words in (
+            b"CREATE topic=a b",
+            b"AUTH principal=\xff token=\xff",
+            b"CREATE topic=" + b"x " * 40_000,
+        ):
+            self.assertIn(b"ERROR: ", self.exchange(framed(words))[4:])
+            self.clock.advance(0.2)
+
+
+def framed(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data

@@ -5,7 +5,11 @@
 
 The password is the rest of the text, blanks included. Before that HELP and EXIT are answered, and everything
 else by ``ERROR: authentication required``; how much may be sent and how long it may take is bounded. The word
-is a command on such listeners only.
+is a command on such listeners only. In the later dialect:
+
+    AUTH principal=<user> token=<password>     OK principal=<user> authenticated=true
+                                               ERROR: authentication_failed mechanism=PLAIN    and a close
+    <any command> principal=<user> auth_token=<password> ...
 
 As on Kafka's wire, ``handle`` stands before the class's own only while it must.
 """
@@ -14,7 +18,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from megabroker.codec.framing import FrameReader
@@ -27,6 +30,8 @@ from megabroker.protocols.cursus.codec import (
     Auth,
     Exit,
     Help,
+    Later,
+    LaterBatch,
     Refused,
     Reply,
     decode_body,
@@ -40,9 +45,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AuthConnection"]
 
-_log = Logger()
-
 _LONGEST_NAME_CHARS: Final = 100
+
+_SEED: Final = (Reply.AUTHENTICATED, Reply.AUTH_FAILED)
+_LATER: Final = ("OK principal={user} authenticated=true", "ERROR: authentication_failed mechanism=PLAIN")
 
 
 class AuthConnection(CursusConnection):
@@ -69,6 +75,8 @@ class AuthConnection(CursusConnection):
         self._trial.count(len(event))
         body = decompress_body(self.factory.compression, event, self._trial.max_bytes)
         command = decode_body(body, auth=True)
+        if isinstance(command, Later | LaterBatch):
+            return self._handle_later(command, event)
         if isinstance(command, Auth):
             self._begin(command)
         elif isinstance(command, Help | Exit) or (isinstance(command, Refused) and command.command == "AUTH"):
@@ -77,35 +85,53 @@ class AuthConnection(CursusConnection):
             self._reply("AUTH", Reply.AUTH_REQUIRED)
         return None
 
-    def _begin(self, command: Auth) -> None:
+    def _handle_later(self, command: Later | LaterBatch, event: memoryview) -> Room | None:
+        """Take one command of the later dialect of a client that has not authenticated."""
+        from megabroker.protocols.cursus.later.negotiating import OPEN_TO_ALL, credentials
+
+        word, text = command if isinstance(command, Later) else ("BATCH", b"")
+        said = credentials(word, text)
+        if said is not None and word == "AUTH":
+            self._begin(Auth(*said), _LATER)
+            return None
+        if said is not None:
+            self._decoded = (command, 0)  # it comes again, by who it is
+            self._begin(Auth(*said), None)
+            return self._gate if self._gate.closed else self.handle(event)
+        if word in OPEN_TO_ALL:
+            self._carry_out(command)
+        else:
+            self._reply("AUTH", self._later_dialect().unauthenticated(word))
+        return None
+
+    def _begin(self, command: Auth, replies: tuple[str, str] | None = _SEED) -> None:
         slot = self.reserve()
         self._gate.close()
         checked = self._authentication.password(command.user, command.password)
         checked.addCallbacks(
-            self._let_in, self._turn_away, callbackArgs=(slot,), errbackArgs=(slot, command.user)
+            self._let_in,
+            self._turn_away,
+            callbackArgs=(slot, replies),
+            errbackArgs=(slot, command.user, replies),
         )
         checked.addErrback(self._broken)
 
-    def _let_in(self, principal: Principal, slot: Answer) -> None:
+    def _let_in(self, principal: Principal, slot: Answer, replies: tuple[str, str] | None) -> None:
         if self.closed:
             return
         self._trial.end()
         self.proven(principal)
         del self.handle
-        text = Reply.AUTHENTICATED.format(user=principal.name)
+        text = "" if replies is None else replies[0].format(user=principal.name)
         self.factory.log_command("AUTH", text, self.peer)
-        slot.fill((encode_frame(text),))
+        slot.fill((encode_frame(text),) if text else ())
         self._gate.open()
 
-    def _turn_away(self, failure: Failure, slot: Answer, user: str) -> None:
+    def _turn_away(self, failure: Failure, slot: Answer, user: str, replies: tuple[str, str] | None) -> None:
         failure.trap(AuthenticationError)  # type: ignore[no-untyped-call]
         self.counts.denied += 1
         if self.closed:
             return
-        slot.fill((encode_frame(Reply.AUTH_FAILED),))
+        slot.fill((encode_frame((replies or _LATER)[1]),))
         name = user[:_LONGEST_NAME_CHARS]
         self.close(f"authentication of {name!r} by AUTH failed: {failure.getErrorMessage()}")
-
-    def _broken(self, failure: Failure) -> None:
-        _log.failure("AUTH from {peer}", failure, peer=self.peer)
-        self.close("internal error, logged above")

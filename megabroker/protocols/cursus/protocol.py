@@ -348,7 +348,7 @@ class CursusConnection(BrokerConnection):
                 self.answer(answer)
             asked.answered(answer)
             if slot is None and isinstance(text, str) and text.startswith(_STREAM_END):
-                self._stream_ended()
+                self._end_when_sent()
                 return
             self._gate.open()
             self._wake_subscriptions()
@@ -536,6 +536,9 @@ class CursusConnection(BrokerConnection):
             self._wake_subscriptions()
             self._close_when_done()
             return
+        self._end_when_sent()
+
+    def _end_when_sent(self) -> None:
         self._gate.close()
         self._closes_when_sent = True
         if not self._pumping:

@@ -34,6 +34,7 @@ _STREAM_BYTES: Final = 256 * 1024
 _SLICE_RECORDS: Final = 500
 _SLICE_BYTES: Final = 256 * 1024
 _KEEPALIVE_SECONDS: Final = 5.0
+_VISIBLE_WITHIN_SECONDS: Final = 10.0
 _MOST_MESSAGES: Final = 8192
 _LONGEST_PATTERN: Final = 256
 _KEEPALIVE: Final = b""
@@ -66,17 +67,25 @@ async def consume(call: Call) -> Reply:
 
 
 async def _read_all(call: Call, readers: list[RecordReader]) -> list[BatchMessage]:
+    """Return what there is, or what comes within the time that the client gives it.
+
+    What was accepted when it asked belongs to it, even where it is not visible yet.
+    """
     most = min(call["batch"], _MOST_MESSAGES)
-    deadline = call.broker.reactor.seconds() + call["wait_ms"] / 1000
+    partitions = [reader.partition for reader in readers]
+    ends = [partition.log.next_offset for partition in partitions]
+    seconds = call.broker.reactor.seconds
+    deadline, visible = seconds() + call["wait_ms"] / 1000, seconds() + _VISIBLE_WITHIN_SECONDS
+    messages: list[BatchMessage] = []
     while True:
-        messages: list[BatchMessage] = []
         for reader in readers:
             if len(messages) < most:
                 await _read(call, reader, messages, most, _BATCH_BYTES)
-        left = deadline - call.broker.reactor.seconds()
-        if messages or left <= 0 or call.dialect.hurries:
+        is_behind = any(one.high_watermark < end for one, end in zip(partitions, ends, strict=True))
+        left = (visible if is_behind else deadline) - seconds()
+        if len(messages) >= most or (messages and not is_behind) or left <= 0 or call.dialect.hurries:
             return messages
-        await _news(call, [reader.partition for reader in readers], left)
+        await _news(call, partitions, left)
 
 
 async def stream(call: Call) -> Reply:
@@ -195,7 +204,8 @@ async def _read(
     call: Call, reader: RecordReader, messages: list[BatchMessage], most: int, max_bytes: int
 ) -> None:
     """Add what is there, as much as is wanted. Raises Refusal."""
-    size = since = count = 0
+    size = sum(MESSAGE_BYTES + HEADER_BYTES + len(one.payload) + len(one.key) for one in messages)
+    since, count = size, 0
     while len(messages) < most and not call.client.closed:
         begin = reader.position
         try:

@@ -85,6 +85,12 @@ class Dialect:
         refusal = Refusal("unknown_command", command=quoted(reply.rpartition(": ")[2]))
         return self._shown(refusal)
 
+    def unauthenticated(self, word: str) -> str:
+        """Return the reply to a command of a client that has to say who it is first."""
+        if word == "AUTH":
+            return self._shown(Refusal("invalid_auth", command=word, expected=quoted(WORDS[word].syntax)))
+        return self._shown(Refusal("authentication_required", command=word))
+
     def _shown(self, refusal: Refusal) -> str:
         return classified(refusal.text) if STRUCTURED_ERRORS in self.features else refusal.text
 

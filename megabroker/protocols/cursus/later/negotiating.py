@@ -10,10 +10,20 @@ import re
 from typing import Final
 
 from megabroker.protocols.cursus.later.calling import Call, Reply
+from megabroker.protocols.cursus.later.parsing import given
 from megabroker.protocols.cursus.later.refusals import CLASSES, Refusal, quoted
 from megabroker.protocols.cursus.later.words import WORDS
 
-__all__ = ["FEATURES", "STRUCTURED_ERRORS", "authenticate", "info", "list_commands", "negotiate"]
+__all__ = [
+    "FEATURES",
+    "OPEN_TO_ALL",
+    "STRUCTURED_ERRORS",
+    "authenticate",
+    "credentials",
+    "info",
+    "list_commands",
+    "negotiate",
+]
 
 STRUCTURED_ERRORS: Final = "structured_errors_v1"
 
@@ -27,9 +37,23 @@ FEATURES: Final = (
 )
 """What may be agreed on, sorted."""
 
+OPEN_TO_ALL: Final = frozenset({"HELP", "PROTOCOL_INFO", "NEGOTIATE"})
+"""What is answered whoever asks."""
+
 _VERSION: Final = 1
 _MOST_FEATURES: Final = 64
 _feature = re.compile(r"[a-z0-9_]{1,64}", re.ASCII).fullmatch
+
+
+def credentials(word: str, text: bytes) -> tuple[str, str] | None:
+    """Return who a command says its client is, and the proof; None if it does not say both."""
+    secret = "token" if word == "AUTH" else "auth_token"
+    try:
+        found = given(WORDS[word], text) if word in WORDS else {}
+        user, password = (found.get(name, b"").decode() for name in ("principal", secret))
+    except (UnicodeDecodeError, Refusal):
+        return None
+    return (user, password) if user and password else None
 
 
 async def info(call: Call) -> Reply:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from megabroker.protocols.cursus.later.refusals import Refusal, quoted
 from megabroker.protocols.cursus.later.words import Kind, Parameter, Word
 
-__all__ = ["MAX_HEAD_BYTES", "MAX_OFFSETS", "parse"]
+__all__ = ["MAX_HEAD_BYTES", "MAX_OFFSETS", "given", "parse"]
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Longest command without its message."""
@@ -43,10 +43,10 @@ def parse(word: Word, text: bytes) -> dict[str, Any]:
     Raises:
         Refusal: a parameter is missing or wrong, or the text is none of parameters.
     """
-    given = _given(word, text)
+    found = given(word, text)
     values: dict[str, Any] = {}
     for parameter in word.parameters:
-        raw = next((given[name] for name in (parameter.name, *parameter.also) if given.get(name)), None)
+        raw = next((found[name] for name in (parameter.name, *parameter.also) if found.get(name)), None)
         if raw is None:
             if parameter.required:
                 code = parameter.missing or f"missing_{parameter.name}"
@@ -57,13 +57,17 @@ def parse(word: Word, text: bytes) -> dict[str, Any]:
     return values
 
 
-def _given(word: Word, text: bytes) -> dict[str, bytes]:
-    """Return what is given, by name."""
+def given(word: Word, text: bytes) -> dict[str, bytes]:
+    """Return what is given, by name, as it is.
+
+    Raises:
+        Refusal: the text is none of parameters, or too long.
+    """
     kinds = {name: one.kind for one in word.parameters for name in (one.name, *one.also)}
-    given: dict[str, bytes] = {}
-    if "message" in kinds and (found := _rest(text)):
-        given["message"] = text[found.end() :]
-        text = text[: found.start()]
+    values: dict[str, bytes] = {}
+    if "message" in kinds and (message := _rest(text)):
+        values["message"] = text[message.end() :]
+        text = text[: message.start()]
     if len(text) > MAX_HEAD_BYTES:
         raise Refusal("malformed_input", f"parameters have at most {MAX_HEAD_BYTES} bytes", command=word.name)
     last, began = "", 0
@@ -71,11 +75,11 @@ def _given(word: Word, text: bytes) -> dict[str, bytes]:
         pair = _pair(token[0])
         if pair is not None:
             last, began = pair[1].decode(), token.start() + pair.end()
-            given[last] = token[0][pair.end() :]
+            values[last] = token[0][pair.end() :]
         elif kinds.get(last) is Kind.TEXT:
-            given[last] = text[began : token.end()]
+            values[last] = text[began : token.end()]
         elif kinds.get("offsets") is Kind.OFFSETS:
-            given["offsets"] = token[0]
+            values["offsets"] = token[0]
         else:
             raise Refusal(
                 "malformed_input",
@@ -83,7 +87,7 @@ def _given(word: Word, text: bytes) -> dict[str, bytes]:
                 command=word.name,
                 expected=quoted(word.syntax),
             )
-    return given
+    return values
 
 
 def _value(word: Word, parameter: Parameter, raw: bytes) -> Any:

@@ -78,7 +78,8 @@ async def publish(call: Call) -> Reply:
     if call.broker.partitions.partition(topic.name, index).needs_keys and not key:
         raise Refusal("missing_key", f"{topic.name} is compacted and takes no message without a key")
     identity = _identity(call["producerId"], call["epoch"])
-    await call.office.at_coordinator(transactional_id, "check_open", **call.values)
+    who = {name: call[name] for name in ("transactional_id", "producerId", "epoch")}
+    await call.office.at_coordinator(transactional_id, "check_open", **who)
     message = BatchMessage(
         0, seq, call["message"], (key or "").encode(), call["producerId"].encode(), call["epoch"]
     )
@@ -95,7 +96,7 @@ async def publish(call: Call) -> Reply:
         call, topic.name, index, bytes(data), Acks.WRITTEN, transactional_id=transactional_id
     )
     if "known" not in fields:
-        await call.office.at_coordinator(transactional_id, "count_message", **call.values)
+        await call.office.at_coordinator(transactional_id, "count_message", **who)
     return f"OK transactional_id={transactional_id} staged_messages=1 topic={topic.name} partition={index}"
 
 
