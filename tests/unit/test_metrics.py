@@ -139,6 +139,15 @@ class MetricsTests(CountingCase):
         told = {family.name for family in text_string_to_metric_families(plain)}
         self.assertIn("process_resident_memory_bytes", told)
 
+    def test_much_is_written_in_pieces_and_reads_as_one(self) -> None:
+        self.done(self.service.topics.create("many", 300))
+        families = {family.name: family for family in parse_openmetrics(self.rendered(OPEN)[1])}
+        self.assertEqual(len(families["megabroker_partition_size_bytes"].samples), 302)
+        text = self.rendered()[1]
+        self.assertEqual(text.count("# TYPE megabroker_partition_size_bytes"), 1)
+        found = samples(text)
+        self.assertEqual(sum(name == "megabroker_partition_size_bytes" for name, _ in found), 302)
+
     def test_series_are_bounded(self) -> None:
         self.service.config = _with_series(self.service.config, 1)
         found = samples(self.rendered()[1])

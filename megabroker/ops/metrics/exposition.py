@@ -6,6 +6,7 @@ of the broker's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -20,6 +21,11 @@ __all__ = ["format_of", "written"]
 
 _BOUNDS: Final = (*(str(bound) for bound in BOUNDS_SECONDS), "+Inf")
 _TOTAL: Final = "_total"
+_COMMENT: Final = b"#"
+_END: Final = b"# EOF"
+_AT_ONCE: Final = 256
+"""Samples after which the thread rests: only then the reactor, which shares the interpreter, surely runs."""
+_REST_SECONDS: Final = 0.0005
 
 
 class _Gathered:
@@ -41,10 +47,21 @@ def format_of(accept: str) -> str:
 
 def written(form: str, gathered: Iterable[tuple[Family, Sequence[Any]]]) -> tuple[str, bytes]:
     """Return the content type, as it was asked for, and the text of what was gathered."""
-    metrics = [_metric(family, samples) for family, samples in gathered]
-    metrics += ProcessCollector(registry=None).collect()
     encode, content_type = choose_encoder(form)
-    return content_type, encode(_Gathered(metrics))
+    pieces: list[bytes] = []
+    for family, samples in gathered:
+        for first in range(0, len(samples) or 1, _AT_ONCE):
+            text = encode(_Gathered([_metric(family, samples[first : first + _AT_ONCE])]))
+            pieces.append(_without(_COMMENT if first else _END, text))
+            if first:
+                time.sleep(_REST_SECONDS)
+    text = encode(_Gathered(list(ProcessCollector(registry=None).collect())))
+    return content_type, b"".join([*pieces, text])  # with the end, where the format has one
+
+
+def _without(begin: bytes, text: bytes) -> bytes:
+    """Leave out lines that begin so."""
+    return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(begin))
 
 
 def _metric(family: Family, samples: Sequence[Any]) -> Metric:
