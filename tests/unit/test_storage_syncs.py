@@ -28,7 +28,7 @@ from tests.contract.test_log_store import Listener, Producers, content
 
 TOPIC = Topic("orders", UUID(int=7), 8)
 SETTINGS = LogSettings(index_interval_bytes=100)
-HALF_BYTES = 4 * 4096
+HALF_BYTES = 5 * 4096
 
 
 class SyncsCase(SynchronousTestCase):
