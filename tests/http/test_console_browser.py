@@ -258,7 +258,7 @@ def test_a_group_goes_on_elsewhere_after_a_preview(window: Watched) -> None:
     page.get_by_label("Offset, time").fill("tomorrow")
     window.allowed.append("400 (Bad Request)")
     page.get_by_role("button", name="Preview").click()
-    page.get_by_text("the time 'tomorrow' cannot be read").wait_for()
+    page.get_by_text("The time 'tomorrow' cannot be read").wait_for()
     assert page.get_by_label("Where to").input_value() == "timestamp"
 
 

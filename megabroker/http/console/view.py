@@ -233,7 +233,9 @@ class View:
 
     @property
     def navigation(self) -> list[_Item]:
-        """Return where one can go from here."""
+        """Return where one can go from here; nowhere before a log-in that is needed."""
+        if self.console.factory.authenticates and self.principal is None:
+            return []
         return [one for one in _NAVIGATION if not one.request or self.may(one.request)]
 
     # --- forms ---
