@@ -9,6 +9,6 @@ cursus = ProtocolPlugin(
     default_endpoint="tcp:9000:interface=127.0.0.1",
     settings="megabroker.protocols.cursus.settings.CursusSettings",
     version=INTERFACE_VERSION,
-    factory="megabroker.protocols.cursus.protocol.CursusFactory",
+    factory="megabroker.protocols.cursus.factory.CursusFactory",
     needs_tls=False,
 )

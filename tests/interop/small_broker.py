@@ -32,7 +32,7 @@ from megabroker.net.admission import Admission
 from megabroker.net.transport import DirectReactor
 from megabroker.net.turns import Turns
 from megabroker.net.unread import Unread
-from megabroker.protocols.cursus.protocol import CursusFactory
+from megabroker.protocols.cursus.factory import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.mega.protocol import MegaFactory
 from megabroker.protocols.mega.settings import MegaSettings

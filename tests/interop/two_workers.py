@@ -31,7 +31,7 @@ from megabroker.model import HostPort, Listener, Node, TopicPartition
 from megabroker.net.admission import Admission
 from megabroker.net.transport import DirectReactor
 from megabroker.net.turns import Turns
-from megabroker.protocols.cursus.protocol import CursusFactory
+from megabroker.protocols.cursus.factory import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.kafka.controlling import longest_bytes
 from megabroker.protocols.kafka.peers import Peers

@@ -12,8 +12,8 @@ from twisted.internet.testing import StringTransport
 from megabroker.access import CLUSTER_NAME, Acl, AclFilter, Operation, PatternType, Permission, ResourceType
 from megabroker.codec.batch import build, build_single
 from megabroker.model import HostPort, Listener, Principal
+from megabroker.protocols.cursus.factory import CursusFactory
 from megabroker.protocols.cursus.later.batch import BatchMessage, encode_batch
-from megabroker.protocols.cursus.protocol import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.kafka.protocol import InternalFactory
 from megabroker.protocols.kafka.schema import fetch, produce

@@ -24,7 +24,7 @@ from megabroker.errors import Cold
 from megabroker.interfaces import IPartition
 from megabroker.model import Acks, HostPort, Listener
 from megabroker.plugin import discover
-from megabroker.protocols.cursus.protocol import CursusFactory
+from megabroker.protocols.cursus.factory import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.kafka.dispatch import SERVED
 from megabroker.protocols.kafka.protocol import KafkaFactory

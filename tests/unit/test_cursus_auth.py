@@ -14,8 +14,9 @@ from megabroker.config.protocol import ListenerSettings
 from megabroker.core.authentication import Authentication
 from megabroker.core.authentication.scram import new_credential
 from megabroker.model import HostPort, Listener, Principal, ScramChange
+from megabroker.protocols.cursus.factory import CursusFactory
 from megabroker.protocols.cursus.later.batch import BatchMessage, encode_batch
-from megabroker.protocols.cursus.protocol import CursusConnection, CursusFactory
+from megabroker.protocols.cursus.protocol import CursusConnection
 from megabroker.protocols.cursus.settings import CursusSettings
 from tests.unit.test_kafka_produce import ProduceCase
 

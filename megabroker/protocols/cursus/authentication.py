@@ -41,7 +41,7 @@ from megabroker.protocols.cursus.codec import (
 from megabroker.protocols.cursus.protocol import CursusConnection
 
 if TYPE_CHECKING:
-    from megabroker.protocols.cursus.protocol import CursusFactory
+    from megabroker.protocols.cursus.factory import CursusFactory
 
 __all__ = ["AuthConnection"]
 
@@ -82,7 +82,7 @@ class AuthConnection(CursusConnection):
         elif isinstance(command, Help | Exit) or (isinstance(command, Refused) and command.command == "AUTH"):
             self._carry_out(command)
         else:
-            self._reply("AUTH", Reply.AUTH_REQUIRED)
+            self.reply("AUTH", Reply.AUTH_REQUIRED)
         return None
 
     def _handle_later(self, command: Later | LaterBatch, event: memoryview) -> Room | None:
@@ -101,7 +101,7 @@ class AuthConnection(CursusConnection):
         if word in OPEN_TO_ALL:
             self._carry_out(command)
         else:
-            self._reply("AUTH", self._later_dialect().unauthenticated(word))
+            self.reply("AUTH", self._later_dialect().unauthenticated(word))
         return None
 
     def _begin(self, command: Auth, replies: tuple[str, str] | None = _SEED) -> None:

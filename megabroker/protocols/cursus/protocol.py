@@ -19,20 +19,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from megabroker.access import Operation, ResourceType
-from megabroker.codec.batch import build, build_single, read_header
 from megabroker.codec.fnv import OFFSET_BASIS, fnv1a_64
 from megabroker.codec.framing import FrameReader
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, RequestError, StateError
-from megabroker.interfaces import IBroker, IPartition, IPublisher, IRemotePartition
-from megabroker.model import Acks, Durability, Listener
 from megabroker.net.asked import Asked
 from megabroker.net.connection import BrokerConnection
-from megabroker.net.factory import BrokerFactory
 from megabroker.net.output import Part
 from megabroker.net.wire import Room
 from megabroker.protocols.cursus.codec import (
@@ -54,37 +50,27 @@ from megabroker.protocols.cursus.codec import (
     decompress_body,
     encode_frame,
 )
-from megabroker.protocols.cursus.later.errands import Desk
+from megabroker.protocols.cursus.failing import failure_reply
 from megabroker.protocols.cursus.later.words import WORDS
-from megabroker.protocols.cursus.publishing import Batch, Message
-from megabroker.protocols.cursus.settings import CursusSettings
+from megabroker.protocols.cursus.looking import first_error, look, looks
+from megabroker.protocols.cursus.publishing import Publishing
 from megabroker.protocols.cursus.streaming import ConsumeStream, Subscription
 from megabroker.protocols.gate import Gate
-from megabroker.protocols.publishing import RECORD_OVERHEAD_BYTES, Storing
-from megabroker.protocols.reading import ReadCache
 
 if TYPE_CHECKING:
+    from megabroker.protocols.cursus.factory import CursusFactory
     from megabroker.protocols.cursus.later.dialect import Dialect
 
-__all__ = ["ClientContext", "CursusConnection", "CursusFactory"]
+__all__ = ["ClientContext", "CursusConnection"]
 
 _log = Logger()
 
-_ACKS: Final = {"0": Acks.NONE, "1": Acks.WRITTEN, "all": Acks.DURABLE}
-
-_LARGEST_BATCH_BYTES = 256 * 1024  # of several messages; a single one may be larger
-_LARGEST_BATCH_MESSAGES = 1000
-_BATCH_OVERHEAD_BYTES = 1024
-_READ_CACHE_BYTES = 64 << 20
 _COMMAND_BYTES = 200  # memory of a command under way
-_LOG_EVERY = 1024  # of the publishes
 _HASH_SLICE_BYTES = 64 * 1024  # about 7 ms
 
 _COUNTED: Final = frozenset({*WORDS, "SUBSCRIBE", "EXIT", "BATCH"})
 
 _STREAM_END: Final = "STREAM_CONTROL type=CLOSE"
-
-_STORED = encode_frame(Reply.STORED)
 
 
 @attrs.define
@@ -112,14 +98,12 @@ class CursusConnection(BrokerConnection):
         self._consuming: Asked | None = None
         self.context = ClientContext(factory.next_consumer_id())
         self._gate = Gate()
-        self._unsettled = 0  # publishes without an outcome
+        self._publishing = Publishing(self)
         self._waits_for_settled = False
         self._decoded: tuple[Command, int] | None = None  # of the frame offered again after a wait
-        self._batches: dict[tuple[str, int], Batch] = {}
         self._stream: ConsumeStream | None = None
         self._closes_when_sent = False
         self._subscriptions: dict[str, Subscription] = {}
-        self._published: tuple[str, bytes] = ("", b"")
         self._dialect: Dialect | None = None  # once the later one was spoken
         self._streams = False  # a STREAM of it
 
@@ -146,7 +130,7 @@ class CursusConnection(BrokerConnection):
                     return self._gate
                 message_id = fnv1a_64(command.message)
         if isinstance(command, Publish):
-            full = self._publish(command, message_id)
+            full = self._publishing.publish(command, message_id)
         else:
             full = self._settled()
             if full is None:
@@ -169,12 +153,12 @@ class CursusConnection(BrokerConnection):
 
     def turn_ended(self) -> None:
         """Append what was gathered."""
-        if self._batches:
-            self._append_all()
+        if self._publishing.gathers:
+            self._publishing.append_all()
 
     def farewell(self, error: ProtocolError) -> Sequence[Part]:
         """Say what was wrong, after everything asked before it is under way."""
-        self._append_all()
+        self._publishing.append_all()
         return (encode_frame(Reply.INVALID_FRAME.format(detail=error)),)
 
     def connection_closed(self) -> None:
@@ -187,10 +171,7 @@ class CursusConnection(BrokerConnection):
         for subscription in self._subscriptions.values():
             subscription.stop()
         self._subscriptions.clear()
-        batches, self._batches = self._batches, {}
-        gone = StateError(ErrorCode.SHUTTING_DOWN, "the connection is gone", retriable=True)
-        for batch in batches.values():
-            self.broker.dedup.release(batch.topic, [one.message_id for one in batch.messages], gone)
+        self._publishing.give_up()
 
     # --- what streams need ---
 
@@ -259,16 +240,17 @@ class CursusConnection(BrokerConnection):
 
     def _settled(self) -> Room | None:
         """Return what to wait for until every publish has its outcome, or None if they all have."""
-        self._append_all()
-        if not self._unsettled:
+        self._publishing.append_all()
+        if not self._publishing.unsettled:
             return None
         self._waits_for_settled = True
         self._gate.close()
         return self._gate
 
-    def _one_settled(self) -> None:
-        self._unsettled -= 1
-        if self._unsettled:
+    def one_settled(self) -> None:
+        """A publish has its outcome."""
+        self._publishing.unsettled -= 1
+        if self._publishing.unsettled:
             return
         if self._waits_for_settled:
             self._waits_for_settled = False
@@ -293,11 +275,11 @@ class CursusConnection(BrokerConnection):
                     if not topic.internal
                     and self.may(Operation.DESCRIBE, ResourceType.TOPIC, topic.name, quiet=True)
                 ]
-                self._reply("LIST", ", ".join(sorted(names)) or Reply.NO_TOPICS)
+                self.reply("LIST", ", ".join(sorted(names)) or Reply.NO_TOPICS)
             case Help():
-                self._reply("HELP", Reply.HELP_AUTH if self.authenticates else Reply.HELP)
+                self.reply("HELP", Reply.HELP_AUTH if self.authenticates else Reply.HELP)
             case Auth():
-                self._reply("AUTH", Reply.AUTH_AGAIN.format(user=self.principal.name))
+                self.reply("AUTH", Reply.AUTH_AGAIN.format(user=self.principal.name))
             case Create():
                 self._create(command)
             case Delete(topic):
@@ -313,9 +295,9 @@ class CursusConnection(BrokerConnection):
             case Consume():
                 self._consume(command)
             case Refused("UNKNOWN", reply) if self._dialect is not None:
-                self._reply("UNKNOWN", self._dialect.unknown(reply))
+                self.reply("UNKNOWN", self._dialect.unknown(reply))
             case Refused(word, reply, closes):
-                self._reply(word, reply)
+                self.reply(word, reply)
                 if closes:
                     self._stream_ended()
             case Exit():
@@ -359,7 +341,8 @@ class CursusConnection(BrokerConnection):
         _log.failure("replying to {peer}", failure, peer=self.peer)
         self.close("internal error, logged above")
 
-    def _reply(self, word: str, text: str) -> None:
+    def reply(self, word: str, text: str) -> None:
+        """Answer the command in hand."""
         self.factory.log_command(word, text, self.peer)
         answer = (encode_frame(text),)
         self.answer(answer)
@@ -387,7 +370,7 @@ class CursusConnection(BrokerConnection):
             if not isinstance(result, Failure):
                 text = success(result)
             elif isinstance(result.value, BrokerError):
-                text = _failure(result.value, topic, missing)
+                text = failure_reply(result.value, topic, missing)
             else:
                 _log.failure("command-failed", failure=result, command=word)
                 text = Reply.FAILED.format(detail="internal error")
@@ -447,32 +430,32 @@ class CursusConnection(BrokerConnection):
         self.broker.audit.changed(self.principal, self.peer_host, word, [topic])
 
     def _subscribe(self, topic: str) -> None:
-        refusal = self._refusal(Operation.READ, topic)
+        refusal = self.refusal(Operation.READ, topic)
         if refusal is not None:
-            self._reply("SUBSCRIBE", refusal)
+            self.reply("SUBSCRIBE", refusal)
             return
         if self.broker.topics.get(topic) is None:
-            self._reply("SUBSCRIBE", Reply.TOPIC_MISSING.format(topic=topic))
+            self.reply("SUBSCRIBE", Reply.TOPIC_MISSING.format(topic=topic))
             return
-        looks = _looks(self.broker, topic) if self._pushes(topic) else []
-        if looks:
+        waits = looks(self.broker, topic) if self._pushes(topic) else []
+        if waits:
             # What is published after the reply is pushed, and so the ends have to be known before it.
             self._later(
                 "SUBSCRIBE",
                 topic,
-                gatherResults(looks, consumeErrors=True).addErrback(_first_error),
+                gatherResults(waits, consumeErrors=True).addErrback(first_error),
                 lambda _: self._subscribed(topic),
                 Reply.TOPIC_MISSING,
             )
         else:
-            self._reply("SUBSCRIBE", self._subscribed(topic))
+            self.reply("SUBSCRIBE", self._subscribed(topic))
 
-    def _refusal(self, operation: Operation, topic: str) -> str | None:
+    def refusal(self, operation: Operation, topic: str) -> str | None:
         """Return the reply to a command that is not allowed, or None."""
         try:
             self.check_topic(operation, topic)
         except BrokerError as error:
-            return _failure(error, topic, Reply.TOPIC_MISSING)
+            return failure_reply(error, topic, Reply.TOPIC_MISSING)
         return None
 
     def _pushes(self, topic: str) -> bool:
@@ -497,7 +480,7 @@ class CursusConnection(BrokerConnection):
             self.check_topic(Operation.READ, command.topic)
             partition = self.broker.partitions.partition(command.topic, command.partition)
         except BrokerError as error:
-            self._reply("CONSUME", Reply.NO_DISK_HANDLER.format(detail=error.message))
+            self.reply("CONSUME", Reply.NO_DISK_HANDLER.format(detail=error.message))
             self._stream_ended()
             return
         self._gate.close()
@@ -515,7 +498,7 @@ class CursusConnection(BrokerConnection):
         if partition.is_here:
             begin(None)
         else:
-            _look(partition, begin)
+            look(partition, begin)
 
     def _consumed(self, count: int, error: BrokerError | ProtocolError | None) -> None:
         self._stream = None
@@ -523,7 +506,7 @@ class CursusConnection(BrokerConnection):
         if error is None and asked is not None:
             asked.answered(())
         if error is not None:
-            self._reply("CONSUME", Reply.READ_FAILED.format(detail=error))
+            self.reply("CONSUME", Reply.READ_FAILED.format(detail=error))
         else:
             self.factory.log_command("CONSUME", "", self.peer)
         _log.debug("[STREAM] Completed streaming {count} messages", count=count, peer=self.peer)
@@ -549,263 +532,3 @@ class CursusConnection(BrokerConnection):
         # Closing sets a deadline for the peer; a slow reader of a long stream gets its time before that.
         if not self.closed and self.output_is_idle:
             self.close()
-
-    # --- PUBLISH ---
-
-    def _publish(self, command: Publish, message_id: int) -> Room | None:
-        broker = self.broker
-        name = command.topic
-        topic = broker.topics.get(name)
-        if broker.authorizer.enabled and (refusal := self._refusal(Operation.WRITE, name)):
-            self._reply("PUBLISH", refusal)
-            return None
-        if topic is None:
-            self._reply("PUBLISH", Reply.TOPIC_MISSING.format(topic=name))
-            return None
-        if broker.publishers is not None:
-            publisher = broker.publishers.elsewhere(name)
-            if publisher is not None:
-                return self._publish_elsewhere(publisher, command, message_id)
-        index = message_id % topic.partitions
-        size_bytes = len(command.message) + RECORD_OVERHEAD_BYTES
-        batch = self._batches.get((name, index))
-        if batch is not None and (
-            len(batch.messages) >= self.factory.batch_messages
-            or batch.size_bytes + size_bytes > _LARGEST_BATCH_BYTES
-            or not batch.partition.has_room(len(batch.messages) + 1, batch.size_bytes + size_bytes)
-        ):
-            self._append(self._batches.pop((name, index)))
-            batch = None
-        if batch is None:
-            try:
-                partition = broker.partitions.partition(name, index)
-                if partition.needs_keys:
-                    raise RequestError(
-                        ErrorCode.INVALID_RECORD, f"{name} is compacted and takes no message without a key"
-                    )
-            except BrokerError as error:
-                self._reply("PUBLISH", _failure(error, name, Reply.TOPIC_MISSING))
-                return None
-            if not partition.has_room(1, size_bytes):
-                return partition
-            batch = Batch(name, partition)
-        slot = self.reserve(size_bytes)
-        self._unsettled += 1
-        message = Message(
-            message_id,
-            command.message,
-            slot,
-            _STORED if command.direct else self._published_reply(name),
-            self.since(),
-        )
-        if broker.dedup.claim(name, message_id, lambda error: self._outcome(message, name, error)):
-            self._batches[name, index] = batch
-            batch.messages.append(message)
-            batch.size_bytes += size_bytes
-        return None
-
-    def _publish_elsewhere(self, publisher: IPublisher, command: Publish, message_id: int) -> Room | None:
-        """Have another process decide about a message; what is acknowledged early here is not there."""
-        if not publisher.has_room:
-            return publisher
-        name = command.topic
-        size_bytes = len(command.message) + RECORD_OVERHEAD_BYTES
-        if self.broker.quotas.limits_clients:
-            self.count_produced(size_bytes)
-        slot = self.reserve(size_bytes)
-        self._unsettled += 1
-        reply = _STORED if command.direct else self._published_reply(name)
-        message = Message(message_id, command.message, slot, reply, self.since())
-        publisher.publish(
-            name,
-            message_id,
-            command.message,
-            self.factory.acks_of_outcome,
-            lambda error: self._outcome(message, name, error),
-        )
-        return None
-
-    def _published_reply(self, topic: str) -> bytes:
-        if self._published[0] != topic:
-            self._published = (topic, encode_frame(Reply.PUBLISHED.format(topic=topic)))
-        return self._published[1]
-
-    def _outcome(self, message: Message, topic: str, error: BrokerError | None) -> None:
-        """Reply to one publish, which is stored, or a repeat, or failed."""
-        if error is None:
-            self.factory.count_publish()
-            message.slot.fill((message.reply,))
-        else:
-            text = _failure(error, topic, Reply.TOPIC_MISSING)
-            self.factory.log_command("PUBLISH", text, self.peer)
-            message.slot.fill((encode_frame(text),))
-        latency = self.factory.published
-        if latency.began == message.since:
-            latency.alike += 1
-        else:
-            latency.group(message.since)
-            if self.counts.notes is not None:
-                Asked(self, "PUBLISH", -1, len(message.data), message.since).note((message.reply,))
-        self._one_settled()
-
-    def _append_all(self) -> None:
-        batches, self._batches = self._batches, {}
-        for batch in batches.values():
-            self._append(batch)
-
-    def _append(self, batch: Batch) -> None:
-        if self.broker.quotas.limits_clients:
-            self.count_produced(batch.size_bytes)
-        error = self._append_messages(batch, batch.messages)
-        if error is None:
-            return
-        if len(batch.messages) > 1 and isinstance(error, RequestError):
-            # Together they may break a limit that most of them keep alone.
-            for message in batch.messages:
-                error = self._append_messages(batch, [message])
-                if error is not None:
-                    self._refused(batch.topic, [message], error)
-        else:
-            self._refused(batch.topic, batch.messages, error)
-
-    def _append_messages(self, batch: Batch, messages: list[Message]) -> BrokerError | None:
-        """Hand messages to the partition as one record batch; return why it refused, if it did."""
-        now_ms = self.broker.now_ms()
-        if len(messages) == 1:
-            data = build_single(None, messages[0].data, now_ms)
-        else:
-            data = build((None, message.data, (), now_ms) for message in messages)
-        partition = batch.partition
-        if len(messages) > 1 and not partition.is_here and len(data) > partition.policy.max_message_bytes:
-            return RequestError(ErrorCode.MESSAGE_TOO_LARGE, "too large together")
-        topic = batch.topic
-
-        def reply(error: BrokerError | None) -> None:
-            for message in messages:
-                self._outcome(message, topic, error)
-
-        ids = [message.message_id for message in messages]
-        storing = Storing(self.broker.dedup, topic, ids, reply)
-        try:
-            storing.append(partition, read_header(data, 0, len(data)), data, self.factory.acks_of_outcome)
-        except BrokerError as error:
-            return error
-        if self.factory.acks is Acks.NONE:
-            for message in messages:
-                message.slot.fill((message.reply,))
-        return None
-
-    def _refused(self, topic: str, messages: list[Message], error: BrokerError) -> None:
-        """Give back messages that were ours to store and were not accepted."""
-        self.broker.dedup.release(topic, [message.message_id for message in messages], error)
-        for message in messages:
-            self._outcome(message, topic, error)
-
-
-class CursusFactory(BrokerFactory):
-    """Makes cursus connections.
-
-    Attributes:
-        acks: when a publish is answered.
-        acks_of_outcome: when a publish has its outcome, for repeats and for commands behind it: as ``acks``,
-            but never before it is written, nor before the journal has it where written is all there is.
-        compression: how request bodies are compressed.
-        read_cache: bound on the decoded batches that streams hold.
-        batch_messages: the most messages that become one batch.
-        published: how long publishes take.
-    """
-
-    def __init__(self, broker: IBroker, settings: CursusSettings, listener: Listener) -> None:
-        super().__init__(broker, listener, CursusConnection)
-        wanted = settings.listener(listener.name)
-        if wanted is not None and wanted.auth == "required":
-            from megabroker.protocols.cursus.authentication import AuthConnection
-
-            self.connection_class = AuthConnection
-        self.settings = settings
-        self.acks = _ACKS[settings.acks]
-        self.acks_of_outcome = self.acks or Acks.WRITTEN
-        if broker.settings.durability is Durability.OS:
-            self.acks_of_outcome = Acks.DURABLE
-        self.compression = settings.compression
-        if settings.compression == "none" and broker.settings.enable_gzip:
-            self.compression = "gzip"
-        self.read_cache = ReadCache(_READ_CACHE_BYTES)
-        # An empty queue takes any one batch, so batches made here keep its bound themselves.
-        self.batch_messages: int = min(_LARGEST_BATCH_MESSAGES, broker.settings.partition_channel_buffer_size)
-        self.published = self.grouped = self.counts.latency("PUBLISH")
-        self._consumers = 0
-        self._publishes = 0
-        self._rotation = 0
-        broker.errands.setdefault("cursus", Desk(broker))
-
-    def next_turn(self) -> int:
-        """Number a message that may go to any partition."""
-        self._rotation += 1
-        return self._rotation
-
-    def next_consumer_id(self) -> int:
-        """Number a connection."""
-        self._consumers += 1
-        return self._consumers
-
-    def topic_configs(self) -> dict[str, str | None]:
-        """Return what is set on a topic made here: room for the largest message, if it is not there."""
-        wanted = self.settings.max_frame_bytes + _BATCH_OVERHEAD_BYTES
-        if wanted <= self.broker.settings.topics.max_message_bytes:
-            return {}
-        return {"max.message.bytes": str(wanted)}
-
-    def log_command(self, word: str, text: str, peer: str) -> None:
-        """Log the outcome of a command; publishes that succeed are only counted."""
-        if text.startswith("ERROR"):
-            _log.debug("[CMD] FAILURE {command} from {peer}: {reply}", command=word, peer=peer, reply=text)
-        else:
-            _log.debug("[CMD] SUCCESS {command} from {peer}", command=word, peer=peer)
-
-    def count_publish(self) -> None:
-        """Log one in many of the publishes that succeed."""
-        self._publishes += 1
-        if self._publishes % _LOG_EVERY == 1:
-            _log.debug("[CMD] SUCCESS PUBLISH, {count} so far", count=self._publishes)
-
-
-def _look(partition: IPartition, looked: Callable[[BrokerError | None], None]) -> None:
-    remote: IRemotePartition = partition  # type: ignore[assignment]
-    remote.look(looked)
-
-
-def _looks(broker: IBroker, name: str) -> list[Deferred[None]]:
-    """Have all partitions of a topic that are led elsewhere looked at; each fires when that is done."""
-    topic = broker.topics.get(name)
-    looks: list[Deferred[None]] = []
-    for index in range(0 if topic is None else topic.partitions):
-        try:
-            partition = broker.partitions.partition(name, index)
-        except BrokerError:
-            continue
-        if not partition.is_here:
-            done: Deferred[None] = Deferred()
-            looks.append(done)
-            _look(
-                partition,
-                lambda error, done=done: done.callback(None) if error is None else done.errback(error),  # type: ignore[misc]
-            )
-    return looks
-
-
-def _first_error(failure: Failure) -> Failure:
-    """Return why the first of several failed."""
-    found = failure.value
-    return found.subFailure if isinstance(found, FirstError) else failure
-
-
-def _failure(error: BrokerError, topic: str, missing: str) -> str:
-    """Return the reply to a command that the broker refused."""
-    if error.code is ErrorCode.UNKNOWN_TOPIC:
-        return missing.format(topic=topic)
-    if error.code is ErrorCode.INVALID_TOPIC:
-        return Reply.INVALID_TOPIC.format(detail=error.message)
-    if error.code is ErrorCode.INVALID_PARTITIONS:
-        return Reply.INVALID_PARTITIONS
-    return Reply.FAILED.format(detail=error.message)
