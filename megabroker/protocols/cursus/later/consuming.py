@@ -37,6 +37,7 @@ _KEEPALIVE_SECONDS: Final = 5.0
 _VISIBLE_WITHIN_SECONDS: Final = 10.0
 _MOST_MESSAGES: Final = 8192
 _LONGEST_PATTERN: Final = 256
+_MOST_TOPICS: Final = 100
 _KEEPALIVE: Final = b""
 
 _is_pattern = re.compile(r"[*?]").search
@@ -154,6 +155,10 @@ def _topics(call: Call) -> list[str]:
     ]
     if not found:
         raise Refusal("topic_not_found", topic=name)
+    if len(found) > _MOST_TOPICS:
+        raise Refusal(
+            "invalid_topic_name", f"{len(found)} topics fit; a pattern is for at most {_MOST_TOPICS}"
+        )
     return found
 
 

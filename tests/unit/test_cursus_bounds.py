@@ -1,0 +1,56 @@
+"""What the later dialect of cursus keeps and does at once is bounded."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+
+from megabroker.model import HostPort, Listener
+from megabroker.protocols.cursus.factory import CursusFactory
+from megabroker.protocols.cursus.later.following import Followers
+from megabroker.protocols.cursus.later.refusals import Refusal
+from megabroker.protocols.cursus.later.stream_index import EventIndex
+from megabroker.protocols.cursus.settings import CursusSettings
+from tests.unit.test_access_other_wires import TextCase
+
+
+class BoundsTests(TextCase):
+    config = ""
+
+    def setUp(self) -> None:
+        super().setUp()
+        listener = Listener("cursus", "default", HostPort("localhost", 1))
+        self.open(CursusFactory(self.service.broker, CursusSettings(), listener))
+
+    def ask(self, text: str) -> str:
+        frame = b"\0\0" + text.encode()
+        return self.exchange(struct.pack(">I", len(frame)) + frame)[4:].decode("latin-1")
+
+    def find(self, followers: Followers[EventIndex], topic: str) -> Deferred[Any]:
+        return ensureDeferred(followers.find(topic, 0))
+
+    def test_what_was_not_used_lately_is_made_anew(self) -> None:
+        for topic in ("one", "two"):
+            self.assertIn("OK", self.ask(f"CREATE topic={topic} partitions=1 event_sourcing=true"))
+            for version in (1, 2, 3):
+                told = self.ask(f"APPEND_STREAM topic={topic} key=k version={version} message=m")
+                self.assertEqual(told, f"OK version={version} offset={version - 1} partition=0")
+        followers = Followers(self.service.broker, EventIndex, 400)
+        first = self.done(self.find(followers, "one"))[1]
+        self.assertEqual(first.index.version(b"k"), 3)
+        self.assertIs(self.done(self.find(followers, "one"))[1], first)
+        self.assertEqual(self.done(self.find(followers, "two"))[1].index.version(b"k"), 3)
+        self.assertIsNot(self.done(self.find(followers, "one"))[1], first)
+        small = Followers(self.service.broker, EventIndex, 200)
+        refused = self.failureResultOf(self.find(small, "one"), Refusal)
+        self.assertIn("protocols.cursus.stream_index_bytes", refused.getErrorMessage())
+
+    def test_a_pattern_is_for_few_topics(self) -> None:
+        for number in range(101):
+            self.done(self.service.topics.create(f"many{number}", 1))
+        told = self.ask("CONSUME topic=many* partition=0 offset=0 member=m")
+        self.assertTrue(told.startswith("ERROR: invalid_topic_name reason="), told)
+        told = self.ask("CONSUME topic=many1* partition=0 offset=0 member=m")
+        self.assertFalse(told.startswith("ERROR: "), told)
