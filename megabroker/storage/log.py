@@ -139,6 +139,7 @@ class LocalLog:
         self.modified = bool(loaded.unsynced)
         self.refusal: StorageError | None = None
         self._broken = False
+        self._retiring: list[Segment] = []  # removed, and their files perhaps still there, oldest first
         self._failures = 0  # writes that failed since the last that did not
         self._disk = disk
         self._seconds = seconds
@@ -672,22 +673,33 @@ class LocalLog:
                 self.start_offset = segments.bases[0]
                 self._points_changed()
             self.modified = True
-            self._remove(removed)
+            self._retiring += removed
+        if self._retiring:
+            self._retire()
         return gone
 
-    def _remove(self, removed: list[Segment]) -> None:
-        """Delete segments' files, later and elsewhere; ranges handed out stay readable."""
-        for segment in removed:
+    def _retire(self) -> None:
+        """Delete removed segments' files, later and elsewhere; ranges handed out stay readable.
+
+        Always all of them that may be left, oldest first: were one in the way of the next start, with none of
+        those after it, the log would seem to begin with a hole.
+        """
+        retiring, active = list(self._retiring), self.active
+        for segment in retiring:
             segment.open_files.drop(segment)
             self.dirty.discard(segment)
-        active = self.active
         files = active.open_files.files
 
         def out_of_the_way() -> list[str]:
             ensure_created(files, self.directory, active)
-            return retire(files, self.directory, removed)
+            return retire(files, self.directory, retiring)
 
-        self._disk.chore(out_of_the_way, self.delete_retired)
+        def done(paths: list[str] | None, error: StorageError | None) -> None:
+            if error is None:
+                self._retiring = [segment for segment in self._retiring if segment not in retiring]
+            self.delete_retired(paths, error)
+
+        self._disk.chore(out_of_the_way, done)
 
     def delete_retired(self, paths: list[str] | None, error: StorageError | None) -> None:
         """Unlink files that are out of the way, after ``file.delete.delay.ms``; else opening the log does."""

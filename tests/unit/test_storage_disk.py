@@ -265,6 +265,37 @@ class GroupingTests(StorageCase):
         self.files.calls.clear()
 
 
+class RetiredSegmentsTests(StorageCase):
+    def test_one_that_could_not_be_removed_leaves_no_hole(self) -> None:
+        """Its successors stay until it is gone: the start of the log follows from what is there."""
+        for number in range(40):
+            self.append(b"%d" % number * 20)
+            self.store.disk.pump()
+        bases = self.log.segments.bases[:]
+        self.assertGreater(len(bases), 5)
+        self.files.fail("open", errno.ENOSPC, times=1000, path="checkpoint")
+        for failures, segments in ((1000, 1), (1000, 3)):
+            self.files.fail("rename", errno.EIO, times=failures, path=f"{bases[0]:020}.log")
+            self.log.advance_start(bases[segments])
+            self.assertGreater(self.log.enforce_retention(0), 0)
+            self.store.disk.pump()
+        self.crash()
+        self.start()
+        self.assertEqual(self.log.start_offset, 0)
+        self.assertEqual(len(self.values()), 40, "nothing behind what is left was removed")
+
+        self.files.heal()
+        self.log.advance_start(bases[3])
+        self.files.fail("rename", errno.EIO, path=f"{bases[0]:020}.log")
+        self.log.enforce_retention(0)
+        self.store.disk.pump()
+        self.assertIn(f"{bases[0]:020}.log", os.listdir(self.log.directory))
+        self.assertEqual(self.log.enforce_retention(0), 0)
+        self.store.disk.pump()
+        left = sorted(name for name in os.listdir(self.log.directory) if name.endswith(".log"))
+        self.assertEqual(left[0], f"{bases[3]:020}.log")
+
+
 class OpenFilesTests(SynchronousTestCase):
     def test_bounded_and_kept_while_held(self) -> None:
         directory = tempfile.mkdtemp()
