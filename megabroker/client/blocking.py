@@ -95,7 +95,7 @@ class BlockingClient:
 
         Raises:
             ConnectFailed: every attempt failed.
-            NotAuthenticated: the broker does not believe who asks.
+            Refused: the broker does not believe who asks; a NotAuthenticated.
         """
         pauses = self._connecting.pauses()
         attempts = 0
