@@ -7,7 +7,6 @@ is counted and not yet added up.
 from __future__ import annotations
 
 from bisect import bisect_left
-from time import monotonic
 from typing import Final
 
 __all__ = ["BOUNDS_SECONDS", "Latency"]
@@ -37,43 +36,20 @@ class Latency:
     Attributes:
         counts: how many fell into each bucket, those of the buckets below not included.
         seconds: all of them added up.
-        began: when the group that is being counted began, by the monotonic clock; -1 ends it.
-        alike: how many of it there are so far; whoever has another adds 1.
     """
 
-    __slots__ = ("_each", "alike", "began", "counts", "seconds")
+    __slots__ = ("counts", "seconds")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_SECONDS) + 1)
         self.seconds = 0.0
-        self.began = -1.0
-        self.alike = 0
-        self._each = 0.0
 
     @property
     def count(self) -> int:
         """How many there were."""
-        return sum(self.counts) + self.alike
+        return sum(self.counts)
 
     def observe(self, seconds: float, count: int = 1) -> None:
         """Count what took so long."""
         self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += count
         self.seconds += seconds * count
-
-    def group(self, began: float) -> None:
-        """Begin a group with one that began at ``began`` and has just ended."""
-        if self.alike:
-            each, alike = self._each, self.alike
-            self.counts[bisect_left(BOUNDS_SECONDS, each)] += alike
-            self.seconds += each * alike
-        self.began = began
-        self.alike = 1
-        self._each = monotonic() - began
-
-    def close(self) -> None:
-        """Count the group, for whoever reads ``counts``; what ends from now on took longer."""
-        each, alike = self._each, self.alike
-        self.counts[bisect_left(BOUNDS_SECONDS, each)] += alike
-        self.seconds += each * alike
-        self.began = -1.0
-        self.alike = 0

@@ -672,6 +672,7 @@ class BrokerService(MultiService):
         self._requests.configure(logging.requests, logging.slow_request_ms)
         for factory in self._counting():
             factory.counts.notes = self._requests if self._requests.is_wanted else None
+        self.broker.turns.are_noted = self._requests.is_wanted
 
     # --- stop ---
 

@@ -1,17 +1,15 @@
 """One request of a client's, from when it came until it is answered: how long each part of that took.
 
 Made for requests that take some tens of microseconds and more; cheaper ones are counted in groups
-(``net.counts``). Where nobody wants to know of single requests it costs two looks at the clock.
+in groups (``net.turns``), and there it is made only where somebody wants to know of single ones.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from megabroker.latency import BOUNDS_SECONDS
 from megabroker.net.output import Part, total_length
 
 if TYPE_CHECKING:
@@ -54,9 +52,11 @@ class Asked:
         """Count it, or so many that were gathered and are answered together."""
         counts = self._connection.counts
         latency = counts.latencies.get(self._api) or counts.latency(self._api)
-        took = monotonic() - self._since
-        latency.counts[bisect_left(BOUNDS_SECONDS, took)] += count
-        latency.seconds += took * count
+        turns = self._connection.turns
+        if turns.since == self._since and turns.kind is latency:
+            turns.alike += count
+        else:
+            turns.answered(latency, self._since, count)
         if counts.notes is not None:
             self.note(parts)
 

@@ -426,6 +426,7 @@ class BrokerConnection(TwistedProtocol):
 
     def _received_outside_turns(self, data: Buffer) -> None:
         """Do the same where the transport knows no turns: no peer has the reactor for longer than a turn."""
+        self.counts.received_bytes += len(data)
         self.reader.feed(data)
         self.broker.turns.timed(self._pump)
 

@@ -5,7 +5,7 @@ lock and without a call where a request is cheap. Whoever shows them (``megabrok
 when asked; nothing here knows what they are called there.
 
 Requests that came in one turn of the reactor and are answered in one took as long as each other: they are
-counted together (``Latency.group``): the first takes a look at the clock, each further one an addition.
+counted together at its end (``Turns.answered``), and each costs an addition.
 """
 
 from __future__ import annotations

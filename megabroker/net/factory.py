@@ -17,7 +17,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from megabroker.interfaces import IBroker, IManagedFactory
-from megabroker.latency import Latency
 from megabroker.model import Listener
 from megabroker.net.admission import Admission
 from megabroker.net.connection import BrokerConnection
@@ -46,12 +45,10 @@ class BrokerFactory(Factory):
         tls: what is under its connections, if that is TLS.
         is_bounded: whether its connections count among those that limits bound.
         counts: what it has done.
-        grouped: the latency of those requests that are counted in groups, which end with a turn.
     """
 
     noisy = False
     is_bounded = True
-    grouped: Latency | None = None
     tls: ListenerTls | None = None
 
     def __init__(
@@ -146,8 +143,6 @@ class BrokerFactory(Factory):
     def _flush_all(self) -> None:
         connections = self._to_flush
         self._to_flush = []
-        if self.grouped is not None:
-            self.grouped.began = -1.0
         for connection in connections:
             try:
                 connection.flush()

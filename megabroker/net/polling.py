@@ -119,6 +119,9 @@ class NestedEpoll:
         self._left = []
         deadline = self._turns.deadline
         for at, (descriptor, _) in enumerate(ready):
+            if at and monotonic() > deadline:
+                self._left = ready[at:]
+                break
             connection = self._connections.get(descriptor)
             if connection is None:
                 continue  # closed by one before it in this turn
@@ -129,9 +132,6 @@ class NestedEpoll:
                 why = error
             if why is not None:
                 self._lost(connection, why)
-            if monotonic() > deadline:
-                self._left = ready[at + 1 :]
-                break
 
     def _lost(self, connection: _Connection, why: Any) -> None:
         """End a connection as a reactor would; nothing that raises may end what reads the others."""

@@ -15,6 +15,10 @@ transport that knows no turns (TLS) has one such time for all that the reactor r
 
 Invariants: what was asked for is called exactly once, soon, and never inside the call that asks; writes come
 before connections settle, so that what is written in place is answered in the same turn.
+
+Requests that came together and are answered in one turn are counted together at its end, by the one look at
+the clock that tells how long the turn took: each of them costs an addition (``alike``). So what they took
+includes the rest of their turn, in which their answers are sent.
 """
 
 from __future__ import annotations
@@ -55,6 +59,11 @@ class Turns:
         began: when this turn did, by the monotonic clock; 0 outside any.
         deadline: when this turn has taken its time; never, where nobody asks for it.
         lengths: how long turns took.
+        kind: where those requests are counted that are answered in this turn.
+        since: when they came, by the monotonic clock; 0 is never.
+        alike: how many of them there are so far. Whoever answers another of this kind and time adds 1, else
+            calls ``answered``.
+        are_noted: whether somebody takes note of requests, so that the first of each turn calls ``answered``.
         most_seconds: how long reading in one go, or what was left of a turn, takes before others have theirs.
     """
 
@@ -66,9 +75,14 @@ class Turns:
         self._planned = False
         self._later: deque[_Call] = deque()
         self._reading_ends: float | None = None
+        self._reading_began = 0.0
         self.began = 0.0
         self.deadline = _UNTIMED
         self.lengths = Latency()
+        self.kind: Latency | None = None
+        self.since = 0.0
+        self.alike = 0
+        self.are_noted = False
         self.most_seconds = _TURN_SECONDS
 
     def timed(self, call: _Call) -> None:
@@ -77,13 +91,16 @@ class Turns:
             call()
             return
         if self._reading_ends is None:
-            self._reading_ends = monotonic() + self.most_seconds
+            self._reading_began = monotonic()
+            self._reading_ends = self._reading_began + self.most_seconds
             self._reactor.callLater(0, self._reading_ended)
         self.deadline = self._reading_ends
+        self.began = self._reading_began
         try:
             call()
         finally:
             self.deadline = _UNTIMED
+            self.began = 0.0
 
     def _reading_ended(self) -> None:
         self._reading_ends = None
@@ -123,18 +140,45 @@ class Turns:
     def run(self, work: _Call, seconds: float = _UNTIMED) -> None:
         """Do the work of a turn, which has so much time, and what it asks for."""
         self._running = True
-        self.began = began = monotonic()
+        self.began = self.since = began = monotonic()
         self.deadline = began + seconds
         try:
             work()
         finally:
             self.deadline = _UNTIMED
             self._end()
-            self.began = 0.0
-            took = monotonic() - began
+            ended = monotonic()
+            took = ended - began
             lengths = self.lengths
             lengths.seconds += took
-            lengths.counts[0 if took <= _SHORT_SECONDS else bisect_left(BOUNDS_SECONDS, took)] += 1
+            bucket = 0 if took <= _SHORT_SECONDS else bisect_left(BOUNDS_SECONDS, took)
+            lengths.counts[bucket] += 1
+            alike, kind = self.alike, self.kind
+            if alike and kind is not None and self.since == began and not self.are_noted:
+                kind.seconds += took * alike  # as ``_count``, of which a call would be seen
+                kind.counts[bucket] += alike
+                self.alike = 0
+            elif alike:
+                self._count(ended)
+            self.began = self.since = 0.0
+
+    def answered(self, kind: Latency, since: float, count: int = 1) -> None:
+        """Count requests of another kind or time than those before them."""
+        if self.alike:
+            self._count(monotonic())
+        self.kind, self.since, self.alike = kind, since, count
+        if not (self._running or self._planned):
+            self._plan()
+
+    def _count(self, now: float) -> None:
+        kind, alike = self.kind, self.alike
+        assert kind is not None
+        took = now - self.since
+        kind.seconds += took * alike
+        kind.counts[0 if took <= _SHORT_SECONDS else bisect_left(BOUNDS_SECONDS, took)] += alike
+        self.alike = 0
+        if self.are_noted:
+            self.kind = None
 
     def _plan(self) -> None:
         self._planned = True
@@ -143,6 +187,9 @@ class Turns:
     def _end_planned(self) -> None:
         self._planned = False
         self._end()
+        if self.alike:
+            self._count(monotonic())
+        self.since = 0.0
 
     def _end(self) -> None:
         self._running = True

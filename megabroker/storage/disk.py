@@ -53,6 +53,7 @@ _MAX_WRITE_BYTES = 16 << 20
 _IN_PLACE_LANES = 64
 _IN_PLACE_BYTES = 2 << 20
 _SLOW_SECONDS = 0.005
+_SHORT_SECONDS = BOUNDS_SECONDS[0]
 # Who was slow may only have been kept from the processor: the pause grows while the disk is found slow again.
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -218,10 +219,11 @@ class DiskHandler:
         except Exception as caught:  # noqa: BLE001
             self._give_up(lanes, caught)
         ended = time.monotonic()
+        took = ended - began
         latency = self.write_latency
-        latency.counts[bisect_left(BOUNDS_SECONDS, ended - began)] += 1
-        latency.seconds += ended - began
-        if ended - began > _SLOW_SECONDS:
+        latency.counts[0 if took <= _SHORT_SECONDS else bisect_left(BOUNDS_SECONDS, took)] += 1
+        latency.seconds += took
+        if took > _SLOW_SECONDS:
             self._in_place_after = ended + self._pause_seconds
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
         else:
@@ -310,11 +312,11 @@ class DiskHandler:
 
     def _turn(self, lanes: list[Lane]) -> None:
         self.turns += 1
-        has_entries = any(lane.entries for lane in lanes)  # else the reactor has written all there was
-        began = time.monotonic() if has_entries else 0.0
+        written_bytes = self.written_bytes
+        began = time.monotonic()
         for lane in lanes:
             self._drain(lane)
-        if has_entries:
+        if self.written_bytes != written_bytes:  # else the reactor has written all there was
             self.write_latency.observe(time.monotonic() - began)
         always = self.durability is Durability.FSYNC
         due = [
@@ -386,7 +388,7 @@ class DiskHandler:
             lane.written_offset = offset
             written = position - start
             self.written_bytes += written
-            log.written_pieces += len(ends) if error is not None else len(buffers)
+            log.written_pieces += len(ends)
             self.syncing.keep(lane, (segment, start, offset, buffers), written)
             self._done.append(
                 lambda touched: log.on_written(lane, offset, written, segment, position, touched)

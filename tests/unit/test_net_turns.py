@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from megabroker.latency import Latency
 from megabroker.net.turns import Turns
 
 
@@ -34,6 +37,36 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(0)
         self.assertEqual(self.done, ["write", "settle"])
+
+    def test_requests_are_counted_once_with_what_their_turn_took(self) -> None:
+        kind, other = Latency(), Latency()
+
+        def work() -> None:
+            began = self.turns.began
+            self.turns.answered(kind, began)
+            self.turns.alike += 2  # as whoever answers requests does
+            self.turns.answered(other, began - 20)
+            time.sleep(0.002)
+            self.turns.answered(kind, began, 4)
+
+        self.turns.run(work)
+        self.assertEqual((kind.count, other.count), (7, 1))
+        self.assertGreaterEqual(kind.seconds, 4 * 0.002)
+        self.assertEqual(other.counts[-1], 1)
+        self.assertEqual((self.turns.began, self.turns.since, self.turns.alike), (0, 0, 0))
+
+    def test_requests_answered_outside_any_turn_are_counted_soon(self) -> None:
+        kind = Latency()
+        self.turns.answered(kind, time.monotonic() - 20)
+        self.clock.advance(0)
+        self.assertEqual((kind.counts[-1], kind.count, self.turns.alike), (1, 1, 0))
+
+    def test_who_takes_note_of_requests_hears_of_the_first_of_each_turn(self) -> None:
+        kind = Latency()
+        for noted in (False, True):
+            self.turns.are_noted = noted
+            self.turns.run(lambda: self.turns.answered(kind, self.turns.began))
+            self.assertIs(self.turns.kind, None if noted else kind)
 
     def test_what_writing_lets_go_on_settles_in_the_same_turn(self) -> None:
         self.turns.run(lambda: self.turns.write_at_end(lambda: self.ask("settle")))

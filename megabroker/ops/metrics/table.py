@@ -77,8 +77,6 @@ def _length(path: str) -> Callable[[Sources], Iterable[Sample]]:
 
 
 def _histogram(latency: Latency) -> tuple[list[int], float]:
-    if latency.alike:
-        latency.close()
     return list(latency.counts), latency.seconds
 
 
@@ -311,7 +309,7 @@ BROKER: Final[Sequence[Row]] = (
     _row(
         "megabroker_request_duration_seconds",
         HISTOGRAM,
-        "From when a request was received until its answer was ready, waiting for data included.",
+        "From when a request was received until the turn ended that answered it, waiting included.",
         _requests,
         ("protocol", "api"),
     ),

@@ -60,7 +60,7 @@ class CursusFactory(BrokerFactory):
         self.read_cache = ReadCache(_READ_CACHE_BYTES)
         # An empty queue takes any one batch, so batches made here keep its bound themselves.
         self.batch_messages: int = min(_LARGEST_BATCH_MESSAGES, broker.settings.partition_channel_buffer_size)
-        self.published = self.grouped = self.counts.latency("PUBLISH")
+        self.published = self.counts.latency("PUBLISH")
         self._consumers = 0
         self._publishes = 0
         self._rotation = 0

@@ -167,11 +167,11 @@ class Publishing:
             text = failure_reply(error, topic, Reply.TOPIC_MISSING)
             self._client.factory.log_command("PUBLISH", text, self._client.peer)
             message.slot.fill((encode_frame(text),))
-        latency = self._client.factory.published
-        if latency.began == message.since:
-            latency.alike += 1
+        turns, published = self._client.turns, self._client.factory.published
+        if turns.since == message.since and turns.kind is published:
+            turns.alike += 1
         else:
-            latency.group(message.since)
+            turns.answered(published, message.since)
             if self._client.counts.notes is not None:
                 Asked(self._client, "PUBLISH", -1, len(message.data), message.since).note((message.reply,))
         self._client.one_settled()

@@ -11,9 +11,7 @@ short way of ``produce_template`` too.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -21,7 +19,6 @@ from twisted.logger import Logger
 
 from megabroker.errors import BrokerError
 from megabroker.interfaces import IBroker, IPartition, IRun, ITakesRuns
-from megabroker.latency import BOUNDS_SECONDS
 from megabroker.model import Acks, RunRoom
 from megabroker.net.asked import Asked
 from megabroker.net.counts import Counts
@@ -95,10 +92,11 @@ class RunTarget:
         self._broker.admission.discharge(run.size_bytes)
         counts = self._counts
         counts.sent_bytes += run.sent_bytes
-        took = monotonic() - run.began
-        latency = counts.latencies["Produce"]
-        latency.counts[bisect_left(BOUNDS_SECONDS, took)] += run.requests
-        latency.seconds += took * run.requests
+        turns, produced = self._broker.turns, counts.latencies["Produce"]
+        if turns.since == run.began and turns.kind is produced:
+            turns.alike += run.requests
+        else:
+            turns.answered(produced, run.began, run.requests)
         if counts.notes is not None:
             for connection in run.connections[:1]:
                 Asked(connection, "Produce", -1, run.size_bytes, run.began).note(())

@@ -86,11 +86,11 @@ class _TemplateAnswer(Answer):
 
     def __call__(self, error: BrokerError | None) -> None:
         connection: KafkaConnection = self.connection  # type: ignore[assignment]
-        latency, began = connection.produced, self.began
-        if latency.began == began:
-            latency.alike += 1
+        turns, began = connection.turns, self.began
+        if turns.since == began and turns.kind is connection.produced:
+            turns.alike += 1
         else:
-            latency.group(began)
+            turns.answered(connection.produced, began)
             if connection.counts.notes is not None:
                 Asked(connection, "Produce", self.template.version, self.size_bytes, began).note(())
         if error is None:

@@ -313,7 +313,7 @@ class KafkaFactory(BrokerFactory):
     Attributes:
         timers: one wheel for all waits of this listener's fetches.
         fetch_sessions: what its consumers fetch.
-        produced: how long produce requests take.
+        produced, fetched: how long produce requests and fetches take.
         run_targets: partitions that take what several connections send together.
         template_count: produce requests that its connections remember beside their last ones.
         served: the requests that are served here.
@@ -327,7 +327,8 @@ class KafkaFactory(BrokerFactory):
         self.template_count = 0
         self.served = SERVED
         self.mechanisms: tuple[str, ...] = ()
-        self.produced = self.grouped = self.counts.latency("Produce")
+        self.produced = self.counts.latency("Produce")
+        self.fetched = self.counts.latency("Fetch")
         self.run_targets = Targets(broker, self.counts)
         self.fetch_sessions = FetchSessions(lambda: self.settings.max_fetch_sessions, broker.reactor.seconds)
 

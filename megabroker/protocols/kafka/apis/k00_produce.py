@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import struct
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -90,13 +91,15 @@ class _Part:
 class ProduceAnswer(Answer):
     """The answer being put together while its partitions are written."""
 
-    __slots__ = ("asked", "correlation_id", "pending", "response", "version")
+    __slots__ = ("asked", "began", "correlation_id", "pending", "response", "version")
 
     def __init__(
         self, connection: KafkaConnection, version: int, correlation_id: int, size_bytes: int
     ) -> None:
         super().__init__(connection, size_bytes)
-        self.asked = Asked(connection, "Produce", version, size_bytes)
+        self.began = connection._offered_since or connection.turns.began or monotonic()
+        noted = connection.counts.notes is not None
+        self.asked = Asked(connection, "Produce", version, size_bytes, self.began) if noted else None
         self.version = version
         self.correlation_id = correlation_id
         self.response = produce.Response()
@@ -114,7 +117,14 @@ class ProduceAnswer(Answer):
         if not self.pending:
             parts = encode_answer(self.response, _KEY, self.version, self.correlation_id)
             self.fill(parts)
-            self.asked.answered(parts)
+            connection: KafkaConnection = self.connection  # type: ignore[assignment]
+            turns = connection.turns
+            if turns.since == self.began and turns.kind is connection.produced:
+                turns.alike += 1
+            else:
+                turns.answered(connection.produced, self.began)
+            if self.asked is not None:
+                self.asked.note(parts)
 
 
 def receive(
@@ -180,7 +190,7 @@ def receive(
         broker = connection.broker
         led, generation = broker.topics.led(only.topic.name), broker.quotas.generation
         connection.remember(ProduceTemplate.of(event, request, version, led, acks, generation))
-    if connection.counts.notes is not None:
+    if answer.asked is not None:
         answer.asked.waits()
     answer.settle()
     return None

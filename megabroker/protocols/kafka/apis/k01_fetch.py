@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -88,6 +89,7 @@ class FetchAnswer(Answer):
 
     __slots__ = (
         "_asked",
+        "_began",
         "_cold",
         "_committed",
         "_correlation_id",
@@ -118,7 +120,9 @@ class FetchAnswer(Answer):
         metered: Metered | None,
     ) -> None:
         super().__init__(connection, size_bytes)
-        self._asked = Asked(connection, "Fetch", version, size_bytes)
+        self._began = connection._offered_since or connection.turns.began or monotonic()
+        noted = connection.counts.notes is not None
+        self._asked = Asked(connection, "Fetch", version, size_bytes, self._began) if noted else None
         self._found: list[IPartition | None] = []
         self._wanted = wanted
         self._session = session
@@ -150,7 +154,8 @@ class FetchAnswer(Answer):
                 self._metered.pause()
             self.connection.fetches[self] = None
             self._leave_all()
-            self._asked.waits()
+            if self._asked is not None:
+                self._asked.waits()
             cold.when_room(self._warmed)
             return
         wait_ms = min(request.max_wait_ms, self.connection.factory.settings.max_fetch_wait_ms)
@@ -163,7 +168,8 @@ class FetchAnswer(Answer):
         self.connection.fetches[self] = None
         self._watched = partitions
         self._leave_all()
-        self._asked.waits()
+        if self._asked is not None:
+            self._asked.waits()
         for place, partition in enumerate(partitions):
             partition.watch_as(self, partial(self._grown, place))
 
@@ -245,14 +251,21 @@ class FetchAnswer(Answer):
                 topic = _Topic(topic=one.topic, topic_id=one.topic_id)
                 response.responses.append(topic)
             topic.partitions.append(row)
-        if len(self._found) == 1 and self._found[0] is not None:
-            self._found[0].fetched_bytes += self._size
+        found = self._found
+        if len(found) == 1 and found[0] is not None:
+            found[0].fetched_bytes += self._size
         elif self._size:
             self._count()
         self._rows = []
         parts = encode_answer(response, _KEY, self._version, self._correlation_id)
         self.fill(parts)
-        self._asked.answered(parts)
+        turns, fetched = self.connection.turns, self.connection.factory.fetched
+        if turns.since == self._began and turns.kind is fetched:
+            turns.alike += 1
+        else:
+            turns.answered(fetched, self._began)
+        if self._asked is not None:
+            self._asked.note(parts)
 
     def _throttle(self, metered: Metered) -> bool:
         """Count what was read; answer with nothing of it, if the client has to wait."""
@@ -268,7 +281,9 @@ class FetchAnswer(Answer):
                 self.connection.factory.fetch_sessions.end(self._session)
         parts = encode_answer(response, _KEY, self._version, self._correlation_id)
         self.fill(parts)
-        self._asked.answered(parts)
+        self.connection.turns.answered(self.connection.factory.fetched, self._began)
+        if self._asked is not None:
+            self._asked.note(parts)
         return True
 
     def _count(self) -> None:
@@ -358,7 +373,7 @@ class FetchAnswer(Answer):
                 rows.append(_failed(index, error))
                 self._failed = True
             found.append(partition)
-        return [one for one in found if one is not None]
+        return found if None not in found else [one for one in found if one is not None]  # type: ignore[return-value]
 
     def _bare_row(self, index: int, high_watermark: int, stable: int, start: int) -> _Partition:
         return _Partition(
