@@ -19,7 +19,9 @@ from megabroker.access import Acl, AclFilter, Operation, ResourceType
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import (
     AbortedTransaction,
+    AcknowledgementBatch,
     Acks,
+    AcquiredRecords,
     BatchHeader,
     Change,
     CommittedOffset,
@@ -34,6 +36,7 @@ from megabroker.model import (
     LeavingMember,
     Listener,
     LogSettings,
+    LogSpan,
     Node,
     Principal,
     ProducerDescription,
@@ -87,6 +90,7 @@ __all__ = [
     "IPublishers",
     "IRemotePartition",
     "IRun",
+    "IShareConsumer",
     "ISharePeers",
     "IShareService",
     "ITakesRuns",
@@ -723,6 +727,44 @@ class IGroupService(Interface):
         """Forget the offsets of a topic."""
 
 
+class IShareConsumer(Interface):
+    """A member of a share group in one partition, for wires that read records one by one.
+
+    The member reads the log from ``next_offset`` on, tells what it found, and is told what of it is its own:
+
+        offset = consumer.next_offset()
+        ...                                  # RecordReader gives the records from there on
+        consumer.acquire(offset, spans, 100)
+    """
+
+    def next_offset() -> int | None:
+        """Return from where records can be had, which the log need not have yet; None if nowhere now.
+
+        Raises:
+            StateError: TOPIC_LIMIT, groups consume too many partitions.
+        """
+
+    def acquire(from_offset: int, spans: Sequence[LogSpan], max_records: int) -> Sequence[AcquiredRecords]:
+        """Make records the member's, for as long as the group's configuration says.
+
+        Args:
+            from_offset: what ``next_offset`` gave, in the same turn.
+            spans: the records found from there on, in order; what lies between them is never delivered.
+
+        Returns:
+            What of them is the member's now, ``max_records`` at most, and how often it was delivered.
+        """
+
+    def acknowledge(batches: Sequence[AcknowledgementBatch]) -> Deferred[None]:
+        """Say what has become of records, all or none; fires when that is stored.
+
+        Fails with RequestError, or StateError (INVALID_RECORD_STATE: they are not the member's any more).
+        """
+
+    def close() -> None:
+        """Give back what the member still has, and be called back no more."""
+
+
 class IShareService(Interface):
     """Share groups (KIP-932), for those this node coordinates, and what they have acquired here."""
 
@@ -741,6 +783,21 @@ class IShareService(Interface):
 
         Fails with BrokerError: UNKNOWN_MEMBER, FENCED_MEMBER_EPOCH, GROUP_FULL, GROUP_NOT_FOUND (which a
         group of another kind is too) among them.
+        """
+
+    def consumer(
+        group_id: str, member_id: str, partition: IPartition, callback: Callable[[], None]
+    ) -> IShareConsumer:
+        """Return a member's share of a partition led here, for wires without share sessions.
+
+        A group that has consumed nothing of the partition begins where its log does. Such members are not
+        among those that the group is described with.
+
+        Args:
+            callback: called whenever there may be more to be had.
+
+        Raises:
+            StateError: NOT_LEADER; GROUP_NOT_FOUND, a group of another kind has the name.
         """
 
     def end_session(group_id: str, member_id: str) -> Any | None:

@@ -40,16 +40,17 @@ __all__ = [
     "misfit",
 ]
 
-INTERFACE_VERSION: Final = 1
+INTERFACE_VERSION: Final[int] = 2
 """The interface there is."""
 
-OLDEST_INTERFACE_VERSION: Final = 1
+OLDEST_INTERFACE_VERSION: Final[int] = 1
 """The oldest one for which plugins are still used."""
 
 PUBLIC_MODULES: Final = (
     "megabroker.access",
     "megabroker.codec.batch",
     "megabroker.codec.framing",
+    "megabroker.codec.murmur",
     "megabroker.config.fields",
     "megabroker.config.protocol",
     "megabroker.errors",

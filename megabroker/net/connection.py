@@ -192,6 +192,16 @@ class BrokerConnection(TwistedProtocol):
                 self._flushing = True
                 self.factory.flush_soon(self)
 
+    def push(self, parts: Sequence[Part]) -> None:
+        """Send what is no answer, before all answers still owed; ask ``output_is_full`` first."""
+        if self.closed:
+            return
+        self._answer_bytes += total_length(parts)
+        self._ready.extend(parts)
+        if not (self._pumping or self._flushing):
+            self._flushing = True
+            self.factory.flush_soon(self)
+
     def reserve(self, size_bytes: int = 0) -> Answer:
         """Keep the place of the present request's answer."""
         return self.add_slot(Answer(self, size_bytes))
@@ -247,6 +257,11 @@ class BrokerConnection(TwistedProtocol):
     def unanswered(self) -> int:
         """Requests taken whose answers have not been handed to the output."""
         return len(self._slots)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether what the peer sends is read at present."""
+        return not self._stopped
 
     def mute(self, milliseconds: int) -> None:
         """Take no more requests for so long, or as long as it was muted before if that is longer."""

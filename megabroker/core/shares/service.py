@@ -24,6 +24,7 @@ from megabroker.core.groups.errors import refusal, stopped
 from megabroker.core.groups.offsets import OrderedWrites
 from megabroker.core.groups.room import Room
 from megabroker.core.shares.assignor import SIMPLE
+from megabroker.core.shares.consuming import ShareConsumer
 from megabroker.core.shares.live import SHARE_PARTITIONS_TABLE, Place
 from megabroker.core.shares.members_service import SHARE_GROUPS_TABLE, ShareMembers
 from megabroker.core.shares.partitions import SharePartitions
@@ -31,7 +32,7 @@ from megabroker.core.shares.sessions import ShareSession, ShareSessions
 from megabroker.core.shares.settings import ShareSettings
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
-from megabroker.interfaces import IMetadataStore, ISharePeers, IShareService, ITopicService
+from megabroker.interfaces import IMetadataStore, IPartition, ISharePeers, IShareService, ITopicService
 from megabroker.model import (
     ConsumerHeartbeatAnswer,
     GroupSummary,
@@ -179,6 +180,16 @@ class ShareService:
         except BrokerError as error:
             return fail(error)
         return self._members.heartbeat(request)
+
+    def consumer(
+        self, group_id: str, member_id: str, partition: IPartition, callback: Callable[[], None]
+    ) -> ShareConsumer:
+        """See ``IShareService.consumer``."""
+        self._check_running()
+        self.check_name(group_id)
+        if not partition.is_here:
+            raise refusal(ErrorCode.NOT_LEADER, f"{partition.topic_partition} is led by another process")
+        return ShareConsumer(self.partitions, group_id, member_id, partition, callback)
 
     def end_session(self, group_id: str, member_id: str) -> ShareSession | None:
         """See ``IShareService.end_session``."""

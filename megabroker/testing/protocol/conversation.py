@@ -42,6 +42,7 @@ class Wire:
             ``TOPIC``, from the first on. Where messages are pushed it may be nothing but for 0.
         too_long: a request longer than the settings allow, or the beginning of one that says so.
         partial: the beginning of a request, which the rest never follows.
+        constant: makes of an answer what is the same every time, where the time of day is in it.
     """
 
     plugin: IProtocolPlugin
@@ -54,6 +55,7 @@ class Wire:
     read: Callable[[int], bytes] | None = None
     too_long: bytes | None = None
     partial: bytes | None = None
+    constant: Callable[[bytes], bytes] = bytes
 
 
 class Outcome(NamedTuple):

@@ -67,7 +67,7 @@ def _compare(wire: Wire, port: int, expected: Outcome, how: str, cut: _Cut) -> N
             for chunk in cut(piece):
                 connection.sendall(chunk)
             found = _received(connection, len(wanted))
-            if found != wanted:
+            if wire.constant(found) != wire.constant(wanted):
                 what = f"piece {number}" if number else "the opening"
                 raise AssertionError(
                     f"{how}, over TCP the answer to {what} is {found[:80]!r} ({len(found)} bytes), in memory "
