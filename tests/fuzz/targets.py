@@ -30,6 +30,7 @@ from megabroker.protocols.kafka.consumer_metadata import ConsumerMetadata, subsc
 from megabroker.protocols.kafka.schema.headers import read_request_header
 from megabroker.protocols.kafka.schema.registry import APIS, request_header_version
 from megabroker.protocols.mega import codec as mega
+from megabroker.protocols.stomp.codec import VERSIONS, FrameLimits, StompReader
 from tests.unit.classic_member import subscription
 from tests.wire.test_kafka_golden_bytes import golden
 
@@ -218,6 +219,27 @@ def _decompress(codec: int) -> Callable[[bytes], None]:
 # --- the other wires ---------------------------------------------------------------------------------
 
 
+_STOMP_FRAMES = [
+    b"SEND\ndestination:/topic/a\nkey:k\nx:a\\cb\r\ncontent-length:3\n\na\0b\0\n",
+    b"SUBSCRIBE\nid:0\ndestination:/queue/a\nack:client\n\n\0" + b"ACK\nid:0-a-0-0\nreceipt:1\n\n\0",
+    b"BEGIN\ntransaction:t\n\n\0" + b"SEND\ndestination:/topic/a\ntransaction:t\n\nbody\0",
+]
+
+
+def _stomp(version: str) -> Callable[[bytes], None]:
+    def feed(data: bytes) -> None:
+        reader = StompReader(FrameLimits(max_body_bytes=1000, max_headers=20, max_header_bytes=500))
+        reader.version = version
+        reader.feed(data)
+        try:
+            while reader.next() is not None:
+                pass
+        except ProtocolError:
+            pass
+
+    return feed
+
+
 def _mega_requests() -> list[bytes]:
     payload = b"a message"
     requests = []
@@ -321,6 +343,8 @@ def _targets() -> dict[str, Target]:
     for name, codec in _COMPRESSIONS.items():
         seeds = [compression.compress(codec, content) for content in (b"", b"news" * 50, bytes(range(256)))]
         targets[f"compression-{name}"] = Target(seeds, _decompress(codec), fixed_bytes=4 << 20)
+    for version in VERSIONS:
+        targets[f"stomp-{version}"] = Target(_STOMP_FRAMES, _stomp(version))
     for dialect in mega.Dialect:
         targets[f"mega-{dialect.value}"] = Target(_mega_requests(), _mega(dialect))
     targets["cursus"] = Target(_cursus_requests(), refusing(_cursus))
