@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pathlib
 import re
 import shlex
@@ -236,9 +237,9 @@ def normal(output: str) -> str:
     return re.sub(r"\b\d{13}\b|\b\d\d:\d\d:\d\d\b", "<time>", output)
 
 
-def examples(title: str) -> list[tuple[str, str]]:
-    """Return (program, output) of every Python block in a section that is followed by what it prints."""
-    found = blocks(section(README, title))
+def examples(text: str) -> list[tuple[str, str]]:
+    """Return (program, output) of every Python block that is followed by what it prints."""
+    found = blocks(text)
     return [
         (content, following[1])
         for (language, content), following in itertools.pairwise(found)
@@ -288,7 +289,7 @@ def run_console(text: str, broker: BrokerProcess) -> str:
 
 
 def test_quick_start_runs_and_prints_what_is_shown() -> None:
-    programs = examples("Quick start")
+    programs = examples(section(README, "Quick start"))
     consoles = [text for language, text in blocks(section(README, "Quick start")) if language == "console"]
     assert (len(programs), len(consoles)) == (3, 3)
     with BrokerProcess() as broker:
@@ -300,11 +301,51 @@ def test_quick_start_runs_and_prints_what_is_shown() -> None:
 
 
 def test_transactions_and_newer_groups_print_what_is_shown() -> None:
-    programs = examples("Exactly once, and the newer groups")
+    programs = examples(PAGES["exactly-once.md"])
     assert len(programs) == 3
     with BrokerProcess() as broker:
         for program, output in programs:
             assert run_python(program, broker) == output
+
+
+def test_tutorial_prints_what_is_shown(tmp_path: pathlib.Path) -> None:
+    """All but the plugin, whose making and tests ``tests/interop/test_plugin_new.py`` tries."""
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    text = PAGES["tutorial.md"].split("\n## A protocol of your own\n")[0]
+    programs = dict(examples(text))
+    with BrokerProcess() as broker:
+        where = {
+            **os.environ,
+            "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+            "MEGABROKER_BROKERS": broker.kafka,
+        }
+        for language, content in blocks(text):
+            if language == "python":
+                assert run_python(content, broker) == programs[content]
+            elif language == "console":
+                assert in_terminal(content, broker, where, tmp_path) == content
+
+
+def in_terminal(text: str, broker: BrokerProcess, where: dict[str, str], folder: pathlib.Path) -> str:
+    shown = ""
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            command = line[2:].replace("127.0.0.1:8090", f"127.0.0.1:{broker.http_ports[0]}")
+            if command != ". .venv/bin/activate":
+                done = subprocess.run(
+                    command,
+                    shell=True,
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                    check=True,
+                    cwd=folder,
+                    env=where,
+                )
+                line += "\n" + done.stdout
+            shown += line if line.endswith("\n") else line + "\n"
+    return shown
 
 
 def test_plugin_of_the_readme_runs(tmp_path: pathlib.Path) -> None:
@@ -320,7 +361,7 @@ def test_plugin_of_the_readme_runs(tmp_path: pathlib.Path) -> None:
     broker = BrokerProcess(settings, tmp_path / "broker")
     try:
         broker.start({"PYTHONPATH": f"{tmp_path / 'plugin'}:{ROOT}"})
-        run_python(examples("Quick start")[0][0], broker)
+        run_python(examples(section(README, "Quick start"))[0][0], broker)
         with socket.create_connection(("127.0.0.1", broker.ports["census"]), 20) as connection:
             connection.sendall(b"orders\nnothing\n")
             stream = connection.makefile()
