@@ -54,6 +54,8 @@ python_maximum_signature_line_length = 88
 add_module_names = False
 
 highlight_language = "text"
+# Options keep their two hyphens.
+smartquotes = False
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True

@@ -8,7 +8,6 @@ stands for the reStructuredText that ``configuration.text()`` of this package re
 from __future__ import annotations
 
 import importlib
-import pathlib
 from typing import Any
 
 from docutils import nodes
@@ -16,8 +15,6 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import nested_parse_with_titles
-
-import megabroker
 
 __all__ = ["setup"]
 
@@ -29,8 +26,6 @@ class Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         module = importlib.import_module(f"{__name__}.{self.arguments[0]}")
-        # Any change of the code may change what is said of it.
-        self.env.note_dependency(str(pathlib.Path(megabroker.__file__).parent))
         parent = nodes.section()
         parent.document = self.state.document
         lines = module.text().splitlines()
