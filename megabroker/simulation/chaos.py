@@ -13,7 +13,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final, Protocol
 
-from megabroker.codec.batch import BatchError, scan
+from megabroker.codec.batch import BatchError, check_crc, scan
 from megabroker.model import BatchHeader
 from megabroker.simulation.clock import Planned, Timeline
 from megabroker.simulation.disk import Disk, File
@@ -63,6 +63,7 @@ class Chaos:
         self._plan = plan
         self._dice = dice
         self._next: Planned | None = None
+        self._flipped: set[tuple[File, int]] = set()
         self._strikes: dict[str, Callable[[BrokerProcess], None]] = {
             "kill": self._kill,
             "power loss": self._cut_power,
@@ -169,7 +170,7 @@ class Chaos:
                 return
 
     def _flip_in(self, path: str, node: File) -> bool:
-        found = [one for one in batches_of(node) if not one[1].attributes & _TRANSACTIONAL_OR_CONTROL]
+        found = [one for one in self._whole(node) if not one[1].attributes & _TRANSACTIONAL_OR_CONTROL]
         if not found:
             return False
         position, header = self._dice.choice(found)
@@ -177,6 +178,7 @@ class Chaos:
         at = position + self._dice.randrange(header.size_bytes)
         node.stable[at] ^= 1 << self._dice.randrange(8)
         node.data[:] = node.stable
+        self._flipped.add((node, position))
         topic, _, number = path.split("/")[2].rpartition("-")
         self.injected["bit flip"] += 1
         partition = (topic, int(number))
@@ -187,18 +189,21 @@ class Chaos:
         """Return the offsets between a batch's neighbours: whose batch it was nobody can tell any more."""
         entries = self._machine.disk.directory(directory).entries
         nodes = [node for name, node in entries.items() if name.endswith(".log") and isinstance(node, File)]
-        found = [one for node in nodes for _, one in batches_of(node)]
+        found = [one for node in nodes for _, one in self._whole(node)]
         before = [one.next_offset for one in found if one.base_offset < header.base_offset]
         behind = [one.base_offset for one in found if one.base_offset > header.base_offset]
         return max(before, default=0), min(behind, default=header.next_offset) - 1
 
+    def _whole(self, node: File) -> list[tuple[int, BatchHeader]]:
+        """Return the batches of a log file, up to where there is none, that are as they were written.
 
-def batches_of(node: File) -> list[tuple[int, BatchHeader]]:
-    """Return the batches of a log file, up to where there is none."""
-    found = []
-    try:
-        for one in scan(node.stable, 0, len(node.stable)):
-            found.append(one)
-    except BatchError:
-        pass
-    return found
+        The header of another may be wrong, offsets included, of which the CRC does not cover the base.
+        """
+        found = []
+        try:
+            for position, header in scan(node.stable, 0, len(node.stable)):
+                if (node, position) not in self._flipped and check_crc(node.stable, position, header):
+                    found.append((position, header))
+        except BatchError:
+            pass
+        return found

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from megabroker.simulation.history import (
     FINAL,
     Configured,
     Damaged,
+    Died,
     Event,
     Fetched,
     History,
@@ -20,9 +21,11 @@ from megabroker.simulation.history import (
     PowerLost,
     Sent,
     SyncFailed,
+    Troubled,
 )
 
 __all__ = [
+    "TROUBLE_SECONDS",
     "Ranges",
     "Rule",
     "Violation",
@@ -33,7 +36,14 @@ __all__ = [
     "forgot_at",
     "log_starts",
     "losses_of",
+    "starts_forgotten",
 ]
+
+_SAVED_SECONDS: Final = 1.0
+"""By then it is written down where a log begins, if nothing is wrong with the disk."""
+
+TROUBLE_SECONDS: Final = 15.0
+"""For so long what went wrong with the disk may keep the broker from writing something down."""
 
 
 class Violation(NamedTuple):
@@ -111,3 +121,23 @@ def losses_of(history: History) -> Callable[[Sent], list[float]]:
     if not history.synced:
         return lambda sent: cuts
     return lambda sent: either if sent.acks == 1 else []
+
+
+def starts_forgotten(history: History) -> Callable[[float, float, float], bool]:
+    """Return what tells whether a process may have forgotten where a log begins.
+
+    That is written down soon after it changed: a process that dies before may have forgotten it. The three
+    times are before it changed, when it was told, and when it was told otherwise.
+    """
+    deaths = [event.time for event in history.of(Died)]
+    troubles = [
+        event.time for event in history.events if isinstance(event, SyncFailed | Troubled | PowerLost)
+    ]
+
+    def forgotten(before: float, told: float, since: float) -> bool:
+        died = [time for time in deaths if before <= time <= since]
+        return bool(died) and (
+            died[0] <= told + _SAVED_SECONDS or cuts_between(troubles, before - TROUBLE_SECONDS, died[-1])
+        )
+
+    return forgotten

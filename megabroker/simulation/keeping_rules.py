@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from megabroker.simulation.excuses import (
+    TROUBLE_SECONDS,
     Ranges,
     Violation,
     compacted,
@@ -18,6 +19,7 @@ from megabroker.simulation.excuses import (
     final_names,
     forgot_at,
     losses_of,
+    starts_forgotten,
 )
 from megabroker.simulation.history import (
     FINAL,
@@ -39,10 +41,6 @@ from megabroker.simulation.history import (
 
 __all__ = ["newest_kept", "start_regress", "stored_repeat", "vanished"]
 
-_SAVED_SECONDS: Final = 1.0
-"""By then it is written down where a log begins, if nothing is wrong with the disk."""
-
-_TROUBLE_SECONDS: Final = 15.0
 _TORN_BYTES: Final = 4096
 
 
@@ -67,7 +65,7 @@ def stored_repeat(history: History) -> Iterator[Violation]:
     }
     for names, times in sends.items():
         first = sent[names]
-        if cuts_between(excuses, first.time - _TROUBLE_SECONDS) or first.partition not in copies:
+        if cuts_between(excuses, first.time - TROUBLE_SECONDS) or first.partition not in copies:
             continue
         known = acked.get(names, float("inf"))
         allowed = 1 + min(
@@ -144,15 +142,9 @@ def vanished(history: History) -> Iterator[Violation]:
 
 
 def start_regress(history: History) -> Iterator[Violation]:
-    """Where a log begins, once told, is never less for who asks after that.
-
-    It is written down soon after it changed: a process that dies before may have forgotten it.
-    """
+    """Where a log begins, once told, is never less for who asks after that, unless it may be forgotten."""
     era = eras(history)
-    deaths = [event.time for event in history.of(Died)]
-    troubles = [
-        event.time for event in history.events if isinstance(event, SyncFailed | Troubled | PowerLost)
-    ]
+    forgotten = starts_forgotten(history)
     by_partition: dict[tuple[int, Partition], list[StartSeen]] = defaultdict(list)
     for event in history.of(StartSeen):
         by_partition[era(event.time), event.partition].append(event)
@@ -161,11 +153,7 @@ def start_regress(history: History) -> Iterator[Violation]:
             for low in found[number + 1 :]:
                 if low.sent < high.time or low.offset >= high.offset:
                     continue
-                died = [time for time in deaths if high.sent <= time <= low.time]
-                if died and (
-                    died[0] <= high.time + _SAVED_SECONDS
-                    or cuts_between(troubles, high.sent - _TROUBLE_SECONDS, died[-1])
-                ):
+                if forgotten(high.sent, high.time, low.time):
                     continue
                 message = f"{partition} began at {high.offset} and begins at {low.offset}"
                 yield Violation("start-regress", message, (high, low))

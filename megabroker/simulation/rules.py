@@ -9,7 +9,7 @@ is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from megabroker.simulation.excuses import (
@@ -23,6 +23,7 @@ from megabroker.simulation.excuses import (
     forgot_at,
     log_starts,
     losses_of,
+    starts_forgotten,
 )
 from megabroker.simulation.history import (
     FINAL,
@@ -31,6 +32,7 @@ from megabroker.simulation.history import (
     Batch,
     CommitAcked,
     CommitSent,
+    DeletionAsked,
     Fetched,
     History,
     OffsetRead,
@@ -284,24 +286,39 @@ def offset_gap(history: History) -> Iterator[Violation]:
 
 
 def watermark_regress(history: History) -> Iterator[Violation]:
-    """High watermark and last stable offset, once told, are never less for who asks after that."""
+    """High watermark and last stable offset, once told, are never less for who asks after that.
+
+    When somebody had the beginning of an open transaction deleted the last stable offset is where the log
+    begins, and goes back with that if it may be forgotten.
+    """
     era = eras(history)
+    forgotten = starts_forgotten(history)
+    asked: dict[tuple[Partition, int], list[float]] = defaultdict(list)
+    for wish in history.of(DeletionAsked):
+        asked[wish.partition, wish.before].append(wish.time)
     answers: dict[tuple[int, Partition], list[Fetched]] = defaultdict(list)
     for event in history.of(Fetched):
         if event.high_watermark < 0:
             continue  # MEGA does not tell it
         answers[era(event.time), event.partition].append(event)
+
+    def began_there(high: Fetched, low: Fetched) -> bool:
+        times = [time for time in asked[high.partition, high.stable_offset] if time <= high.time]
+        return any(forgotten(time, high.time, low.time) for time in times)
+
     damaged = Ranges(history)
     for partition, found in answers.items():
         if damaged.touch(partition[1], 0, 1 << 62):
             continue  # what was last in the log may be taken for a torn write
-        for name in ("high_watermark", "stable_offset"):
-            violation = _regress(partition[1], name, found)
+        for name, excused in (("high_watermark", None), ("stable_offset", began_there)):
+            violation = _regress(partition[1], name, found, excused)
             if violation is not None:
                 yield violation
 
 
-def _regress(partition: Partition, name: str, found: list[Fetched]) -> Violation | None:
+def _regress(
+    partition: Partition, name: str, found: list[Fetched], excused: Callable[[Fetched, Fetched], bool] | None
+) -> Violation | None:
     highest: Fetched | None = None
     by_sent = sorted(found, key=lambda event: event.sent)
     at = 0
@@ -310,9 +327,13 @@ def _regress(partition: Partition, name: str, found: list[Fetched]) -> Violation
             if highest is None or getattr(found[at], name) > getattr(highest, name):
                 highest = found[at]
             at += 1
-        if highest is not None and getattr(event, name) < getattr(highest, name):
-            message = f"{name} of {partition} went from {getattr(highest, name)} to {getattr(event, name)}"
-            return Violation("watermark-regress", message, (highest, event))
+        if highest is None or getattr(event, name) >= getattr(highest, name):
+            continue
+        for former in (highest,) if excused is None else found[:at]:
+            higher = getattr(former, name) > getattr(event, name)
+            if higher and (excused is None or not excused(former, event)):
+                message = f"{name} of {partition} went from {getattr(former, name)} to {getattr(event, name)}"
+                return Violation("watermark-regress", message, (former, event))
     return None
 
 

@@ -262,6 +262,26 @@ def test_watermark_regress(name: str) -> None:
     assert found(rules.watermark_regress, high, PowerLost(1.5), low, synced=False) == []
 
 
+def test_watermark_regress_where_the_beginning_of_a_transaction_was_deleted() -> None:
+    """The last stable offset is where the log begins then, which may be forgotten; nothing else may be."""
+    rule, asked, full = rules.watermark_regress, DeletionAsked(1, P, 4), Troubled(0)
+    high, low = read(2, high_watermark=5, stable_offset=4), read(9, high_watermark=5, stable_offset=3)
+    assert found(rule, full, asked, high, Died(5), low) == []
+    assert found(rule, asked, high, Died(2.5), low) == []
+    assert found(rule, asked, high, Died(5), low) == ["watermark-regress"]
+    assert found(rule, full, asked, high, low) == ["watermark-regress"]
+    assert found(rule, full, high, Died(5), low) == ["watermark-regress"]
+    assert found(rule, full, DeletionAsked(3, P, 4), high, Died(5), low) == ["watermark-regress"]
+    assert found(rule, full, DeletionAsked(1, P, 3), high, Died(5), low) == ["watermark-regress"]
+    assert found(rule, full, DeletionAsked(1, ("t", 1), 4), high, Died(5), low) == ["watermark-regress"]
+    lower = low._replace(stable_offset=2)
+    before = high._replace(time=0.5, sent=0.4, stable_offset=3)
+    assert found(rule, full, before, asked, high, Died(5), low) == []
+    assert found(rule, full, before, asked, high, Died(5), lower) == ["watermark-regress"]
+    fewer = low._replace(high_watermark=4)
+    assert found(rule, full, DeletionAsked(1, P, 5), high, Died(5), fewer) == ["watermark-regress"] * 2
+
+
 def test_committed_offset_regress() -> None:
     def told(offset: int) -> OffsetRead:
         return OffsetRead(5, 4, "r", "g", P, offset)

@@ -8,10 +8,15 @@ from random import Random
 import pytest
 from twisted.internet.protocol import Factory, Protocol
 
+from megabroker.codec.batch import build
+from megabroker.model import Durability
+from megabroker.simulation.chaos import Chaos
 from megabroker.simulation.clock import ProcessEnded, Reactor, Timeline
 from megabroker.simulation.disk import Directory, Disk, File
 from megabroker.simulation.files import Faults, SimulatedFiles
+from megabroker.simulation.history import Damaged, Event
 from megabroker.simulation.network import Network, Pace
+from megabroker.simulation.plan import Plan
 
 
 def opened(disk: Disk, seed: int = 0) -> SimulatedFiles:
@@ -114,6 +119,62 @@ def test_a_process_ends_at_one_of_its_calls_and_does_nothing_more() -> None:
     assert len(disk.root.entries) == there
     assert ended == ["ended"]
     assert isinstance(disk.root, Directory)
+
+
+class Idle:
+    """A machine whose process does nothing but to be struck, and that notes what was."""
+
+    alive = True
+
+    def __init__(self, disk: Disk) -> None:
+        self.process = self
+        self.disk = disk
+        self.timeline = Timeline()
+        self.noted: list[Event] = []
+
+    def note(self, event: Event) -> None:
+        self.noted.append(event)
+
+    def say(self, who: str, what: object) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
+
+    def lose_power(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_offsets_of_a_flipped_bit_are_told_whatever_was_flipped_before(seed: int) -> None:
+    disk = Disk()
+    files = opened(disk)
+    spans, data = [], b""
+    for count in (3, 1, 2, 4, 1, 3):
+        first = spans[-1].stop if spans else 0
+        spans.append(range(first, first + count))
+        data += bytes(build([(None, b"v", (), 1000)] * count, base_offset=first))
+    files.mkdir("/data")
+    files.mkdir("/data/t-0")
+    files.pwritev(files.open("/data/t-0/00000000000000000000.log", create=True), [data], 0)
+    disk.sync_all()
+    machine = Idle(disk)
+    plan = Plan(Durability.FSYNC, (1,), 4096, {}, ("bit flip",), 1.0, 1.0)
+    Chaos(machine, plan, Random(seed)).start()  # type: ignore[arg-type]
+    machine.timeline.run_until(machine.timeline.now + 30)
+    told = [event for event in machine.noted if isinstance(event, Damaged)]
+    assert 1 < len(told) <= len(spans)
+    hit: set[int] = set()
+    for event in told:
+        assert event.first_offset <= event.last_offset < spans[-1].stop
+        hit.update(range(event.first_offset, event.last_offset + 1))
+    flipped = content(disk, "/data/t-0/00000000000000000000.log")
+    at = 0
+    for span in spans:
+        size = len(build([(None, b"v", (), 1000)] * len(span)))
+        changed = flipped is not None and flipped[at : at + size] != data[at : at + size]
+        assert set(span) <= hit if changed else not hit & set(span)
+        at += size
 
 
 def test_turns_come_in_time_and_in_order_whatever_is_done_to_the_clock() -> None:
