@@ -41,6 +41,11 @@ def settle(built: pathlib.Path, final: pathlib.PurePosixPath) -> None:
     for pattern in _UNWANTED:
         for path in packages.rglob(pattern):
             path.unlink()
+    # A fifth of the whole, and what is promised for use is in twisted.internet.testing and twisted.trial.
+    for folder in ("test", "tests"):
+        for package in ("twisted", "zope"):
+            for tests in list((packages / package).rglob(folder)):
+                shutil.rmtree(tests)
     for library in sorted((packages / "megabroker").rglob("*.so")):
         subprocess.run(["strip", "--strip-unneeded", str(library)], check=True)
     for path in packages.rglob("*"):

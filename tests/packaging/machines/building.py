@@ -25,6 +25,8 @@ class Built:
 
 def checkout_of(place: pathlib.Path, version: str | None = None) -> pathlib.Path:
     """Copy what git knows of this checkout, or would know, to another place; as another version if said."""
+    if place.exists():
+        return place
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -48,7 +50,9 @@ def checkout_of(place: pathlib.Path, version: str | None = None) -> pathlib.Path
 
 
 def build(checkout: pathlib.Path, output: pathlib.Path) -> Built:
-    """Build both packages. The environment is that of who builds, Python of their own included."""
+    """Build both packages, if they are not there; in the environment of who builds, with their own Python."""
+    if list(output.glob("*.deb")) and list(output.glob("*.rpm")):
+        return Built(output / "stage", output)
     environment = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
     stage = output / "stage"
     output.mkdir(parents=True)

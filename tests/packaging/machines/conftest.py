@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -13,7 +14,11 @@ from tests.packaging.machines.machine import debian, remove_tree
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
-    """A directory for large things, which is gone afterwards."""
+    """A directory for large things, gone afterwards; or one that is kept, with what was built there."""
+    kept = os.environ.get("MEGABROKER_PACKAGES_KEPT")
+    if kept:
+        yield pathlib.Path(kept)
+        return
     place = tmp_path_factory.mktemp("packages")
     yield place
     remove_tree(place)

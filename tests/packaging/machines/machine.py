@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 
-__all__ = ["Machine", "debian", "remove_tree"]
+__all__ = ["Machine", "copy_tree", "debian", "remove_tree"]
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _INCLUDED = "systemd,systemd-sysv,dbus,python3,ca-certificates,iproute2,procps"
@@ -18,7 +18,9 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 
 def debian(place: pathlib.Path) -> pathlib.Path:
-    """Make a tree of Debian 12."""
+    """Make a tree of Debian 12, if it is not there."""
+    if place.exists():
+        return place
     command = [
         "mmdebstrap",
         "--quiet",
@@ -29,7 +31,15 @@ def debian(place: pathlib.Path) -> pathlib.Path:
         _MIRROR,
     ]
     subprocess.run(command, check=True, timeout=600)
+    (place / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     return place
+
+
+def copy_tree(place: pathlib.Path, copy: pathlib.Path) -> pathlib.Path:
+    """Copy a tree, devices as devices, in place of an older copy."""
+    remove_tree(copy)
+    subprocess.run(["cp", "-a", str(place), str(copy)], check=True, timeout=300)
+    return copy
 
 
 def remove_tree(place: pathlib.Path) -> None:

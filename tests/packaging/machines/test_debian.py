@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.packaging.machines.building import Built
-from tests.packaging.machines.machine import Machine
+from tests.packaging.machines.machine import Machine, copy_tree
 from tests.packaging.test_plugin_install import plugin_wheel
 
 _UNIT = "megabroker.service"
@@ -23,9 +23,7 @@ _CONFIG = "etc/megabroker/broker.yaml"
 
 @pytest.fixture(scope="module")
 def machine(system: pathlib.Path, workshop: pathlib.Path) -> Iterator[Machine]:
-    root = workshop / "debian-machine"
-    shutil.copytree(system, root, symlinks=True)
-    made = Machine(root)
+    made = Machine(copy_tree(system, workshop / "debian-machine"))
     made.boot()
     yield made
     made.shut_down()
@@ -76,8 +74,10 @@ def test_the_unit_as_it_is_installed(machine: Machine) -> None:
     done = machine.run("systemd-analyze", "security", "--no-pager", _UNIT)
     level = float(done.stdout.split("Overall exposure level")[1].split(": ")[1].split()[0])
     assert level < 2.0
-    done = machine.run("systemd-analyze", "verify", f"/usr/lib/systemd/system/{_UNIT}")
-    assert "megabroker" not in done.stderr
+    done = machine.run("systemd-analyze", "verify", f"/usr/lib/systemd/system/{_UNIT}", check=False)
+    # There is no man in this machine.
+    told = [line for line in done.stderr.splitlines() if "Command 'man " not in line]
+    assert not [line for line in told if "megabroker" in line]
 
 
 def test_reload(machine: Machine) -> None:
@@ -126,10 +126,10 @@ def test_a_process_that_hangs_is_started_again(machine: Machine) -> None:
 def test_another_instance(machine: Machine) -> None:
     text = (machine.root / _CONFIG).read_text()
     for port in ("9092", "8080", "9000", "8090"):
-        text = text.replace(f"tcp:{port}:", f"tcp:1{port[1:]}:")
+        text = text.replace(f"tcp:{port}:", f"tcp:1{port}:")
     (machine.root / "etc/megabroker/orders.yaml").write_text(text)
     machine.run("systemctl", "enable", "--now", "megabroker@orders")
-    asked = ["--brokers", "127.0.0.1:1092"]
+    asked = ["--brokers", "127.0.0.1:19092"]
     machine.run("megabroker", "topic", "create", "here", *asked)
     assert "here" in machine.run("megabroker", "topic", "list", *asked).stdout
     assert "here" not in machine.run("megabroker", "topic", "list").stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.packaging.machines.building import Built
-from tests.packaging.machines.machine import Machine
+from tests.packaging.machines.machine import Machine, copy_tree
 
 
 @pytest.fixture(scope="module")
 def root(system: pathlib.Path, workshop: pathlib.Path) -> pathlib.Path:
-    place = workshop / "rpm-machine"
-    shutil.copytree(system, place, symlinks=True)
-    return place
+    return copy_tree(system, workshop / "rpm-machine")
 
 
 def rpm(root: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
