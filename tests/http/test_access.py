@@ -8,11 +8,13 @@ import re
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from urllib.parse import urlencode
 
 import jwt
 import pytest
 import trustme
+from confluent_kafka import Consumer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from megabroker.access import CLUSTER_NAME, ResourceType
@@ -265,3 +267,33 @@ def test_certificates_that_nobody_has_signed(place: Place) -> None:
     context = place.certificates.context(place.certificates.client("alice-of-others", trustme.CA()))
     with pytest.raises((ssl.SSLError, ConnectionError)):
         Api(place.port, None, context).ask("GET", "/livez")
+
+
+def test_what_a_group_has_of_a_topic_is_told_to_who_may_see_the_topic(place: Place) -> None:
+    """Neither by subscription nor by assignment; by either of Kafka's protocols."""
+    hidden = {"principal": "User:ANONYMOUS", "operation": "read", "resource": "*"}
+    anybody = [{**hidden, "resource_type": kind} for kind in ("topic", "group")]
+    place.admin.post("/v1/acls", {"acls": anybody})
+    place.admin.post("/v1/acls", {"acls": [rules("User:bob", "describe", "group", "readers")]})
+    bob = place.api("bob:builder")
+    try:
+        for protocol in ("classic", "consumer"):
+            settings = {
+                "bootstrap.servers": place.broker.kafka,
+                "group.id": "readers",
+                "group.protocol": protocol,
+            }
+            with closing(Consumer(settings)) as consumer:
+                consumer.subscribe(["secret"])
+                deadline = time.monotonic() + 20
+                while not consumer.assignment():
+                    assert time.monotonic() < deadline
+                    consumer.poll(0.1)
+                (member,) = place.admin.get("/v1/groups/readers")["members"]
+                assert member["topics"] == ["secret"]
+                assert member["assignment"] == [{"topic": "secret", "partitions": [0]}]
+                (member,) = bob.get("/v1/groups/readers")["members"]
+                assert (member["topics"], member["assignment"]) == ([], []), protocol
+    finally:
+        place.admin.delete("/v1/acls?principal=User:bob")
+        place.admin.delete("/v1/acls?principal=User:ANONYMOUS")

@@ -109,6 +109,21 @@ def test_a_group_is_described_moved_and_deleted(
     assert api.problem("DELETE", f"/v1/groups/{group}") == (404, "group-not-found")
 
 
+def test_pages_of_offsets_are_whole_whatever_the_topics_are_called(api: Api) -> None:
+    """A hyphen and a dot sort before what any other separator of name and number would be."""
+    names = ("paged", "paged-more", "paged.most")
+    for name in names:
+        api.post("/v1/topics", {"name": name, "partitions": 2})
+    everything = {"to": "latest", "topics": [{"topic": name} for name in names]}
+    api.post("/v1/groups/pages/offsets/reset", everything)
+    seen, token = list[tuple[str, int]](), ""
+    while token is not None:
+        page = api.get(f"/v1/groups/pages/offsets?limit=1{token}")
+        seen += [(row["topic"], row["partition"]) for row in page["offsets"]]
+        token = page["next_page_token"] and f"&page_token={page['next_page_token']}"
+    assert seen == [(name, index) for name in names for index in range(2)]
+
+
 def test_a_group_that_there_is_not_yet_may_be_given_offsets(api: Api) -> None:
     assert api.problem("POST", "/v1/groups/new/offsets/reset", {"to": "latest"}) == (400, "invalid-request")
     everything = {"to": "latest", "topics": [{"topic": "grouped"}]}

@@ -211,7 +211,10 @@ def _classic(caller: Caller, name: str) -> tuple[int | None, str, list[Any]]:
         if reads and metadata is not None:
             subscription = metadata.read_subscription(one.metadata)
             topics = () if subscription is None else subscription.topics
-            assignment = metadata.read_assignment(one.assignment) or {}
+            found_here = metadata.read_assignment(one.assignment) or {}
+            assignment = {
+                name: of for name, of in found_here.items() if caller.sees(ResourceType.TOPIC, name)
+            }
         members.append(_member(caller, one, None, topics, None, assignment))
     return None, found.protocol_name, members
 
@@ -257,8 +260,13 @@ _DESCRIBED: Final = {"classic": _classic, "consumer": _consumers, "share": _shar
 
 
 def _by_name(caller: Caller, assignment: Mapping[Any, frozenset[int]]) -> dict[str, frozenset[int]]:
+    """Return an assignment by the names of topics; those that may not be seen are left out."""
     topics = ((caller.broker.topics.get_by_id(topic_id), found) for topic_id, found in assignment.items())
-    return {topic.name: found for topic, found in topics if topic is not None}
+    return {
+        topic.name: found
+        for topic, found in topics
+        if topic is not None and caller.sees(ResourceType.TOPIC, topic.name)
+    }
 
 
 def _member(
@@ -475,7 +483,7 @@ async def list_offsets(call: Call) -> Any:
     known_group(caller, name)
     offsets = await group_offsets(caller, name)
     found = page(
-        call, "offsets", list(offsets), lambda one: f"{one.topic}/{one.partition:010}", lambda one: one
+        call, "offsets", list(offsets), lambda one: f"{one.topic}\0{one.partition:010}", lambda one: one
     )
     found["offsets"] = await offset_rows(caller, found["offsets"], offsets)
     return found
