@@ -14,6 +14,7 @@ import pytest
 
 from megabroker.protocols.cursus.later.batch import Batch, BatchMessage, decode_batch, encode_batch
 from tests.brokers import BrokerProcess
+from tests.http.asking import Api
 from tests.interop.test_cursus_wire import Client
 from tests.workers import WorkersProcess
 
@@ -322,3 +323,37 @@ def test_bad_input_says_what_would_be_right(client: Client) -> None:
     )
     told = ask(client, "DELETE topic=none")
     assert told == "ERROR: topic_not_found class=not_found retryable=false topic=none"
+
+
+def test_the_topic_of_snapshots_has_rules_of_its_own() -> None:
+    """A topic of that name may be somebody else's: rules for another do not hold for it."""
+    security = {"authorizer": "acls", "super_users": ["User:ANONYMOUS"]}
+    with BrokerProcess({"durability": "os", "security": security}) as broker:
+        admin = Api(broker.http_ports[0])
+        rule = {"principal": "User:ANONYMOUS", "operation": "all", "resource_type": "topic"}
+        rules = [{**rule, "resource": name} for name in ("mine", "new")]
+        rules.append({**rule, "resource": "ours", "pattern": "prefixed"})
+        admin.post("/v1/acls", {"acls": rules})
+        compacted = {"cleanup.policy": "compact"}
+        admin.post("/v1/topics", {"name": "mine.snapshots", "partitions": 1, "configs": compacted})
+        admin.post("/v1/topics/mine.snapshots/messages", {"key": "k", "value": "secret"})
+        broker.config["security"]["super_users"] = ["User:somebody"]
+        broker.restart()
+        with Client(broker.ports["cursus"]) as client:
+            told = ask(client, "CREATE topic=new partitions=1 event_sourcing=true")
+            assert told.startswith("ERROR: NOT_AUTHORIZED_FOR_TOPIC "), told
+            for topic in ("mine", "ours"):
+                fields(ask(client, f"CREATE topic={topic} partitions=1 event_sourcing=true"))
+                fields(ask(client, f"APPEND_STREAM topic={topic} key=k version=1 message=m"))
+            client.send(b"READ_STREAM topic=mine key=k", b"")
+            assert "snapshot" not in json.loads(client.frame())
+            assert payloads(decode_batch(client.frame(), 1)) == [b"m"]
+            for command in (
+                "READ_SNAPSHOT topic=mine key=k",
+                "SAVE_SNAPSHOT topic=mine key=k version=1 message=x",
+                "DELETE topic=mine",
+            ):
+                assert ask(client, command) == "ERROR: topic_not_found topic=mine.snapshots"
+            fields(ask(client, "SAVE_SNAPSHOT topic=ours key=k version=1 message=x"))
+            assert '"payload":"x"' in ask(client, "READ_SNAPSHOT topic=ours key=k")
+            fields(ask(client, "DELETE topic=ours"))

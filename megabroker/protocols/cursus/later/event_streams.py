@@ -3,7 +3,8 @@
 An event is a record whose key is its aggregate's, in the partition that the key's hash selects, with its
 version and what else is said of it in headers. Whoever leads the partition decides whether an event is the
 next one: it follows its log with an index, and an event is in the index before the next is asked about. A
-snapshot is a record in the topic's companion, which is compacted, so that the last of each aggregate stays.
+snapshot is a record in the topic's companion, which is compacted, so that the last of each aggregate stays;
+the companion has access rules of its own, as any topic.
 
 All of these are acknowledged when they are on the disk, and seen by who reads then.
 """
@@ -14,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from megabroker.access import Operation, ResourceType
 from megabroker.codec.batch import build, read_header
 from megabroker.errors import BrokerError, Cold, ProtocolError
 from megabroker.interfaces import IBroker, IPartition
@@ -27,6 +29,7 @@ from megabroker.protocols.cursus.later.records import message_of, record_of
 from megabroker.protocols.cursus.later.refusals import Refusal
 from megabroker.protocols.cursus.later.stream_index import EventIndex, SnapshotIndex
 from megabroker.protocols.cursus.later.topics import snapshots_of
+from megabroker.protocols.cursus.later.words import Need
 from megabroker.protocols.reading import ReadCache, RecordReader
 
 __all__ = ["append", "errands", "read", "read_snapshot", "save_snapshot", "version"]
@@ -35,6 +38,7 @@ _SLICE_EVENTS: Final = 200
 _NEAR_EVENTS: Final = 64
 _READ_BYTES: Final = 64 * 1024
 _CACHE_BYTES: Final = 16 << 20
+_READS: Final = Need(Operation.READ, ResourceType.TOPIC, "")
 
 
 async def append(call: Call) -> Reply:
@@ -50,7 +54,9 @@ async def append(call: Call) -> Reply:
 async def read(call: Call) -> Reply:
     """READ_STREAM: what is known of the stream, and a batch of its events."""
     topic, index = _place(call)
-    snapshot = await _snapshot(call, topic)
+    kept = snapshots_of(topic.name)
+    # Who may not read snapshots is told the events themselves.
+    snapshot = await _snapshot(call, topic) if call.sees(_READS, kept) else None
     begin = call["from_version"]
     shown: dict[str, Any] = {}
     if snapshot is not None and snapshot["version"] >= begin:
@@ -86,6 +92,7 @@ async def version(call: Call) -> Reply:
 async def save_snapshot(call: Call) -> Reply:
     """SAVE_SNAPSHOT: of a version that there is."""
     topic, index = _place(call)
+    call.need(Operation.WRITE, ResourceType.TOPIC, snapshots_of(topic.name))
     try:
         call["message"].decode()
     except UnicodeDecodeError:
@@ -106,6 +113,7 @@ async def save_snapshot(call: Call) -> Reply:
 async def read_snapshot(call: Call) -> Reply:
     """READ_SNAPSHOT."""
     topic, _ = _place(call)
+    call.need(Operation.READ, ResourceType.TOPIC, snapshots_of(topic.name))
     snapshot = await _snapshot(call, topic)
     return f"OK snapshot={'null' if snapshot is None else _json(snapshot)}"
 

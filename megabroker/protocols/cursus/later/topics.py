@@ -1,7 +1,8 @@
 """Topics and where they are, for the later dialect.
 
 A topic for event streams has a configuration that says so, and a companion, ``<topic>.snapshots``, that is
-compacted and keeps the last snapshot of each aggregate; it is made and deleted with the topic.
+compacted and keeps the last snapshot of each aggregate; it is made and deleted with the topic, by who may do
+so with both: the companion may have been there before, and be somebody else's.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ async def create(call: Call) -> Reply:
     known = broker.topics.get(name)
     if known is not None and not client.may(Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=True):
         known = None
+    configs = wanted if known is None else {**known.configs, **wanted}
     try:
+        if configs.get(EVENT_SOURCING) == "true" and broker.topics.get(snapshots_of(name)) is None:
+            client.check_new_topic(snapshots_of(name))
         if known is None:
             client.check_new_topic(name)
             made = await _made(call, name, {**client.factory.topic_configs(), **wanted})
@@ -155,12 +159,17 @@ async def delete(call: Call) -> Reply:
     """DELETE."""
     name = call["topic"]
     call.need(Operation.DELETE, ResourceType.TOPIC, name)
-    topic = found_topic(call.broker, name)
+    topic, companion = found_topic(call.broker, name), snapshots_of(name)
+    has_streams = topic.configs.get(EVENT_SOURCING) == "true"
+    has_companion = has_streams and call.broker.topics.get(companion) is not None
+    if has_companion:
+        call.need(Operation.DELETE, ResourceType.TOPIC, companion)
     try:
         await call.broker.topics.delete(name)
         call.changed(name)
-        if topic.configs.get(EVENT_SOURCING) == "true" and call.broker.topics.get(snapshots_of(name)):
-            await call.broker.topics.delete(snapshots_of(name))
+        if has_companion:
+            await call.broker.topics.delete(companion)
+            call.changed(companion)
     except BrokerError as error:
         raise refusal_of(error, "delete_topic_failed", topic=name) from None
     return f"OK topic={name} deleted=true"
