@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 
-from megabroker.model import HostPort, Listener
+from megabroker.codec.batch import build, read_header
+from megabroker.model import Acks, HostPort, Listener
 from megabroker.protocols.cursus.factory import CursusFactory
 from megabroker.protocols.cursus.later.following import Followers
 from megabroker.protocols.cursus.later.refusals import Refusal
@@ -46,6 +47,28 @@ class BoundsTests(TextCase):
         small = Followers(self.service.broker, EventIndex, 200)
         refused = self.failureResultOf(self.find(small, "one"), Refusal)
         self.assertIn("protocols.cursus.stream_index_bytes", refused.getErrorMessage())
+
+    def test_an_index_is_refused_before_all_of_its_log_is_read(self) -> None:
+        self.assertIn("OK", self.ask("CREATE topic=wide partitions=1 event_sourcing=true"))
+        headers = [("aggregate_version", b"1")]
+        data = build((b"%d" % number, b"", headers, 1) for number in range(5_000))
+        stored: list[Any] = []
+        partition = self.service.topics.partition("wide", 0)
+        partition.append(read_header(data, 0, len(data)), data, Acks.DURABLE, stored.append)
+        self.reactor.until(lambda: stored == [None])
+        made: list[EventIndex] = []
+
+        def make(position: int) -> EventIndex:
+            made.append(EventIndex(position))
+            return made[-1]
+
+        followers = Followers(self.service.broker, make, 200_000)
+        asked = [self.find(followers, "wide") for _ in range(3)]
+        self.reactor.until(lambda: all(one.called for one in asked))
+        for one in asked:
+            self.assertIn("stream_index_bytes", self.failureResultOf(one, Refusal).getErrorMessage())
+        self.assertLess(made[0].size_bytes, 400_000)
+        self.assertEqual(len(made), 1)
 
     def test_a_pattern_is_for_few_topics(self) -> None:
         for number in range(101):

@@ -2,7 +2,7 @@
 
 Owns when the log is read for them, how much at a turn, and how much memory they take together: beyond
 ``max_bytes`` the one unused for longest is forgotten, to be made anew. One that would take more than that by
-itself is refused.
+itself, or with those that are being made, is refused as soon as that shows, not when all of its log is read.
 
 Invariant: after ``caught_up`` an index has everything in the log up to its end, in the same turn.
 """
@@ -35,26 +35,52 @@ I = TypeVar("I", bound=Index)  # noqa: E741
 class Followed(Generic[I]):
     """A partition and its index.
 
+    Args:
+        has_room: called a few times in a turn while the index grows. Raises Refusal.
+
     Attributes:
         index: made of the log.
+        refusal: why it is not to grow any more.
     """
 
-    def __init__(self, broker: IBroker, partition: IPartition, index: I, cache: ReadCache) -> None:
+    def __init__(
+        self,
+        broker: IBroker,
+        partition: IPartition,
+        index: I,
+        cache: ReadCache,
+        has_room: Callable[[Followed[I]], None],
+    ) -> None:
         self.index = index
+        self.refusal: Refusal | None = None
         self._broker = broker
         self._partition = partition
         self._cache = cache
+        self._has_room = has_room
         self._lock = DeferredLock()
+
+    @property
+    def place(self) -> tuple[UUID, int]:
+        """Which partition it is."""
+        return self._partition.topic.id, self._partition.index
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether the log is being read for it."""
+        return bool(self._lock.locked)
 
     async def caught_up(self) -> None:
         """Read on to the end of the log.
 
         Raises:
-            Refusal: the log cannot be read, or an open transaction has not been decided for long.
+            Refusal: the log cannot be read, an open transaction has not been decided for long, or there is no
+                room for the index.
         """
         while self.index.position < self._partition.log.next_offset:
             await self._lock.acquire()
             try:
+                if self.refusal is not None:
+                    raise self.refusal
                 if self.index.position < self._partition.log.next_offset:
                     await self._read_on()
             finally:
@@ -95,6 +121,7 @@ class Followed(Generic[I]):
             index.position = reader.position
             count += 1
             if count % _SLICE_RECORDS == 0:
+                self._has_room(self)
                 await turn(self._broker)
 
     async def _more(self, position: int) -> None:
@@ -141,25 +168,31 @@ class Followers(Generic[I]):
         found = self._followed.get(place)
         if found is None:
             made = self._make(partition.start_offset)
-            found = self._followed[place] = Followed(self._broker, partition, made, self._cache)
+            found = self._followed[place] = Followed(
+                self._broker, partition, made, self._cache, self._keep_within
+            )
         self._followed.move_to_end(place)
         await found.caught_up()
-        self._keep_within(place)
+        self._keep_within(found)
         return partition, found
 
     def forget(self, partition: IPartition) -> None:
         """Have an index made anew: what it was told of is not in the log after all."""
         self._followed.pop((partition.topic.id, partition.index), None)
 
-    def _keep_within(self, place: tuple[UUID, int]) -> None:
+    def _keep_within(self, wanted: Followed[I]) -> None:
+        """Forget what is not in use until all fit. Raises Refusal if they do not even then."""
         total = sum(one.index.size_bytes for one in self._followed.values())
-        while total > self._max_bytes and len(self._followed) > 1:
-            oldest = next(iter(self._followed))
-            total -= self._followed.pop(oldest).index.size_bytes
+        for place, one in list(self._followed.items()):
+            if total <= self._max_bytes:
+                return
+            if one is not wanted and not one.is_growing:
+                total -= self._followed.pop(place).index.size_bytes
         if total > self._max_bytes:
-            self._followed.pop(place, None)
-            raise Refusal(
+            self._followed.pop(wanted.place, None)
+            wanted.refusal = Refusal(
                 "stream_index_failed",
                 f"the aggregates of this partition take more than {self._max_bytes} bytes; "
                 "raise protocols.cursus.stream_index_bytes, or use more partitions",
             )
+            raise wanted.refusal
