@@ -52,6 +52,7 @@ _SECTIONS: Final = {
         "acl": ("acl", "Access rules, which say who may do what."),
     },
     "Files": {
+        "backup": ("backup", "Copy the data of a broker, which may be running."),
         "dump-log": ("dump_log", "Print what is in a segment, or in a file beside it."),
         "fsck": ("fsck", "Check the data of a broker that does not run."),
         "import-kafka": ("import_kafka", "Copy the data of an Apache Kafka broker."),

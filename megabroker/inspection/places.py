@@ -71,7 +71,9 @@ class Places:
 
     def _directory(self, files: Files, path: pathlib.Path) -> None:
         if (path / UNFINISHED).exists():
-            self._find(Kind.REFUSED, path / UNFINISHED, "an import was not finished", "run it again")
+            self._find(
+                Kind.REFUSED, path / UNFINISHED, "an import or a backup was not finished", "run it again"
+            )
         self._meta(path)
         for name in sorted(files.subdirectories(str(path))):
             match = _PARTITION.fullmatch(name)

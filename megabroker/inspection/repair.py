@@ -8,8 +8,9 @@ Afterwards everything is on the disk, and the directories are marked as closed i
 
 from __future__ import annotations
 
+import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,12 +23,13 @@ from megabroker.errors import BrokerError, ErrorCode, StorageError
 from megabroker.inspection.directories import Report
 from megabroker.inspection.findings import Kind
 from megabroker.interfaces import ILogListener
-from megabroker.model import Durability, Topic
+from megabroker.model import Durability, Topic, TopicPartition
 from megabroker.storage.files import Files
 from megabroker.storage.metadata import METADATA_FILE, set_aside
+from megabroker.storage.segment import Damage
 from megabroker.storage.store import LocalLogStore
 
-__all__ = ["repair"]
+__all__ = ["repair", "settle"]
 
 
 @implementer(ILogListener)
@@ -75,15 +77,7 @@ def repair(report: Report, told: Callable[[str], None]) -> None:
         refused += [one for one in report.metadata.findings if one.kind is Kind.LOST]
     if refused:
         raise _refused(f"nothing was repaired: {refused[0].path}: {refused[0].what}; {refused[0].right}")
-    store = LocalLogStore(
-        str(report.paths[0]),
-        _Clock(),
-        lambda call: call(),
-        Durability.FSYNC,
-        more_dirs=[str(path) for path in report.paths[1:]],
-        threaded=False,
-        thorough=True,
-    )
+    store = _store(report.paths, thorough=True)
     store.open()
     if report.metadata.damaged_rows:
         set_aside(report.paths[0] / METADATA_FILE, report.metadata.damaged_rows)
@@ -91,6 +85,37 @@ def repair(report: Report, told: Callable[[str], None]) -> None:
     # When that fails the store is left as a kill would leave it: a close would mark it as in order.
     _open_all(store, report.metadata.topics, told)
     _close(store)
+
+
+def settle(
+    path: pathlib.Path, topics: Mapping[str, Topic], told: Callable[[str], None]
+) -> list[tuple[TopicPartition, Damage]]:
+    """Open every log of our own directory as a start does after a kill, and close it in order. Blocking.
+
+    Returns:
+        What of them is damaged.
+
+    Raises:
+        StorageError: a file cannot be read or written.
+        DataDirectoryLocked: a broker has the directory.
+    """
+    store = _store([path], thorough=False)
+    store.open()
+    damaged = _open_all(store, topics, told)
+    _close(store)
+    return damaged
+
+
+def _store(paths: Sequence[pathlib.Path], *, thorough: bool) -> LocalLogStore:
+    return LocalLogStore(
+        str(paths[0]),
+        _Clock(),
+        lambda call: call(),
+        Durability.FSYNC,
+        more_dirs=[str(path) for path in paths[1:]],
+        threaded=False,
+        thorough=thorough,
+    )
 
 
 def _remove(report: Report) -> None:
@@ -106,13 +131,16 @@ def _open_all(
     store: LocalLogStore,
     topics: Mapping[str, Topic],
     told: Callable[[str], None],
-) -> None:
+) -> list[tuple[TopicPartition, Damage]]:
+    damaged: list[tuple[TopicPartition, Damage]] = []
     configs = TopicConfigs()
     for name, topic in sorted(topics.items()):
         settings = configs.policy(topic.configs).log
         for partition in range(topic.partitions):
             log = store.log(topic, partition, settings, _Nobody(), ProducerTable())
             told(f"{name}-{partition}: offsets {log.start_offset} to {log.next_offset}")
+            damaged += [(log.topic_partition, one) for one in log.damaged]
+    return damaged
 
 
 def _close(store: LocalLogStore) -> None:

@@ -4,15 +4,14 @@ Owns the order that makes a cut-off copy harmless: first a mark that the copy is
 the broker out; then the logs, each synced; then checkpoints and metadata; at last the mark goes. A
 directory with the mark is emptied by the next attempt.
 
-Files are copied by the kernel (copy_file_range), which shares the blocks where the file system can. They
-are not hard links: either broker may cut a file back when it recovers, and the other would lose data.
+The files are not hard links: either broker may cut a file back when it recovers, and the other would lose
+data.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -21,7 +20,7 @@ from megabroker.kafkadir.refusals import refusal
 from megabroker.kafkadir.takeover import Takeover
 from megabroker.model import TopicPartition
 from megabroker.storage.checkpoints import encode_offsets
-from megabroker.storage.directories import UNFINISHED
+from megabroker.storage.making import copy_file, make_room, sync_directory
 from megabroker.storage.metadata import METADATA_FILE, create_with
 
 __all__ = ["Progress", "copy_into", "size_bytes"]
@@ -31,7 +30,6 @@ Progress = Callable[[int, int], None]
 
 _BESIDE_SEGMENT: Final = (".index", ".timeindex", ".txnindex")
 _SMALL: Final = ("leader-epoch-checkpoint", "partition.metadata")
-_CHUNK_BYTES: Final = 64 << 20
 
 
 def size_bytes(takeover: Takeover) -> int:
@@ -49,42 +47,25 @@ def copy_into(takeover: Takeover, data_dir: pathlib.Path, *, clean: bool, progre
     Raises:
         StorageError: ``data_dir`` is not empty, or a file cannot be copied.
     """
-    mark = data_dir / UNFINISHED
     for replica in takeover.replicas.values():
         if data_dir.resolve().is_relative_to(replica.path.parent.resolve()):
             raise refusal(f"{data_dir} lies in {replica.path.parent}, which is not to be changed")
     try:
-        _make_room(data_dir, mark)
+        mark = make_room(data_dir)
         copied = 0
         for done, (name, replica) in enumerate(sorted(takeover.replicas.items()), 1):
             target = data_dir / str(name)
             target.mkdir()
             for source, file in _files_of(replica.path, clean):
-                copied += _copy(source, target / file)
-            _sync_directory(target)
+                copied += copy_file(source, target / file)
+            sync_directory(target)
             progress(done, copied)
         _write_checkpoints(takeover, data_dir, clean)
         create_with(data_dir / METADATA_FILE, list(takeover.rows()))
         mark.unlink()
-        _sync_directory(data_dir)
+        sync_directory(data_dir)
     except OSError as error:
         raise refusal(f"cannot copy into {data_dir}: {error}") from error
-
-
-def _make_room(data_dir: pathlib.Path, mark: pathlib.Path) -> None:
-    data_dir.mkdir(parents=True, exist_ok=True)
-    there = list(data_dir.iterdir())
-    if there and not mark.exists():
-        raise refusal(
-            f"{data_dir} is not empty: expected a directory that is empty or not there, to be made anew"
-        )
-    mark.touch()
-    _sync_directory(data_dir)
-    for one in there:
-        if one.is_dir():
-            shutil.rmtree(one)
-        elif one != mark:
-            one.unlink()
 
 
 def _files_of(directory: pathlib.Path, clean: bool) -> Iterator[tuple[pathlib.Path, str]]:
@@ -109,33 +90,6 @@ def _files_of(directory: pathlib.Path, clean: bool) -> Iterator[tuple[pathlib.Pa
             yield directory / name, name
 
 
-def _copy(source: pathlib.Path, target: pathlib.Path) -> int:
-    """Copy one file with its time of change, on the disk when this returns; return its length."""
-    with open(source, "rb") as reading, open(target, "xb") as writing:
-        status = os.fstat(reading.fileno())
-        left = status.st_size
-        while left:
-            taken = _copy_some(reading.fileno(), writing.fileno(), min(left, _CHUNK_BYTES))
-            if not taken:
-                raise refusal(f"{source} has become shorter while it was copied: a broker is running")
-            left -= taken
-        os.utime(writing.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
-        os.fsync(writing.fileno())
-        return status.st_size
-
-
-def _copy_some(reading: int, writing: int, length: int) -> int:
-    try:
-        return os.copy_file_range(reading, writing, length)
-    except OSError:
-        # Not every pair of file systems can; then through memory.
-        data = os.read(reading, min(length, 1 << 20))
-        view = memoryview(data)
-        while view:
-            view = view[os.write(writing, view) :]
-        return len(data)
-
-
 def _write_checkpoints(takeover: Takeover, data_dir: pathlib.Path, clean: bool) -> None:
     points: dict[TopicPartition, int] = {}
     starts: dict[TopicPartition, int] = {}
@@ -155,11 +109,3 @@ def _write_checkpoints(takeover: Takeover, data_dir: pathlib.Path, clean: bool) 
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-
-
-def _sync_directory(path: pathlib.Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

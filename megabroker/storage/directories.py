@@ -160,7 +160,7 @@ class DataDirectories:
             if files.read_size(f"{path}/{UNFINISHED}") is not None:
                 raise StorageError(
                     ErrorCode.STORAGE,
-                    f"{path} holds an import that was not finished: run it again",
+                    f"{path} holds an import or a backup that was not finished: run it again",
                     retriable=False,
                 )
         refuse_second_main(self.paths)

@@ -29,11 +29,12 @@ from zope.interface import implementer
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.interfaces import IWindowStore
 
-__all__ = ["FileWindowStore", "MemoryWindowStore", "damaged_entries", "slice_files"]
+__all__ = ["ENTRY_BYTES", "FileWindowStore", "MemoryWindowStore", "damaged_entries", "slice_files"]
 
 _log = Logger()
 
 _ENTRY: Final = struct.Struct(">QQqI")
+ENTRY_BYTES: Final = _ENTRY.size
 _BODY: Final = struct.Struct(">QQq")
 _SLICES_PER_WINDOW: Final = 6
 _NARROWEST_MS: Final = 1000

@@ -1,0 +1,75 @@
+"""``megabroker backup``: copy the data of a broker, which may be running.
+
+Owns the command line and what it prints; how the copy comes to be whole is decided in ``megabroker.backup``.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+from typing import Final
+
+import click
+
+from megabroker.backup import copying
+from megabroker.cli.output import Progress, human_bytes, json_option, print_json, progress
+
+__all__ = ["backup"]
+
+_PROGRESS_SECONDS: Final = 2.0
+_TO_SOURCE: Final = click.Path(path_type=pathlib.Path, exists=True, file_okay=False)
+_TO_TARGET: Final = click.Path(path_type=pathlib.Path)
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=_TO_SOURCE)
+@click.argument("target", metavar="TARGET", type=_TO_TARGET)
+@click.option("--link", is_flag=True, help="Share closed segments by hard links, where that can be.")
+@json_option
+@click.option("--quiet", is_flag=True, help="Say nothing about how far it has come.")
+def backup(directory: pathlib.Path, target: pathlib.Path, link: bool, as_json: bool, quiet: bool) -> None:
+    """Copy the data directory of a broker, which may go on serving.
+
+    DIR is the broker's data_dir; those of more_data_dirs are found by themselves. TARGET is made a data
+    directory, closed in order, of one moment: all that was acknowledged before the command began is in it.
+    A broker starts from it, and fsck accepts it. Run it as the user that the broker runs as.
+
+    With --link the copy of closed segments takes no room and no time, and is on the same disk: copy it
+    elsewhere from there.
+    """
+    started = time.monotonic()
+    with progress("copying", None, wanted=not quiet) as bar:
+        found = copying.backup(directory, target, link=link, progress=_Progress(bar, quiet).tell)
+    seconds = time.monotonic() - started
+    if as_json:
+        print_json({**found.summary(), "seconds": round(seconds, 2)})
+    else:
+        shared = f", {human_bytes(found.linked_bytes)} shared" if found.linked_bytes else ""
+        while_it = f"; commits waited for {found.held_ms:.0f} ms" if found.running else ""
+        click.echo(
+            f"{target}: {found.topics} topics, {found.partitions} partitions, "
+            f"{human_bytes(found.copied_bytes)} copied{shared} in {seconds:.1f} s{while_it}"
+        )
+        for one in found.damaged:
+            click.echo(f"damaged: {one}")
+    if found.damaged:
+        sys.exit(1)
+
+
+class _Progress:
+    """A sign of life on a terminal; elsewhere a line on standard error every few seconds."""
+
+    def __init__(self, bar: Progress, quiet: bool) -> None:
+        self._bar = bar
+        self._quiet = quiet
+        self._told = time.monotonic()
+
+    def tell(self, what: str, done_bytes: int, size_bytes: int) -> None:
+        """Say how far it has come, unless that was said just now."""
+        of = f", {human_bytes(done_bytes)} of {human_bytes(size_bytes)}" if size_bytes else ""
+        self._bar(done_bytes, what + of)
+        now = time.monotonic()
+        if not self._quiet and not sys.stderr.isatty() and now - self._told >= _PROGRESS_SECONDS:
+            self._told = now
+            click.echo(what + of, err=True)
