@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from megabroker.codec.batch import build, read_header
 from megabroker.model import Acks, HostPort, Listener
 from megabroker.protocols.cursus.factory import CursusFactory
+from megabroker.protocols.cursus.later import groups
 from megabroker.protocols.cursus.later.following import Followers
 from megabroker.protocols.cursus.later.refusals import Refusal
 from megabroker.protocols.cursus.later.stream_index import EventIndex
@@ -69,6 +72,14 @@ class BoundsTests(TextCase):
             self.assertIn("stream_index_bytes", self.failureResultOf(one, Refusal).getErrorMessage())
         self.assertLess(made[0].size_bytes, 400_000)
         self.assertEqual(len(made), 1)
+
+    def test_a_group_has_room_for_more_members_than_short_suffixes(self) -> None:
+        self.assertIn("OK", self.ask("CREATE topic=busy partitions=1"))
+        with patch.object(groups, "_SUFFIXES", 2):
+            told = [self.ask("JOIN_GROUP topic=busy group=g member=m") for _ in range(4)]
+        members = {re.sub("^OK generation=[0-9]+ member=([^ ]+) .*", r"\1", one) for one in told}
+        self.assertEqual(len(members), 4, told)
+        self.assertLess({"m-0000", "m-0001"}, members)
 
     def test_a_pattern_is_for_few_topics(self) -> None:
         for number in range(101):

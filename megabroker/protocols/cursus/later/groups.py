@@ -50,6 +50,8 @@ _REBALANCE_TIMEOUT_MS: Final = 60_000
 _JOIN_EPOCH: Final = 0
 _LEAVE_EPOCH: Final = -1
 _SUFFIXES: Final = 10_000
+_TRIES: Final = 20
+_LONG_SUFFIX_BYTES: Final = 8
 _SEES = Need(Operation.DESCRIBE, ResourceType.GROUP, "")
 
 
@@ -189,7 +191,7 @@ class _Groups:
 
     def _id_for(self, group: str, name: str) -> str:
         """Return a member's own id, or a new one that begins with its name."""
-        while True:
+        for _ in range(_TRIES):
             new = f"{name}-{secrets.randbelow(_SUFFIXES):04d}"
             try:
                 if self._groups.consumer_member(group, name) is not None:
@@ -198,6 +200,8 @@ class _Groups:
                     return new
             except BrokerError:
                 return new
+        # A group may have more members of one name than there are short suffixes.
+        return f"{name}-{secrets.token_hex(_LONG_SUFFIX_BYTES)}"
 
     async def sync(self, fields: Mapping[str, Any], _: bytes) -> Carried:
         """Return what a member has."""
