@@ -62,7 +62,7 @@ class Guard:
         if origin is None:
             if site in (None, "same-origin", "none"):
                 return
-        elif origin != "null" and urlsplit(origin).netloc.lower() == (host or "").lower():
+        elif _host_of(origin) == (host or "").lower() != "":
             return
         raise Problem(
             403,
@@ -74,6 +74,14 @@ class Guard:
     def allows(self, origin: str | None) -> bool:
         """Say whether an origin is one of those that the configuration names."""
         return origin is not None and origin in self.origins
+
+
+def _host_of(origin: str) -> str:
+    """Return host and port of an origin; nothing for ``null``, and for what is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _without_port(host: str) -> str:

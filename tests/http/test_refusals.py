@@ -74,6 +74,7 @@ def test_a_form_of_another_page_changes_nothing(api: Api) -> None:
     for headers, is_good in (
         ({"Origin": "https://evil.example"}, False),
         ({"Origin": "null"}, False),
+        ({"Origin": "http://[no address"}, False),
         ({"Origin": f"http://localhost:{api.port}"}, False),
         ({"Origin": f"http://{host}"}, True),
         ({"Sec-Fetch-Site": "cross-site"}, False),
