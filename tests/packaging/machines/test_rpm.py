@@ -19,7 +19,7 @@ def root(system: pathlib.Path, workshop: pathlib.Path) -> pathlib.Path:
 
 
 def rpm(root: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["rpm", "--root", str(root), "--dbpath", "/var/lib/rpm", *arguments]
+    command = ["rpm", "--root", str(root), "--dbpath", "/var/lib/rpm", "--force-debian", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
