@@ -35,10 +35,16 @@ def decoded(value: Any, encoding: str, path: str, faults: list[ValueFault]) -> b
         return None
     if encoding == JSON:
         try:
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         except UnicodeEncodeError:
-            faults.append(ValueFault(path, "half of a surrogate pair", "Unicode text"))
-            return None
+            fault = ValueFault(path, "half of a surrogate pair", "Unicode text")
+        except ValueError:
+            fault = ValueFault(path, "a number too large for JSON, or none", "numbers as JSON has them")
+        except RecursionError:
+            # What could just be read can be too deep to be written.
+            fault = ValueFault(path, "nested too deeply", "JSON that is nested less")
+        faults.append(fault)
+        return None
     if not isinstance(value, str):
         found = f"a {type(value).__name__}"
         faults.append(ValueFault(path, found, f"text, or the encoding json instead of {encoding}"))

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from megabroker.http.encoding import decoded
+from megabroker.http.schema import ValueFault
 from tests.brokers import BrokerProcess
 from tests.http.asking import Api
 
@@ -175,6 +177,25 @@ def test_what_cannot_be_stored(api: Api) -> None:
     ]
     api.post("/v1/topics", {"name": "compacted", "configs": {"cleanup.policy": "compact"}})
     assert api.problem("POST", "/v1/topics/compacted/messages", {"value": "x"}) == (400, "invalid-record")
+
+
+def test_json_that_cannot_be_written_again_is_refused(api: Api) -> None:
+    """There is none between what is too deep to be read and what can be stored; and no infinite number."""
+    api.post("/v1/topics", {"name": "odd", "partitions": 1})
+    values = ["1e999", *("[" * depth + "]" * depth for depth in range(940, 970))]
+    statuses = set()
+    for value in values:
+        body = f'{{"value": {value}, "value_encoding": "json"}}'
+        statuses.add(api.ask("POST", "/v1/topics/odd/messages", body.encode()).status)
+    assert statuses <= {201, 400}
+    assert api.problem("POST", "/v1/topics/odd/messages", body.encode()) == (400, "invalid-request")
+    found: list[ValueFault] = []
+    value: Any = []
+    for _ in range(100_000):
+        value = [value]
+    assert decoded(value, "json", "/value", found) is None
+    assert decoded(float("inf"), "json", "/value", found) is None
+    assert [fault.path for fault in found] == ["/value", "/value"]
 
 
 def test_a_partition_is_cut_off_at_its_start(api: Api) -> None:
