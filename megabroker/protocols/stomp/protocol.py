@@ -184,7 +184,9 @@ class StompConnection(BrokerConnection):
             _log.error("stomp-subscription-failed: {error!r}", error=error, peer=self.peer)
             self.close("internal error, logged above")
 
-    def _wait_for(self, frame: Frame, work: Deferred[Any], done: Callable[[Any], None] | None = None) -> Gate:
+    def _wait_for(
+        self, frame: Frame, work: Deferred[Any], done: Callable[[Any], None] | None = None
+    ) -> Room | None:
         """Have the frame offered again when something is done, and refused if that failed."""
         self._gate.close()
 
@@ -200,7 +202,13 @@ class StompConnection(BrokerConnection):
             self._gate.open()
 
         work.addBoth(ended)
-        return self._gate
+        return self._once_open(frame)
+
+    def _once_open(self, frame: Frame) -> Room | None:
+        """Have a frame wait at the gate, or go on with it at once if what it waits for is done already."""
+        if self._gate.closed:
+            return self._gate
+        return None if self.closed else self.handle(frame)
 
     # --- CONNECT ---
 
@@ -242,7 +250,7 @@ class StompConnection(BrokerConnection):
         if not self.output_is_full:
             self.push(_BEAT)
 
-    def _authenticate(self, frame: Frame) -> Room:
+    def _authenticate(self, frame: Frame) -> Room | None:
         """Check who the client is; the frame waits meanwhile."""
         authentication = self.broker.authentication
         assert authentication is not None
@@ -264,15 +272,15 @@ class StompConnection(BrokerConnection):
 
         user, password = frame.headers.get("login", ""), frame.headers.get("passcode", "")
         authentication.password(user, password).addBoth(ended)
-        return self._gate
+        return self._once_open(frame)
 
     # --- SEND ---
 
     def _send(self, frame: Frame) -> Room | None:
         message = message_of(frame)
+        self.check_topic(Operation.WRITE, message.topic)
         if self.broker.topics.get(message.topic) is None:
             return self._make_topic(frame, message.topic)
-        self.check_topic(Operation.WRITE, message.topic)
         transaction = self._transaction(frame)
         if transaction is not None:
             self._outbox.find(message)
@@ -303,7 +311,7 @@ class StompConnection(BrokerConnection):
             self.count_produced(message.size_bytes)
         return None
 
-    def _make_topic(self, frame: Frame, topic: str) -> Room:
+    def _make_topic(self, frame: Frame, topic: str) -> Room | None:
         settings = self.broker.settings.topics
         if not settings.auto_create:
             raise RequestError(
@@ -447,9 +455,9 @@ class StompConnection(BrokerConnection):
                 ErrorCode.INVALID_REQUEST,
                 f"more subscriptions than max_subscriptions, {settings.max_subscriptions}",
             )
+        self.check_topic(Operation.READ, topic)
         if self.broker.topics.get(topic) is None:
             return self._make_topic(frame, topic)
-        self.check_topic(Operation.READ, topic)
         self._outbox.append_all()
         number = self._subscriptions.next_number()
         subscription = Subscription(
