@@ -555,9 +555,12 @@ class TopicService(Service):
             if not (self.running and _may_reopen(slot)):
                 continue
             (opened,) = await self._opened(topic, index, index + 1, aside=True, failed=slot)
-            slots[index] = opened
             if isinstance(opened, PartitionService):
+                if not self.running:  # stopped meanwhile; the log belongs to the store, which closes it
+                    opened.close(_shutting_down)
+                    return
                 _log.info("partition-available", partition=str(opened.topic_partition))
+            slots[index] = opened
         if slots != self._partitions[name]:
             self._publish(attrs.evolve(topic), slots)
 
