@@ -22,7 +22,15 @@ from megabroker.errors import ErrorCode, RequestError
 from megabroker.model import Record
 from megabroker.protocols.stomp.codec import Frame
 
-__all__ = ["Destination", "Message", "message_headers", "message_of", "number_in", "read_destination"]
+__all__ = [
+    "Destination",
+    "Message",
+    "message_headers",
+    "message_of",
+    "number_in",
+    "read_destination",
+    "required",
+]
 
 _NOT_KEPT: Final = frozenset({"destination", "receipt", "transaction", "content-length", "key", "partition"})
 _OWN: Final = frozenset(
@@ -126,3 +134,11 @@ def _text(data: bytes) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
+
+
+def required(frame: Frame, header: str) -> str:
+    """Return a header that must be there. Raises RequestError."""
+    found = frame.headers.get(header)
+    if found is None:
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"{frame.command} without the header {header}")
+    return found

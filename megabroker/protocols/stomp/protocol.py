@@ -14,15 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, Final
 
-import attrs
 from twisted.internet.defer import Deferred, FirstError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from megabroker.access import Operation, ResourceType
 from megabroker.errors import AuthenticationError, BrokerError, ErrorCode, ProtocolError, RequestError
-from megabroker.interfaces import IBroker, IRemotePartition
-from megabroker.model import AcknowledgeType, Acks, Listener
+from megabroker.interfaces import IBroker
+from megabroker.model import Acks, Listener
 from megabroker.net.connection import BrokerConnection
 from megabroker.net.factory import BrokerFactory
 from megabroker.net.output import Part
@@ -30,33 +29,31 @@ from megabroker.net.wire import Answer, Room
 from megabroker.protocols.gate import Gate
 from megabroker.protocols.reading import ReadCache
 from megabroker.protocols.stomp.codec import VERSIONS, Frame, FrameLimits, StompReader, encode_frame
-from megabroker.protocols.stomp.feeds import EARLIEST, LATEST, QueueFeed, TopicFeed, refusal_in
+from megabroker.protocols.stomp.feeds import QueueFeed, refusal_in
 from megabroker.protocols.stomp.heart import Heart, read_heart_beat
-from megabroker.protocols.stomp.messages import Message, message_of, number_in, read_destination
+from megabroker.protocols.stomp.messages import message_of
 from megabroker.protocols.stomp.sending import Outbox, TransactionalIds, commit
 from megabroker.protocols.stomp.settings import StompSettings
-from megabroker.protocols.stomp.subscriptions import Acknowledged, Subscription, Subscriptions
+from megabroker.protocols.stomp.subscribing import (
+    acknowledged_by,
+    kind_of,
+    led_elsewhere,
+    look_at,
+    name_of,
+    topic_feed,
+    wanted,
+)
+from megabroker.protocols.stomp.subscriptions import Subscription, Subscriptions
+from megabroker.protocols.stomp.transactions import Transaction, Transactions
 
 __all__ = ["StompConnection", "StompFactory"]
 
 _log = Logger()
 
 _ACKS: Final = {"1": Acks.WRITTEN, "all": Acks.DURABLE}
-_MODES: Final = ("auto", "client", "client-individual")
-_OFFSETS: Final = {"earliest": EARLIEST, "latest": LATEST}
 _CACHE_BYTES: Final = 32 << 20
 _FRAME_BYTES: Final = 200  # memory of a frame under way, beside its body
-_MAX_TRANSACTIONS: Final = 100
 _BEAT: Final = (b"\n",)
-
-
-@attrs.define(eq=False)
-class _Transaction:
-    """What was asked for between BEGIN and COMMIT."""
-
-    messages: list[Message] = attrs.field(factory=list)
-    acknowledged: list[Acknowledged] = attrs.field(factory=list)
-    size_bytes: int = 0
 
 
 class StompConnection(BrokerConnection):
@@ -77,8 +74,10 @@ class StompConnection(BrokerConnection):
         self._waits_for_settled = False
         self._has_failed = False
         self._outbox = Outbox(self.broker, factory.acks, self._number)
-        self._transactions: dict[str, _Transaction] = {}
-        self._transaction_bytes = 0
+        self._transactions = Transactions(
+            factory.settings.max_transaction_bytes,
+            lambda: self.counts.met("protocols.stomp.max_transaction_bytes"),
+        )
         self._heart: Heart | None = None
         self._subscriptions = Subscriptions(
             self.broker.reactor,
@@ -281,11 +280,10 @@ class StompConnection(BrokerConnection):
         self.check_topic(Operation.WRITE, message.topic)
         if self.broker.topics.get(message.topic) is None:
             return self._make_topic(frame, message.topic)
-        transaction = self._transaction(frame)
+        transaction = self._transactions.of(frame)
         if transaction is not None:
             self._outbox.find(message)
-            self._keep(transaction, message.size_bytes)
-            transaction.messages.append(message)
+            self._transactions.keep_message(transaction, message)
             self._done(frame)
             return None
         receipt = self._receipt(frame)
@@ -329,62 +327,17 @@ class StompConnection(BrokerConnection):
 
     # --- transactions ---
 
-    def _transaction(self, frame: Frame) -> _Transaction | None:
-        """Return the transaction a frame is part of, or None. Raises RequestError: there is no such one."""
-        name = frame.headers.get("transaction")
-        if name is None:
-            return None
-        found = self._transactions.get(name)
-        if found is None:
-            raise RequestError(
-                ErrorCode.INVALID_REQUEST,
-                f"transaction {name[:100]!r} has not begun: expected a BEGIN before",
-            )
-        return found
-
-    def _named_transaction(self, frame: Frame) -> _Transaction:
-        found = self._transaction(frame)
-        if found is None:
-            raise _missing(frame, "transaction")
-        return found
-
-    def _keep(self, transaction: _Transaction, size_bytes: int) -> None:
-        longest = self.factory.settings.max_transaction_bytes
-        if self._transaction_bytes + size_bytes > longest:
-            self.counts.met("protocols.stomp.max_transaction_bytes")
-            raise RequestError(
-                ErrorCode.MESSAGE_TOO_LARGE,
-                f"transactions of more than max_transaction_bytes, {longest}, on one connection",
-            )
-        transaction.size_bytes += size_bytes
-        self._transaction_bytes += size_bytes
-
     def _begin(self, frame: Frame) -> None:
-        name = frame.headers.get("transaction")
-        if name is None:
-            raise _missing(frame, "transaction")
-        if name in self._transactions:
-            raise RequestError(ErrorCode.INVALID_REQUEST, f"transaction {name[:100]!r} has begun already")
-        if len(self._transactions) >= _MAX_TRANSACTIONS:
-            raise RequestError(
-                ErrorCode.INVALID_REQUEST, f"more than {_MAX_TRANSACTIONS} transactions on one connection"
-            )
-        self._transactions[name] = _Transaction()
+        self._transactions.begin(frame)
         self._done(frame)
 
-    def _end(self, frame: Frame) -> _Transaction:
-        transaction = self._named_transaction(frame)
-        del self._transactions[frame.headers["transaction"]]
-        self._transaction_bytes -= transaction.size_bytes
-        return transaction
-
     def _abort(self, frame: Frame) -> None:
-        for subscription, places, _ in self._end(frame).acknowledged:
+        for subscription, places, _ in self._transactions.end(frame).acknowledged:
             subscription.restore(places)
         self._done(frame)
 
     def _commit(self, frame: Frame) -> None:
-        transaction = self._end(frame)
+        transaction = self._transactions.end(frame)
         self._outbox.append_all()
         slot = self.reserve(transaction.size_bytes)
         self._gate.close()
@@ -403,7 +356,7 @@ class StompConnection(BrokerConnection):
 
         Deferred.fromCoroutine(self._committed(transaction)).addBoth(ended)
 
-    def _committed(self, transaction: _Transaction) -> Coroutine[Deferred[Any], Any, None]:
+    def _committed(self, transaction: Transaction) -> Coroutine[Deferred[Any], Any, None]:
         async def work() -> None:
             factory = self.factory
             if transaction.messages:
@@ -435,18 +388,8 @@ class StompConnection(BrokerConnection):
     # --- SUBSCRIBE ---
 
     def _subscribe(self, frame: Frame) -> Room | None:
-        destination = read_destination(frame)
-        topic = destination.topic
-        headers, settings = frame.headers, self.factory.settings
-        name = headers.get("id")
-        if name is None:
-            if self._version != "1.0":
-                raise _missing(frame, "id")
-            name = str(destination)
-        mode = headers.get("ack", "auto")
-        if mode not in _MODES:
-            raise RequestError(ErrorCode.INVALID_REQUEST, f"ack {mode[:100]!r}: expected {', '.join(_MODES)}")
-        prefetch = number_in(frame, "prefetch-count") or settings.max_unacknowledged
+        name, destination, mode, prefetch = wanted(frame, self._version)
+        topic, settings = destination.topic, self.factory.settings
         if name in self._subscriptions:
             raise RequestError(ErrorCode.INVALID_REQUEST, f"there is a subscription {name[:100]!r} already")
         if len(self._subscriptions) >= settings.max_subscriptions:
@@ -460,29 +403,21 @@ class StompConnection(BrokerConnection):
             return self._make_topic(frame, topic)
         self._outbox.append_all()
         number = self._subscriptions.next_number()
-        subscription = Subscription(
-            number, name, destination, mode, min(prefetch, settings.max_unacknowledged), self._version
-        )
+        most = settings.max_unacknowledged
+        prefetch = min(prefetch or most, most)
+        subscription = Subscription(number, name, destination, mode, prefetch, self._version)
         if destination.is_queue:
             subscription.feed = self._queue_feed(frame, topic, number)
         else:
             waits = self._look(frame, topic)
             if waits is not None:
                 return waits
-            subscription.feed = self._topic_feed(frame, topic)
+            wake, cache = self._subscriptions.wake, self.factory.cache
+            subscription.feed = topic_feed(frame, self.broker, topic, cache, wake)
         self.idle_exempt = True
         self._done(frame)
         self._subscriptions.add(subscription)
         return None
-
-    def _topic_feed(self, frame: Frame, topic: str) -> TopicFeed:
-        text = frame.headers.get("offset", "latest")
-        offset = _OFFSETS.get(text)
-        if offset is None:
-            offset = number_in(frame, "offset")
-        assert offset is not None
-        wake, cache = self._subscriptions.wake, self.factory.cache
-        return TopicFeed(self.broker, topic, cache, wake, number_in(frame, "partition"), offset)
 
     def _queue_feed(self, frame: Frame, topic: str, number: int) -> QueueFeed:
         if self.broker.settings.workers > 1:
@@ -500,35 +435,17 @@ class StompConnection(BrokerConnection):
     def _look(self, frame: Frame, topic: str) -> Room | None:
         """Ask how far partitions are that other processes lead, as what comes after the receipt is sent."""
         has_looked, self._has_looked = self._has_looked, False
-        known = self.broker.topics.get(topic)
-        if has_looked or known is None:
-            return None
-        there = [
-            partition
-            for partition in (self.broker.partitions.partition(topic, n) for n in range(known.partitions))
-            if not partition.is_here
-        ]
+        there = [] if has_looked else led_elsewhere(self.broker, topic)
         if not there:
             return None
-
-        async def look() -> None:
-            for partition in there:
-                remote: IRemotePartition = partition  # type: ignore[assignment]
-                looked: Deferred[None] = Deferred()
-                remote.look(lambda error, looked=looked: _end(looked, error))  # type: ignore[misc]
-                await looked
 
         def done(_: None) -> None:
             self._has_looked = True
 
-        return self._wait_for(frame, Deferred.fromCoroutine(look()), done)
+        return self._wait_for(frame, Deferred.fromCoroutine(look_at(there)), done)
 
     def _unsubscribe(self, frame: Frame) -> None:
-        name = frame.headers.get("id")
-        if name is None:
-            if self._version != "1.0":
-                raise _missing(frame, "id")
-            name = str(read_destination(frame))
+        name = name_of(frame, self._version)
         if self._subscriptions.remove(name) is None:
             raise RequestError(
                 ErrorCode.INVALID_REQUEST, f"there is no subscription {name[:100]!r}: expected the id of one"
@@ -537,30 +454,12 @@ class StompConnection(BrokerConnection):
 
     # --- ACK, NACK ---
 
-    def _ack(self, frame: Frame) -> None:
-        self._acknowledge(frame, AcknowledgeType.ACCEPT)
-
-    def _nack(self, frame: Frame) -> None:
-        is_gone = frame.headers.get("requeue") == "false"
-        self._acknowledge(frame, AcknowledgeType.REJECT if is_gone else AcknowledgeType.RELEASE)
-
-    def _acknowledge(self, frame: Frame, kind: int) -> None:
-        headers = frame.headers
-        if self._version == "1.2":
-            ack = headers.get("id")
-            if ack is None:
-                raise _missing(frame, "id")
-            subscription, message_id = self._subscriptions.find_ack(ack)
-        else:
-            message_id_given = headers.get("message-id")
-            if message_id_given is None:
-                raise _missing(frame, "message-id")
-            subscription, message_id = self._subscriptions.find(headers.get("subscription"), message_id_given)
-        transaction = self._transaction(frame)
-        taken = subscription.taken(message_id)
+    def _acknowledge(self, frame: Frame) -> None:
+        subscription, message_id = acknowledged_by(frame, self._version, self._subscriptions)
+        transaction = self._transactions.of(frame)
+        acknowledged = (subscription, subscription.taken(message_id), kind_of(frame))
         if transaction is not None:
-            self._keep(transaction, _FRAME_BYTES * len(taken))
-            transaction.acknowledged.append((subscription, taken, kind))
+            self._transactions.keep_acknowledged(transaction, acknowledged)
             self._done(frame)
             return
         receipt = self._receipt(frame)
@@ -573,7 +472,7 @@ class StompConnection(BrokerConnection):
             elif slot is not None and receipt is not None:
                 slot.fill((receipt,))
 
-        self._subscriptions.settle((subscription, taken, kind)).addBoth(ended)
+        self._subscriptions.settle(acknowledged).addBoth(ended)
 
     # --- DISCONNECT ---
 
@@ -594,8 +493,8 @@ class StompConnection(BrokerConnection):
         "SEND": _send,
         "SUBSCRIBE": _subscribe,
         "UNSUBSCRIBE": _unsubscribe,
-        "ACK": _ack,
-        "NACK": _nack,
+        "ACK": _acknowledge,
+        "NACK": _acknowledge,
         "BEGIN": _begin,
         "COMMIT": _commit,
         "ABORT": _abort,
@@ -634,14 +533,3 @@ class StompFactory(BrokerFactory):
         """Number a connection."""
         self._count += 1
         return self._count
-
-
-def _missing(frame: Frame, header: str) -> RequestError:
-    return RequestError(ErrorCode.INVALID_REQUEST, f"{frame.command} without the header {header}")
-
-
-def _end(waiting: Deferred[None], error: BrokerError | None) -> None:
-    if error is None:
-        waiting.callback(None)
-    else:
-        waiting.errback(error)
