@@ -1,3 +1,3 @@
-"""Running the broker: its log, later metrics, health and the HTTP administration."""
+"""Running the broker: its logs, its metrics, its memory, and what systemd is told."""
 
 __all__: list[str] = []
