@@ -44,7 +44,7 @@ class Options(usage.Options):
     """Command line of ``twistd megabroker``."""
 
     synopsis = "[--check] {-c FILE | --kafka-properties FILE | --defaults} [--set KEY=VALUE]..."
-    longdesc = "Runs the message broker that FILE configures; etc/broker.yaml explains every key."
+    longdesc = "Runs the message broker that a file configures; etc/broker.yaml explains every key."
     optParameters = [
         ["config", "c", None, "Configuration file (YAML)."],
         [
@@ -58,7 +58,7 @@ class Options(usage.Options):
     read_again: Callable[[], Config]
     optFlags = [
         ["check", None, "Check the configuration file, print what is wrong with it, and exit."],
-        ["defaults", None, "In place of a file: every key has its default, and all protocols are served."],
+        ["defaults", None, "In place of a file: every key has its default, and Kafka, MEGA and cursus are served."],
         ["greet", None, "Say on standard output, as its first line, where clients connect."],
     ]
 
