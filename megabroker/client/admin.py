@@ -18,12 +18,20 @@ from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import quote, urlencode
 
-import treq
-from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, DNSLookupError
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
+
+try:
+    import treq
+    from treq.client import HTTPClient
+except ModuleNotFoundError as error:
+    if error.name != "treq":
+        raise
+    raise ModuleNotFoundError(
+        "treq is not installed: expected the extra admin (pip install 'megabroker[admin]')", name="treq"
+    ) from None
 
 __all__ = [
     "AdminClient",

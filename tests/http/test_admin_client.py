@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import socket
+import subprocess
+import sys
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -169,3 +171,14 @@ class Recorded:
     def __getattr__(self, name: str) -> Any:
         self.used.add(name)
         return getattr(self._client, name)
+
+
+def test_the_lack_of_treq_is_told_with_the_extra_that_brings_it() -> None:
+    program = "import sys; sys.modules['treq'] = None; import megabroker.client.admin"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "treq is not installed: expected the extra admin (pip install 'megabroker[admin]')\n"
+    )
