@@ -58,7 +58,7 @@ class Options(usage.Options):
     read_again: Callable[[], Config]
     optFlags = [
         ["check", None, "Check the configuration file, print what is wrong with it, and exit."],
-        ["defaults", None, "In place of a file: every key has its default, and Kafka, MEGA and cursus are served."],
+        ["defaults", None, "In place of a file: every key has its default; Kafka, MEGA, cursus are served."],
         ["greet", None, "Say on standard output, as its first line, where clients connect."],
     ]
 
