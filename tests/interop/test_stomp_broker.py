@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -298,6 +299,18 @@ def test_abort_gives_acknowledgements_back(single: BrokerProcess, mode: str) -> 
         again = other.frames(2)
         assert [frame.body for frame in again] == ["two", "three"]
         assert {frame.headers["delivery-count"] for frame in again} == {"2"}
+
+
+def test_an_acknowledgement_in_a_transaction_is_in_time_however_long_that_takes() -> None:
+    config = {**PLAIN, "shares": {"record_lock_duration_ms": 5500}}
+    with running(BrokerProcess(config)) as broker, of(broker) as talk:
+        talk.done("SEND", "one", destination="/queue/long")
+        talk.done("SUBSCRIBE", destination="/queue/long", id="q", ack="client")
+        message = talk.frame()
+        talk.done("BEGIN", transaction="t")
+        talk.done("ACK", id=message.headers["ack"], transaction="t")
+        time.sleep(6)
+        talk.done("COMMIT", transaction="t")
 
 
 def test_a_subscriber_that_does_not_read_costs_no_memory(single: BrokerProcess) -> None:

@@ -57,6 +57,7 @@ class Subscription:
         self._prefetch = prefetch
         self._version = version
         self._waiting: dict[str, tuple[int, int]] = {}  # by message-id, in the order they were sent
+        self._held: dict[str, tuple[int, int]] = {}  # those whose ACK is part of a transaction
 
     @property
     def room(self) -> int:
@@ -93,13 +94,24 @@ class Subscription:
                 break
         return found
 
+    def hold(self, taken: Taken) -> None:
+        """Keep messages for the client: their ACK is part of a transaction that may be aborted."""
+        self._held.update(taken)
+
+    def let_go(self, taken: Taken) -> None:
+        """Keep them no more: the transaction was committed."""
+        for message_id, _ in taken:
+            self._held.pop(message_id, None)
+
     def restore(self, taken: Taken) -> None:
         """Have messages wait for their ACK again: the transaction of it was aborted."""
+        self.let_go(taken)
         self._waiting = {**dict(taken), **self._waiting}
 
-    def waiting(self) -> Iterator[tuple[int, int]]:
-        """Yield where the messages are that wait for their ACK."""
+    def unsettled(self) -> Iterator[tuple[int, int]]:
+        """Yield where the messages are that are the client's still."""
         yield from self._waiting.values()
+        yield from self._held.values()
 
 
 class Subscriptions:
@@ -237,6 +249,7 @@ class Subscriptions:
     def settle(self, acknowledged: Acknowledged) -> Deferred[None]:
         """Say what has become of messages; those of a subscription that is gone went back with it."""
         subscription, taken, kind = acknowledged
+        subscription.let_go(taken)
         self.wake()
         return subscription.feed.settle([place for _, place in taken], kind)
 
@@ -248,7 +261,7 @@ class Subscriptions:
             for subscription in list(self._all.values()):
                 self._may_read(subscription.destination.topic)
                 subscription.feed.follow()
-                waiting = list(subscription.waiting())
+                waiting = list(subscription.unsettled())
                 if waiting and subscription.destination.is_queue:
                     # A message is its consumer's as long as that is there, however long it takes.
                     renewed = subscription.feed.settle(waiting, AcknowledgeType.RENEW)

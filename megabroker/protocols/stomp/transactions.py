@@ -83,8 +83,10 @@ class Transactions:
 
     def keep_acknowledged(self, transaction: Transaction, acknowledged: Acknowledged) -> None:
         """Keep what was acknowledged in one. Raises RequestError: it is too much."""
-        self._keep(transaction, _ACK_BYTES * len(acknowledged[1]))
+        subscription, taken, _ = acknowledged
+        self._keep(transaction, _ACK_BYTES * len(taken))
         transaction.acknowledged.append(acknowledged)
+        subscription.hold(taken)
 
     def _keep(self, transaction: Transaction, size_bytes: int) -> None:
         if self._size_bytes + size_bytes > self._longest_bytes:
