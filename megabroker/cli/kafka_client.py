@@ -57,6 +57,7 @@ class KafkaClient:
         self._socket: socket.socket | None = None
         self._asked = 0
         self._answered = False
+        self._served = False
         self._awaited: deque[tuple[int, int, int]] = deque()
         self._versions: dict[int, range] | None = None
 
@@ -113,6 +114,7 @@ class KafkaClient:
         """Return the answer to the first request that has none yet. Blocking. Raises StateError."""
         key, version, number = self._awaited.popleft()
         answer = self._receive_frame()
+        self._served |= key != api_versions.Request.__schema__.key
         try:
             if _SIZE.unpack_from(answer)[0] != number:
                 raise ProtocolError("the answer is to another request")
@@ -218,13 +220,15 @@ class KafkaClient:
         while len(data) < count:
             chunk = connection.recv(min(count - len(data), 1 << 20))
             if not chunk:
-                if self._answered:
-                    raise self._unreachable("the broker closed the connection")
-                hint = "" if self._login else ", perhaps as it wants to know who you are (--as)"
-                hint += "" if self._tls else ", perhaps as it wants TLS (--tls, --ca)"
-                raise self._unreachable(f"the broker closed the connection{hint}")
+                raise self._unreachable(f"the broker closed the connection{self._hint}")
             data += chunk
         return bytes(data)
+
+    @property
+    def _hint(self) -> str:
+        """What the broker may have missed; which versions it serves it tells anybody."""
+        hint = "" if self._login or self._served else ", perhaps as it wants to know who you are (--as)"
+        return hint + ("" if self._tls or self._answered else ", perhaps as it wants TLS (--tls, --ca)")
 
     @property
     def _where(self) -> str:

@@ -110,6 +110,16 @@ def test_over_tls_with_a_certificate(place: Place) -> None:
     assert "certificate verify failed" in errors[0]
 
 
+def test_commands_of_nobody_are_told_to_log_in(place: Place) -> None:
+    """The broker has answered already, but only which versions it serves, which it tells anybody."""
+    done = CliRunner().invoke(commands, ["status", "-b", place.any])
+    assert isinstance(done.exception, BrokerError)
+    assert "the broker closed the connection, perhaps as it wants to know who you are (--as)" in str(
+        done.exception
+    )
+    assert "TLS" not in str(done.exception)
+
+
 def test_mistakes_are_one_line_each(place: Place) -> None:
     data = str(place.broker.directory / "data")
     for arguments, password, words in (
