@@ -216,7 +216,7 @@ def test_every_command_has_help_and_says_what_each_option_is(capsys: pytest.Capt
 
 
 def test_all_commands_that_tell_something_do_so_in_json_too() -> None:
-    without = {"completion", "start", "produce", "init", "user", "acl", "add", "remove", "delete"}
+    without = {"completion", "start", "produce", "init", "user", "acl", "add", "remove", "delete", "restore"}
     for path in _all_commands(commands):
         command: click.Command = commands
         for name in path:
