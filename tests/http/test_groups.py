@@ -111,7 +111,7 @@ def test_a_group_is_described_moved_and_deleted(
 
 def test_pages_of_offsets_are_whole_whatever_the_topics_are_called(api: Api) -> None:
     """A hyphen and a dot sort before what any other separator of name and number would be."""
-    names = ("paged", "paged-more", "paged.most")
+    names = ("counted", "counted-more", "counted.most")
     for name in names:
         api.post("/v1/topics", {"name": name, "partitions": 2})
     everything = {"to": "latest", "topics": [{"topic": name} for name in names]}
