@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from megabroker import __version__
+from megabroker.plugin import INTERFACE_VERSION, misfit
 from tests.brokers import BrokerProcess
 from tests.interop.wires import kafka_read, until
 
@@ -142,7 +142,7 @@ def broken(tmp_path: pathlib.Path) -> pathlib.Path:
         "exits": "import sys; sys.exit(3)",
         "syntax": "def (:",
         "needs": "import a_module_that_is_not_there",
-        "future": make("future", version=2),
+        "future": make("future", version=INTERFACE_VERSION + 1),
         # Sorts before kafka_plugin, which must keep its name all the same.
         "a_thief": make("kafka"),
         "incomplete": "\n".join(
@@ -190,10 +190,10 @@ def test_broken_plugins_are_reported_and_skipped(broken: pathlib.Path) -> None:
         assert set(broker.ports) == {*PROTOCOLS, "good"}
         for name in ("raises", "exits", "syntax", "needs", "incomplete"):
             assert f"plugin megabroker.plugins.{name}_plugin cannot be used and is skipped" in broker.log
-        assert (
-            "plugin future of megabroker.plugins.future_plugin is written for version 2 of the interface "
-            f"for plugins, megabroker {__version__} has 1: expected a newer megabroker; skipped" in broker.log
-        )
+        newer = misfit(INTERFACE_VERSION + 1)
+        assert newer is not None
+        assert newer.endswith("expected a newer megabroker")
+        assert f"plugin future of megabroker.plugins.future_plugin {newer}; skipped" in broker.log
         assert "plugin kafka of megabroker.plugins.a_thief_plugin has a name that is taken" in broker.log
         assert f"plugin megabroker.plugins.mega_plugin of {broken}" in broker.log
         for name in ("good", "elsewhere", "kafka_plugin of"):

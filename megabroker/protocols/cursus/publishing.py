@@ -64,6 +64,7 @@ class Publishing:
     def __init__(self, client: CursusConnection) -> None:
         self.unsettled = 0
         self._client = client
+        self._is_over = False
         self._batches: dict[tuple[str, int], Batch] = {}
         self._published: tuple[str, bytes] = ("", b"")
 
@@ -78,6 +79,13 @@ class Publishing:
         gone = StateError(ErrorCode.SHUTTING_DOWN, "the connection is gone", retriable=True)
         for batch in batches.values():
             self._client.broker.dedup.release(batch.topic, [one.message_id for one in batch.messages], gone)
+        self._is_over = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Refer to the connection no more, which refers here: only a search for garbage finds the two."""
+        if self._is_over and not self.unsettled:
+            del self._client
 
     def publish(self, command: Publish, message_id: int) -> Room | None:
         """Take a message, or return what has no room for it."""
@@ -175,6 +183,7 @@ class Publishing:
             if self._client.counts.notes is not None:
                 Asked(self._client, "PUBLISH", -1, len(message.data), message.since).note((message.reply,))
         self._client.one_settled()
+        self._let_go()
 
     def append_all(self) -> None:
         """Hand what is gathered to its partitions."""
