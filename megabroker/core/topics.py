@@ -16,6 +16,7 @@ many logs are opened through the injected runner, retention is enforced in slice
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count, islice
@@ -114,7 +115,7 @@ class TopicService(Service):
         self.limits = limits
         self.strays: set[TopicPartition] = set()
         self.opening: Callable[[], None] | None = None
-        self.limits_met: dict[str, int] = {}
+        self.limits_met: Counter[str] = Counter()
         self.controller: Controller | None = None
         self.followed: Callable[[], Deferred[None]] | None = None
         self._store = store
@@ -317,7 +318,7 @@ class TopicService(Service):
             raise RequestError(ErrorCode.INVALID_PARTITIONS, f"{partitions} partitions: expected at least 1")
         self.configs.validate(configs)
         if len(self._topics) + len(self._coming) >= self.limits.max_topics:
-            self._met("topics.max_topics")
+            self.limits_met["topics.max_topics"] += 1
             raise StateError(ErrorCode.TOPIC_LIMIT, f"max_topics is {self.limits.max_topics}")
         self._check_partition_limit(partitions)
 
@@ -704,14 +705,11 @@ class TopicService(Service):
     def _check_partition_limit(self, more: int) -> None:
         there = sum(map(len, self._partitions.values())) + sum(self._coming.values())
         if there + more > self.limits.max_partitions:
-            self._met("topics.max_partitions")
+            self.limits_met["topics.max_partitions"] += 1
             raise StateError(
                 ErrorCode.TOPIC_LIMIT,
                 f"{more} more partitions: max_partitions is {self.limits.max_partitions}, {there} are in use",
             )
-
-    def _met(self, key: str) -> None:
-        self.limits_met[key] = self.limits_met.get(key, 0) + 1
 
     def _refuse_leaving(self, name: str) -> None:
         """Refuse a name whose former topic another process has still to remove."""

@@ -58,7 +58,7 @@ class Admission:
         self.reserved_bytes = 0
         self.connections = 0
         self.refused_connections = 0
-        self.limits_met: dict[str, int] = {}
+        self.limits_met: Counter[str] = Counter()
         self._by_address: Counter[str] = Counter()
         self._asking: deque[Share] = deque()
         self._waiting: deque[Share] = deque()
@@ -81,7 +81,7 @@ class Admission:
 
     def met(self, key: str) -> None:
         """A limit has been met."""
-        self.limits_met[key] = self.limits_met.get(key, 0) + 1
+        self.limits_met[key] += 1
 
     def dismiss(self, address: str) -> None:
         """Count a connection out."""

@@ -1,7 +1,7 @@
 """One request of a client's, from when it came until it is answered: how long each part of that took.
 
 Made for requests that take some tens of microseconds and more; cheaper ones are counted in groups
-in groups (``net.turns``), and there it is made only where somebody wants to know of single ones.
+(``net.turns``), and there it is made only where somebody wants to know of single ones.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ counted together at its end (``Turns.answered``), and each costs an addition.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Protocol
 
 from megabroker.latency import Latency
@@ -48,7 +49,7 @@ class Counts:
         self.opened = 0
         self.refused = 0
         self.latencies: dict[str, Latency] = {}
-        self.limits: dict[str, int] = {}
+        self.limits: Counter[str] = Counter()
         self.violations = 0
         self.failures = 0
         self.denied = 0
@@ -65,4 +66,4 @@ class Counts:
 
     def met(self, key: str) -> None:
         """A limit has been met."""
-        self.limits[key] = self.limits.get(key, 0) + 1
+        self.limits[key] += 1

@@ -95,6 +95,7 @@ def cuts_between(cuts: list[float], first: float, last: float = float("inf")) ->
 
 
 def final_names(history: History, *, committed: bool) -> dict[Partition, dict[int, str]]:
+    """Return the names of the records that are there at the end, by their offsets."""
     found: dict[Partition, dict[int, str]] = {}
     for event in history.of(Fetched):
         if event.reader == FINAL and event.committed == committed:

@@ -37,7 +37,6 @@ __all__ = ["Dirt", "LocalCleaning", "Snapshot", "dirt_of"]
 
 _log = Logger()
 
-_WINDOW_BYTES: Final = 1 << 20
 _WRITE_BYTES: Final = 1 << 20
 
 
@@ -293,16 +292,19 @@ class LocalCleaning:
             raise
         check = Check(segment.copy(file), 0, segment.base_offset)
         done = 0
-        for header, window, at in check.batches():
+
+        def account() -> None:
+            nonlocal done
             self._check_sound(segment, check)
             turn.moved(check.position - done)
             self.read_bytes += check.position - done
             done = check.position
+
+        for header, window, at in check.batches():
+            account()
             turn.breathe()
             yield header, window, at
-        self._check_sound(segment, check)
-        turn.moved(check.position - done)
-        self.read_bytes += check.position - done
+        account()
 
     @staticmethod
     def _check_sound(segment: Segment, check: Check) -> None:

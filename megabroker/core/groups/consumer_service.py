@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import Logger
 
 from megabroker.core.groups.consumer_automaton import check_heartbeat
 from megabroker.core.groups.consumer_members import ConsumerMember
@@ -48,8 +47,6 @@ from megabroker.model import ConsumerMember as DescribedMember
 __all__ = ["CONSUMER_GROUPS_TABLE", "ConsumerGroups"]
 
 CONSUMER_GROUPS_TABLE = "consumer_groups"
-
-_log = Logger()
 
 
 class ConsumerGroups(KeptGroups[MixedGroupAutomaton]):

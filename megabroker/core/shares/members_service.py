@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import Logger
 
 from megabroker.core.groups.configs import GroupConfigs
 from megabroker.core.groups.consumer_topics import TopicsView
@@ -41,8 +40,6 @@ from megabroker.model import (
 __all__ = ["SHARE_GROUPS_TABLE", "ShareMembers"]
 
 SHARE_GROUPS_TABLE = "share_groups"
-
-_log = Logger()
 
 
 class ShareMembers(KeptGroups[ShareGroupAutomaton]):

@@ -10,6 +10,7 @@ values clients can make up but topic, partition and group, whose number the conf
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -120,33 +121,28 @@ def _requests(sources: Sources) -> Iterable[Sample]:
 def _limits(sources: Sources) -> Iterable[Sample]:
     """Add up how often limits were met, wherever that is counted."""
     broker = sources.broker
-    found = dict.fromkeys(_LIMITS, 0)
-
-    def add(key: str, count: int) -> None:
-        found[key] = found.get(key, 0) + count
-
+    found = Counter(dict.fromkeys(_LIMITS, 0))
     for met in (
         broker.admission.limits_met,
         broker.topics.limits_met,
         *(factory.counts.limits for factory in sources.factories()),
     ):
-        for key, count in met.items():
-            add(key, count)
-    add("limits.unread_answer_bytes", broker.admission.unread.closed)
-    add("limits.unwritten_bytes", broker.topics.backlog.waits)
-    add("dedup.max_entries", broker.dedup.evicted)
+        found.update(met)
+    found["limits.unread_answer_bytes"] += broker.admission.unread.closed
+    found["limits.unwritten_bytes"] += broker.topics.backlog.waits
+    found["dedup.max_entries"] += broker.dedup.evicted
     for room in (broker.groups.room, broker.shares.room):
-        add("groups.max_groups", room.refused_groups)
-        add("groups.max_member_bytes", room.refused_members)
-        add("groups.max_offsets", room.refused_offsets)
-    add("shares.max_sessions", broker.shares.sessions.refused)
+        found["groups.max_groups"] += room.refused_groups
+        found["groups.max_member_bytes"] += room.refused_members
+        found["groups.max_offsets"] += room.refused_offsets
+    found["shares.max_sessions"] += broker.shares.sessions.refused
     transactions = broker.transactions
-    add("transactions.max_transactional_ids", getattr(transactions, "refused_ids", 0))
-    add("transactions.max_offsets", getattr(transactions, "refused_offsets", 0))
+    found["transactions.max_transactional_ids"] += getattr(transactions, "refused_ids", 0)
+    found["transactions.max_offsets"] += getattr(transactions, "refused_offsets", 0)
     for factory in sources.factories():
         sessions = getattr(factory, "fetch_sessions", None)
         if sessions is not None:
-            add("protocols.kafka.max_fetch_sessions", sessions.evicted + sessions.refused)
+            found["protocols.kafka.max_fetch_sessions"] += sessions.evicted + sessions.refused
     return [((key,), count) for key, count in found.items()]
 
 
