@@ -7,24 +7,22 @@ Run a broker (``twistd --nodaemon megabroker -c etc/broker.yaml``), then
     python examples/three_wires.py produce    # only produce; restart the broker if you like, then
     python examples/three_wires.py read       # only read
 
-A topic is filled through each wire: ``from-mega`` by ``message_client.MessageClient``, ``from-cursus`` over a
-bare socket, ``from-kafka`` by confluent-kafka. Then every topic is read through every wire. The exit code is
-0 if all three gave the same messages of all three topics.
+A topic is filled through each wire: ``from-mega`` by ``MessageClient``, ``from-cursus`` by ``CursusClient``
+(both come with the broker), ``from-kafka`` by confluent-kafka. Then every topic is read through every wire.
+The exit code is 0 if all three gave the same messages of all three topics.
 """
 
 from __future__ import annotations
 
 import argparse
-import socket
-import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from message_client import MessageClient
+from megabroker.client import CursusClient, MessageClient
 
 TOPICS = ("from-mega", "from-cursus", "from-kafka")
 
@@ -51,38 +49,18 @@ def mega_read(host: str, port: int, topic: str) -> list[str]:
     return messages
 
 
-# --- cursus: u32 length | u16 topic length | topic | text, answered by u32 length | text -----------
-
-
-def cursus_ask(connection: socket.socket, text: str, topic: str = "") -> None:
-    name = topic.encode()
-    body = struct.pack(">H", len(name)) + name + text.encode()
-    connection.sendall(struct.pack(">I", len(body)) + body)
-
-
-def cursus_replies(connection: socket.socket) -> Iterator[str]:
-    """Yield one reply after the other until the broker closes the connection."""
-    with connection.makefile("rb") as stream:
-        while head := stream.read(4):
-            yield stream.read(struct.unpack(">I", head)[0]).decode()
+# --- cursus ---------------------------------------------------------------------------------------
 
 
 def cursus_produce(host: str, port: int, topic: str, messages: list[str]) -> None:
-    with socket.create_connection((host, port), 30) as connection:
-        replies = cursus_replies(connection)
-        cursus_ask(connection, f"CREATE {topic} 1")
-        print(f"  {next(replies)}")
-        for message in messages:
-            cursus_ask(connection, message, topic)
-        for _ in messages:
-            if (reply := next(replies)) != "OK":
-                raise SystemExit(f"cursus refused a message: {reply}")
+    with CursusClient(host, port) as client:
+        client.create_topic(topic, 1)
+        client.publish_many(topic, messages)  # raises what the broker refuses
 
 
 def cursus_read(host: str, port: int, topic: str) -> list[str]:
-    with socket.create_connection((host, port), 30) as connection:
-        cursus_ask(connection, f"CONSUME {topic} 0 0")
-        return list(cursus_replies(connection))
+    with CursusClient(host, port) as client:
+        return [message.text for message in client.stream(topic)]
 
 
 # --- Kafka ----------------------------------------------------------------------------------------
