@@ -90,6 +90,8 @@ class BrokerServer:
             raise RuntimeError("the broker is started already")
         # Only a file: a pipe that nobody reads would fill up and hold the broker.
         self._log_file = tempfile.NamedTemporaryFile(prefix="megabroker-", suffix=".log")  # noqa: SIM115
+        self._log_begin = 0
+        self._received.clear()
         ours, theirs = socket.socketpair()
         with theirs:
             self._channel = ours

@@ -110,6 +110,15 @@ def test_a_server_that_cannot_start_says_why() -> None:
         BrokerServer({"storage": "disk"}).start()
 
 
+def test_a_server_that_is_started_again_begins_its_log_anew() -> None:
+    with BrokerServer() as server:
+        for _ in range(3):
+            server.clean()
+        assert server.stop() == 0
+        server.start()
+        assert server.log.count("is ready after") == 1
+
+
 def test_several_workers_are_refused() -> None:
     for kind in (BrokerServer, EmbeddedBroker):
         with pytest.raises(ValueError, match="workers: 2: expected 1"):
