@@ -207,7 +207,7 @@ class StompReader:
             raise ProtocolError("a header is not UTF-8") from None
         if not colon or not name:
             raise ProtocolError(f"the header {name[:100]!r} has no name or no value: expected name:value")
-        if self._command not in _UNESCAPED and self.version is not None and "\\" in line.decode():
+        if self._command not in _UNESCAPED and self.version is not None and b"\\" in line:
             meanings = _MEANINGS[self.version]
             if meanings:
                 name, value = _unescape(name, meanings), _unescape(value, meanings)
