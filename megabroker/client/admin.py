@@ -13,7 +13,7 @@ Knows nothing of the broker's inside.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import quote, urlencode
@@ -246,18 +246,22 @@ class AdminClient:
         collected: Deferred[Any] = treq.collect(answer, take)
         return collected.addCallback(lambda _: b"".join(pieces))
 
-    async def _list(self, path: str, name: str, query: Mapping[str, Any] | None = None) -> list[Any]:
-        """Return all pages of a list."""
-        rows: list[Any] = []
+    async def _pages(
+        self, path: str, query: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield all pages, without the token of the next."""
+        wanted = {**(query or {}), "limit": _MOST_ROWS}
         token: str | None = None
         while True:
-            page = await self._ask(
-                "GET", path, query={**(query or {}), "limit": _MOST_ROWS, "page_token": token}
-            )
-            rows += page[name]
-            token = page["next_page_token"]
+            page = await self._ask("GET", path, query={**wanted, "page_token": token})
+            token = page.pop("next_page_token")
+            yield page
             if token is None:
-                return rows
+                return
+
+    async def _list(self, path: str, name: str, query: Mapping[str, Any] | None = None) -> list[Any]:
+        """Return the rows of all pages."""
+        return [row async for page in self._pages(path, query) for row in page[name]]
 
     # --- the broker -------------------------------------------------------------------------------------
 
@@ -406,16 +410,8 @@ class AdminClient:
     @_deferred
     async def describe_group(self, name: str) -> dict[str, Any]:
         """Return a group and its members."""
-        path, members = _at("groups", name), []
-        token: str | None = None
-        while True:
-            found: dict[str, Any] = await self._ask(
-                "GET", path, query={"limit": _MOST_ROWS, "page_token": token}
-            )
-            members += found["members"]
-            token = found.pop("next_page_token")
-            if token is None:
-                return {**found, "members": members}
+        pages = [page async for page in self._pages(_at("groups", name))]
+        return {**pages[-1], "members": [member for page in pages for member in page["members"]]}
 
     @_deferred
     async def delete_group(self, name: str) -> None:

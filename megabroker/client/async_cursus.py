@@ -171,9 +171,9 @@ class AsyncCursusClient(DeferredClient):
             StreamOutOfStep: messages cannot be counted here.
         """
         checked_seconds("poll_seconds", poll_seconds)
-        reader = CursusReader(topic, partition, offset)
-        reader.request().text()  # what is wrong with the arguments is told here, not when it is iterated over
-        return self._messages(reader, poll_seconds if follow else None)
+        pause_s = poll_seconds if follow else None
+        reader = CursusReader(topic, partition, offset, retry=self._retry, poll_seconds=pause_s)
+        return self._messages(reader)
 
     async def _subscribe(self, topic: str, timeout_s: float | None) -> AsyncSubscription:
         link = await self._own_link()
@@ -185,27 +185,18 @@ class AsyncCursusClient(DeferredClient):
             raise
         return AsyncSubscription(pushed)
 
-    async def _messages(self, reader: CursusReader, poll_seconds: float | None) -> AsyncIterator[Message]:
-        pauses = self._retry.pauses()
-        while True:
+    async def _messages(self, reader: CursusReader) -> AsyncIterator[Message]:
+        pause_s: float | None = 0.0
+        while pause_s is not None:
             error: ClientError | None = None
             try:
                 async for message in self._round(reader):
-                    pauses = self._retry.pauses()
                     yield message
             except (ConnectionLost, ConnectFailed, RequestTimedOut) as caught:
                 error = caught
-            if error is None and not reader.round_over():
-                error = ConnectionLost("the broker closed the connection instead of answering")
-            if error is not None:
-                pause_s = next(pauses, None)
-                if pause_s is None:
-                    raise error
+            pause_s = reader.pause_s(error)
+            if pause_s:
                 await self._sleep(pause_s)
-            elif reader.at_end:
-                if poll_seconds is None:
-                    return
-                await self._sleep(poll_seconds)
 
     async def _round(self, reader: CursusReader) -> AsyncIterator[Message]:
         link = await self._own_link()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -177,7 +177,7 @@ class BlockingClient:
         outcomes: list[T | Refused] = []
         size_bytes = 0
         try:
-            link = self._take()
+            link = self._made(lambda: self._pool.take(self.timeout))
         except ClientError as error:
             return outcomes, error
         try:
@@ -194,9 +194,10 @@ class BlockingClient:
             self._pool.give(link)
         return outcomes, None
 
-    def _take(self) -> Link:
+    def _made(self, make: Callable[[], Link]) -> Link:
+        """Return a connection. Raises ClientError, of which ConnectFailed is what else was an OSError."""
         try:
-            return self._pool.take(self.timeout)
+            return make()
         except OSError as error:
             if isinstance(error, ClientError):
                 raise

@@ -197,9 +197,9 @@ class CursusClient(BlockingClient):
             StreamOutOfStep: messages cannot be counted here.
         """
         checked_seconds("poll_seconds", poll_seconds)
-        reader = CursusReader(topic, partition, offset)
-        reader.request().text()  # what is wrong with the arguments is told here, not when it is iterated over
-        return self._messages(reader, poll_seconds if follow else None)
+        pause_s = poll_seconds if follow else None
+        reader = CursusReader(topic, partition, offset, retry=self._retry, poll_seconds=pause_s)
+        return self._messages(reader)
 
     def subscribe(self, topic: str, *, timeout: float | None = None) -> Subscription:
         """Subscribe; return what is published from then on, as it is pushed.
@@ -209,7 +209,7 @@ class CursusClient(BlockingClient):
         Args:
             timeout: seconds to wait for each message; None for ever.
         """
-        link = self._own_link()
+        link = self._made(self._open_link)
         try:
             pushed = link.stream(Subscribe(topic), self.timeout, timeout)
             next(pushed)
@@ -218,30 +218,20 @@ class CursusClient(BlockingClient):
             raise
         return Subscription(link, pushed)
 
-    def _messages(self, reader: CursusReader, poll_seconds: float | None) -> Iterator[Message]:
-        pauses = self._retry.pauses()
-        while True:
+    def _messages(self, reader: CursusReader) -> Iterator[Message]:
+        pause_s: float | None = 0.0
+        while pause_s is not None:
             error: ClientError | None = None
             try:
-                for message in self._round(reader):
-                    pauses = self._retry.pauses()
-                    yield message
+                yield from self._round(reader)
             except (ConnectionLost, ConnectFailed, RequestTimedOut) as caught:
                 error = caught
-            if error is None and not reader.round_over():
-                error = ConnectionLost("the broker closed the connection instead of answering")
-            if error is not None:
-                pause_s = next(pauses, None)
-                if pause_s is None:
-                    raise error
+            pause_s = reader.pause_s(error)
+            if pause_s:
                 time.sleep(pause_s)
-            elif reader.at_end:
-                if poll_seconds is None:
-                    return
-                time.sleep(poll_seconds)
 
     def _round(self, reader: CursusReader) -> Iterator[Message]:
-        link = self._own_link()
+        link = self._made(self._open_link)
         try:
             for payload in link.stream(reader.request(), self.timeout, self.timeout):
                 message = None if payload is None else reader.take(payload)
@@ -249,11 +239,3 @@ class CursusClient(BlockingClient):
                     yield message
         finally:
             link.close()
-
-    def _own_link(self) -> Link:
-        try:
-            return self._open_link()
-        except OSError as error:
-            if isinstance(error, ClientError):
-                raise
-            raise self._connect_failed(error, 1) from error

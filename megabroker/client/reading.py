@@ -10,13 +10,14 @@ Neighbours that are the same byte for byte it cannot tell apart; for them Kafka'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from megabroker.client import cursus_requests
 from megabroker.client.conversation import Message
-from megabroker.client.errors import InvalidOffset, Refused, StreamOutOfStep
+from megabroker.client.errors import ClientError, ConnectionLost, InvalidOffset, Refused, StreamOutOfStep
 from megabroker.client.mega_wire import Consume
+from megabroker.client.retrying import NO_RETRY, Retry
 
 __all__ = ["CursusReader", "MegaReader"]
 
@@ -75,12 +76,30 @@ class MegaReader:
 class CursusReader:
     """Reads a partition by one CONSUME after the other.
 
+    Args:
+        retry: how often a round that failed is tried without a new message in between.
+        poll_seconds: how long to wait at the end of the partition; None to end there.
+
     Attributes:
         at_end: whether the last one brought nothing new.
+
+    Raises:
+        TypeError, ValueError: an argument is no such thing.
     """
 
-    def __init__(self, topic: str, partition: int, offset: int) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        *,
+        retry: Retry = NO_RETRY,
+        poll_seconds: float | None = None,
+    ) -> None:
         self.at_end = False
+        self._retry = retry
+        self._pauses: Iterator[float] | None = None  # begun at the first failure after a new message
+        self._poll_seconds = poll_seconds
         self._topic = topic
         self._partition = partition
         self._offset = offset  # of the next message
@@ -88,6 +107,7 @@ class CursusReader:
         self._expects_last = False
         self._fresh = 0
         self._idle_rounds = 0
+        self.request().text()  # what is wrong with the arguments is told here, not when it is asked
 
     def request(self) -> cursus_requests.Consume:
         """Begin a round, the first or one after ``round_over`` or a failure: return what to ask for."""
@@ -108,6 +128,7 @@ class CursusReader:
         message = Message(self._offset, payload)
         self._offset += 1
         self._fresh += 1
+        self._pauses = None
         self._last = payload
         return message
 
@@ -121,3 +142,23 @@ class CursusReader:
         # With nothing ever seen there is nothing to recognise, so that has to happen twice.
         self.at_end = answered and self._idle_rounds > (self._last is None)
         return answered
+
+    def pause_s(self, error: ClientError | None) -> float | None:
+        """End a round, and say for how many seconds to wait before the next; None if there is to be none.
+
+        Args:
+            error: why the round failed, if it did for a reason that may pass.
+
+        Raises:
+            ClientError: that, or that the broker did not answer; it was tried often enough.
+        """
+        if error is None and not self.round_over():
+            error = ConnectionLost("the broker closed the connection instead of answering")
+        if error is None:
+            return self._poll_seconds if self.at_end else 0.0
+        if self._pauses is None:
+            self._pauses = self._retry.pauses()
+        pause_s = next(self._pauses, None)
+        if pause_s is None:
+            raise error
+        return pause_s

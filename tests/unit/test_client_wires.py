@@ -323,6 +323,35 @@ class ReaderTests(unittest.TestCase):
             assert reader.round_over()
             assert reader.at_end is at_end
 
+    def test_cursus_waits_for_what_may_pass_and_at_the_end(self) -> None:
+        reader = CursusReader("t", 0, 0, retry=Retry(3, 0.1, 0.5, 0), poll_seconds=7)
+        lost = ConnectionLost("gone")
+        reader.request()
+        assert reader.pause_s(lost) == 0.1
+        reader.request()
+        assert reader.take(b"a") == Message(0, b"a")
+        assert reader.pause_s(lost) == 0.1  # a new message begins the attempts anew
+        reader.request()
+        assert reader.pause_s(None) == 0.2  # not even the message before: nobody has answered
+        reader.request()
+        reader.take(b"a")
+        assert reader.pause_s(None) == 7
+        with self.assertRaises(ConnectionLost) as raised:  # no connection, so that nothing was asked
+            reader.pause_s(lost)
+        assert raised.exception is lost
+
+    def test_cursus_ends_after_a_round_without_anything_new(self) -> None:
+        reader = CursusReader("t", 0, 0)
+        pauses = []
+        for payloads in ((b"a", b"b"), (b"b",)):
+            reader.request()
+            for payload in payloads:
+                reader.take(payload)
+            pauses.append(reader.pause_s(None))
+        assert pauses == [0.0, None]
+        with self.assertRaisesRegex(ValueError, "offset: expected 0 or more"):
+            CursusReader("t", 0, -1)
+
     def test_cursus_finds_that_it_cannot_count(self) -> None:
         reader = CursusReader("t", 0, 0)
         reader.request()
