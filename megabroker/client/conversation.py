@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeVar
 
+from megabroker.client.errors import BadResponse
+
 __all__ = ["KEPT_BYTES", "Address", "Answer", "Conversation", "Message", "Request", "Wire"]
 
 T = TypeVar("T", covariant=True)
+
+_TLS_BEGINS: Final = (b"\x15\x03", b"\x16\x03")  # an alert or a handshake, of any version
 
 KEPT_BYTES: Final = 4 << 20
 """Of messages that came at once, what is kept beside the last one; the rest is to be asked for again."""
@@ -67,6 +71,23 @@ class Address(NamedTuple):
 
     name: str
     is_tls: bool = False
+
+    def doubt(self, protocol: str) -> str:
+        """Return what to add to an error of a peer that may speak another protocol."""
+        hint = (
+            f"is that a {protocol} port, and is your certificate one that the broker takes?"
+            if self.is_tls
+            else f"is that a {protocol} port? One with TLS needs an ssl.SSLContext as tls"
+        )
+        return f" ({self.name}: {hint})"
+
+    def check_plain(self, first: bytes | bytearray) -> None:
+        """Look at the first bytes of a peer. Raises BadResponse: it speaks TLS."""
+        if first.startswith(_TLS_BEGINS):
+            raise BadResponse(
+                f"{self.name} speaks TLS: give the client an ssl.SSLContext as tls, "
+                "or an endpoint that has it"
+            )
 
 
 class Conversation(Protocol):

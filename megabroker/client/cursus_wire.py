@@ -30,9 +30,6 @@ T = TypeVar("T", covariant=True)
 
 _U32 = Struct(">I")
 _NO_TOPIC: Final = bytes(2)
-_TLS_BEGINS: Final = (b"\x15\x03", b"\x16\x03")
-_OTHER_PORT = "is that a cursus port? One with TLS needs an ssl.SSLContext as tls"
-_OTHER_TLS_PORT = "is that a cursus port, and is your certificate one that the broker takes?"
 
 
 class Command(Request[T], Generic[T]):
@@ -113,7 +110,7 @@ class CursusConversation:
         while len(buffer) - at >= _U32.size:
             (size,) = _U32.unpack_from(buffer, at)
             if size > self._wire.max_frame_bytes:
-                raise BadResponse(self._too_long(size))
+                raise self._too_long(size)
             end = at + _U32.size + size
             if len(buffer) < end:
                 break
@@ -144,17 +141,14 @@ class CursusConversation:
 
     def doubt(self) -> str:
         """Ask, while nothing was ever answered, whether this is the right port."""
-        if self._was_answered:
-            return ""
-        return f" ({self._address.name}: {_OTHER_TLS_PORT if self._address.is_tls else _OTHER_PORT})"
+        return "" if self._was_answered else self._address.doubt("cursus")
 
-    def _too_long(self, size: int) -> str:
-        if not self._was_answered and self._buffer.startswith(_TLS_BEGINS):
-            return (
-                f"{self._address.name} speaks TLS: give the client an ssl.SSLContext as tls, "
-                "or an endpoint that has it"
-            )
-        return f"frame of {size} bytes: expected {self._wire.max_frame_bytes} at most{self.doubt()}"
+    def _too_long(self, size: int) -> BadResponse:
+        if not self._was_answered:
+            self._address.check_plain(self._buffer)
+        return BadResponse(
+            f"frame of {size} bytes: expected {self._wire.max_frame_bytes} at most{self.doubt()}"
+        )
 
     def _take(self, frame: bytes, answers: list[Answer]) -> None:
         if not self._asked:

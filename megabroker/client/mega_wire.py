@@ -64,10 +64,6 @@ _CONSUMED = Struct(">qii")
 _CREATED = Struct(">qH")
 _I32_MAX = 2**31 - 1
 
-_TLS_BEGINS: Final = (b"\x15\x03", b"\x16\x03")  # an alert or a handshake, of any version
-_OTHER_PORT = "is that a MEGA port? One with TLS needs an ssl.SSLContext as tls"
-_OTHER_TLS_PORT = "is that a MEGA port, and is your certificate one that the broker takes?"
-
 
 class Created(NamedTuple):
     """A topic was made; the time is the request's."""
@@ -189,9 +185,7 @@ class MegaConversation:
 
     def doubt(self) -> str:
         """Ask, while nothing was ever answered, whether this is the right port."""
-        if self._was_answered:
-            return ""
-        return f" ({self._address.name}: {_OTHER_TLS_PORT if self._address.is_tls else _OTHER_PORT})"
+        return "" if self._was_answered else self._address.doubt("MEGA")
 
     def _parse(self, at: int, answers: list[Answer]) -> int:
         """Add the answer that begins at a position; return its size, 0 if more is needed."""
@@ -242,11 +236,8 @@ class MegaConversation:
 
     def _check(self, at: int, number: int, flag: int) -> _MegaRequest:
         """Return what an answer answers. Raises BadResponse."""
-        if not self._was_answered and self._buffer.startswith(_TLS_BEGINS):
-            raise BadResponse(
-                f"{self._address.name} speaks TLS: give the client an ssl.SSLContext as tls, "
-                "or an endpoint that has it"
-            )
+        if not self._was_answered:
+            self._address.check_plain(self._buffer)
         if flag not in (0, 1):
             raise BadResponse(f"success flag {flag}: expected 0 or 1{self.doubt()}")
         request = self._asked.get(number)
