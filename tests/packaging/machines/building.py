@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import tarfile
 
+from megabroker import __version__
+
 __all__ = ["ROOT", "Built", "build", "checkout_of"]
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -45,7 +47,7 @@ def checkout_of(place: pathlib.Path, version: str | None = None) -> pathlib.Path
     if version is not None:
         for name in ("setup.cfg", "megabroker/__init__.py"):
             text = (place / name).read_text(encoding="utf-8")
-            (place / name).write_text(text.replace("0.1.0", version), encoding="utf-8")
+            (place / name).write_text(text.replace(__version__, version), encoding="utf-8")
     return place
 
 

@@ -1,39 +1,18 @@
 """Messages over all three wires: ``python -m tests.packaging.machines.clients produce|consume LABEL``.
 
-Runs where only the broker of a machine can be reached. Kafka is librdkafka, MEGA the client that comes with
-the broker, cursus its frames over a socket.
+Runs where only the broker of a machine can be reached. Kafka is librdkafka, MEGA and cursus the clients that
+come with the broker.
 """
 
 from __future__ import annotations
 
-import socket
-import struct
 import sys
-from collections.abc import Iterator
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from message_client import MessageClient
+from megabroker.client import CursusClient, MessageClient
 
 _COUNT = 50
-
-
-def _frames(*asked: tuple[str, str]) -> Iterator[str]:
-    """Ask one thing after the other; yield what is answered until the broker closes."""
-    with (
-        socket.create_connection(("127.0.0.1", 9000), 30) as connection,
-        connection.makefile("rwb") as stream,
-    ):
-        for topic, body in asked:
-            name = topic.encode()
-            frame = struct.pack(">H", len(name)) + name + body.encode()
-            stream.write(struct.pack(">I", len(frame)) + frame)
-            stream.flush()
-            head = stream.read(4)
-            yield stream.read(*struct.unpack(">I", head)).decode()
-        if asked[-1][1].startswith("CONSUME"):
-            while head := stream.read(4):
-                yield stream.read(*struct.unpack(">I", head)).decode()
 
 
 def produce(label: str) -> None:
@@ -54,8 +33,9 @@ def produce(label: str) -> None:
         client.create_topic("by-mega")
         for number in range(_COUNT):
             assert client.produce("by-mega", f"{label} {number}")["success"]
-    asked = [("-", "CREATE by-cursus 1"), *(("by-cursus", f"{label} {number}") for number in range(_COUNT))]
-    assert list(_frames(*asked))[1:] == ["OK"] * _COUNT
+    with CursusClient("127.0.0.1") as cursus:
+        cursus.create_topic("by-cursus", 1)
+        assert cursus.publish_many("by-cursus", _expected([label])) == _COUNT
 
 
 def _expected(labels: list[str]) -> list[str]:
@@ -75,7 +55,8 @@ def consume(labels: list[str]) -> None:
     with MessageClient(host="127.0.0.1", port=8080) as client:
         texts = [client.consume("by-cursus", offset)["payload"] for offset in range(total)]
         assert texts == _expected(labels)
-    assert list(_frames(("-", "CONSUME by-kafka 0 0"))) == _expected(labels)
+    with CursusClient("127.0.0.1") as cursus:
+        assert [message.text for message in cursus.stream("by-kafka")] == _expected(labels)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from megabroker import __version__
 from tests.packaging.machines.building import Built
 from tests.packaging.machines.machine import Machine, copy_tree
 from tests.packaging.test_plugin_install import plugin_wheel
@@ -175,7 +176,7 @@ def test_upgrade_keeps_everything_and_restarts_nothing(machine: Machine, built: 
     clients(machine, "produce", "second")
     clients(machine, "consume", "first", "second")
     machine.run("systemctl", "restart", _UNIT)
-    assert "megabroker 0.1.0 is ready" in journal(machine)
+    assert f"megabroker {__version__} is ready" in journal(machine)
     clients(machine, "consume", "first", "second")
     assert "census 1.0" in machine.run("megabroker", "plugin", "list").stdout
     assert machine.run("dpkg", "--verify", "megabroker").stdout.split() == ["??5??????", "c", f"/{_CONFIG}"]

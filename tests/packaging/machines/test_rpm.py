@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from megabroker import __version__
 from tests.packaging.machines.building import Built
 from tests.packaging.machines.machine import Machine, copy_tree
 
@@ -62,7 +63,7 @@ def test_the_service_upgrade_and_removal(root: pathlib.Path, machine: Machine, b
     clients(machine, "consume", "first")
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", "megabroker")
-    assert machine.run("megabroker", "--version").stdout == "megabroker, version 0.1.0\n"
+    assert machine.run("megabroker", "--version").stdout == f"megabroker, version {__version__}\n"
     clients(machine, "consume", "first")
     machine.run("systemctl", "disable", "--now", "megabroker")
     done = rpm(root, "--erase", "megabroker")
