@@ -110,7 +110,7 @@ def test_every_command_is_there() -> None:
         assert f"\n> {word.name}" in found[word.name], word.name
     for line in Reply.HELP.splitlines()[1:]:
         assert f"| `{line}` |" in PAGE.replace("\\|", "|"), line
-    shown = [command for example in examples(found["The seed's dialect"]) for command, _ in example]
+    shown = [command for example in examples(found["The first dialect"]) for command, _ in example]
     for line in Reply.HELP.splitlines()[1:]:
         assert any(command.split()[0] == line.split()[0] for command in shown), line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import unittest
 from typing import Any
@@ -323,6 +324,21 @@ class LaterTests(CursusTests):
         self.connection.principal = BOB
         self.assertEqual(self.ask("LIST"), "OK count=0 topics=")
         self.assertEqual(self.ask("LIST_GROUPS a=b"), "OK count=0 groups=")
+
+    def test_a_group_is_told_with_the_topics_that_may_be_seen(self) -> None:
+        self.done(self.service.topics.create("u", 3))
+        self.allow(Op.READ, "g", kind=R.GROUP)
+        self.allow(Op.READ)
+        hidden = self.allow(Op.READ, "u")
+        self.assertIn("generation=1", self.ask("JOIN_GROUP topic=t group=g member=m"))
+        self.assertIn("generation=2", self.ask("JOIN_GROUP topic=u group=g member=n"))
+        told = json.loads(self.ask("GROUP_STATUS group=g"))
+        self.assertEqual((told["topic_name"], told["partition_count"], told["member_count"]), ("t,u", 5, 2))
+        self.assertEqual([one["assignments"] for one in told["members"]], [[0, 1], [0, 1, 2]])
+        self.forbid(hidden)
+        told = json.loads(self.ask("GROUP_STATUS group=g"))
+        self.assertEqual((told["topic_name"], told["partition_count"], told["member_count"]), ("t", 2, 2))
+        self.assertEqual([one["assignments"] for one in told["members"]], [[0, 1], []])
 
     def test_a_stream_ends_with_the_permission(self) -> None:
         self.allow(Op.READ, "g", kind=R.GROUP)

@@ -1,4 +1,4 @@
-"""The seed's words for what the broker refuses."""
+"""The first dialect's words for what the broker refuses."""
 
 from __future__ import annotations
 

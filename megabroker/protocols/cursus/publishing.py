@@ -1,4 +1,4 @@
-"""PUBLISH in the seed's dialect: messages gathered over a turn, handed to their partitions, answered.
+"""PUBLISH in the first dialect: messages gathered over a turn, handed to their partitions, answered.
 
 Owns what of one connection is gathered and has no outcome yet. Never keeps a message that its partition's
 queue has no room for: such a publish waits with its connection.

@@ -53,6 +53,7 @@ _SUFFIXES: Final = 10_000
 _TRIES: Final = 20
 _LONG_SUFFIX_BYTES: Final = 8
 _SEES = Need(Operation.DESCRIBE, ResourceType.GROUP, "")
+_SEES_TOPIC = Need(Operation.DESCRIBE, ResourceType.TOPIC, "")
 
 
 async def register(call: Call) -> Reply:
@@ -123,9 +124,27 @@ async def _commit(call: Call, offsets: Mapping[int, int]) -> None:
 
 
 async def status(call: Call) -> Reply:
-    """GROUP_STATUS."""
+    """GROUP_STATUS: of the topics those that the client may know of, and their partitions."""
     fields = await call.office.at_coordinator(call["group"], "group_status", **call.values)
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+    topics = {name: count for name, count in fields["topics"].items() if call.sees(_SEES_TOPIC, name)}
+    members = [
+        {
+            "member_id": member,
+            "assignments": sorted(index for name in topics for index in owned.get(name, ())),
+        }
+        for member, owned in fields["members"]
+    ]
+    described = {
+        "status": "OK",
+        "group_name": call["group"],
+        "topic_name": ",".join(topics),
+        "state": fields["state"],
+        "generation": fields["generation"],
+        "member_count": len(members),
+        "partition_count": sum(topics.values()),
+        "members": members,
+    }
+    return json.dumps(described, separators=(",", ":"), ensure_ascii=False)
 
 
 async def list_groups(call: Call) -> Reply:
@@ -273,37 +292,28 @@ class _Groups:
             found = self._groups.describe_consumers(group)
         except BrokerError:
             return self._classic_status(group), b""
-        topics = sorted({name for member in found.members for name in member.topic_names})
+        names = sorted({name for member in found.members for name in member.topic_names})
         members = [
-            {"member_id": member.member_id, "assignments": self._of_topics(topics, member.assignment)}
+            (member.member_id, {name: self._assigned(name, member.assignment) for name in names})
             for member in found.members
         ]
-        return self._described(group, topics, found.state, found.group_epoch, members), b""
+        return {
+            "state": found.state,
+            "generation": found.group_epoch,
+            "topics": {name: self._partitions_of(name) for name in names},
+            "members": members,
+        }, b""
 
     def _classic_status(self, group: str) -> Mapping[str, Any]:
         if group not in self._groups:
             raise Refusal("group_not_found", group=group)
         found = self._groups.describe(group)
-        members = [{"member_id": member.member_id, "assignments": []} for member in found.members]
-        return self._described(group, [], found.state, -1, members)
+        members = [(member.member_id, {}) for member in found.members]
+        return {"state": found.state, "generation": -1, "topics": {}, "members": members}
 
-    def _of_topics(self, names: list[str], assignment: TopicAssignment) -> list[int]:
-        return sorted(index for name in names for index in self._assigned(name, assignment))
-
-    def _described(
-        self, group: str, names: list[str], state: str, generation: int, members: list[dict[str, Any]]
-    ) -> Mapping[str, Any]:
-        topics = [topic for topic in map(self._broker.topics.get, names) if topic is not None]
-        return {
-            "status": "OK",
-            "group_name": group,
-            "topic_name": ",".join(names),
-            "state": state,
-            "generation": generation,
-            "member_count": len(members),
-            "partition_count": sum(topic.partitions for topic in topics),
-            "members": members,
-        }
+    def _partitions_of(self, name: str) -> int:
+        topic = self._broker.topics.get(name)
+        return 0 if topic is None else topic.partitions
 
     async def list_groups(self, fields: Mapping[str, Any], _: bytes) -> Carried:
         """Return every group."""
