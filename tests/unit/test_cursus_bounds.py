@@ -13,6 +13,7 @@ from megabroker.codec.batch import build, read_header
 from megabroker.model import Acks, HostPort, Listener
 from megabroker.protocols.cursus.factory import CursusFactory
 from megabroker.protocols.cursus.later import groups
+from megabroker.protocols.cursus.later.batch import decode_batch
 from megabroker.protocols.cursus.later.following import Followers
 from megabroker.protocols.cursus.later.refusals import Refusal
 from megabroker.protocols.cursus.later.stream_index import EventIndex
@@ -72,6 +73,23 @@ class BoundsTests(TextCase):
             self.assertIn("stream_index_bytes", self.failureResultOf(one, Refusal).getErrorMessage())
         self.assertLess(made[0].size_bytes, 400_000)
         self.assertEqual(len(made), 1)
+
+    def test_what_headers_say_counts_for_the_bytes_of_a_batch(self) -> None:
+        self.assertIn("OK", self.ask("CREATE topic=heads partitions=1"))
+        headers = [("event_type", b"e" * 60_000), ("metadata", b"m" * 60_000)]
+        partition = self.service.topics.partition("heads", 0)
+        stored: list[Any] = []
+        for _ in range(60):
+            data = build([(b"k", b"", headers, 1)])
+            partition.append(read_header(data, 0, len(data)), data, Acks.DURABLE, stored.append)
+        self.reactor.until(lambda: stored == [None] * 60)
+        found: list[int] = []
+        while len(found) < 60:
+            words = b"\0\0CONSUME topic=heads partition=0 offset=%d member=m group=g" % len(found)
+            frame = self.exchange(struct.pack(">I", len(words)) + words)
+            self.assertLessEqual(len(frame), (4 << 20) + 1024)
+            found += [message.offset for message in decode_batch(frame[4:], 60).messages]
+        self.assertEqual(found, list(range(60)))
 
     def test_a_group_has_room_for_more_members_than_short_suffixes(self) -> None:
         self.assertIn("OK", self.ask("CREATE topic=busy partitions=1"))

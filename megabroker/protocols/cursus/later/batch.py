@@ -61,6 +61,12 @@ class BatchMessage(NamedTuple):
     aggregate_version: int = 0
     metadata: bytes = b""
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in a batch."""
+        texts = len(self.key) + len(self.producer_id) + len(self.event_type) + len(self.metadata)
+        return MESSAGE_BYTES + len(self.payload) + texts
+
 
 class Batch(NamedTuple):
     """Messages of one partition.

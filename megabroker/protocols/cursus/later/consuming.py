@@ -19,11 +19,10 @@ from twisted.internet.defer import Deferred
 from megabroker.access import Operation, ResourceType
 from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError
 from megabroker.interfaces import IPartition
-from megabroker.model import Record
-from megabroker.protocols.cursus.later.batch import MESSAGE_BYTES, BatchMessage, encode_batch
+from megabroker.protocols.cursus.later.batch import BatchMessage, encode_batch
 from megabroker.protocols.cursus.later.calling import Call, Reply, look, turn, waited
 from megabroker.protocols.cursus.later.errands import found_topic
-from megabroker.protocols.cursus.later.records import HEADER_BYTES, message_of
+from megabroker.protocols.cursus.later.records import message_of
 from megabroker.protocols.cursus.later.refusals import Refusal, refusal_of
 from megabroker.protocols.reading import RecordReader
 
@@ -209,7 +208,7 @@ async def _read(
     call: Call, reader: RecordReader, messages: list[BatchMessage], most: int, max_bytes: int
 ) -> None:
     """Add what is there, as much as is wanted. Raises Refusal."""
-    size = sum(MESSAGE_BYTES + HEADER_BYTES + len(one.payload) + len(one.key) for one in messages)
+    size = sum(one.size_bytes for one in messages)
     since, count = size, 0
     while len(messages) < most and not call.client.closed:
         begin = reader.position
@@ -226,21 +225,17 @@ async def _read(
             raise Refusal("broker_error", str(error)) from None
         if record is None:
             return
-        added = _size(record)
-        if messages and size + added > max_bytes:
+        message = message_of(record)
+        if messages and size + message.size_bytes > max_bytes:
             reader.drop()
             reader.position = begin
             return
-        messages.append(message_of(record))
-        size += added
+        messages.append(message)
+        size += message.size_bytes
         count += 1
         if count % _SLICE_RECORDS == 0 or size - since > _SLICE_BYTES:
             since = size
             await turn(call.broker)
-
-
-def _size(record: Record) -> int:
-    return MESSAGE_BYTES + HEADER_BYTES + len(record.value or b"") + len(record.key or b"")
 
 
 async def _news(call: Call, partitions: list[IPartition], seconds: float) -> bool:

@@ -20,11 +20,11 @@ from megabroker.codec.batch import build, read_header
 from megabroker.errors import BrokerError, Cold, ProtocolError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import Acks, Topic
-from megabroker.protocols.cursus.later.batch import MESSAGE_BYTES, BatchMessage, encode_batch
+from megabroker.protocols.cursus.later.batch import BatchMessage, encode_batch
 from megabroker.protocols.cursus.later.calling import Call, Reply, room, told, turn, waited
 from megabroker.protocols.cursus.later.errands import Carried, Errand, found_topic, partition_of_key
 from megabroker.protocols.cursus.later.following import Followers
-from megabroker.protocols.cursus.later.publishing import EVENT_SOURCING
+from megabroker.protocols.cursus.later.publishing import has_streams
 from megabroker.protocols.cursus.later.records import message_of, record_of
 from megabroker.protocols.cursus.later.refusals import Refusal
 from megabroker.protocols.cursus.later.stream_index import EventIndex, SnapshotIndex
@@ -121,7 +121,7 @@ async def read_snapshot(call: Call) -> Reply:
 def _place(call: Call) -> tuple[Topic, int]:
     """Return the topic and the partition of an aggregate. Raises Refusal for a topic without streams."""
     topic = found_topic(call.broker, call["topic"])
-    if topic.configs.get(EVENT_SOURCING) != "true":
+    if not has_streams(topic):
         raise Refusal("event_sourcing_not_enabled", topic=topic.name)
     return topic, partition_of_key(call["key"], topic.partitions)
 
@@ -231,7 +231,7 @@ class _Streams:
         try:
             for offset in offsets:
                 message = await self._at(reader, offset)
-                max_bytes -= MESSAGE_BYTES + len(message.payload) + len(message.metadata) + len(message.key)
+                max_bytes -= message.size_bytes
                 if max_bytes < 0 and messages:
                     if whole:
                         raise Refusal(

@@ -32,6 +32,7 @@ __all__ = [
     "append",
     "choose_partition",
     "errands",
+    "has_streams",
     "publish",
     "publish_batch",
 ]
@@ -76,7 +77,7 @@ async def publish_batch(call: Call, body: bytes) -> Reply:
     if not batch.messages:
         raise Refusal("empty_messages", "a batch has at least one message")
     topic = found_topic(call.broker, batch.topic)
-    if any(message.aggregate_version for message in batch.messages) and _has_streams(call.broker, topic):
+    if any(message.aggregate_version for message in batch.messages) and has_streams(topic):
         raise Refusal("invalid_version", "events are added to a stream by APPEND_STREAM")
     acks = batch.acks.lower() or None
     return await _store(call, topic, batch.partition, acks, batch.messages, idempotent=batch.idempotent)
@@ -91,7 +92,8 @@ def choose_partition(call: Call, topic: Topic, wanted: int | None, key: str | No
     return int(call.client.factory.next_turn() % topic.partitions)
 
 
-def _has_streams(broker: IBroker, topic: Topic) -> bool:
+def has_streams(topic: Topic) -> bool:
+    """Whether it is a topic of event streams."""
     return topic.configs.get(EVENT_SOURCING) == "true"
 
 

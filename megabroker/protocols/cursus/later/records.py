@@ -20,16 +20,13 @@ from megabroker.codec.records import RecordInput
 from megabroker.model import Header, Record
 from megabroker.protocols.cursus.later.batch import LONGEST_TEXT_BYTES, BatchMessage
 
-__all__ = ["HEADER_BYTES", "aggregate_version_of", "message_of", "record_of"]
+__all__ = ["aggregate_version_of", "message_of", "record_of"]
 
 _EVENT_TYPE: Final = "event_type"
 _METADATA: Final = "metadata"
 _SCHEMA_VERSION: Final = "schema_version"
 _AGGREGATE_VERSION: Final = "aggregate_version"
 _PRODUCER: Final = "cursus.producer"
-
-HEADER_BYTES: Final = 160
-"""What names and numbers of all headers take at most."""
 
 _LONGEST_NUMBER = 20
 _UINT32 = 1 << 32

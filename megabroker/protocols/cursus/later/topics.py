@@ -17,7 +17,7 @@ from megabroker.interfaces import IPartition
 from megabroker.model import Topic
 from megabroker.protocols.cursus.later.calling import Call, Reply, look
 from megabroker.protocols.cursus.later.errands import found_topic
-from megabroker.protocols.cursus.later.publishing import EVENT_SOURCING
+from megabroker.protocols.cursus.later.publishing import EVENT_SOURCING, has_streams
 from megabroker.protocols.cursus.later.refusals import Refusal, refusal_of
 from megabroker.protocols.cursus.later.words import Need
 
@@ -60,7 +60,7 @@ async def create(call: Call) -> Reply:
             made = await _made(call, name, {**client.factory.topic_configs(), **wanted})
         else:
             made = await _changed(call, known, wanted)
-        if made.configs.get(EVENT_SOURCING) == "true":
+        if has_streams(made):
             await _companion(call, made)
     except BrokerError as error:
         raise refusal_of(error, "create_topic_failed", topic=name) from None
@@ -160,8 +160,7 @@ async def delete(call: Call) -> Reply:
     name = call["topic"]
     call.need(Operation.DELETE, ResourceType.TOPIC, name)
     topic, companion = found_topic(call.broker, name), snapshots_of(name)
-    has_streams = topic.configs.get(EVENT_SOURCING) == "true"
-    has_companion = has_streams and call.broker.topics.get(companion) is not None
+    has_companion = has_streams(topic) and call.broker.topics.get(companion) is not None
     if has_companion:
         call.need(Operation.DELETE, ResourceType.TOPIC, companion)
     try:
