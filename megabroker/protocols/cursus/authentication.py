@@ -47,7 +47,7 @@ __all__ = ["AuthConnection"]
 
 _LONGEST_NAME_CHARS: Final = 100
 
-_SEED: Final = (Reply.AUTHENTICATED, Reply.AUTH_FAILED)
+_FIRST: Final = (Reply.AUTHENTICATED, Reply.AUTH_FAILED)
 _LATER: Final = ("OK principal={user} authenticated=true", "ERROR: authentication_failed mechanism=PLAIN")
 
 
@@ -104,7 +104,7 @@ class AuthConnection(CursusConnection):
             self.reply("AUTH", self._later_dialect().unauthenticated(word))
         return None
 
-    def _begin(self, command: Auth, replies: tuple[str, str] | None = _SEED) -> None:
+    def _begin(self, command: Auth, replies: tuple[str, str] | None = _FIRST) -> None:
         slot = self.reserve()
         self._gate.close()
         checked = self._authentication.password(command.user, command.password)
