@@ -308,8 +308,12 @@ class _Groups:
         if group not in self._groups:
             raise Refusal("group_not_found", group=group)
         found = self._groups.describe(group)
-        members = [(member.member_id, {}) for member in found.members]
-        return {"state": found.state, "generation": -1, "topics": {}, "members": members}
+        return {
+            "state": found.state,
+            "generation": -1,
+            "topics": {},
+            "members": [(member.member_id, {}) for member in found.members],
+        }
 
     def _partitions_of(self, name: str) -> int:
         topic = self._broker.topics.get(name)
