@@ -138,6 +138,25 @@ def test_a_group_that_there_is_not_yet_may_be_given_offsets(api: Api) -> None:
     assert api.problem("POST", "/v1/groups/new/offsets/reset", unknown) == (404, "unknown-topic")
 
 
+def test_where_some_partitions_are_refused_it_is_told_which_were_moved() -> None:
+    with BrokerProcess({"durability": "os", "groups": {"max_offsets": 1}}) as broker:
+        api = Api(broker.http_ports[0])
+        api.post("/v1/topics", {"name": "some", "partitions": 2})
+        api.post("/v1/topics/some/messages", {"partition": 0, "value": "one"})
+        reset, offsets = "/v1/groups/few/offsets/reset", "/v1/groups/few/offsets"
+        api.post(reset, {"to": "earliest", "topics": [{"topic": "some", "partitions": [0]}]})
+        reply = api.ask("POST", reset, {"to": "latest", "topics": [{"topic": "some"}]})
+        assert (reply.status, reply.json["code"]) == (409, "offset-limit")
+        assert reply.json["detail"] == "some-1: offset-limit; done: 1 of 2, which are some-0"
+        assert [(row["partition"], row["offset"]) for row in api.get(offsets)["offsets"]] == [(0, 1)]
+        assert "ResetOffsets: few to latest, 1 of 2, which are some-0\n" in broker.log
+        none = api.ask("POST", reset, {"to": "latest", "topics": [{"topic": "some", "partitions": [1]}]})
+        assert none.json["detail"] == "some-1: offset-limit; nothing was changed"
+        assert broker.log.count("ResetOffsets") == 2
+        assert api.ask("DELETE", f"{offsets}/some").status == 204
+        assert "OffsetDelete: few of some\n" in broker.log
+
+
 def test_what_does_not_go_together(api: Api) -> None:
     reply = api.ask("POST", "/v1/groups/new/offsets/reset", {"to": "offset", "by": 3})
     assert [(one["path"], one["expected"]) for one in reply.json["errors"]] == [

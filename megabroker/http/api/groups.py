@@ -9,7 +9,7 @@ from megabroker.access import Operation, ResourceType
 from megabroker.core.groups.resetting import ResetTo, new_offset
 from megabroker.errors import ErrorCode, RequestError, StateError
 from megabroker.http.api.messages import first_at_or_after
-from megabroker.http.api.topics import known_topic, partition_rows
+from megabroker.http.api.topics import check_partition, known_topic, partition_rows
 from megabroker.http.caller import Caller
 from megabroker.http.paging import MOST_ROWS, PAGES, page, paged
 from megabroker.http.routes import Answer, Call, Need, Route
@@ -31,6 +31,8 @@ __all__ = ["ROUTES", "describe_group", "group_offsets", "known_group", "reset_of
 
 _MOST_PARTITIONS: Final = 100_000
 _ANY_MEMBERS: Final = ("Empty", "Dead")
+_MOST_NAMED: Final = 20
+"""Partitions that a refusal and the audit log name at most."""
 
 _SUMMARY: Final = Object(
     {
@@ -357,7 +359,8 @@ async def reset_offsets(caller: Caller, name: str, wanted: Mapping[str, Any]) ->
         wanted: as the route takes it.
 
     Raises:
-        BrokerError: GROUP_NOT_EMPTY and others; nothing is changed then.
+        BrokerError: GROUP_NOT_EMPTY and others. Nothing is changed then, unless only some partitions were
+            refused: what it says names those that were moved.
     """
     broker = caller.broker
     known = known_group(caller, name) if _is_known(caller, name) else None
@@ -371,11 +374,13 @@ async def reset_offsets(caller: Caller, name: str, wanted: Mapping[str, Any]) ->
         caller.need(Operation.READ, ResourceType.TOPIC, topic)
     moves = await _moves(caller, wanted, places, offsets)
     if not wanted["dry_run"]:
+        outcomes: Mapping[TopicPartition, ErrorCode | None] = dict.fromkeys(moves)
         if name in broker.shares:
             await broker.shares.set_offsets(name, moves)
         else:
-            await _commit(caller, name, moves)
-        caller.changed("ResetOffsets", f"{name} to {wanted['to']}")
+            fresh = {where: CommittedOffset(offset) for where, offset in moves.items()}
+            outcomes = await broker.groups.commit(name, -1, "", None, fresh)
+        _settle(caller, "ResetOffsets", f"{name} to {wanted['to']}", _named(outcomes))
     return [
         {
             "topic": where.topic,
@@ -404,11 +409,7 @@ def _places(
     for wanted in topics:
         topic = known_topic(caller, wanted["topic"])
         for index in range(topic.partitions) if wanted["partitions"] is None else wanted["partitions"]:
-            if index >= topic.partitions:
-                raise RequestError(
-                    ErrorCode.UNKNOWN_PARTITION,
-                    f"topic {topic.name} has partitions 0 to {topic.partitions - 1}",
-                )
+            check_partition(topic, index)
             found[TopicPartition(topic.name, index)] = None
     if len(found) > _MOST_PARTITIONS:
         raise RequestError(ErrorCode.INVALID_REQUEST, f"expected at most {_MOST_PARTITIONS} partitions")
@@ -440,12 +441,20 @@ async def _moves(
     return moves
 
 
-async def _commit(caller: Caller, name: str, moves: Mapping[TopicPartition, int]) -> None:
-    fresh = {where: CommittedOffset(offset) for where, offset in moves.items()}
-    outcomes = await caller.broker.groups.commit(name, -1, "", None, fresh)
-    for where, code in outcomes.items():
-        if code is not None:
-            raise StateError(code, f"partition {where.partition} of {where.topic}: {code.value}")
+def _named(outcomes: Mapping[TopicPartition, ErrorCode | None]) -> dict[str, ErrorCode | None]:
+    return {f"{where.topic}-{where.partition}": code for where, code in outcomes.items()}
+
+
+def _settle(caller: Caller, what: str, of: str, outcomes: Mapping[str, ErrorCode | None]) -> None:
+    """Put what was done into the audit log; raise StateError that names it if the rest was refused."""
+    done = [where for where, code in outcomes.items() if code is None]
+    refused = [(where, code) for where, code in outcomes.items() if code is not None]
+    shown = ", ".join(done[:_MOST_NAMED]) + (", ..." if len(done) > _MOST_NAMED else "")
+    some = f"{len(done)} of {len(outcomes)}, which are {shown}"
+    if done or not refused:
+        caller.changed(what, f"{of}, {some}" if refused else of)
+    for where, code in refused:
+        raise StateError(code, f"{where}: {code.value}; {f'done: {some}' if done else 'nothing was changed'}")
 
 
 # --- routes -------------------------------------------------------------------------------------------------
@@ -501,18 +510,14 @@ async def delete_offsets(call: Call) -> Any:
     caller.need(Operation.READ, ResourceType.TOPIC, topic)
     broker = caller.broker
     known_group(caller, name)
-    codes: Iterable[ErrorCode | None]
     if name in broker.shares:
-        codes = (await broker.shares.delete_offsets(name, [topic])).values()
+        outcomes = await broker.shares.delete_offsets(name, [topic])
     else:
         places = [where for where in broker.groups.committed(name, None) if where.topic == topic]
         if not places:
             raise RequestError(ErrorCode.UNKNOWN_TOPIC, f"group {name} has no offsets of topic {topic}")
-        codes = (await broker.groups.delete_offsets(name, places)).values()
-    for code in codes:
-        if code is not None:
-            raise StateError(code, f"the offsets of group {name} in topic {topic}: {code.value}")
-    caller.changed("OffsetDelete", f"{name} of {topic}")
+        outcomes = _named(await broker.groups.delete_offsets(name, places))
+    _settle(caller, "OffsetDelete", f"{name} of {topic}", outcomes)
     return Answer(204)
 
 

@@ -26,6 +26,7 @@ from megabroker.model import Topic, TopicPartition
 
 __all__ = [
     "ROUTES",
+    "check_partition",
     "create_topic",
     "describe_topic",
     "known_partition",
@@ -114,12 +115,17 @@ def known_topic(caller: Caller, name: str) -> Topic:
     return topic
 
 
-def known_partition(caller: Caller, topic: Topic, index: int) -> IPartition:
-    """Return a partition, wherever it is led. Raises BrokerError (UNKNOWN_PARTITION and others)."""
+def check_partition(topic: Topic, index: int) -> None:
+    """Raise RequestError (UNKNOWN_PARTITION) unless a topic has a partition of this number."""
     if index >= topic.partitions:
         raise RequestError(
             ErrorCode.UNKNOWN_PARTITION, f"topic {topic.name} has partitions 0 to {topic.partitions - 1}"
         )
+
+
+def known_partition(caller: Caller, topic: Topic, index: int) -> IPartition:
+    """Return a partition, wherever it is led. Raises BrokerError (UNKNOWN_PARTITION and others)."""
+    check_partition(topic, index)
     return caller.broker.partitions.partition(topic.name, index)
 
 
@@ -254,8 +260,7 @@ async def list_partitions(call: Call) -> Any:
 async def get_partition(call: Call) -> Any:
     """Describe a partition."""
     topic, index = known_topic(call.caller, call.path["topic"]), call.path["partition"]
-    if index >= topic.partitions:
-        known_partition(call.caller, topic, index)
+    check_partition(topic, index)
     return (await partition_rows(call.caller, topic, index, index + 1))[0]
 
 
