@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from megabroker.access import Operation
+from megabroker.config.endpoint import parse_endpoint
 from megabroker.config.showing import document, yaml_text
 from megabroker.http.caller import Caller
 from megabroker.http.guarding import is_loopback
@@ -34,8 +35,6 @@ def describe_configuration(caller: Caller) -> dict[str, Any]:
 
 
 def _warnings(settings: Any) -> list[str]:
-    from megabroker.config.endpoint import parse_endpoint
-
     found = []
     warning = getattr(settings.security, "warning", None)
     if warning:

@@ -221,6 +221,18 @@ class View:
         """Ask the API; see ``Api.ask``."""
         return await self.console.api.ask(self.caller, request, path, query, body)
 
+    async def ask_page(
+        self, request: str, rows: int, path: Mapping[str, Any] = _NOTHING, **query: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Ask the API for that page of a list which the address names; return it, and where one can go on.
+
+        Args:
+            rows: how many a page has.
+        """
+        token = self.query("page") or None
+        found = await self.ask(request, path, {**query, "limit": rows, "page_token": token})
+        return found, {"following": found["next_page_token"], "is_first": token is None}
+
     @property
     def principal(self) -> str | None:
         """Who looks; None for nobody in particular."""

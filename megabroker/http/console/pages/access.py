@@ -53,14 +53,12 @@ def _words(kind: Any, *without: str) -> list[str]:
 
 async def show_users(view: View) -> Answer:
     """Users who have a password."""
-    token = view.query("page") or None
-    found = await view.ask(_USERS, query={"limit": _ROWS_A_PAGE, "page_token": token})
+    found, pager = await view.ask_page(_USERS, _ROWS_A_PAGE)
     return await view.page(
         "users.html",
         "users",
         users=found["users"],
-        following=found["next_page_token"],
-        is_first=token is None,
+        **pager,
         may_change=view.may(_SET_USER),
         entered=view.form("user"),
         is_used=view.caller.broker.authentication is not None,
@@ -86,22 +84,19 @@ async def change_user(view: View) -> Answer:
 
 async def show_rules(view: View) -> Answer:
     """Access rules."""
-    token = view.query("page") or None
     is_enabled = view.caller.broker.authorizer.enabled
     principal = view.query("principal") or None
-    found: dict[str, Any] = {"acls": [], "next_page_token": None}
+    found: dict[str, Any] = {"acls": []}
+    pager: dict[str, Any] = {"following": None, "is_first": True}
     if is_enabled:
-        found = await view.ask(
-            _RULES, query={"limit": _ROWS_A_PAGE, "page_token": token, "principal": principal}
-        )
+        found, pager = await view.ask_page(_RULES, _ROWS_A_PAGE, principal=principal)
     else:
         view.console.api.permit(view.caller, _RULES)
     return await view.page(
         "rules.html",
         "rules",
         rules=found["acls"],
-        following=found["next_page_token"],
-        is_first=token is None,
+        **pager,
         is_enabled=is_enabled,
         principal=principal or "",
         may_change=is_enabled and view.may(_MAKE_RULE),
@@ -127,14 +122,12 @@ async def change_rules(view: View) -> Answer:
 
 async def show_quotas(view: View) -> Answer:
     """Quotas that are set."""
-    token = view.query("page") or None
-    found = await view.ask(_QUOTAS, query={"limit": _ROWS_A_PAGE, "page_token": token})
+    found, pager = await view.ask_page(_QUOTAS, _ROWS_A_PAGE)
     return await view.page(
         "quotas.html",
         "quotas",
         quotas=found["quotas"],
-        following=found["next_page_token"],
-        is_first=token is None,
+        **pager,
         limits=_LIMITS,
         may_change=view.may(_SET_QUOTAS),
         entered={name: view.form(name) for name in ("user", "client_id", "ip", *_LIMITS)},

@@ -33,17 +33,14 @@ _TARGETS: Final = ("earliest", "latest", "offset", "timestamp", "shift")
 
 async def show_groups(view: View) -> Answer:
     """Groups, by name."""
-    token, kind, state = view.query("page") or None, view.query("type") or None, view.query("state") or None
-    found = await view.ask(
-        _LIST, query={"limit": _GROUPS_A_PAGE, "page_token": token, "type": kind, "state": state}
-    )
+    kind, state = view.query("type") or None, view.query("state") or None
+    found, pager = await view.ask_page(_LIST, _GROUPS_A_PAGE, type=kind, state=state)
     until = view.caller.broker.reactor.seconds() + _LAGS_SECONDS
     return await view.page(
         "groups.html",
         "groups",
         groups=[{**row, "lag": await _lag(view, row["group"], until)} for row in found["groups"]],
-        following=found["next_page_token"],
-        is_first=token is None,
+        **pager,
         kind=kind or "",
         state=state or "",
     )
@@ -77,16 +74,14 @@ async def show_group(view: View) -> Answer:
     group = await view.ask(
         _ONE, {"group": name}, {"limit": _MOST_MEMBERS, "page_token": view.query("members") or None}
     )
-    token = view.query("page") or None
-    offsets = await view.ask(_OFFSETS, {"group": name}, {"limit": _OFFSETS_A_PAGE, "page_token": token})
+    offsets, pager = await view.ask_page(_OFFSETS, _OFFSETS_A_PAGE, {"group": name})
     return await view.page(
         "group.html",
         "groups",
         group=group,
         are_first_members=not view.query("members"),
         offsets=offsets["offsets"],
-        following=offsets["next_page_token"],
-        is_first=token is None,
+        **pager,
         may_reset=view.may(_RESET, group=name),
         may_delete=view.may(_DELETE, group=name),
         is_empty=group["state"] in ("Empty", "Dead"),

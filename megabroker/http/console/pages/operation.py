@@ -24,10 +24,8 @@ _LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
 async def show_connections(view: View) -> Answer:
     """Connections of clients."""
-    protocol, token = view.query("protocol") or None, view.query("page") or None
-    found = await view.ask(
-        _CONNECTIONS, query={"protocol": protocol, "limit": _ROWS_A_PAGE, "page_token": token}
-    )
+    protocol = view.query("protocol") or None
+    found, pager = await view.ask_page(_CONNECTIONS, _ROWS_A_PAGE, protocol=protocol)
     counts: dict[str, int] = {}
     for factory in view.caller.inside.factories():
         name = factory.listener.protocol
@@ -36,8 +34,7 @@ async def show_connections(view: View) -> Answer:
         "connections.html",
         "connections",
         connections=found["connections"],
-        following=found["next_page_token"],
-        is_first=token is None,
+        **pager,
         protocol=protocol or "",
         counts=sorted(counts.items()),
         may_close=view.may(_CLOSE),
@@ -52,8 +49,8 @@ async def close_connection(view: View) -> Answer:
 
 async def show_transactions(view: View) -> Answer:
     """Transactional ids."""
-    state, token = view.query("state") or None, view.query("page") or None
-    found = await view.ask(_TRANSACTIONS, query={"state": state, "limit": _ROWS_A_PAGE, "page_token": token})
+    state = view.query("state") or None
+    found, pager = await view.ask_page(_TRANSACTIONS, _ROWS_A_PAGE, state=state)
     return await view.page(
         "transactions.html",
         "transactions",
@@ -61,8 +58,7 @@ async def show_transactions(view: View) -> Answer:
             {**row, "may_abort": view.may(_ABORT, transactional_id=row["transactional_id"])}
             for row in found["transactions"]
         ],
-        following=found["next_page_token"],
-        is_first=token is None,
+        **pager,
         state=state or "",
         now_ms=view.caller.broker.now_ms(),
     )
@@ -111,14 +107,12 @@ async def change_configuration(view: View) -> Answer:
 
 async def show_log(view: View) -> Answer:
     """Loggers and their levels."""
-    token = view.query("page") or None
-    found = await view.ask(_LOGGERS, query={"limit": _ROWS_A_PAGE, "page_token": token})
+    found, pager = await view.ask_page(_LOGGERS, _ROWS_A_PAGE)
     return await view.page(
         "log.html",
         "log",
         loggers=found["loggers"],
-        following=found["next_page_token"],
-        is_first=token is None,
+        **pager,
         levels=_LEVELS,
         may_change=view.may(_SET_LEVEL),
     )

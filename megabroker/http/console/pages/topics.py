@@ -34,18 +34,15 @@ _PARTITIONS_A_PAGE: Final = 50
 
 async def show_topics(view: View) -> Answer:
     """Topics, by name."""
-    prefix, token = view.query("prefix"), view.query("page") or None
-    found = await view.ask(
-        _LIST, query={"prefix": prefix[:249], "limit": _TOPICS_A_PAGE, "page_token": token}
-    )
+    prefix = view.query("prefix")
+    found, pager = await view.ask_page(_LIST, _TOPICS_A_PAGE, prefix=prefix[:249])
     rows = [{**row, **await _measured(view, row["name"])} for row in found["topics"]]
     return await view.page(
         "topics.html",
         "topics",
         topics=rows,
         prefix=prefix,
-        following=found["next_page_token"],
-        is_first=token is None,
+        **pager,
         may_create=_may_create(view),
         default_partitions=view.caller.broker.settings.topics.default_partitions,
     )
@@ -123,15 +120,14 @@ async def topic_page(view: View, template: str, tab: str, **values: Any) -> Answ
 
 async def show_topic(view: View) -> Answer:
     """A topic and its partitions."""
-    name, token = view.call.path["topic"], view.query("page") or None
-    found = await view.ask(_PARTITIONS, {"topic": name}, {"limit": _PARTITIONS_A_PAGE, "page_token": token})
+    name = view.call.path["topic"]
+    found, pager = await view.ask_page(_PARTITIONS, _PARTITIONS_A_PAGE, {"topic": name})
     return await topic_page(
         view,
         "topic.html",
         "partitions",
         partitions=found["partitions"],
-        following=found["next_page_token"],
-        is_first=token is None,
+        **pager,
         measured=await _measured(view, name),
     )
 
