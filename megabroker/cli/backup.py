@@ -13,11 +13,10 @@ from typing import Final
 import click
 
 from megabroker.backup import copying
-from megabroker.cli.output import Progress, human_bytes, json_option, print_json, progress
+from megabroker.cli.output import human_bytes, json_option, print_json, progress
 
 __all__ = ["backup"]
 
-_PROGRESS_SECONDS: Final = 2.0
 _TO_SOURCE: Final = click.Path(path_type=pathlib.Path, exists=True, file_okay=False)
 _TO_TARGET: Final = click.Path(path_type=pathlib.Path)
 
@@ -39,8 +38,13 @@ def backup(directory: pathlib.Path, target: pathlib.Path, link: bool, as_json: b
     elsewhere from there.
     """
     started = time.monotonic()
-    with progress("copying", None, wanted=not quiet) as bar:
-        found = copying.backup(directory, target, link=link, progress=_Progress(bar, quiet).tell)
+    with progress("copying", None, wanted=not quiet, lines="") as bar:
+
+        def tell(what: str, done_bytes: int, size_bytes: int) -> None:
+            of = f", {human_bytes(done_bytes)} of {human_bytes(size_bytes)}" if size_bytes else ""
+            bar(done_bytes, what + of)
+
+        found = copying.backup(directory, target, link=link, progress=tell)
     seconds = time.monotonic() - started
     if as_json:
         print_json({**found.summary(), "seconds": round(seconds, 2)})
@@ -55,21 +59,3 @@ def backup(directory: pathlib.Path, target: pathlib.Path, link: bool, as_json: b
             click.echo(f"damaged: {one}")
     if found.damaged:
         sys.exit(1)
-
-
-class _Progress:
-    """A sign of life on a terminal; elsewhere a line on standard error every few seconds."""
-
-    def __init__(self, bar: Progress, quiet: bool) -> None:
-        self._bar = bar
-        self._quiet = quiet
-        self._told = time.monotonic()
-
-    def tell(self, what: str, done_bytes: int, size_bytes: int) -> None:
-        """Say how far it has come, unless that was said just now."""
-        of = f", {human_bytes(done_bytes)} of {human_bytes(size_bytes)}" if size_bytes else ""
-        self._bar(done_bytes, what + of)
-        now = time.monotonic()
-        if not self._quiet and not sys.stderr.isatty() and now - self._told >= _PROGRESS_SECONDS:
-            self._told = now
-            click.echo(what + of, err=True)

@@ -25,7 +25,7 @@ from megabroker.cli.placing import offsets_at
 from megabroker.cli.reading import Reader
 from megabroker.cli.record_forms import Form, form_named
 from megabroker.cli.refusals import check
-from megabroker.cli.topic_names import complete_topics, matching
+from megabroker.cli.topic_names import complete_topics, matching_any
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
 from megabroker.model import Record
 from megabroker.protocols.kafka.errors import KafkaError
@@ -259,11 +259,7 @@ def _ends(cluster: Cluster, partitions: Sequence[Partition], committed: bool) ->
 def _names(cluster: Cluster, topics: Sequence[str], *, regex: bool) -> list[str]:
     if not regex:
         return list(cluster.partitions(list(dict.fromkeys(topics))))
-    everything = cluster.metadata()
-    found = {one.name for text in topics for one in matching(everything, text) if not one.is_internal}
-    if not found:
-        raise RequestError(ErrorCode.UNKNOWN_TOPIC, f"no topic matches {' or '.join(topics)}")
-    return sorted(found)
+    return matching_any(cluster.metadata(), topics)
 
 
 def _partitions(cluster: Cluster, names: Sequence[str], numbers: Sequence[int]) -> list[Partition]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
-import time
 from contextlib import ExitStack
-from typing import Final
 
 import click
 
-from megabroker.cli.output import Progress, progress
+from megabroker.cli.output import progress
 from megabroker.inspection.directories import Report, check, directories_of, log_bytes
 from megabroker.inspection.findings import Kind
 from megabroker.inspection.repair import repair
@@ -22,7 +20,6 @@ from megabroker.kafkadir.directory import held
 
 __all__ = ["fsck"]
 
-_PROGRESS_SECONDS: Final = 2.0
 _PATH = click.Path(path_type=pathlib.Path, exists=True, file_okay=False)
 
 
@@ -77,8 +74,14 @@ def _checked(paths: list[pathlib.Path], deep: bool, quiet: bool) -> Report:
         for path in paths:
             stack.enter_context(held(path))
         size_bytes = log_bytes(paths)
-        bar = stack.enter_context(progress("reading logs", size_bytes, wanted=not quiet))
-        return check(paths, deep=deep, progress=None if quiet else _Progress(size_bytes, bar).tell)
+        bar = stack.enter_context(progress("reading logs", size_bytes, wanted=not quiet, lines="read "))
+
+        def tell(logs: int, read_bytes: int) -> None:
+            bar(
+                read_bytes, f"{logs} logs, {read_bytes / (1 << 20):,.0f} of {size_bytes / (1 << 20):,.0f} MiB"
+            )
+
+        return check(paths, deep=deep, progress=None if quiet else tell)
 
 
 def _print(report: Report) -> None:
@@ -92,21 +95,3 @@ def _print(report: Report) -> None:
         f"{'closed in order' if report.clean else 'not closed in order'}: "
         f"{'nothing is wrong' if not faults else f'{faults} faults'}"
     )
-
-
-class _Progress:
-    """A bar on a terminal; elsewhere a line on standard error every few seconds."""
-
-    def __init__(self, size_bytes: int, bar: Progress) -> None:
-        self._size_bytes = size_bytes
-        self._bar = bar
-        self._told = time.monotonic()
-
-    def tell(self, logs: int, read_bytes: int) -> None:
-        """Say how far it has come, unless that was said just now."""
-        text = f"{logs} logs, {read_bytes / (1 << 20):,.0f} of {self._size_bytes / (1 << 20):,.0f} MiB"
-        self._bar(read_bytes, text)
-        now = time.monotonic()
-        if not sys.stderr.isatty() and now - self._told >= _PROGRESS_SECONDS:
-            self._told = now
-            click.echo(f"read {text}", err=True)

@@ -9,6 +9,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 
 import click
 
@@ -24,7 +25,6 @@ from megabroker.plugin import discover
 
 __all__ = ["import_kafka"]
 
-_PROGRESS_SECONDS = 2.0
 _PATH = click.Path(path_type=pathlib.Path)
 
 
@@ -60,8 +60,8 @@ def import_kafka(
         size_bytes = copying.size_bytes(takeover)
         refused = takeover.refusals(partial=partial)
         if not refused and not dry_run:
-            with progress("copying", size_bytes) as bar:
-                told = _Progress(takeover, size_bytes, bar).tell
+            with progress("copying", size_bytes, lines="copied ") as bar:
+                told = _telling(takeover, size_bytes, bar)
                 copying.copy_into(takeover, target, clean=source.was_clean, progress=told)
     if as_json:
         outcome = {"imported": not refused and not dry_run, "data_dir": str(target)}
@@ -88,23 +88,12 @@ def _check_node(config: pathlib.Path | None, settings: Config, source: KafkaDire
         )
 
 
-class _Progress:
-    """A bar on a terminal; elsewhere a line on standard error every few seconds."""
-
-    def __init__(self, takeover: Takeover, size_bytes: int, bar: Progress) -> None:
-        self._bar = bar
-        self._partitions = len(takeover.replicas)
-        self._size_bytes = size_bytes
-        self._told = time.monotonic()
-
-    def tell(self, partitions: int, copied_bytes: int) -> None:
-        """Say how far the copy has come, unless that was said just now."""
-        text = (
-            f"{partitions} of {self._partitions} partitions, "
-            f"{copied_bytes / (1 << 20):,.0f} of {self._size_bytes / (1 << 20):,.0f} MiB"
+def _telling(takeover: Takeover, size_bytes: int, bar: Progress) -> Callable[[int, int], None]:
+    def tell(partitions: int, copied_bytes: int) -> None:
+        bar(
+            copied_bytes,
+            f"{partitions} of {len(takeover.replicas)} partitions, "
+            f"{copied_bytes / (1 << 20):,.0f} of {size_bytes / (1 << 20):,.0f} MiB",
         )
-        self._bar(copied_bytes, text)
-        now = time.monotonic()
-        if not sys.stderr.isatty() and now - self._told >= _PROGRESS_SECONDS:
-            self._told = now
-            click.echo(f"copied {text}", err=True)
+
+    return tell

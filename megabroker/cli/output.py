@@ -2,7 +2,7 @@
 
 Owns the form of both. On a terminal tables are rich's; into a pipe they are plain text in columns. What other
 people chose (names of topics, of groups) cannot control a terminal. Progress goes to standard error, and only
-if that is a terminal.
+if that is a terminal, or as a line every few seconds for work that is long.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import click
 
@@ -25,6 +26,8 @@ __all__ = [
     "printable",
     "progress",
 ]
+
+_LINES_SECONDS: Final = 2.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in place of text.")
 
@@ -99,10 +102,16 @@ class Progress(Protocol):
 
 
 @contextlib.contextmanager
-def progress(what: str, total: float | None, *, wanted: bool = True) -> Iterator[Progress]:
-    """Show a bar, or without a total that there is life; nothing unless standard error is a terminal."""
+def progress(
+    what: str, total: float | None, *, wanted: bool = True, lines: str | None = None
+) -> Iterator[Progress]:
+    """Show a bar, or without a total that there is life, if standard error is a terminal.
+
+    Args:
+        lines: elsewhere a line every few seconds, which begins so; None for nothing.
+    """
     if not (wanted and sys.stderr.isatty()):
-        yield lambda done, text="": None
+        yield _in_lines(lines) if wanted and lines is not None else lambda done, text="": None
         return
     from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -118,6 +127,19 @@ def progress(what: str, total: float | None, *, wanted: bool = True) -> Iterator
             bar.update(task, completed=done, text=text)
 
         yield tell
+
+
+def _in_lines(begin: str) -> Progress:
+    told = time.monotonic()
+
+    def tell(done: float, text: str = "") -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= _LINES_SECONDS:
+            told = now
+            click.echo(f"{begin}{text}", err=True)
+
+    return tell
 
 
 def agreed(question: str, or_else: str = "--yes") -> None:

@@ -22,7 +22,8 @@ from megabroker.cli.connecting import cluster_options
 from megabroker.cli.output import human_bytes, json_option, print_json, progress
 from megabroker.cli.record_forms import Input, json_input, unbase64
 from megabroker.cli.topic_names import complete_topics
-from megabroker.cli.writing import COMPRESSIONS, Acknowledged, Writer, murmur2
+from megabroker.cli.writing import COMPRESSIONS, Acknowledged, Writer
+from megabroker.codec.murmur import partition_of
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.protocols.kafka.errors import KafkaError
 
@@ -141,7 +142,7 @@ class _Partitions:
         if said is not None:
             return self._checked(said)
         if key is not None:
-            return Partition(self._topic, (murmur2(key) & 0x7FFFFFFF) % self._count)
+            return Partition(self._topic, partition_of(key, self._count))
         self._given += 1
         return Partition(self._topic, self._given // _STICKY_RECORDS % self._count)
 

@@ -16,8 +16,7 @@ from megabroker.cli.command_groups import CommandGroup
 from megabroker.cli.connecting import cluster_options
 from megabroker.cli.output import agreed, human_bytes, json_option, print_json, print_table, printable
 from megabroker.cli.refusals import check
-from megabroker.cli.topic_names import complete_topics, matching
-from megabroker.errors import ErrorCode, RequestError
+from megabroker.cli.topic_names import complete_topics, matching, matching_any
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import (
     create_partitions,
@@ -274,12 +273,7 @@ def delete(
     """Delete topics, and all messages in them."""
     wanted = list(dict.fromkeys(names))
     if regex:
-        everything = cluster.metadata()
-        wanted = sorted(
-            {one.name for name in names for one in matching(everything, name) if not one.is_internal}
-        )
-        if not wanted and not if_exists:
-            raise RequestError(ErrorCode.UNKNOWN_TOPIC, f"no topic matches {' or '.join(names)}")
+        wanted = matching_any(cluster.metadata(), names, required=not if_exists)
     if wanted and not yes:
         agreed(f"delete {', '.join(map(printable, wanted))} and all messages in them?")
     deleted = []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from megabroker.errors import BrokerError
+from megabroker.errors import BrokerError, ErrorCode, RequestError
 
-__all__ = ["complete_topics", "matching", "pattern_of"]
+__all__ = ["complete_topics", "matching", "matching_any", "pattern_of"]
 
 _SECONDS = 1.0
 
@@ -28,6 +29,18 @@ def matching(metadata: Any, pattern: str | None) -> list[Any]:
     compiled = None if pattern is None else pattern_of(pattern)
     found = [one for one in metadata.topics if compiled is None or compiled.fullmatch(one.name)]
     return sorted(found, key=lambda one: str(one.name))
+
+
+def matching_any(metadata: Any, patterns: Sequence[str], *, required: bool = True) -> list[str]:
+    """Return the names of topics that are not internal and match one of several expressions, in order.
+
+    Raises:
+        RequestError: there is none, and ``required`` says that there must be.
+    """
+    found = {one.name for text in patterns for one in matching(metadata, text) if not one.is_internal}
+    if required and not found:
+        raise RequestError(ErrorCode.UNKNOWN_TOPIC, f"no topic matches {' or '.join(patterns)}")
+    return sorted(found)
 
 
 def complete_topics(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

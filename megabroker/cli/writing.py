@@ -22,7 +22,7 @@ from megabroker.errors import ErrorCode, StateError
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import produce
 
-__all__ = ["COMPRESSIONS", "Acknowledged", "Writer", "murmur2"]
+__all__ = ["COMPRESSIONS", "Acknowledged", "Writer"]
 
 COMPRESSIONS: Final = {
     "none": codecs.NONE,
@@ -276,22 +276,3 @@ def _halves(batch: _Batch) -> list[_Batch]:
 
 def _size(records: list[RecordInput]) -> int:
     return sum(len(one[0] or b"") + len(one[1] or b"") + _RECORD_OVERHEAD_BYTES for one in records)
-
-
-def murmur2(data: bytes) -> int:
-    """Return the hash by which Kafka's Java clients choose the partition of a key, as an unsigned number.
-
-    Source: Kafka's ``Utils.murmur2``; its seed is 0x9747b28c.
-    """
-    mask, multiplier = 0xFFFFFFFF, 0x5BD1E995
-    length = len(data)
-    state = 0x9747B28C ^ length
-    whole = length & ~3
-    for at in range(0, whole, 4):
-        word = int.from_bytes(data[at : at + 4], "little") * multiplier & mask
-        word = (word ^ word >> 24) * multiplier & mask
-        state = state * multiplier & mask ^ word
-    if rest := data[whole:]:
-        state = (state ^ int.from_bytes(rest, "little")) * multiplier & mask
-    state = (state ^ state >> 13) * multiplier & mask
-    return state ^ state >> 15

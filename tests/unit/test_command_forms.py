@@ -19,9 +19,8 @@ from megabroker.cli.client_file import read_client_file
 from megabroker.cli.main import commands, run
 from megabroker.cli.membership import ranged
 from megabroker.cli.moments import Place, read_moment_ms, read_place
-from megabroker.cli.output import human_bytes, printable
+from megabroker.cli.output import human_bytes, printable, progress
 from megabroker.cli.record_forms import as_json, form_named, json_input, pretty
-from megabroker.cli.writing import murmur2
 from megabroker.model import Header, Record
 
 NOW_MS = 1_795_265_170_250
@@ -136,19 +135,6 @@ def test_json_by_hand_is_read_as_it_is_meant() -> None:
 def test_json_that_is_no_record_is_refused_with_what_is_expected(line: bytes) -> None:
     with pytest.raises(ValueError, match=r"expected|means nothing"):
         json_input(line)
-
-
-def test_keys_go_where_javas_clients_have_them_go() -> None:
-    """Values of Kafka's own test of its murmur2 (UtilsTest), as unsigned numbers."""
-    for data, signed in (
-        (b"21", -973932308),
-        (b"foobar", -790332482),
-        (b"a-little-bit-long-string", -985981536),
-        (b"a-little-bit-longer-string", -1486304829),
-        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
-        (b"abc", 479470107),
-    ):
-        assert murmur2(data) == signed & 0xFFFFFFFF
 
 
 def test_ranges_differ_by_one_and_leave_nothing_out() -> None:
@@ -268,3 +254,16 @@ def test_no_words_make_more_than_a_line_of_refusal(words: list[str]) -> None:
 def test_json_is_plain_text_without_escapes_of_letters(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plugin", "list", "--json"]) == 0
     assert {row["name"] for row in json.loads(capsys.readouterr().out)} >= {"kafka", "mega", "cursus"}
+
+
+def test_long_work_tells_how_far_it_is_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("reading", 2, lines="read ") as tell:
+        tell(1, "too soon")
+        monkeypatch.setattr("megabroker.cli.output._LINES_SECONDS", 0)
+        tell(2, "2 of 2")
+    for unwanted in (progress("reading", 2, lines="read ", wanted=False), progress("reading", 2)):
+        with unwanted as tell:
+            tell(2, "nobody wants that")
+    assert capsys.readouterr().err == "read 2 of 2\n"
