@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -170,8 +171,6 @@ def ended_how(status: int) -> str:
     """Return how a process ended, in words."""
     if status >= 0:
         return f"with exit code {status}"
-    import signal
-
     try:
         return f"by {signal.Signals(-status).name}"
     except ValueError:

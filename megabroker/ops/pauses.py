@@ -1,6 +1,7 @@
 """When the process did nothing for anybody: collections of garbage, and a reactor that came late.
 
 Owns both measurements. Collections are timed by the interpreter's own callbacks; how late the reactor is, by
+a call that is planned every second.
 """
 
 from __future__ import annotations
