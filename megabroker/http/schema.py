@@ -311,6 +311,8 @@ class Object:
             else:
                 read[name] = field.default
         for name in value.keys() - self.fields.keys():
+            if len(faults) >= _MAX_FAULTS:
+                return INVALID  # what might have been meant takes long to find out, for very many names
             _note(faults, f"{path}/{_escaped(name)}", value[name], no_such(name, self.fields))
         if len(faults) == before and self.check is not None:
             for name, expected in self.check(read):
@@ -344,7 +346,7 @@ class Object:
 
 def no_such(name: str, known: Mapping[str, Any]) -> str:
     """Say that there is no such name, and what was perhaps meant."""
-    close = get_close_matches(name, known, 1)
+    close = get_close_matches(name[:_SHOWN_CHARS], known, 1)
     meant = f", did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none'}"
     return f"no such name{meant}"
 

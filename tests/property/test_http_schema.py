@@ -75,3 +75,21 @@ def test_what_is_read_is_what_is_described(name: str) -> None:
         assert not faults or not described or beyond, (value, faults)
 
     agrees()
+
+
+def test_very_many_names_that_mean_nothing_cost_no_more_than_those_that_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[str] = []
+
+    def close_matches(name: str, known: object, most: int) -> list[str]:
+        compared.append(name)
+        return []
+
+    monkeypatch.setattr("megabroker.http.schema.get_close_matches", close_matches)
+    body: Any = _BODIES["POST /v1/topics"]
+    faults: list[ValueFault] = []
+    strangers = {f"{number}{'partition' * 100}": 0 for number in range(10_000)}
+    assert body.read({"name": "t", **strangers}, "", faults) is INVALID
+    assert len(faults) == len(compared) == 50
+    assert max(map(len, compared)) == 100
