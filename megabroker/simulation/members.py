@@ -250,10 +250,13 @@ class ConsumerMember(_Consuming):
         return {}
 
     def _heard(self, sent: float) -> None:
-        """A heartbeat sent then was answered: this member has what it has until its session is over."""
+        """A heartbeat sent then was answered: this member has what it has until its session is over.
+
+        Or until it may have been fenced, as it was told to give something up and is not heard of since.
+        """
         if self._session is not None:
             self._session.cancel()
-        left = sent + _CONSUMER_SESSION_SECONDS - self.stage.now
+        left = sent + min(_CONSUMER_SESSION_SECONDS, _REBALANCE_MS / 1000) - self.stage.now
         self._session = self.stage.timeline.later(left, self._release, ())
 
     def _release(self, kept: tuple[Partition, ...]) -> None:
