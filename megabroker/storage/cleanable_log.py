@@ -145,7 +145,7 @@ class CleanableLog:
             return False
         for segment in old:
             segment.open_files.drop(segment)
-            log.dirty.discard(segment)
+            log.dirty.pop(segment, None)
         new.open_files.indexes.keep(new)
         less = sum(segment.size for segment in old) - new.size
         log.size_bytes -= less

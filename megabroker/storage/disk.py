@@ -367,7 +367,7 @@ class DiskHandler:
             if not segment.created:
                 segment.created = True
                 log.unsynced_names = True
-            log.dirty.add(segment)
+            log.dirty[segment] = None
             pending: list[Buffer] = buffers
             while True:
                 position += self._files.pwritev(fd, pending, position)
@@ -382,7 +382,7 @@ class DiskHandler:
             fatal = not self._cut_back(segment, keep)
             ends = good
         if position > start:
-            log.dirty.add(segment)  # a sync may have taken it between the first time and the write
+            log.dirty[segment] = None  # a sync may have taken it between the first time and the write
         if ends:
             position, offset = ends[-1]
             lane.written_offset = offset

@@ -129,7 +129,7 @@ class LocalLog:
         self.written_pieces = 0
         self._more_batches = 0
         self.damaged: list[Damage] = loaded.damaged
-        self.dirty: set[Segment] = set()
+        self.dirty: dict[Segment, None] = {}  # and not a set, whose order is another each time
         self.unsynced_names = False
         self.unsynced_parent = False
         self.topic_id: UUID | None = None
@@ -299,7 +299,7 @@ class LocalLog:
         """Take a segment that has to be synced, or None when there is none left. Any thread."""
         while True:
             try:
-                segment = self.dirty.pop()
+                segment, _ = self.dirty.popitem()
             except KeyError:
                 return None
             if not segment.gone:
@@ -510,7 +510,7 @@ class LocalLog:
             first -= 1
         for segment in segments.remove(first + 1, len(segments.items)):
             segment.open_files.drop(segment)
-            self.dirty.discard(segment)
+            self.dirty.pop(segment, None)
         segments.forget_marks()
         self.active = active = segments.items[-1]
         self.next_offset = from_offset
@@ -687,7 +687,7 @@ class LocalLog:
         retiring, active = list(self._retiring), self.active
         for segment in retiring:
             segment.open_files.drop(segment)
-            self.dirty.discard(segment)
+            self.dirty.pop(segment, None)
         files = active.open_files.files
 
         def out_of_the_way() -> list[str]:

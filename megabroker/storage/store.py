@@ -257,7 +257,7 @@ class LocalLogStore:
             self._call_later,
         )
         if self.durability is Durability.OS:
-            log.dirty.update(loaded.unsynced)
+            log.dirty.update(dict.fromkeys(loaded.unsynced))
             if loaded.unsynced:
                 log.recovery_point = min(log.recovery_point, recovery_point)
         log.topic_id = topic.id

@@ -89,7 +89,7 @@ class DirtyTests(RaceCase):
         self.assertEqual(self.log.recovery_point, 2)
 
     def test_nothing_left_to_take(self) -> None:
-        class Emptied(set):
+        class Emptied(dict):
             """Another thread takes what there is just after it was looked at."""
 
             def __len__(self) -> int:
