@@ -220,9 +220,10 @@ class StompReader:
         text = self._headers.get("content-length")
         if text is None:
             return
-        if not text.strip().isascii() or not text.strip().isdigit() or len(text) > 18:
+        digits = text.strip(" ")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
             raise ProtocolError(f"content-length {text[:100]!r}: expected a number of bytes")
-        self._body_bytes = int(text)
+        self._body_bytes = int(digits)
         self._check_length(self._body_bytes)
 
     def _check_length(self, size_bytes: int) -> None:
