@@ -136,7 +136,9 @@ def test_modules_named_in_the_architecture_exist() -> None:
         for path in (ROOT / "megabroker").rglob("*.py")
         if path.name != "__init__.py"
     }
-    one_each = re.compile(r"protocols/kafka/(apis|schema)/|plugins/|http/api/|http/console/pages/")
+    one_each = re.compile(
+        r"interfaces/|protocols/kafka/(apis|schema)/|plugins/|http/api/|http/console/pages/"
+    )
     assert {name for name in present if not one_each.match(name)} == named
 
 

@@ -278,8 +278,14 @@ def test_imports_beyond_the_public_face(tmp_path: pathlib.Path, monkeypatch: pyt
     (tmp_path / "wide").mkdir()
     module = tmp_path / "wide" / "__init__.py"
     monkeypatch.syspath_prepend(tmp_path)
-    module.write_text("from megabroker.model import Acks\nfrom megabroker.net import factory\n")
+    module.write_text(
+        "from megabroker.model import Acks\nfrom megabroker.net import factory\nimport wide.more\n"
+        "from megabroker.testing.memory_broker import MemoryBroker\n"
+    )
     check_imports("wide")
+    module.write_text("from megabroker.interfaces.broker import IBroker\n")
+    with pytest.raises(AssertionError, match=r"line 1: megabroker\.interfaces\.broker"):
+        check_imports("wide")
     module.write_text("import attrs\n\nfrom megabroker.core.topics import TopicService\n")
     with pytest.raises(AssertionError, match=r"line 3: megabroker\.core\.topics"):
         check_imports("wide")

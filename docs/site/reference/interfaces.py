@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import textwrap
 from collections.abc import Iterator
 
@@ -19,10 +21,13 @@ _NAPOLEON = Config(napoleon_use_rtype=False, napoleon_use_ivar=True)
 
 def text() -> str:
     """Return the page, without its title."""
-    tree = ast.parse(inspect.getsource(interfaces))
-    return ".. py:currentmodule:: megabroker.interfaces\n\n" + "\n".join(
-        _interface(node) for node in tree.body if isinstance(node, ast.ClassDef)
-    )
+    return ".. py:currentmodule:: megabroker.interfaces\n\n" + "\n".join(map(_interface, _classes()))
+
+
+def _classes() -> Iterator[ast.ClassDef]:
+    for info in pkgutil.iter_modules(interfaces.__path__, f"{interfaces.__name__}."):
+        tree = ast.parse(inspect.getsource(importlib.import_module(info.name)))
+        yield from (node for node in tree.body if isinstance(node, ast.ClassDef))
 
 
 def _interface(node: ast.ClassDef) -> str:
