@@ -24,7 +24,7 @@ from megabroker.model import (
     SyncRequest,
     TopicPartition,
 )
-from megabroker.streams import StreamsAnswer, StreamsGroupDescription, StreamsHeartbeat
+from megabroker.model.streams_groups import StreamsAnswer, StreamsGroupDescription, StreamsHeartbeat
 
 __all__ = [
     "IConsumerMetadata",

@@ -16,7 +16,7 @@ from megabroker.core.groups.streams.members import StreamsMember
 from megabroker.core.groups.streams.rows import topology_from_row, topology_to_row
 from megabroker.core.groups.streams.settings import StreamsSettings
 from megabroker.errors import BrokerError, ErrorCode
-from megabroker.streams import (
+from megabroker.model.streams_groups import (
     InternalTopic,
     Role,
     StreamsHeartbeat,

@@ -137,7 +137,7 @@ def test_modules_named_in_the_architecture_exist() -> None:
         if path.name != "__init__.py"
     }
     one_each = re.compile(
-        r"interfaces/|protocols/kafka/(apis|schema)/|plugins/|http/api/|http/console/pages/"
+        r"interfaces/|model/|protocols/kafka/(apis|schema)/|plugins/|http/api/|http/console/pages/"
     )
     assert {name for name in present if not one_each.match(name)} == named
 

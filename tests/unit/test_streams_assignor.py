@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megabroker.core.groups.streams.assignor import Worker, assign
-from megabroker.streams import Role, TaskAssignment, TaskSet
+from megabroker.model.streams_groups import Role, TaskAssignment, TaskSet
 
 TASKS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 8), max_size=3)
 PROCESSES = st.lists(st.sampled_from("xyz"), min_size=1, max_size=8)

@@ -8,7 +8,7 @@ import pytest
 
 from megabroker.core.groups.streams.topology import check_topology, plan
 from megabroker.errors import BrokerError, ErrorCode
-from megabroker.streams import InternalTopic, StreamsStatus, Subtopology, Topology
+from megabroker.model.streams_groups import InternalTopic, StreamsStatus, Subtopology, Topology
 
 
 def topology(*parts: Subtopology, epoch: int = 0) -> Topology:

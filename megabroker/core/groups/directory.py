@@ -39,7 +39,7 @@ from megabroker.model import (
     JoinRequest,
     Topic,
 )
-from megabroker.streams import StreamsAnswer, StreamsHeartbeat
+from megabroker.model.streams_groups import StreamsAnswer, StreamsHeartbeat
 
 __all__ = ["CreateTopic", "GroupDirectory"]
 

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from megabroker.core.groups.errors import refusal
 from megabroker.errors import ErrorCode
 from megabroker.model import ConsumerHeartbeat, JoinRequest, ShareHeartbeat, SyncRequest
-from megabroker.streams import StreamsHeartbeat, Topology
+from megabroker.model.streams_groups import StreamsHeartbeat, Topology
 
 if TYPE_CHECKING:
     from megabroker.core.groups.consumer_members import ConsumerMember

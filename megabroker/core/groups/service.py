@@ -60,7 +60,7 @@ from megabroker.model import (
     TopicAssignment,
     TopicPartition,
 )
-from megabroker.streams import StreamsAnswer, StreamsGroupDescription, StreamsHeartbeat
+from megabroker.model.streams_groups import StreamsAnswer, StreamsGroupDescription, StreamsHeartbeat
 
 __all__ = ["GROUPS_TABLE", "GroupService", "new_member_id"]
 

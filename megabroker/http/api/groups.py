@@ -25,7 +25,7 @@ from megabroker.http.schema import (
     required,
 )
 from megabroker.model import CommittedOffset, GroupSummary, TopicPartition
-from megabroker.streams import TaskAssignment
+from megabroker.model.streams_groups import TaskAssignment
 
 __all__ = ["ROUTES", "describe_group", "group_offsets", "known_group", "reset_offsets", "visible_groups"]
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from megabroker.streams import Role, TaskAssignment, TaskSet
+from megabroker.model.streams_groups import Role, TaskAssignment, TaskSet
 
 __all__ = ["Worker", "assign"]
 

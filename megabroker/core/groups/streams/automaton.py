@@ -30,7 +30,7 @@ from megabroker.core.groups.streams.members import StreamsMember, StreamsMembers
 from megabroker.core.groups.streams.settings import StreamsSettings
 from megabroker.core.groups.streams.topology import Plan, check_topology, plan
 from megabroker.errors import ErrorCode
-from megabroker.streams import (
+from megabroker.model.streams_groups import (
     Role,
     StreamsAnswer,
     StreamsEndpoint,

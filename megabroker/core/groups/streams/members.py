@@ -17,7 +17,7 @@ import attrs
 
 from megabroker.core.groups.reconciliation import MemberState, Standing, union
 from megabroker.model import HostPort
-from megabroker.streams import Role, TaskAssignment, TaskSet
+from megabroker.model.streams_groups import Role, TaskAssignment, TaskSet
 
 __all__ = ["StreamsMember", "StreamsMembers"]
 

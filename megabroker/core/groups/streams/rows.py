@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from megabroker.streams import InternalTopic, Subtopology, Topology
+from megabroker.model.streams_groups import InternalTopic, Subtopology, Topology
 
 __all__ = ["topology_from_row", "topology_to_row"]
 

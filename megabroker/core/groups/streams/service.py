@@ -33,7 +33,7 @@ from megabroker.core.groups.streams.settings import StreamsSettings
 from megabroker.core.timers import TimerWheel
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import Change, GroupSummary, Principal, Topic
-from megabroker.streams import (
+from megabroker.model.streams_groups import (
     InternalTopic,
     StreamsAnswer,
     StreamsGroupDescription,

@@ -17,7 +17,7 @@ import attrs
 
 from megabroker.core.groups.errors import refusal
 from megabroker.errors import BrokerError, ErrorCode
-from megabroker.streams import InternalTopic, StreamsStatus, Subtopology, Topology
+from megabroker.model.streams_groups import InternalTopic, StreamsStatus, Subtopology, Topology
 
 __all__ = ["Plan", "check_topology", "plan"]
 

@@ -16,10 +16,7 @@ from typing import Final, TypeVar
 
 from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.model import HostPort
-from megabroker.protocols.kafka.dispatch import Context
-from megabroker.protocols.kafka.groups import check_group, client_host, client_id, group_error
-from megabroker.protocols.kafka.schema import streams_group_heartbeat as wire
-from megabroker.streams import (
+from megabroker.model.streams_groups import (
     InternalTopic,
     Role,
     StreamsAnswer,
@@ -30,6 +27,9 @@ from megabroker.streams import (
     TaskSet,
     Topology,
 )
+from megabroker.protocols.kafka.dispatch import Context
+from megabroker.protocols.kafka.groups import check_group, client_host, client_id, group_error
+from megabroker.protocols.kafka.schema import streams_group_heartbeat as wire
 
 __all__ = ["handle"]
 

@@ -8,10 +8,7 @@ GROUP_ID_NOT_FOUND. Internal topics are shown with the partitions that were deci
 
 from __future__ import annotations
 
-from megabroker.protocols.kafka.dispatch import Context
-from megabroker.protocols.kafka.groups import described
-from megabroker.protocols.kafka.schema import streams_group_describe as wire
-from megabroker.streams import (
+from megabroker.model.streams_groups import (
     InternalTopic,
     Role,
     StreamsMemberDescription,
@@ -19,6 +16,9 @@ from megabroker.streams import (
     TaskAssignment,
     Topology,
 )
+from megabroker.protocols.kafka.dispatch import Context
+from megabroker.protocols.kafka.groups import described
+from megabroker.protocols.kafka.schema import streams_group_describe as wire
 
 __all__ = ["handle"]
 

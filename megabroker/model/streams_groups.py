@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import attrs
 
-from megabroker.model import ANONYMOUS, HostPort, Principal
+from megabroker.model.clients import ANONYMOUS, Principal
+from megabroker.model.nodes import HostPort
 
 __all__ = [
     "InternalTopic",
