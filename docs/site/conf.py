@@ -73,3 +73,4 @@ html_show_copyright = False
 def setup(app: Sphinx) -> None:
     """Take part in a build: a language that nothing highlights is a plain text."""
     app.add_lexer("cursus", TextLexer)
+    app.add_lexer("mega", TextLexer)

@@ -273,6 +273,7 @@ def run_console(text: str, broker: BrokerProcess) -> str:
     """Run every line that begins with a prompt; return the text as a terminal would show it."""
     shown = []
     ports = " ".join(f"--{name} {port}" for name, port in broker.ports.items())
+    where = {**os.environ, "MEGABROKER_BROKERS": broker.kafka}
     for line in text.splitlines():
         if line.startswith("$ # kill -9 "):
             shown.append(line)
@@ -284,17 +285,26 @@ def run_console(text: str, broker: BrokerProcess) -> str:
             if command.startswith(".venv/bin/python "):
                 command = f"{sys.executable} {command.partition(' ')[2]} {ports}"
             done = subprocess.run(
-                command, shell=True, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+                command,
+                shell=True,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+                cwd=ROOT,
+                env=where,
             )
             shown += [line, *done.stdout.splitlines()]
     return "\n".join(shown) + "\n"
 
 
 def test_quick_start_runs_and_prints_what_is_shown() -> None:
+    (first,) = (text for language, text in blocks(section(README, "Start")) if language == "console")
     programs = examples(section(README, "Quick start"))
     consoles = [text for language, text in blocks(section(README, "Quick start")) if language == "console"]
     assert (len(programs), len(consoles)) == (3, 3)
     with BrokerProcess() as broker:
+        assert run_console(first, broker) == first
         for program, output in programs:
             assert normal(run_python(program, broker)) == normal(output)
         for console in consoles:
