@@ -11,12 +11,11 @@ from megabroker.config import fields
 from megabroker.config.endpoint import parse_endpoint
 from megabroker.config.kinds import Text
 from megabroker.config.security import TlsSettings
+from megabroker.config.units import KIB, MIB
 from megabroker.errors import Fault
 
 __all__ = ["HttpSettings"]
 
-_KIB: Final = 1 << 10
-_MIB: Final = 1 << 20
 _TYPES: Final = ("tcp", "unix", "systemd")
 
 
@@ -76,16 +75,16 @@ class HttpSettings:
         doc="Connections at most; further ones are closed at once.",
     )
     max_body_bytes: int = fields.size_bytes(
-        4 * _MIB,
-        minimum=_KIB,
-        maximum=64 * _MIB,
+        4 * MIB,
+        minimum=KIB,
+        maximum=64 * MIB,
         reloadable=True,
         doc="Largest body of a request; a larger one is refused.",
     )
     max_answer_bytes: int = fields.size_bytes(
-        _MIB,
-        minimum=64 * _KIB,
-        maximum=64 * _MIB,
+        MIB,
+        minimum=64 * KIB,
+        maximum=64 * MIB,
         reloadable=True,
         doc="Bytes of messages in one answer; more of them are got by asking again.",
     )

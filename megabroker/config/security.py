@@ -12,6 +12,7 @@ import attrs
 from megabroker.config import fields
 from megabroker.config.kinds import Text
 from megabroker.config.principal_rules import PrincipalRules
+from megabroker.config.units import DAY, HOUR
 from megabroker.errors import Fault
 
 __all__ = [
@@ -29,10 +30,6 @@ TOKENS: Final = "OAUTHBEARER"
 
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", TOKENS)
 """The SASL mechanisms that a listener can have."""
-
-_MINUTE: Final = 60_000
-_HOUR: Final = 60 * _MINUTE
-_DAY: Final = 24 * _HOUR
 
 
 class Authorizer(enum.Enum):
@@ -65,10 +62,10 @@ class TokenSettings:
         "sub", reloadable=True, doc="The claim that says who the client is; Kafka's sub.claim.name."
     )
     clock_skew_ms: int = fields.duration_ms(
-        30_000, maximum=_HOUR, reloadable=True, doc="How far the provider's clock may be off."
+        30_000, maximum=HOUR, reloadable=True, doc="How far the provider's clock may be off."
     )
     refresh_ms: int = fields.duration_ms(
-        _HOUR, minimum=1000, maximum=30 * _DAY, doc="How old the keys may get before they are read again."
+        HOUR, minimum=1000, maximum=30 * DAY, doc="How old the keys may get before they are read again."
     )
 
 
@@ -101,7 +98,7 @@ class SecuritySettings:
     )
     session_ms: int | None = fields.optional_duration_ms(
         minimum=1000,
-        maximum=365 * _DAY,
+        maximum=365 * DAY,
         reloadable=True,
         doc="How long a client that authenticates by SASL may stay before it does so again, on the same "
         "connection; null for as long as it likes. Kafka's connections.max.reauth.ms.",

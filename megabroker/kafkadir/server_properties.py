@@ -18,6 +18,7 @@ import yaml
 
 from megabroker.config.load import PluginDescription, parse
 from megabroker.config.schema import Config
+from megabroker.config.units import HOUR, MINUTE
 from megabroker.core.broker_configs import DYNAMIC_CONFIGS
 from megabroker.errors import ConfigError, Fault
 from megabroker.kafkadir.listeners import read_listeners, used_by
@@ -25,8 +26,6 @@ from megabroker.kafkadir.properties import parse_properties
 
 __all__ = ["ServerProperties", "read_given", "read_server_properties"]
 
-_MINUTE: Final = 60_000
-_HOUR: Final = 60 * _MINUTE
 _NO_BOUND: Final = float(1 << 50)
 
 
@@ -111,11 +110,11 @@ _FOLLOWED: Final[Mapping[str, _Followed]] = {
     "num.partitions": _count("topics.default_partitions", 1),
     "auto.create.topics.enable": _Followed("topics.auto_create", convert=_flag),
     "log.segment.bytes": _count("topics.segment_bytes"),
-    "log.roll.hours": _count("topics.segment_ms", factor=_HOUR),
+    "log.roll.hours": _count("topics.segment_ms", factor=HOUR),
     "log.roll.ms": _ms("topics.segment_ms"),
     "log.index.interval.bytes": _count("topics.index_interval_bytes"),
-    "log.retention.hours": _count("topics.retention_ms", factor=_HOUR),
-    "log.retention.minutes": _count("topics.retention_ms", factor=_MINUTE),
+    "log.retention.hours": _count("topics.retention_ms", factor=HOUR),
+    "log.retention.minutes": _count("topics.retention_ms", factor=MINUTE),
     "log.retention.ms": _ms("topics.retention_ms"),
     "log.retention.bytes": _count("topics.retention_bytes"),
     "log.retention.check.interval.ms": _ms("retention_check_interval_ms"),
@@ -135,7 +134,7 @@ _FOLLOWED: Final[Mapping[str, _Followed]] = {
     "group.consumer.heartbeat.interval.ms": _ms("groups.consumer_heartbeat_interval_ms"),
     "group.consumer.session.timeout.ms": _ms("groups.consumer_session_timeout_ms"),
     "group.consumer.migration.policy": _Followed("groups.migration_policy"),
-    "offsets.retention.minutes": _count("groups.offsets_retention_ms", factor=_MINUTE),
+    "offsets.retention.minutes": _count("groups.offsets_retention_ms", factor=MINUTE),
     "offset.metadata.max.bytes": _count("groups.offset_metadata_max_bytes"),
     "producer.id.expiration.ms": _ms("producers.id_expiration_ms"),
     "transaction.max.timeout.ms": _ms("transactions.max_timeout_ms"),

@@ -1,0 +1,105 @@
+"""The sections ``dedup``, ``producers`` and ``transactions``: what is remembered of who sent what."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from megabroker.config import fields
+from megabroker.config.units import DAY, LONGEST_MS, MINUTE, SECOND
+
+__all__ = [
+    "DedupScope",
+    "DedupSettings",
+    "ProducerSettings",
+    "TransactionSettings",
+]
+
+
+class DedupScope(enum.Enum):
+    """How far a message id counts as seen."""
+
+    TOPIC = "topic"
+    GLOBAL = "global"
+    OFF = "off"
+
+
+@attrs.frozen(kw_only=True)
+class DedupSettings:
+    """Repeats of a message that are not stored again."""
+
+    scope: DedupScope = fields.choice(
+        DedupScope.TOPIC,
+        DedupScope,
+        doc="What a message is compared with: its own topic, all topics, or nothing (off).",
+    )
+    window_ms: int = fields.duration_ms(
+        30 * MINUTE, minimum=SECOND, maximum=30 * DAY, doc="How long a message is remembered."
+    )
+    max_entries: int = fields.integer(
+        1_000_000,
+        minimum=1,
+        maximum=1_000_000_000,
+        unit="messages",
+        doc="Messages remembered at most, the oldest forgotten first; about 100 bytes of memory each.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ProducerSettings:
+    """Idempotent producers."""
+
+    id_expiration_ms: int = fields.duration_ms(
+        DAY,
+        minimum=SECOND,
+        maximum=LONGEST_MS,
+        reloadable=True,
+        doc="How long a partition remembers an idempotent producer that is silent.",
+    )
+    id_block_size: int = fields.integer(
+        1000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="ids",
+        doc="Producer ids reserved on disk at a time; the rest of a block is skipped at a restart.",
+    )
+    max_per_partition: int = fields.integer(
+        10_000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="producers",
+        doc="Idempotent producers a partition remembers at most, the longest silent forgotten first.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class TransactionSettings:
+    """Kafka transactions."""
+
+    max_timeout_ms: int = fields.duration_ms(
+        15 * MINUTE,
+        minimum=SECOND,
+        maximum=DAY,
+        doc="Longest time a producer may ask for before its open transaction is aborted.",
+    )
+    max_transactional_ids: int = fields.integer(
+        100_000,
+        minimum=1,
+        maximum=10_000_000,
+        unit="ids",
+        doc="Transactional ids remembered at most; a producer with one more is refused.",
+    )
+    max_offsets: int = fields.integer(
+        20_000,
+        minimum=1,
+        maximum=1_000_000,
+        unit="offsets",
+        doc="Consumer offsets in one transaction at most.",
+    )
+    id_expiration_ms: int = fields.duration_ms(
+        7 * DAY,
+        minimum=SECOND,
+        maximum=LONGEST_MS,
+        doc="How long a transactional id that is not used is remembered.",
+    )
