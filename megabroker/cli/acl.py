@@ -24,6 +24,7 @@ from megabroker.access import (
 from megabroker.cli.command_groups import CommandGroup
 from megabroker.cli.connecting import Connect, connection_options
 from megabroker.cli.output import json_option, print_json
+from megabroker.cli.refusals import check, check_all
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.protocols.kafka.schema import create_acls, delete_acls, describe_acls
 
@@ -70,9 +71,10 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @acl.command()
+@json_option
 @_rule_options
 @connection_options
-def add(connect: Connect, **given: Any) -> None:
+def add(connect: Connect, as_json: bool, **given: Any) -> None:
     """Add rules: each principal, each operation (all, if none is named), each resource."""
     resources, principals = _resources(given), _principals(given)
     if not resources or not principals:
@@ -88,29 +90,34 @@ def add(connect: Connect, **given: Any) -> None:
     ]
     with connect.client() as client:
         request = create_acls.Request(creations=[_creation(one) for one in rules])
-        for one, row in zip(rules, client.ask(request, _VERSION).results, strict=True):
-            _check(row.error_code, row.error_message)
-            click.echo(one)
+        answered = list(zip(rules, client.ask(request, _VERSION).results, strict=True))
+    refused = [(row.error_code, row.error_message, str(one)) for one, row in answered if row.error_code]
+    _tell([one for one, row in answered if not row.error_code], as_json)
+    check_all(refused)
 
 
 @acl.command()
 @click.option("--all", "everything", is_flag=True, help="All rules, if nothing else says which.")
+@json_option
 @_rule_options
 @connection_options
-def remove(connect: Connect, everything: bool, **given: Any) -> None:
+def remove(connect: Connect, everything: bool, as_json: bool, **given: Any) -> None:
     """Remove the rules that are exactly as said; what is not said may be anything."""
     filters = _filters(given)
     if filters == [AclFilter()] and not everything:
         raise click.UsageError("expected options that say which rules, or --all")
     with connect.client() as client:
         rows = [delete_acls.Request.Filter(**_asked(one)) for one in filters]
-        removed: list[Acl] = []
-        for row in client.ask(delete_acls.Request(filters=rows), _VERSION).filter_results:
-            _check(row.error_code, row.error_message)
-            removed += [
-                _acl(one.resource_type, one.resource_name, one.pattern_type, one) for one in row.matching_acls
-            ]
-    _tell(removed)
+        results = client.ask(delete_acls.Request(filters=rows), _VERSION).filter_results
+    matched = [
+        (_acl(one.resource_type, one.resource_name, one.pattern_type, one), one)
+        for row in results
+        for one in row.matching_acls
+    ]
+    removed = {one for one, row in matched if not row.error_code}
+    _tell(removed, as_json)
+    check_all((row.error_code, row.error_message, "access rules") for row in results)
+    check_all((row.error_code, row.error_message, str(one)) for one, row in matched)
     if not removed:
         raise RequestError(ErrorCode.INVALID_REQUEST, "there is no such rule: megabroker acl list shows all")
 
@@ -125,15 +132,12 @@ def show(connect: Connect, as_json: bool, **given: Any) -> None:
         found: set[Acl] = set()
         for wanted in _filters(given):
             answer = client.ask(describe_acls.Request(**_asked(wanted)), _VERSION)
-            _check(answer.error_code, answer.error_message)
+            check(answer.error_code, answer.error_message, "access rules")
             for row in answer.resources:
                 found.update(
                     _acl(row.resource_type, row.resource_name, row.pattern_type, one) for one in row.acls
                 )
-    if as_json:
-        print_json([_plain(one) for one in sorted(found)])
-    else:
-        _tell(found)
+    _tell(found, as_json)
 
 
 def _plain(rule: Acl) -> dict[str, str]:
@@ -148,12 +152,10 @@ def _plain(rule: Acl) -> dict[str, str]:
     }
 
 
-def _check(code: int, message: str | None) -> None:
-    if code:
-        raise RequestError(ErrorCode.INVALID_REQUEST, message or f"the broker answered Kafka's error {code}")
-
-
-def _tell(rules: Iterable[Acl]) -> None:
+def _tell(rules: Iterable[Acl], as_json: bool) -> None:
+    if as_json:
+        print_json([_plain(one) for one in sorted(rules)])
+        return
     for one in sorted(rules):
         click.echo(one)
 

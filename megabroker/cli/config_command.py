@@ -93,8 +93,11 @@ def _default(found: Config, plugins: Mapping[str, Any]) -> Config:
 @config.command()
 @click.argument("file", required=False, type=_PATH, default=pathlib.Path("broker.yaml"))
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
-def init(file: pathlib.Path, force: bool) -> None:
+@json_option
+def init(file: pathlib.Path, force: bool, as_json: bool) -> None:
     """Write a file (broker.yaml; - is the output) in which every key is explained."""
+    if as_json and str(file) == "-":
+        raise click.UsageError("--json: expected the name of a file with it, for the output is YAML")
     plugins = discover()
     built_in = {name: plugins[name] for name in _BUILT_IN}
     text = commented({name: (one.settings_class(), one.default_endpoint) for name, one in built_in.items()})
@@ -108,4 +111,7 @@ def init(file: pathlib.Path, force: bool) -> None:
         raise RequestError(
             ErrorCode.INVALID_REQUEST, f"{file} is there already: expected another name, or --force"
         ) from None
-    click.echo(f"wrote {file}: megabroker start --config {file} runs it")
+    if as_json:
+        print_json({"written": str(file)})
+    else:
+        click.echo(f"wrote {file}: megabroker start --config {file} runs it")

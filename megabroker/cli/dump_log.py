@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from megabroker.cli.output import json_option, progress
 from megabroker.inspection.dumping import Options, dump
 
 __all__ = ["dump_log"]
@@ -25,7 +26,7 @@ _FAULTS = frozenset({"damage", "tail", "fault"})
 @click.option("--contents", is_flag=True, help="Print their keys, values and headers as well.")
 @click.option("--from-offset", type=int, default=0, help="Pass over batches below it.")
 @click.option("--limit", type=int, help="Print that many batches or entries of each file at most.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@json_option
 def dump_log(
     files: tuple[pathlib.Path, ...],
     deep: bool,
@@ -42,11 +43,22 @@ def dump_log(
     options = Options(deep or contents, contents, from_offset, limit)
     faults = 0
     for path in files:
-        for row in dump(path, options):
-            faults += row["kind"] in _FAULTS or row.get("valid") is False
-            click.echo(json.dumps(row) if as_json else _line(row))
+        # What is printed to a terminal shows by itself how far it has come.
+        with progress(path.name, _size(path), wanted=not sys.stdout.isatty()) as tell:
+            for row in dump(path, options):
+                faults += row["kind"] in _FAULTS or row.get("valid") is False
+                click.echo(json.dumps(row) if as_json else _line(row))
+                if row["kind"] == "batch":
+                    tell(row["position"])
     if faults:
         sys.exit(1)
+
+
+def _size(path: pathlib.Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None  # `dump` says what is wrong with it
 
 
 def _line(row: dict[str, Any]) -> str:

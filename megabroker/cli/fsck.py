@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import click
 
-from megabroker.cli.output import progress
+from megabroker.cli.output import json_option, progress
 from megabroker.inspection.directories import Report, check, directories_of, log_bytes
 from megabroker.inspection.findings import Kind
 from megabroker.inspection.repair import repair
@@ -28,7 +28,7 @@ _PATH = click.Path(path_type=pathlib.Path, exists=True, file_okay=False)
 @click.argument("further", metavar="[MORE]...", nargs=-1, type=_PATH)
 @click.option("--repair", "with_repair", is_flag=True, help="Make right what can be made right.")
 @click.option("--deep", is_flag=True, help="Decode every record as well.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+@json_option
 @click.option("--quiet", is_flag=True, help="Say nothing about how far it has come.")
 def fsck(
     directory: pathlib.Path,

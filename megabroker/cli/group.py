@@ -20,7 +20,7 @@ from megabroker.cli.moments import END, START, Place, read_moment_ms
 from megabroker.cli.offset_writing import write_offsets
 from megabroker.cli.output import agreed, json_option, print_json, print_table, printable
 from megabroker.cli.placing import offsets_at
-from megabroker.cli.refusals import check
+from megabroker.cli.refusals import check_all
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.protocols.kafka.schema import delete_groups
 
@@ -246,11 +246,17 @@ def delete(cluster: Cluster, names: Sequence[str], yes: bool, as_json: bool) -> 
     wanted = list(dict.fromkeys(names))
     if not yes:
         agreed(f"delete {', '.join(map(printable, wanted))} and all offsets of them?")
+    deleted, refused = [], []
     for name in wanted:
         request = delete_groups.Request(groups_names=[name])
         answer = cluster.ask_coordinator(name, request, lambda answer: int(answer.results[0].error_code))
-        check(answer.results[0].error_code, None, f"group {name}")
+        code = answer.results[0].error_code
+        if code:
+            refused.append((code, None, f"group {name}"))
+            continue
+        deleted.append(name)
         if not as_json:
             click.echo(f"group {name} deleted")
     if as_json:
-        print_json({"deleted": wanted})
+        print_json({"deleted": deleted})
+    check_all(refused)

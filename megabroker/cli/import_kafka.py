@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import click
 
-from megabroker.cli.output import Progress, progress
+from megabroker.cli.output import Progress, json_option, progress
 from megabroker.config.load import load
 from megabroker.config.schema import Config
 from megabroker.core.topic_configs import TopicConfigs
@@ -34,7 +34,7 @@ _PATH = click.Path(path_type=pathlib.Path)
 @click.option("--data-dir", type=_PATH, help="The data directory to make, in place of a configuration.")
 @click.option("--partial", is_flag=True, help="Go on without partitions that are missing or out of sync.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+@json_option
 def import_kafka(
     directories: tuple[pathlib.Path, ...],
     config: pathlib.Path | None,

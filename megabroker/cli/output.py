@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _LINES_SECONDS: Final = 2.0
+_DRAWN_SECONDS: Final = 0.1
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in place of text.")
 
@@ -122,9 +123,14 @@ def progress(
     shown += [TextColumn("{task.fields[text]}", markup=False), TimeElapsedColumn()]
     with Bar(*shown, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total, text="")
+        drawn = 0.0
 
         def tell(done: float, text: str = "") -> None:
-            bar.update(task, completed=done, text=text)
+            nonlocal drawn
+            now = time.monotonic()
+            if now - drawn >= _DRAWN_SECONDS:
+                drawn = now
+                bar.update(task, completed=done, text=text)
 
         yield tell
 

@@ -33,9 +33,14 @@ def install(wheel: pathlib.Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
-def remove(name: str) -> None:
+@json_option
+def remove(name: str, as_json: bool) -> None:
     """Remove the plugin NAME, a distribution that `plugin install` brought, and what only it needed."""
-    click.echo(f"removed {Bundle.of_this_process().remove(name).name}")
+    removed = Bundle.of_this_process().remove(name).name
+    if as_json:
+        print_json({"removed": removed})
+    else:
+        click.echo(f"removed {removed}")
 
 
 @click.command(hidden=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import select
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -68,13 +69,15 @@ def produce(cluster: Cluster, topic: str, quiet: bool, as_json: bool, **given: A
     The exit code is 0 when all of them are acknowledged.
     """
     inputs = _inputs(given)
+    size_bytes = _size(given)
     acks = _ACKS[given["acks"]]
     idempotent = acks == -1 if given["idempotent"] is None else given["idempotent"]
     if idempotent and acks != -1:
         raise click.UsageError("--idempotent: expected --acks all with it")
     chosen = _Partitions(topic, _count(cluster, topic), given["partition"])
-    tally = _Tally()
-    with progress(f"to {topic}", None, wanted=not quiet and not sys.stdin.isatty()) as tell:
+    tally, told = _Tally(), 0
+    typed = sys.stdin.isatty() and not given["files"]
+    with progress(f"to {topic}", size_bytes, wanted=not quiet and not typed) as tell:
         writer = Writer(
             cluster,
             tally.add,
@@ -89,7 +92,9 @@ def produce(cluster: Cluster, topic: str, quiet: bool, as_json: bool, **given: A
                 key, value, headers, partition, timestamp_ms = record
                 stamp = time.time_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms
                 writer.add(chosen.of(key, partition), (key, value, headers, stamp))
-            tell(tally.messages, tally.text)
+            if tally.messages != told:
+                told = tally.messages
+                tell(0 if size_bytes is None else _position(given), tally.text)
         writer.flush()
     if as_json:
         print_json({"topic": topic, **tally.plain()})
@@ -197,10 +202,27 @@ def _inputs(given: dict[str, Any]) -> Iterator[Input | None]:
     read = _reader(given, key, headers)
     if given["messages"]:
         return _read(((text.encode(), "message") for text in given["messages"]), read)
-    sources = given["files"] or [sys.stdin.buffer]
+    sources = _sources(given)
     if given["form"] == "whole":
         return _read(((source.read(), source.name) for source in sources), read)
     return _read(_lines(sources, _delimiter(given["delimiter"])), read)
+
+
+def _sources(given: dict[str, Any]) -> list[IO[bytes]]:
+    return given["files"] or [sys.stdin.buffer]
+
+
+def _size(given: dict[str, Any]) -> int | None:
+    """Return how many bytes there are to read; None where they are no files, which end who knows when."""
+    if given["messages"] or given["tombstone"]:
+        return None
+    found = [os.fstat(source.fileno()) for source in _sources(given)]
+    return sum(one.st_size for one in found) if all(stat.S_ISREG(one.st_mode) for one in found) else None
+
+
+def _position(given: dict[str, Any]) -> int:
+    """Return how many bytes of files have been read."""
+    return sum(os.lseek(source.fileno(), 0, os.SEEK_CUR) for source in _sources(given))
 
 
 def _reader(

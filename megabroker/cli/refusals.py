@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.protocols.kafka.errors import KafkaError
 
-__all__ = ["check", "meaning"]
+__all__ = ["check", "check_all", "meaning"]
 
 _MEANINGS: Final = {
     KafkaError.UNKNOWN_SERVER_ERROR: "the broker failed, its log says why",
@@ -58,7 +59,20 @@ def check(code: int, message: str | None, what: str) -> None:
     Args:
         message: the broker's own words, which are better than ours if there are any.
     """
-    if code:
-        text = " ".join(message.split()) if message else meaning(code)
-        named = message and what.rpartition(" ")[2] in text
-        raise RequestError(ErrorCode.INVALID_REQUEST, text if named else f"{what}: {text}")
+    check_all([(code, message, what)])
+
+
+def check_all(answers: Iterable[tuple[int, str | None, str]]) -> None:
+    """Raise RequestError, which says all that was refused of several things.
+
+    Args:
+        answers: for each what `check` takes.
+    """
+    refused = []
+    for code, message, what in answers:
+        if code:
+            text = " ".join(message.split()) if message else meaning(code)
+            named = message and what.rpartition(" ")[2] in text
+            refused.append(text if named else f"{what}: {text}")
+    if refused:
+        raise RequestError(ErrorCode.INVALID_REQUEST, "; ".join(refused))

@@ -15,7 +15,7 @@ from megabroker.cli.cluster import EARLIEST, LATEST, Cluster, Partition
 from megabroker.cli.command_groups import CommandGroup
 from megabroker.cli.connecting import cluster_options
 from megabroker.cli.output import agreed, human_bytes, json_option, print_json, print_table, printable
-from megabroker.cli.refusals import check
+from megabroker.cli.refusals import check, check_all
 from megabroker.cli.topic_names import complete_topics, matching, matching_any
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import (
@@ -80,11 +80,12 @@ def create(
         for name in dict.fromkeys(names)
     ]
     request = create_topics.Request(topics=made, timeout_ms=_TIMEOUT_MS, validate_only=dry_run)
-    outcome = []
+    outcome, refused = [], []
     for row in cluster.ask(request).topics:
         exists = row.error_code == KafkaError.TOPIC_ALREADY_EXISTS and if_not_exists
-        if not exists:
-            check(row.error_code, row.error_message, f"topic {row.name}")
+        if row.error_code and not exists:
+            refused.append((row.error_code, row.error_message, f"topic {row.name}"))
+            continue
         outcome.append(
             {"topic": row.name, "created": not exists and not dry_run, "partitions": row.num_partitions}
         )
@@ -94,6 +95,7 @@ def create(
             click.echo(f"topic {row.name} {did}{of}")
     if as_json:
         print_json(outcome)
+    check_all(refused)
 
 
 @topic.command("list")
@@ -276,16 +278,19 @@ def delete(
         wanted = matching_any(cluster.metadata(), names, required=not if_exists)
     if wanted and not yes:
         agreed(f"delete {', '.join(map(printable, wanted))} and all messages in them?")
-    deleted = []
+    deleted, refused = [], []
     for row in _delete(cluster, wanted) if wanted else ():
         absent = row.error_code == KafkaError.UNKNOWN_TOPIC_OR_PARTITION and if_exists
+        if row.error_code and not absent:
+            refused.append((row.error_code, row.error_message, f"topic {row.name}"))
+            continue
         if not absent:
-            check(row.error_code, row.error_message, f"topic {row.name}")
             deleted.append(row.name)
         if not as_json:
             click.echo(f"there is no topic {row.name}" if absent else f"topic {row.name} deleted")
     if as_json:
         print_json({"deleted": deleted})
+    check_all(refused)
 
 
 def _delete(cluster: Cluster, names: Sequence[str]) -> Any:

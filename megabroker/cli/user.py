@@ -21,6 +21,7 @@ from megabroker.cli.command_groups import CommandGroup
 from megabroker.cli.connecting import Connect, connection_options, read_password
 from megabroker.cli.kafka_client import KafkaClient
 from megabroker.cli.output import json_option, print_json
+from megabroker.cli.refusals import check
 from megabroker.config.load import load
 from megabroker.core.authentication.scram import DIGESTS, MAX_ITERATIONS, MIN_ITERATIONS, credential
 from megabroker.core.credentials import Credentials
@@ -69,6 +70,7 @@ def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="How often the password is hashed; more takes longer to guess and to log in with.",
 )
+@json_option
 @_place_options
 @connection_options
 def add(
@@ -78,6 +80,7 @@ def add(
     iterations: int,
     config: pathlib.Path | None,
     data_dir: pathlib.Path | None,
+    as_json: bool,
 ) -> None:
     """Give a user a password, who may have had another."""
     if not name:
@@ -85,11 +88,15 @@ def add(
     with _users(connect, config, data_dir, may_create=True) as users:
         password = read_password(password_file, f"Password of {name}", confirm=True)
         users.set(name, password.encode(), iterations)
-    click.echo(f"{name} has a password{users.where}")
+    if as_json:
+        print_json({"user": name, "mechanisms": sorted(DIGESTS)})
+    else:
+        click.echo(f"{name} has a password{users.where}")
 
 
 @user.command()
 @click.argument("name")
+@json_option
 @_place_options
 @connection_options
 def delete(
@@ -97,13 +104,17 @@ def delete(
     name: str,
     config: pathlib.Path | None,
     data_dir: pathlib.Path | None,
+    as_json: bool,
 ) -> None:
     """Take a user's passwords away."""
     with _users(connect, config, data_dir) as users:
         if not users.kinds().get(name):
             raise RequestError(ErrorCode.INVALID_REQUEST, f"there is no user {name}")
         users.remove(name, users.kinds()[name])
-    click.echo(f"{name} has no password any more{users.where}")
+    if as_json:
+        print_json({"deleted": [name]})
+    else:
+        click.echo(f"{name} has no password any more{users.where}")
 
 
 @user.command("list")
@@ -133,7 +144,7 @@ class _OfBroker:
 
     def kinds(self) -> dict[str, list[str]]:
         answer = self._client.ask(describe_user_scram_credentials.Request(users=None), 0)
-        _check(answer.error_code, answer.error_message)
+        check(answer.error_code, answer.error_message, "users")
         return {
             row.user: [MECHANISMS[one.mechanism].name for one in row.credential_infos]
             for row in answer.results
@@ -158,12 +169,7 @@ class _OfBroker:
     def _alter(self, **changes: Any) -> None:
         answer = self._client.ask(alter_user_scram_credentials.Request(**changes), 0)
         for row in answer.results:
-            _check(row.error_code, row.error_message)
-
-
-def _check(code: int, message: str | None) -> None:
-    if code:
-        raise RequestError(ErrorCode.INVALID_REQUEST, message or f"the broker answered Kafka's error {code}")
+            check(row.error_code, row.error_message, f"user {row.user}")
 
 
 class _OfDirectory:

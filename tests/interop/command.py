@@ -84,14 +84,16 @@ class Command:
             said.buffer.getvalue(),  # type: ignore[attr-defined]
         )
 
-    def start(self, *arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, stdout: Any = subprocess.PIPE, stderr: Any = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         """Start it."""
         return subprocess.Popen(
             [SCRIPT, *arguments],
             env=self._environment,
             stdin=subprocess.PIPE,
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
         )
 
     def text(self, *arguments: str, data: bytes = b"") -> str:
@@ -135,6 +137,12 @@ def topics_are_kept(command: Command, name: str) -> None:
     assert name in refused or "partitions" in refused
     assert "no.such" in command.refused("topic", "alter", name, "-c", "no.such=1")
     assert "--yes" in command.refused("topic", "delete", name, code=2)
+    other = f"{name}-other"
+    some = command.run("topic", "create", name, other, "-p", "1", "-r", "1", "--json")
+    assert (some.returncode, [one["topic"] for one in json.loads(some.stdout)]) == (1, [other])
+    assert f"topic {name}" in some.stderr.decode() or "exists" in some.stderr.decode()
+    some = command.run("topic", "delete", "no-such", other, "--yes", "--json")
+    assert (some.returncode, json.loads(some.stdout)) == (1, {"deleted": [other]})
     assert command.json("topic", "delete", name, "--yes") == {"deleted": [name]}
     assert command.json("topic", "delete", name, "--yes", "--if-exists") == {"deleted": []}
     assert name in command.refused("topic", "delete", name, "--yes")

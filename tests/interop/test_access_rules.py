@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -384,7 +385,7 @@ def test_our_own_command(place: Place) -> None:
     assert run(place, "admin", "list") == (0, [*rules, *denied[1]])
     assert run(place, "admin", "list", "--topic", "orders-") == (0, [])
     assert run(place, "admin", "list", "--topic", "orders-", "--prefixed", "-o", "read") == (0, rules[:1])
-    assert run(place, "alice", "list") == (1, ["Cluster authorization failed."])
+    assert run(place, "alice", "list") == (1, ["access rules: Cluster authorization failed."])
     assert run(place, "alice", "add", "--allow", "User:alice", "--cluster")[0] == 1
     assert run(place, "admin", "remove")[0] == 2
     assert run(place, "admin", "add", "--allow", "User:alice")[0] == 2
@@ -395,6 +396,10 @@ def test_our_own_command(place: Place) -> None:
     code, said = run(place, "admin", "add", "--topic", "t", "--allow", "alice")
     assert code == 2
     assert "expected a principal such as User:alice" in said[-1]
+    code, [made] = run(place, "admin", "add", "--topic", "t", "--allow", "User:eve", "-o", "read", "--json")
+    [rule] = json.loads(made)
+    assert (code, rule["principal"], rule["operation"], rule["permission"]) == (0, "User:eve", "read", "allow")
+    assert run(place, "admin", "remove", "--topic", "t", "--json") == (0, [made])
     assert run(place, "admin", "remove", "--all") == (0, rules)
 
 

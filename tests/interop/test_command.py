@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -267,6 +269,26 @@ def test_a_terminal_is_drawn_on_and_not_controlled_by_others_names(command: Comm
     assert b"\\x1b]0;title" in shown
     assert b"\x1b]0" not in shown
     assert b"\x07" not in shown
+
+
+def test_how_much_of_a_file_is_written_is_drawn_on_a_terminal(
+    command: Command, unique: Unique, tmp_path: pathlib.Path
+) -> None:
+    name = unique("drawn")
+    command.text("topic", "create", name, "-p", "1")
+    file = tmp_path / "lines"
+    file.write_bytes(b"a line of a file\n" * 60_000)
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as terminal:
+        writing = command.start("produce", name, "-f", str(file), stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other side is closed
+            while chunk := terminal.read(4096):
+                shown += chunk
+        assert writing.wait(20) == 0
+    assert re.search(rb"[1-9][0-9]?%|100%", shown), shown
+    assert b"60,000 messages" in shown
 
 
 # --- a broker that is killed, and one that is started by the command ------------------------------

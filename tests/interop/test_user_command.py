@@ -96,6 +96,9 @@ def test_over_the_wire(place: Place) -> None:
     # The one that was added may do the same, by the mechanism that there is.
     assert user("list", "-s", place.plain, "--as", "bob=,ö", password="pässword")[0] == 0
     assert user("delete", "bob=,ö", *place.admin, **secret)[0] == 0
+    added = user("add", "eve", "--json", *place.admin, **secret, text="x\n")[1]
+    assert added == ['{"user":"eve","mechanisms":["SCRAM-SHA-256","SCRAM-SHA-512"]}']
+    assert user("delete", "eve", "--json", *place.admin, **secret)[1] == ['{"deleted":["eve"]}']
     assert len(user("list", *place.admin, **secret)[1]) == 1
 
 
