@@ -398,7 +398,12 @@ def test_our_own_command(place: Place) -> None:
     assert "expected a principal such as User:alice" in said[-1]
     code, [made] = run(place, "admin", "add", "--topic", "t", "--allow", "User:eve", "-o", "read", "--json")
     [rule] = json.loads(made)
-    assert (code, rule["principal"], rule["operation"], rule["permission"]) == (0, "User:eve", "read", "allow")
+    assert (code, rule["principal"], rule["operation"], rule["permission"]) == (
+        0,
+        "User:eve",
+        "read",
+        "allow",
+    )
     assert run(place, "admin", "remove", "--topic", "t", "--json") == (0, [made])
     assert run(place, "admin", "remove", "--all") == (0, rules)
 
