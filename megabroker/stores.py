@@ -49,7 +49,8 @@ def make_stores(config: Config, reactor: Any, turns: Turns, worker: Worker | Non
     """Make the stores of a process. Raises StateError."""
     if config.storage is Storage.MEMORY:
         return _in_memory(config, reactor, turns)
-    from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
+    from megabroker.storage.metadata.database import METADATA_FILE
+    from megabroker.storage.metadata.sqlite import SqliteMetadataStore
     from megabroker.storage.shares import Share
     from megabroker.storage.store import LocalLogStore
 
@@ -91,7 +92,7 @@ def _journal(config: Config, worker: Worker | None) -> IWindowStore:
 
 def _in_memory(config: Config, reactor: Any, turns: Turns) -> Stores:
     from megabroker.storage.memory import MemoryLogStore
-    from megabroker.storage.metadata import MemoryMetadataStore
+    from megabroker.storage.metadata.memory import MemoryMetadataStore
 
     logs = MemoryLogStore(
         turns.write_at_end, reactor.seconds, reactor.callFromThread, cleaner_settings(config)
@@ -140,7 +141,8 @@ class SharedDirectories:
             StorageError, StateError: they cannot be used.
         """
         from megabroker.storage.files import storage_error
-        from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
+        from megabroker.storage.metadata.database import METADATA_FILE
+        from megabroker.storage.metadata.sqlite import SqliteMetadataStore
 
         config, directories = self._config, self._directories
         self.sockets = self._socket_paths()
@@ -186,7 +188,7 @@ class SharedDirectories:
 
 def _refuse_unread_kafka(config: Config) -> None:
     """Serve nothing out of Kafka's directory as if it were empty."""
-    from megabroker.storage.metadata import METADATA_FILE
+    from megabroker.storage.metadata.database import METADATA_FILE
 
     place = config.data_dir
     if (place / _KAFKA_METADATA).exists() and not (place / METADATA_FILE).exists():

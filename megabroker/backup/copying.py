@@ -31,7 +31,7 @@ from megabroker.storage.checkpoints import decode_partition_metadata, encode_off
 from megabroker.storage.files import Files
 from megabroker.storage.journal import JOURNAL
 from megabroker.storage.making import copy_file, make_room, sync_directory
-from megabroker.storage.metadata import METADATA_FILE
+from megabroker.storage.metadata.database import METADATA_FILE
 from megabroker.storage.replay import PARTITION_METADATA
 from megabroker.storage.segment import first_offset
 from megabroker.storage.shares import CHECKPOINTS

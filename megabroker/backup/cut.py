@@ -36,7 +36,7 @@ from megabroker.errors import ErrorCode, StorageError
 from megabroker.inspection.places import Places
 from megabroker.inspection.reading import ReadOnlyFiles
 from megabroker.model import TopicPartition
-from megabroker.storage.metadata import METADATA_FILE
+from megabroker.storage.metadata.database import METADATA_FILE
 from megabroker.storage.recovery import SYNC_FAILED
 from megabroker.storage.swap import CLEANED, DELETED
 from megabroker.storage.window import ENTRY_BYTES

@@ -31,7 +31,8 @@ from megabroker.plugin import discover
 from megabroker.protocols.kafka.schema import alter_user_scram_credentials, describe_user_scram_credentials
 from megabroker.protocols.kafka.scram import MECHANISMS
 from megabroker.storage.lock import DirectoryLock
-from megabroker.storage.metadata import METADATA_FILE, SqliteMetadataStore
+from megabroker.storage.metadata.database import METADATA_FILE
+from megabroker.storage.metadata.sqlite import SqliteMetadataStore
 
 __all__ = ["user"]
 

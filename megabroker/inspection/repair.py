@@ -25,7 +25,7 @@ from megabroker.inspection.findings import Kind
 from megabroker.interfaces import ILogListener
 from megabroker.model import Durability, Topic, TopicPartition
 from megabroker.storage.files import Files
-from megabroker.storage.metadata import METADATA_FILE, set_aside
+from megabroker.storage.metadata.database import METADATA_FILE, set_aside
 from megabroker.storage.segment import Damage
 from megabroker.storage.store import LocalLogStore
 

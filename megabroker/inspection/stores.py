@@ -23,14 +23,14 @@ from megabroker.inspection.findings import Finding, Kind
 from megabroker.model import Topic
 from megabroker.storage.files import Files
 from megabroker.storage.journal import Entry, JournalError, read_frames
-from megabroker.storage.metadata import (
+from megabroker.storage.metadata.database import (
     METADATA_FILE,
     SCHEMA_VERSION,
     SET_ASIDE,
     UNCHECKED_VERSION,
     add_checks,
-    read_value,
 )
+from megabroker.storage.metadata.rows import read_value
 from megabroker.storage.segment import file_name
 from megabroker.storage.wal import damaged_at
 from megabroker.storage.window import damaged_entries, slice_files

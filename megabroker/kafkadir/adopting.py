@@ -21,7 +21,7 @@ from megabroker.kafkadir.refusals import refusal
 from megabroker.kafkadir.takeover import Takeover, plan
 from megabroker.model import Change
 from megabroker.storage.directories import refuse_second_main
-from megabroker.storage.metadata import METADATA_FILE, create_with, stored_rows
+from megabroker.storage.metadata.database import METADATA_FILE, create_with, stored_rows
 
 __all__ = ["adopt"]
 

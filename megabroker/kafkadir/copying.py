@@ -21,7 +21,7 @@ from megabroker.kafkadir.takeover import Takeover
 from megabroker.model import TopicPartition
 from megabroker.storage.checkpoints import encode_offsets
 from megabroker.storage.making import copy_file, make_room, sync_directory
-from megabroker.storage.metadata import METADATA_FILE, create_with
+from megabroker.storage.metadata.database import METADATA_FILE, create_with
 
 __all__ = ["Progress", "copy_into", "size_bytes"]
 

@@ -20,7 +20,7 @@ from megabroker.interfaces import IMetadataStore
 from megabroker.model import Change, Durability
 from megabroker.simulation.files import SimulatedFiles
 from megabroker.storage.files import storage_error
-from megabroker.storage.metadata import Pending, Row, decoded, to_rows
+from megabroker.storage.metadata.rows import Pending, Row, decoded, to_rows
 
 __all__ = ["Database", "SimulatedMetadataStore"]
 

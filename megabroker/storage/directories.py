@@ -38,7 +38,7 @@ from megabroker.storage.checkpoints import decode_meta, encode_meta, encode_offs
 from megabroker.storage.files import Files, storage_error
 from megabroker.storage.journal import JOURNAL
 from megabroker.storage.lock import DirectoryLock
-from megabroker.storage.metadata import METADATA_FILE
+from megabroker.storage.metadata.database import METADATA_FILE
 from megabroker.storage.replay import Replay
 from megabroker.storage.shares import (
     CHECKPOINTS,

@@ -22,7 +22,7 @@ from megabroker.model import Acks, Record
 from megabroker.protocols.reading import ReadCache, RecordReader
 from megabroker.service import BrokerService, Surroundings
 from megabroker.storage.memory import MemoryLogStore
-from megabroker.storage.metadata import MemoryMetadataStore
+from megabroker.storage.metadata.memory import MemoryMetadataStore
 from megabroker.stores import Stores
 from megabroker.testing.memory_network import MemoryReactor, Peer
 

@@ -27,13 +27,10 @@ from megabroker.simulation.clock import Reactor, Timeline
 from megabroker.simulation.disk import Disk
 from megabroker.simulation.files import Faults, SimulatedFiles
 from megabroker.simulation.rows import Database, SimulatedMetadataStore
-from megabroker.storage.metadata import (
-    SCHEMA_VERSION,
-    ManualWorker,
-    MemoryMetadataStore,
-    SqliteMetadataStore,
-    stored_rows,
-)
+from megabroker.storage.metadata.database import SCHEMA_VERSION, stored_rows
+from megabroker.storage.metadata.memory import MemoryMetadataStore
+from megabroker.storage.metadata.sqlite import SqliteMetadataStore
+from megabroker.storage.metadata.worker import ManualWorker
 
 
 def new_directory(case: SynchronousTestCase) -> pathlib.Path:
@@ -490,7 +487,7 @@ _CHILD = """
 import sys
 from twisted.internet import reactor
 from megabroker.model import Change, Durability
-from megabroker.storage.metadata import SqliteMetadataStore
+from megabroker.storage.metadata.sqlite import SqliteMetadataStore
 
 store = SqliteMetadataStore(sys.argv[1], Durability.FSYNC, reactor)
 store.open()

@@ -25,7 +25,9 @@ from megabroker.errors import ErrorCode, StorageError
 from megabroker.inspection.directories import check
 from megabroker.inspection.findings import Kind
 from megabroker.model import AbortedTransaction, Durability
-from megabroker.storage.metadata import METADATA_FILE, ManualWorker, SqliteMetadataStore, stored_rows
+from megabroker.storage.metadata.database import METADATA_FILE, stored_rows
+from megabroker.storage.metadata.sqlite import SqliteMetadataStore
+from megabroker.storage.metadata.worker import ManualWorker
 from megabroker.storage.store import LocalLogStore
 from tests.contract.test_log_store import Listener, content
 from tests.crash.test_fsck import flip, written

@@ -36,7 +36,7 @@ from megabroker.protocols.cursus.factory import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
 from megabroker.protocols.mega.protocol import MegaFactory
 from megabroker.protocols.mega.settings import MegaSettings
-from megabroker.storage.metadata import MemoryMetadataStore
+from megabroker.storage.metadata.memory import MemoryMetadataStore
 from megabroker.storage.store import LocalLogStore
 from megabroker.storage.window import MemoryWindowStore
 

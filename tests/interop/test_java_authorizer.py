@@ -11,7 +11,7 @@ from megabroker.access import SUPPORTED, Acl, Operation, PatternType, Permission
 from megabroker.core.acls import Acls, AclSettings
 from megabroker.core.audit import Audit
 from megabroker.model import Principal
-from megabroker.storage.metadata import MemoryMetadataStore
+from megabroker.storage.metadata.memory import MemoryMetadataStore
 from tests.interop.conftest import java_or_skip
 from tests.interop.java import TOOLS, Java
 

@@ -41,7 +41,7 @@ from megabroker.protocols.kafka.remote_partitions import AllPartitions
 from megabroker.protocols.kafka.settings import KafkaSettings
 from megabroker.protocols.mega.protocol import MegaFactory
 from megabroker.protocols.mega.settings import MegaSettings
-from megabroker.storage.metadata import MemoryMetadataStore
+from megabroker.storage.metadata.memory import MemoryMetadataStore
 from megabroker.storage.store import LocalLogStore
 from megabroker.storage.window import FileWindowStore
 from tests.interop.small_broker import now_ms, reactor

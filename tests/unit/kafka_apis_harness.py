@@ -38,7 +38,7 @@ from megabroker.protocols.kafka.dispatch import SERVED, Context
 from megabroker.protocols.kafka.schema.fields import Message
 from megabroker.protocols.kafka.settings import KafkaSettings
 from megabroker.storage.memory import MemoryLogStore
-from megabroker.storage.metadata import MemoryMetadataStore
+from megabroker.storage.metadata.memory import MemoryMetadataStore
 
 NOW_MS = 1_700_000_000_000
 

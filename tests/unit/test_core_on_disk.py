@@ -19,7 +19,8 @@ from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics import TopicLimits, TopicService
 from megabroker.errors import BrokerError, ErrorCode, StorageError
 from megabroker.model import Acks, Durability, FileRange, Node
-from megabroker.storage.metadata import ManualWorker, SqliteMetadataStore
+from megabroker.storage.metadata.sqlite import SqliteMetadataStore
+from megabroker.storage.metadata.worker import ManualWorker
 from megabroker.storage.store import LocalLogStore
 from megabroker.storage.window import FileWindowStore
 

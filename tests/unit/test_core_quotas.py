@@ -17,7 +17,7 @@ from megabroker.core.quotas.table import Holding, check_entity, check_value, cli
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.interfaces import IMeter, IMutations, IQuotas
 from megabroker.model import Change, QuotaChange, QuotaEntity
-from megabroker.storage.metadata import MemoryMetadataStore
+from megabroker.storage.metadata.memory import MemoryMetadataStore
 
 SECOND = 1000
 

@@ -26,7 +26,8 @@ from megabroker.kafkadir.properties import parse_properties
 from megabroker.kafkadir.takeover import Kind, Takeover, plan
 from megabroker.model import CommittedOffset, TopicPartition
 from megabroker.storage.lock import DirectoryLock
-from megabroker.storage.metadata import MemoryMetadataStore, stored_rows
+from megabroker.storage.metadata.database import stored_rows
+from megabroker.storage.metadata.memory import MemoryMetadataStore
 from tests.unit.kafka_directories import (
     IDS,
     HandMade,

@@ -29,7 +29,7 @@ from megabroker.net.turns import Turns
 from megabroker.net.unread import Unread
 from megabroker.net.wire import Answer, Room
 from megabroker.storage.files import Files, LogFile
-from megabroker.storage.metadata import MemoryMetadataStore
+from megabroker.storage.metadata.memory import MemoryMetadataStore
 from megabroker.storage.warming import Warmer
 from tests.unit.slow_files import SlowFiles
 

@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 
 from megabroker.errors import StorageError
 from megabroker.model import Durability
-from megabroker.storage.metadata import ManualWorker, SqliteMetadataStore
+from megabroker.storage.metadata.sqlite import SqliteMetadataStore
+from megabroker.storage.metadata.worker import ManualWorker
 from megabroker.storage.wal import damaged_at
 
 _COMMITS = 5

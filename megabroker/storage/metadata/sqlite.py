@@ -1,37 +1,14 @@
-"""The metadata store: small rows in SQLite, or in memory.
-
-Owns one table, ``rows(tbl, key, value)``, and the schema version in ``PRAGMA user_version``. A value is JSON
-text and, on a second line, the CRC-32C of table, key and text in hexadecimal: SQLite has no checksums, and a
-bit that changed in a row would be served. Never runs a statement in the reactor thread after ``open``, except
-the reads of ``rows``. The invariant: the changes of one ``write`` are committed together or not at all, and
-writes are committed in the order of the calls.
-
-Writes of one reactor turn, and those that arrive while a commit is running, share the next transaction: under
-load one fsync serves many of them. The database is in WAL mode; with ``synchronous=FULL`` a commit is on the
-disk, with ``NORMAL`` it survives the process but perhaps not the machine.
-
-SQLite cannot even read without room for two small files, which an orderly close removes. So that a broker can
-be started on a disk that is full, a third keeps that room while none has the file open; each of several
-processes does without.
-
-Several processes may have the file open. A row has one of them that writes it; numbers that all of them raise
-are raised within a commit. They commit one at a time, and who waits for its turn looks every millisecond:
-SQLite itself would look ever more rarely, and find the moments between another's commits after seconds.
-"""
+"""Rows in an SQLite file that stays open."""
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
-import queue
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
-from crc32c import crc32c
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -40,267 +17,28 @@ from megabroker.errors import ErrorCode, StorageError
 from megabroker.interfaces import IMetadataStore
 from megabroker.latency import Latency
 from megabroker.model import Change, Durability
+from megabroker.storage.metadata.database import (
+    ALL_ROWS,
+    CREATE,
+    OURS,
+    PUT,
+    ROOM,
+    SCHEMA_VERSION,
+    UNCHECKED_VERSION,
+    add_checks,
+)
+from megabroker.storage.metadata.rows import Pending, Row, checked, closed_error, read_value, to_rows
+from megabroker.storage.metadata.worker import Turns, Worker, WorkerThread
 from megabroker.storage.wal import damaged_at
 
-__all__ = [
-    "METADATA_FILE",
-    "ROOM",
-    "SCHEMA_VERSION",
-    "SET_ASIDE",
-    "UNCHECKED_VERSION",
-    "ManualWorker",
-    "MemoryMetadataStore",
-    "SqliteMetadataStore",
-    "WorkerThread",
-    "add_checks",
-    "create_with",
-    "decoded",
-    "read_value",
-    "set_aside",
-    "stored_rows",
-    "to_rows",
-]
+__all__ = ["SqliteMetadataStore"]
 
 _log = Logger()
 
-METADATA_FILE: Final = "metadata.sqlite"
-"""Its name in a data directory."""
-
-SCHEMA_VERSION: Final = 2
-
-SET_ASIDE: Final = "damaged/"
-"""What the table of a row begins with that is damaged and was set aside; nothing reads it."""
-
-UNCHECKED_VERSION: Final = 1
-"""The schema version of files whose rows have no checks yet."""
-
-ROOM: Final = "metadata.sqlite-room"
-"""The file that keeps room for what SQLite needs to open the other."""
-
 _ROOM_BYTES: Final = 256 * 1024
 _TURN_SECONDS: Final = 0.001
-_OURS: Final = 0o600
-"""Who may read it: what checks passwords is nobody else's business."""
-_CREATE = (
-    "CREATE TABLE rows (tbl TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tbl, key))"
-    " WITHOUT ROWID"
-)
-_PUT = (
-    "INSERT INTO rows (tbl, key, value) VALUES (?, ?, ?)"
-    " ON CONFLICT (tbl, key) DO UPDATE SET value = excluded.value"
-)
 _DELETE = "DELETE FROM rows WHERE tbl = ? AND key = ?"
-_ALL = "SELECT key, value FROM rows WHERE tbl = ?"
 _ONE = "SELECT key, value FROM rows WHERE tbl = ? AND key = ?"
-
-Row = tuple[str, str, str | None]
-
-
-class Pending(NamedTuple):
-    """What waits for the next commit.
-
-    Attributes:
-        counter: table and key of a number to be raised, and by how much.
-        done: fires with what that number was, else None.
-    """
-
-    rows: list[Row]
-    counter: tuple[str, str, int] | None
-    done: Deferred[Any]
-
-
-class Turns(Protocol):
-    """What is needed of a reactor."""
-
-    def callLater(self, delay: float, function: Callable[..., object], *args: object) -> object:
-        """Call later, in the reactor thread."""
-
-    def callFromThread(self, function: Callable[..., object], *args: object) -> object:
-        """Call soon in the reactor thread, from any thread."""
-
-
-class Worker(Protocol):
-    """Runs jobs one after another, somewhere else."""
-
-    def start(self) -> None:
-        """Begin to take jobs."""
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """Run a job after those submitted before."""
-
-    def stop(self) -> None:
-        """Take no more jobs; called when none is left."""
-
-
-class WorkerThread:
-    """A named thread with a queue. A daemon: what it does must stand being killed."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """Queue a job."""
-        self._jobs.put(job)
-
-    def stop(self) -> None:
-        """End the thread and wait for it."""
-        self._jobs.put(None)
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-
-
-class ManualWorker:
-    """Keeps jobs until a test runs them."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Callable[[], None]] = []
-
-    def start(self) -> None:
-        """Nothing to start."""
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """Keep a job."""
-        self.jobs.append(job)
-
-    def stop(self) -> None:
-        """Nothing to stop."""
-
-    def run(self) -> int:
-        """Run the jobs kept so far; return how many there were."""
-        jobs, self.jobs = self.jobs, []
-        for job in jobs:
-            job()
-        return len(jobs)
-
-
-def decoded(texts: Mapping[str, str], keys: Collection[str] | None) -> dict[str, Any]:
-    """Return the values of a table that is kept in memory as text, or those of them with ``keys``."""
-    wanted = texts if keys is None else [key for key in keys if key in texts]
-    return {key: json.loads(texts[key]) for key in wanted}
-
-
-def to_rows(changes: Sequence[Change]) -> list[Row]:
-    """Turn changes into rows at once, so that a caller may change its values later.
-
-    Raises:
-        TypeError, ValueError: a value that is not JSON-like, or a key that is not UTF-8: a mistake in code.
-    """
-    rows: list[Row] = []
-    for table, key, value in changes:
-        if not key.isascii():
-            key.encode("utf-8")
-        text = None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
-        rows.append((table, key, text))
-    return rows
-
-
-def _checked(table: str, key: str, text: str) -> str:
-    check = crc32c("\0".join((table, key, text)).encode())
-    return f"{text}\n{check:08x}"
-
-
-def read_value(table: str, key: str, stored: str) -> Any:
-    """Return the value of a row. Raises ValueError: it is not what was written."""
-    text, _, _ = stored.partition("\n")
-    if stored != _checked(table, key, text):
-        raise ValueError(f"row {table}/{key} fails its check: the file is damaged")
-    return json.loads(text)
-
-
-def create_with(path: str | os.PathLike[str], changes: Sequence[Change]) -> None:
-    """Make a new file with these rows, whole and on the disk, or none. Blocking.
-
-    Raises:
-        StorageError: there is one already, or it cannot be made.
-    """
-    target = pathlib.Path(path)
-    if target.exists():
-        raise StorageError(ErrorCode.STORAGE, f"{target} is there already", retriable=False)
-    fresh = target.with_name(f"{target.name}.new")
-    try:
-        fresh.unlink(missing_ok=True)
-        connection = sqlite3.connect(fresh, isolation_level=None)
-        try:
-            os.chmod(fresh, _OURS)
-            connection.execute("BEGIN")
-            connection.execute(_CREATE)
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            rows = [(table, key, _checked(table, key, text or "")) for table, key, text in to_rows(changes)]
-            connection.executemany(_PUT, rows)
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
-        fresh.rename(target)
-        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except (OSError, sqlite3.Error) as error:
-        raise StorageError(ErrorCode.STORAGE, f"cannot make {target}: {error}", retriable=False) from error
-
-
-def set_aside(path: str | os.PathLike[str], rows: Sequence[tuple[bytes, bytes]]) -> None:
-    """Keep rows, by table and key, where nothing reads them, of a file that no store has open. Blocking.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    try:
-        connection = sqlite3.connect(path, isolation_level=None)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(
-                f"UPDATE rows SET tbl = '{SET_ASIDE}' || tbl"
-                " WHERE tbl = CAST(? AS TEXT) AND key = CAST(? AS TEXT)",
-                rows,
-            )
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        message = f"cannot set rows of {path} aside: {error}"
-        raise StorageError(ErrorCode.STORAGE, message, retriable=False) from error
-
-
-def stored_rows(path: str | os.PathLike[str], table: str) -> Mapping[str, Any]:
-    """Read a table of a file that no store has open. Blocking.
-
-    Raises:
-        StorageError: the file cannot be read.
-    """
-    try:
-        connection = sqlite3.connect(f"file:{pathlib.Path(path).absolute()}?mode=ro", uri=True)
-        try:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            found = connection.execute(_ALL, (table,)).fetchall()
-        finally:
-            connection.close()
-        if version == UNCHECKED_VERSION:
-            return {key: json.loads(value) for key, value in found}
-        return {key: read_value(table, key, value) for key, value in found}
-    except (sqlite3.Error, ValueError) as error:
-        message = f"cannot read table {table} of {path}: {error}"
-        raise StorageError(ErrorCode.STORAGE, message, retriable=False) from error
-
-
-def _closed_error() -> StorageError:
-    return StorageError(ErrorCode.STORAGE, "the metadata store is closed")
-
-
-# --- SQLite -------------------------------------------------------------------------------------
 
 
 @implementer(IMetadataStore)
@@ -422,9 +160,9 @@ class SqliteMetadataStore:
         if version == 0:
             if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
                 raise sqlite3.DatabaseError("it holds tables of another program")
-            os.chmod(self.path, _OURS)
+            os.chmod(self.path, OURS)
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_CREATE)
+            connection.execute(CREATE)
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             connection.execute("COMMIT")
         elif unclean:
@@ -463,11 +201,13 @@ class SqliteMetadataStore:
             StorageError: the file could not be read, or a row of it not understood.
         """
         if self._connection is None:
-            raise _closed_error()
+            raise closed_error()
         try:
             connection = self._connect()
             try:
-                found = connection.execute(_ALL, (table,)) if keys is None else _some(connection, table, keys)
+                found = (
+                    connection.execute(ALL_ROWS, (table,)) if keys is None else _some(connection, table, keys)
+                )
                 return {key: read_value(table, key, value) for key, value in found}
             finally:
                 connection.close()
@@ -485,7 +225,7 @@ class SqliteMetadataStore:
 
     def _add(self, rows: list[Row], counter: tuple[str, str, int] | None) -> Deferred[Any]:
         if self._connection is None or self._closing is not None:
-            return fail(_closed_error())
+            return fail(closed_error())
         done: Deferred[Any] = Deferred()
         self._pending.append(Pending(rows, counter, done))
         if not self._scheduled and not self._committing:
@@ -522,7 +262,7 @@ class SqliteMetadataStore:
                     if value is None:
                         connection.execute(_DELETE, (table, key))
                     else:
-                        connection.execute(_PUT, (table, key, _checked(table, key, value)))
+                        connection.execute(PUT, (table, key, checked(table, key, value)))
                 results.append(None if counter is None else _raise(connection, *counter))
             connection.execute("COMMIT")
         except Exception as failure:  # noqa: BLE001 - whatever it is, the writers must hear of it
@@ -588,15 +328,6 @@ class SqliteMetadataStore:
             done.callback(None)
 
 
-def add_checks(connection: sqlite3.Connection) -> None:
-    """Bring rows that have no checks, from before there were any, to the present version."""
-    connection.execute("BEGIN IMMEDIATE")
-    found = connection.execute("SELECT tbl, key, value FROM rows").fetchall()
-    connection.executemany(_PUT, [(table, key, _checked(table, key, text)) for table, key, text in found])
-    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-    connection.execute("COMMIT")
-
-
 def _some(connection: sqlite3.Connection, table: str, keys: Collection[str]) -> list[tuple[str, str]]:
     return [row for key in keys for row in connection.execute(_ONE, (table, key))]
 
@@ -620,7 +351,7 @@ def _raise(connection: sqlite3.Connection, table: str, key: str, count: int) -> 
     former = read_value(table, key, found[0][1]) if found else 0
     if not isinstance(former, int):
         raise sqlite3.DataError(f"row {table}/{key} holds no number")
-    connection.execute(_PUT, (table, key, _checked(table, key, str(former + count))))
+    connection.execute(PUT, (table, key, checked(table, key, str(former + count))))
     return former
 
 
@@ -643,73 +374,3 @@ def _commit_error(error: Exception, path: pathlib.Path) -> StorageError:
     full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
     code = ErrorCode.DISK_FULL if full else ErrorCode.STORAGE
     return StorageError(code, f"cannot write {path}: {error}")
-
-
-# --- memory -------------------------------------------------------------------------------------
-
-
-@implementer(IMetadataStore)
-class MemoryMetadataStore:
-    """Rows in memory, for ``storage: memory`` and for tests; they outlive ``close`` but not the object.
-
-    Args:
-        reactor: a write is committed at the end of its turn, as the real store never does it within the call.
-    """
-
-    def __init__(self, reactor: Turns) -> None:
-        self._reactor = reactor
-        self._tables: dict[str, dict[str, str]] = {}
-        self._pending: list[Pending] = []
-        self._opened = False
-
-    def open(self) -> None:
-        """Nothing to open."""
-        self._opened = True
-
-    def rows(self, table: str, keys: Collection[str] | None = None) -> Mapping[str, Any]:
-        """Return the committed rows of a table, or those of them with ``keys``."""
-        if not self._opened:
-            raise _closed_error()
-        return decoded(self._tables.get(table, {}), keys)
-
-    def write(self, changes: Sequence[Change]) -> Deferred[None]:
-        """Apply changes at the end of the turn."""
-        return self._add(to_rows(changes), None)
-
-    def advance(self, table: str, key: str, count: int) -> Deferred[int]:
-        """Raise a number by ``count`` at the end of the turn."""
-        return self._add([], (table, key, count))
-
-    def _add(self, rows: list[Row], counter: tuple[str, str, int] | None) -> Deferred[Any]:
-        if not self._opened:
-            return fail(_closed_error())
-        done: Deferred[Any] = Deferred()
-        if not self._pending:
-            self._reactor.callLater(0, self._commit)
-        self._pending.append(Pending(rows, counter, done))
-        return done
-
-    def _commit(self) -> None:
-        batch, self._pending = self._pending, []
-        results: list[int | None] = []
-        for rows, counter, _ in batch:
-            for table, key, value in rows:
-                if value is None:
-                    self._tables.get(table, {}).pop(key, None)
-                else:
-                    self._tables.setdefault(table, {})[key] = value
-            results.append(None if counter is None else self._raise(*counter))
-        for one, result in zip(batch, results, strict=True):
-            one.done.callback(result)
-
-    def _raise(self, table: str, key: str, count: int) -> int:
-        values = self._tables.setdefault(table, {})
-        former = int(values.get(key, "0"))
-        values[key] = str(former + count)
-        return former
-
-    def close(self) -> Deferred[None]:
-        """Commit what is pending."""
-        self._opened = False
-        self._commit()
-        return succeed(None)
