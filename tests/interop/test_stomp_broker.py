@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import ssl
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -299,6 +302,44 @@ def test_abort_gives_acknowledgements_back(single: BrokerProcess, mode: str) -> 
         again = other.frames(2)
         assert [frame.body for frame in again] == ["two", "three"]
         assert {frame.headers["delivery-count"] for frame in again} == {"2"}
+
+
+def test_transactions_over_partitions_follow_each_other_at_once(single: BrokerProcess) -> None:
+    admin = AdminClient({"bootstrap.servers": single.kafka})
+    topics = [NewTopic("pair", 2), NewTopic("narrow", 2, config={"max.message.bytes": "1000"})]
+    for made in admin.create_topics(topics).values():
+        made.result(SECONDS)
+
+    def send(talk: Talk, topic: str, body: str) -> None:
+        talk.say("BEGIN", {"transaction": "t"})
+        for partition in ("0", "1"):
+            talk.say(
+                "SEND", {"destination": f"/topic/{topic}", "partition": partition, "transaction": "t"}, body
+            )
+        talk.say("COMMIT", {"transaction": "t", "receipt": "r"})
+
+    with of(single) as talk:
+        for _ in range(30):
+            send(talk, "pair", "x")
+        assert [frame.command for frame in talk.frames(30)] == ["RECEIPT"] * 30
+    for _ in range(10):
+        with of(single) as talk:
+            send(talk, "narrow", "x" * 2000)
+            assert "narrow takes 1000" in talk.frame().headers["message"]
+    # Those that were refused have not each left an id behind.
+    assert len(admin_api(single, "/v1/transactions")["transactions"]) < 10
+
+
+def test_a_group_of_a_queue_has_a_name(single: BrokerProcess) -> None:
+    for name in ("", "g" * 250):
+        with of(single) as talk:
+            why = talk.refused("SUBSCRIBE", id="1", destination="/queue/named", group=name)
+            assert "expected a name of 1 to 249 characters" in why
+
+
+def admin_api(broker: BrokerProcess, path: str) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{broker.http_ports[0]}{path}", timeout=SECONDS) as answer:
+        return json.load(answer)
 
 
 def test_an_acknowledgement_in_a_transaction_is_in_time_however_long_that_takes() -> None:

@@ -152,3 +152,36 @@ def test_a_header_in_single_bytes_is_looked_at_once() -> None:
         assert reader.next() is None
     assert reader.mid_frame
     assert reader.held_bytes <= 8002
+
+
+def test_what_the_headers_of_a_frame_take_is_held_until_it_is_there() -> None:
+    reader = StompReader(FrameLimits())
+    reader.version = "1.2"
+    reader.feed(b"SEND\n" + b"x:%b\n" % (b"y" * 8000) * 90)
+    assert reader.next() is None
+    assert reader.held_bytes >= 90 * 8000
+    reader.feed(b"\n\0")
+    assert reader.next() is not None
+    assert reader.held_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("end", "version"), [(b"\n", None), (b"\n", "1.1"), (b"\r\n", "1.2"), (b"\r\n\n", "1.0")]
+)
+def test_heart_beats_are_passed_over_all_at_once(
+    end: bytes, version: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+    read_line = StompReader._line
+    monkeypatch.setattr(StompReader, "_line", lambda reader: lines.append(read_line(reader)) or lines[-1])
+    reader = StompReader(FrameLimits())
+    reader.version = version
+    reader.feed(end * 50_000 + b"CONNECT\n\n\0")  # one by one they would keep the reactor for long
+    assert reader.next() is not None
+    assert len(lines) <= 3
+
+
+def test_a_carriage_return_whose_line_feed_comes_later() -> None:
+    assert read(b"\n\r", b"\n\r", b"\nSEND\n\n\0")[0].command == "SEND"
+    assert "there is no command" in refused(b"\r\nSEND\n\n\0", "1.1")
+    assert "there is no command" in refused(b"\n\r\rSEND\n\n\0")

@@ -41,6 +41,11 @@ _UNESCAPED: Final = frozenset({"CONNECT", "CONNECTED"})
 _LONGEST_COMMAND_BYTES: Final = 32
 _KEY: Final = "protocols.stomp."
 
+_BEATS: Final = {  # by version, all the ends of lines between two frames: a chunk may be full of them
+    "1.1": re.compile(rb"\n*"),
+    "1.2": re.compile(rb"(?:\n+|(?:\r\n)++)*+"),
+}
+
 _ESCAPE: Final = re.compile(r"\\(.?)", re.DOTALL)
 _MEANINGS: Final = {
     "1.0": {},
@@ -98,8 +103,8 @@ class StompReader:
 
     @property
     def held_bytes(self) -> int:
-        """What was received and not yet given as a frame; the broker counts it."""
-        return len(self._buffer) - self._at
+        """What was received and not yet given as a frame, headers included; the broker counts it."""
+        return len(self._buffer) - self._at + self._header_bytes
 
     @property
     def announced_bytes(self) -> int:
@@ -119,13 +124,14 @@ class StompReader:
     def next(self) -> Frame | None:
         """Return the next frame, None if there is no whole one. Raises ProtocolError."""
         while not self._in_body:
+            if self._command is None:
+                self._pass_over_beats()
             line = self._line()
             if line is None:
                 self._compact()
                 return None
             if self._command is None:
-                if line:
-                    self._command = self._begun(line)
+                self._command = self._begun(line)
             elif line:
                 self._add_header(line)
             else:
@@ -157,6 +163,13 @@ class StompReader:
         self._at = self._searched = end
 
     # --- lines ---
+
+    def _pass_over_beats(self) -> None:
+        """Take the ends of lines before a frame; a carriage return whose line feed is to come stays."""
+        beats = _BEATS["1.1" if self.version == "1.1" else "1.2"].match(self._buffer, self._at)
+        assert beats is not None  # it may be empty
+        if beats.end() > self._at:
+            self._advance(beats.end())
 
     def _line(self) -> bytes | None:
         """Return the next line without its end. Raises ProtocolError: it is too long."""

@@ -53,6 +53,7 @@ _log = Logger()
 _ACKS: Final = {"1": Acks.WRITTEN, "all": Acks.DURABLE}
 _CACHE_BYTES: Final = 32 << 20
 _FRAME_BYTES: Final = 200  # memory of a frame under way, beside its body
+_LONGEST_GROUP_CHARS: Final = 249
 _BEAT: Final = (b"\n",)
 
 
@@ -426,8 +427,13 @@ class StompConnection(BrokerConnection):
                 "queues are served by a broker of one process: expected /topic/NAME, or workers: 1",
             )
         group_id = frame.headers.get("group", self.factory.settings.group)
+        if not 0 < len(group_id) <= _LONGEST_GROUP_CHARS:
+            raise RequestError(
+                ErrorCode.INVALID_GROUP,
+                f"group {group_id[:100]!r}: expected a name of 1 to {_LONGEST_GROUP_CHARS} characters",
+            )
         if not self.may(Operation.READ, ResourceType.GROUP, group_id):
-            raise RequestError(ErrorCode.TOPIC_NOT_ALLOWED, f"READ of group {group_id[:100]} is not allowed")
+            raise RequestError(ErrorCode.GROUP_NOT_ALLOWED, f"READ of group {group_id[:100]} is not allowed")
         member_id = f"{self.factory.listener.name}-{self._number}-{number}"
         wake, cache = self._subscriptions.wake, self.factory.cache
         return QueueFeed(self.broker, topic, cache, wake, group_id, member_id)
@@ -526,7 +532,7 @@ class StompFactory(BrokerFactory):
         self.acks = _ACKS[settings.acks]
         self.limits = FrameLimits(settings.max_body_bytes, settings.max_headers, settings.max_header_bytes)
         self.cache = ReadCache(_CACHE_BYTES)
-        self.transactional_ids = TransactionalIds(f"stomp-{listener.name}-{broker.placement.me.id}")
+        self.transactional_ids = TransactionalIds(broker, f"stomp-{listener.name}-{broker.placement.me.id}")
         self._count = 0
 
     def next_number(self) -> int:

@@ -11,6 +11,7 @@ that read what is committed, as those of STOMP do. Where partitions are led by s
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from twisted.internet.defer import Deferred
 
 from megabroker.codec.batch import build, build_single, read_header
 from megabroker.codec.murmur import partition_of
-from megabroker.errors import BrokerError, ErrorCode, RequestError
+from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
 from megabroker.interfaces import IBroker, IPartition, IRemotePartition
 from megabroker.model import Acks, ProducerIdentity, TopicPartition
 from megabroker.net.wire import Room
@@ -32,6 +33,9 @@ _BATCH_MESSAGES: Final = 500
 _BATCH_OVERHEAD_BYTES: Final = 1024
 _TRANSACTIONAL: Final = 16
 _TRANSACTION_MS: Final = 30_000
+_ENDED: Final = frozenset({"Empty", "CompleteCommit", "CompleteAbort"})
+_MOST_IDS: Final = 1000
+_LOOKED_AT: Final = 3  # the one given back first is free first
 
 Settled = Callable[[BrokerError | None], None]
 
@@ -153,17 +157,31 @@ def store(partition: IPartition, data: bytearray, acks: Acks, settled: Settled) 
 
 
 class TransactionalIds:
-    """Names for transactions of the log, used again and again: each is remembered by the broker."""
+    """Names for transactions of the log, used again and again: each is remembered by the broker.
 
-    def __init__(self, prefix: str) -> None:
+    One is free when the transaction before has come to its end, which is somewhat later than it is decided.
+    """
+
+    def __init__(self, broker: IBroker, prefix: str) -> None:
+        self._broker = broker
         self._prefix = prefix
-        self._free: list[str] = []
+        self._free: deque[str] = deque()
         self._count = 0
 
     def take(self) -> str:
-        """Return a name that nobody else has."""
-        if self._free:
-            return self._free.pop()
+        """Return a name that nobody else has, to be given back. Raises StateError: there are too many."""
+        for _ in range(min(len(self._free), _LOOKED_AT)):
+            name = self._free.popleft()
+            found = self._broker.transactions.describe(name)
+            if found is None or found.state in _ENDED:
+                return name
+            self._free.append(name)
+        if self._count >= _MOST_IDS:
+            raise StateError(
+                ErrorCode.OVERLOADED,
+                f"{_MOST_IDS} transactions are under way on this listener",
+                retriable=True,
+            )
         self._count += 1
         return f"{self._prefix}-{self._count}"
 
@@ -185,11 +203,12 @@ async def commit(
         await _room(batch)
     if len(batches) > 1 and all(batch.partition.is_here for batch in batches.values()):
         transactional_id = ids.take()
-        if broker.placement.coordinator(transactional_id).id == broker.placement.me.id:
-            await _as_one(broker, transactional_id, list(batches.values()))
+        try:
+            if broker.placement.coordinator(transactional_id).id == broker.placement.me.id:
+                await _as_one(broker, transactional_id, list(batches.values()))
+                return
+        finally:
             ids.give_back(transactional_id)
-            return
-        ids.give_back(transactional_id)
     await _all_stored(
         [
             _stored(batch.partition, encode(batch.messages, broker.now_ms()), acks)
