@@ -13,7 +13,7 @@ Invariant: what ``encode_batch`` writes, ``decode_batch`` gives back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from struct import error as StructError
 from typing import Final, NamedTuple
@@ -27,6 +27,8 @@ __all__ = [
     "BatchMessage",
     "decode_batch",
     "encode_batch",
+    "encode_head",
+    "encode_messages",
     "looks_like_batch",
 ]
 
@@ -167,19 +169,42 @@ def _shown(raw: bytes) -> str:
 def encode_batch(
     topic: str,
     partition: int,
-    messages: Iterable[BatchMessage],
+    messages: Sequence[BatchMessage],
     *,
     acks: str = "1",
     idempotent: bool = False,
 ) -> bytes:
     """Encode a batch. Raises ValueError for a text that is too long: the caller's fault."""
+    head = encode_head(topic, partition, messages, acks=acks, idempotent=idempotent)
+    return head + encode_messages(messages)
+
+
+def encode_head(
+    topic: str,
+    partition: int,
+    messages: Sequence[BatchMessage],
+    *,
+    acks: str = "1",
+    idempotent: bool = False,
+) -> bytes:
+    """Encode what stands before the messages of a batch. Raises ValueError, as ``encode_batch``."""
+    said = acks.encode()
+    first, last = (messages[0].seq, messages[-1].seq) if messages else (0, 0)
+    parts = (
+        _MAGIC,
+        _sized(topic.encode()),
+        _I32.pack(partition),
+        bytes((len(said),)),
+        said,
+        _NUMBERS.pack(idempotent, first, last, len(messages)),
+    )
+    return b"".join(parts)
+
+
+def encode_messages(messages: Iterable[BatchMessage]) -> bytes:
+    """Encode messages of a batch, all or some of them. Raises ValueError, as ``encode_batch``."""
     parts: list[bytes] = []
-    first = last = 0
-    count = 0
     for message in messages:
-        last = message.seq
-        first = first if count else last
-        count += 1
         parts += (
             _PLACE.pack(message.offset, message.seq),
             _sized(message.producer_id),
@@ -191,16 +216,7 @@ def encode_batch(
             _VERSIONS.pack(message.schema_version, message.aggregate_version),
             _sized(message.metadata),
         )
-    said = acks.encode()
-    head = (
-        _MAGIC,
-        _sized(topic.encode()),
-        _I32.pack(partition),
-        bytes((len(said),)),
-        said,
-        _NUMBERS.pack(idempotent, first, last, count),
-    )
-    return b"".join((*head, *parts))
+    return b"".join(parts)
 
 
 def _sized(text: bytes) -> bytes:

@@ -20,7 +20,7 @@ from megabroker.codec.batch import build, read_header
 from megabroker.errors import BrokerError, Cold, ProtocolError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import Acks, Topic
-from megabroker.protocols.cursus.later.batch import BatchMessage, encode_batch
+from megabroker.protocols.cursus.later.batch import BatchMessage, encode_head, encode_messages
 from megabroker.protocols.cursus.later.calling import Call, Reply, room, told, turn, waited
 from megabroker.protocols.cursus.later.errands import Carried, Errand, found_topic, partition_of_key
 from megabroker.protocols.cursus.later.following import Followers
@@ -34,8 +34,9 @@ from megabroker.protocols.reading import ReadCache, RecordReader
 
 __all__ = ["append", "errands", "read", "read_snapshot", "save_snapshot", "version"]
 
-_SLICE_EVENTS: Final = 200
-_NEAR_EVENTS: Final = 64
+_SLICE_RECORDS: Final = 300
+_NEAR_RECORDS: Final = 64
+_FAR_RECORDS: Final = 20  # what beginning elsewhere costs, in records that are read on
 _READ_BYTES: Final = 64 * 1024
 _CACHE_BYTES: Final = 16 << 20
 _READS: Final = Need(Operation.READ, ResourceType.TOPIC, "")
@@ -211,7 +212,12 @@ class _Streams:
         if offsets and first > begin:
             raise Refusal("events_deleted", requested=begin, earliest=first)
         messages = await self._read(partition, offsets[:limit], fields["max_bytes"], whole=limit is None)
-        return {"count": len(messages)}, encode_batch(fields["topic"], fields["partition"], messages)
+        parts = [encode_head(fields["topic"], fields["partition"], messages)]
+        for at in range(0, len(messages), _SLICE_RECORDS):
+            if at:
+                await turn(self._broker)
+            parts.append(encode_messages(messages[at : at + _SLICE_RECORDS]))
+        return {"count": len(messages)}, b"".join(parts)
 
     async def read_snapshot(self, fields: Mapping[str, Any], blob: bytes) -> Carried:
         """Return the last snapshot of an aggregate; version None is none."""
@@ -227,9 +233,11 @@ class _Streams:
     ) -> list[BatchMessage]:
         """Read the records at some offsets, as many as fit. Raises Refusal if all must and do not."""
         messages: list[BatchMessage] = []
+        looked_at = 0
         reader = RecordReader(partition, 0, self._cache, read_bytes=_READ_BYTES)
         try:
             for offset in offsets:
+                looked_at += offset - reader.position if _is_near(reader, offset) else _FAR_RECORDS
                 message = await self._at(reader, offset)
                 max_bytes -= message.size_bytes
                 if max_bytes < 0 and messages:
@@ -240,7 +248,9 @@ class _Streams:
                         )
                     break
                 messages.append(message)
-                if len(messages) % _SLICE_EVENTS == 0:
+                looked_at += 1
+                if looked_at >= _SLICE_RECORDS:
+                    looked_at = 0
                     await turn(self._broker)
         except (BrokerError, ProtocolError) as error:
             raise Refusal("broker_error", str(error)) from None
@@ -249,7 +259,7 @@ class _Streams:
         return messages
 
     async def _at(self, reader: RecordReader, offset: int) -> BatchMessage:
-        if not 0 <= offset - reader.position <= _NEAR_EVENTS:
+        if not _is_near(reader, offset):
             reader.drop()
             reader.position = offset
         while True:
@@ -264,6 +274,11 @@ class _Streams:
                 )
             if record.offset == offset:
                 return message_of(record)
+
+
+def _is_near(reader: RecordReader, offset: int) -> bool:
+    """Whether to read on to an offset, rather than to begin there."""
+    return 0 <= offset - reader.position <= _NEAR_RECORDS
 
 
 def errands(broker: IBroker) -> Mapping[str, Errand]:

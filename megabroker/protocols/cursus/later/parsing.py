@@ -27,6 +27,7 @@ MAX_OFFSETS: Final = 1000
 _LONGEST_NAME_BYTES = 32_767
 
 _rest = re.compile(rb"(?:^|(?<=\s))message=").search
+_REST_BYTES: Final = len(b"message=")
 _tokens = re.compile(rb"\S+").finditer
 _pair = re.compile(rb"([A-Za-z_][A-Za-z0-9_]*)=").match
 _offset_pair = re.compile(r"P([0-9]{1,10}):([0-9]{1,19})", re.ASCII).fullmatch
@@ -65,21 +66,22 @@ def given(word: Word, text: bytes) -> dict[str, bytes]:
     """
     kinds = {name: one.kind for one in word.parameters for name in (one.name, *one.also)}
     values: dict[str, bytes] = {}
-    if "message" in kinds and (message := _rest(text)):
+    # A message begins within what its parameters may take, and is not looked for in all of a long frame.
+    if "message" in kinds and (message := _rest(text, 0, MAX_HEAD_BYTES + _REST_BYTES)):
         values["message"] = text[message.end() :]
         text = text[: message.start()]
     if len(text) > MAX_HEAD_BYTES:
         raise Refusal("malformed_input", f"parameters have at most {MAX_HEAD_BYTES} bytes", command=word.name)
-    last, began = "", 0
+    last, places = "", dict[str, tuple[int, int]]()
     for token in _tokens(text):
         pair = _pair(token[0])
         if pair is not None:
-            last, began = pair[1].decode(), token.start() + pair.end()
-            values[last] = token[0][pair.end() :]
+            last = pair[1].decode()
+            places[last] = token.start() + pair.end(), token.end()
         elif kinds.get(last) is Kind.TEXT:
-            values[last] = text[began : token.end()]
+            places[last] = places[last][0], token.end()
         elif kinds.get("offsets") is Kind.OFFSETS:
-            values["offsets"] = token[0]
+            places["offsets"] = token.span()
         else:
             raise Refusal(
                 "malformed_input",
@@ -87,7 +89,7 @@ def given(word: Word, text: bytes) -> dict[str, bytes]:
                 command=word.name,
                 expected=quoted(word.syntax),
             )
-    return values
+    return {name: text[begin:end] for name, (begin, end) in places.items()} | values
 
 
 def _value(word: Word, parameter: Parameter, raw: bytes) -> Any:

@@ -21,7 +21,7 @@ from megabroker.errors import BrokerError, ErrorCode, ProtocolError, StateError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import NAMED_PRODUCERS, Acks, BatchHeader, ProducerIdentity, Topic
 from megabroker.protocols.cursus.later.batch import BatchMessage, decode_batch
-from megabroker.protocols.cursus.later.calling import Call, Reply, room, told, waited
+from megabroker.protocols.cursus.later.calling import Call, Reply, room, told, turn, waited
 from megabroker.protocols.cursus.later.errands import Carried, Errand, found_topic, partition_of_key
 from megabroker.protocols.cursus.later.records import record_of
 from megabroker.protocols.cursus.later.refusals import Refusal, quoted
@@ -43,6 +43,7 @@ EVENT_SOURCING: Final = "cursus.event.sourcing"
 MAX_BATCH_MESSAGES: Final = 10_000
 """Most messages of one batch."""
 
+_SLICE_MESSAGES: Final = 1000
 _ACKS: Final = {"0": Acks.NONE, "1": Acks.WRITTEN, "-1": Acks.DURABLE, "all": Acks.DURABLE}
 _STORED: Final = "OK"
 _EPOCH_BITS = 15
@@ -76,6 +77,8 @@ async def publish_batch(call: Call, body: bytes) -> Reply:
         raise Refusal("invalid_acks", value=quoted(batch.acks), expected=quoted("0, 1, -1 or all"))
     if not batch.messages:
         raise Refusal("empty_messages", "a batch has at least one message")
+    if len(batch.messages) > _SLICE_MESSAGES:
+        await turn(call.broker)  # it has taken its time, and what is to be built of it takes as long
     topic = found_topic(call.broker, batch.topic)
     if any(message.aggregate_version for message in batch.messages) and has_streams(topic):
         raise Refusal("invalid_version", "events are added to a stream by APPEND_STREAM")

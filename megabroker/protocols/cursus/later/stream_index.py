@@ -8,6 +8,7 @@ writes to the topic by another wire can make an event be there twice.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -81,9 +82,7 @@ class EventIndex:
             The version of the first one at or after ``from_version``, and all offsets from it on.
         """
         first, offsets = self._streams.get(key, (1, array("q")))
-        at = max(from_version - first, 0)
-        while at < len(offsets) and offsets[at] < start_offset:
-            at += 1
+        at = bisect_left(offsets, start_offset, max(from_version - first, 0))
         return first + at, offsets[at:]
 
 

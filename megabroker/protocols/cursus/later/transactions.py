@@ -5,7 +5,8 @@ transaction is; an identity has one transaction, whose end raises its epoch (KIP
 anew.
 
 The core knows no beginning without a message or an offset, and no counts. Both are kept here by whoever
-coordinates, for the last ``_MOST`` transactions: who is forgotten goes on, uncounted.
+coordinates, for the last transactions, ``_MOST`` of them and ``_MOST_BYTES`` at most: who is forgotten
+goes on, uncounted.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from megabroker.protocols.cursus.later.refusals import Refusal, quoted, refusal_
 __all__ = ["begin", "end", "errands", "init_producer", "publish", "send_offsets", "status"]
 
 _MOST: Final = 10_000
+_MOST_BYTES: Final = 16 << 20
+_BEGUN_BYTES: Final = 400
+_PLACE_BYTES: Final = 250  # of an offset, beside the names of its group and topic
 _TRANSACTIONAL: Final = 16
 _TIMEOUT_MS: Final = 60_000
 _TRIES: Final = 50
@@ -146,12 +150,16 @@ class _Begun:
     Attributes:
         state: what its end came to; open before.
         offsets: how many places have one.
+        places: which, until its end.
+        size_bytes: about what it takes.
     """
 
     identity: ProducerIdentity
+    size_bytes: int
     state: str = _OPEN
     messages: int = 0
-    offsets: set[tuple[str, str, int]] = attrs.field(factory=set)
+    offsets: int = 0
+    places: set[tuple[str, str, int]] = attrs.field(factory=set)
 
 
 class _Transactions:
@@ -159,11 +167,12 @@ class _Transactions:
         self._broker = broker
         self._transactions = broker.transactions
         self._begun: OrderedDict[str, _Begun] = OrderedDict()
+        self._size_bytes = 0
 
     async def init_producer(self, fields: Mapping[str, Any], _: bytes) -> Carried:
         """Give an identity, once what was open is aborted."""
         transactional_id = fields["transactional_id"]
-        self._begun.pop(transactional_id, None)
+        self._drop(transactional_id)
         for left in reversed(range(_TRIES)):
             try:
                 identity = await self._transactions.init_producer(transactional_id, _TIMEOUT_MS, None)
@@ -205,7 +214,7 @@ class _Transactions:
             )
         if _STATES.get(found.state) == _OPEN or begun is not None:
             raise Refusal("transaction_begin_failed", f"transaction {transactional_id} is open already")
-        self._keep(transactional_id, _Begun(identity))
+        self._keep(transactional_id, identity)
         return {}, b""
 
     async def check_open(self, fields: Mapping[str, Any], _: bytes) -> Carried:
@@ -245,7 +254,10 @@ class _Transactions:
         for place, code in stored.items():
             if code is not None:
                 raise Refusal("transaction_offsets_failed", code.value, partition=place.partition)
-        begun.offsets.update((group, topic, place.partition) for place in stored)
+        fresh = {(group, topic, place.partition) for place in stored} - begun.places
+        begun.places |= fresh
+        begun.offsets = len(begun.places)
+        self._grow(transactional_id, begun, len(fresh) * (_PLACE_BYTES + len(group) + len(topic)))
         return {}, b""
 
     async def end(self, fields: Mapping[str, Any], _: bytes) -> Carried:
@@ -266,7 +278,7 @@ class _Transactions:
             await self._ended(transactional_id, identity, commits, found.state)
         if begun is None:
             return {"state": wanted, "messages": 0, "offsets": 0}, b""
-        begun.state = wanted
+        self._close(transactional_id, begun, wanted)
         return self._counted(begun), b""
 
     async def _ended(
@@ -310,7 +322,7 @@ class _Transactions:
             and found.state != "Empty"
             and (begun.identity != (found.producer_id, found.producer_epoch))
         ):
-            begun.state = state  # its time was up
+            self._close(transactional_id, begun, state)  # its time was up
         return self._counted(begun), b""
 
     def _asked(self, fields: Mapping[str, Any]) -> tuple[str, ProducerIdentity]:
@@ -335,17 +347,38 @@ class _Transactions:
             return begun
         if _STATES.get(found.state) != _OPEN:
             raise Refusal(code, f"transaction {transactional_id} is not open; begin it by BEGIN_TXN")
-        return self._keep(transactional_id, _Begun(identity))
+        return self._keep(transactional_id, identity)
 
-    def _keep(self, transactional_id: str, begun: _Begun) -> _Begun:
-        self._begun[transactional_id] = begun
-        self._begun.move_to_end(transactional_id)
-        if len(self._begun) > _MOST:
-            self._begun.popitem(last=False)
+    # --- what is kept of them ---
+
+    def _keep(self, transactional_id: str, identity: ProducerIdentity) -> _Begun:
+        self._drop(transactional_id)
+        begun = self._begun[transactional_id] = _Begun(identity, 0)
+        self._grow(transactional_id, begun, _BEGUN_BYTES + len(transactional_id))
         return begun
 
+    def _grow(self, transactional_id: str, begun: _Begun, size_bytes: int) -> None:
+        """Count what a transaction takes, and forget the ones used last of all where that is too much."""
+        if self._begun.get(transactional_id) is not begun:
+            return  # forgotten meanwhile
+        begun.size_bytes += size_bytes
+        self._size_bytes += size_bytes
+        while len(self._begun) > _MOST or (self._size_bytes > _MOST_BYTES and len(self._begun) > 1):
+            self._drop(next(iter(self._begun)))
+
+    def _drop(self, transactional_id: str) -> None:
+        begun = self._begun.pop(transactional_id, None)
+        if begun is not None:
+            self._size_bytes -= begun.size_bytes
+
+    def _close(self, transactional_id: str, begun: _Begun, state: str) -> None:
+        """Take note of an end; which places have offsets matters no more."""
+        begun.state = state
+        begun.places = set()
+        self._grow(transactional_id, begun, _BEGUN_BYTES + len(transactional_id) - begun.size_bytes)
+
     def _counted(self, begun: _Begun) -> Mapping[str, Any]:
-        return {"state": begun.state, "messages": begun.messages, "offsets": len(begun.offsets)}
+        return {"state": begun.state, "messages": begun.messages, "offsets": begun.offsets}
 
 
 def errands(broker: IBroker) -> Mapping[str, Errand]:
