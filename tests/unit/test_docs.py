@@ -324,7 +324,7 @@ def test_tutorial_prints_what_is_shown(tmp_path: pathlib.Path) -> None:
     """All but the plugin, whose making and tests ``tests/interop/test_plugin_new.py`` tries."""
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
-    text = PAGES["tutorial.md"].split("\n## A protocol of your own\n")[0]
+    text = PAGES["tutorial.md"].split("\n## Write a protocol\n")[0]
     programs = dict(examples(text))
     with BrokerProcess() as broker:
         where = {
