@@ -25,8 +25,6 @@ import attrs
 from twisted.logger import Logger
 
 from megabroker.codec.batch import (
-    BatchError,
-    peek_header,
     read_marker,
 )
 from megabroker.interfaces import IProducerState
@@ -34,10 +32,10 @@ from megabroker.model import AbortedTransaction, BatchHeader, Buffer, ProducerSn
 from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.checking import Check, report_damage
 from megabroker.storage.checkpoints import decode_rows, decode_snapshot, encode_rows
+from megabroker.storage.epochs import checked, of_segments
 from megabroker.storage.files import OpenFiles
 from megabroker.storage.index import Index
 from megabroker.storage.segment import (
-    HEAD_BYTES,
     Checked,
     Damage,
     DamageFound,
@@ -189,6 +187,7 @@ class Loader:
         self._snapshots: list[int] = []
         self._indexed: set[int] = set()
         self._open: dict[int, int] = {}  # producer id -> first offset of its open transaction, rising
+        self._last: BatchHeader | None = None
         self._least_offset = 0
         self._names: set[str] = set()
         self._set_aside: set[tuple[int, int]] = set()  # segment and position of damage known before
@@ -205,7 +204,7 @@ class Loader:
         loaded.epochs = [(epoch, offset) for epoch, offset in rows or []]
         loaded.epochs_are_saved = LEADER_EPOCHS in self._names
         if rows is None:
-            self._first_epochs()
+            loaded.epochs = of_segments(segments)
         self._known_damage()
         loaded.next_offset = segments[0].base_offset
         trusted = self._trusted()
@@ -218,7 +217,7 @@ class Loader:
         if trusted < len(segments):
             self._recover(trusted)
         self._go_on_at(max(loaded.next_offset, self._start_offset, self._least_offset))
-        loaded.epochs = [row for row in loaded.epochs if row[1] < loaded.next_offset or row[1] == 0]
+        self._check_epochs(rows)
         for offset in self._snapshots:
             if offset > loaded.next_offset:
                 self._files.unlink(f"{self._directory}/{file_name(offset, '.snapshot')}")
@@ -265,14 +264,18 @@ class Loader:
         for segment, following in pairwise(self.loaded.segments):
             segment.next_base = following.base_offset
 
-    def _first_epochs(self) -> None:
-        """Without the epoch checkpoint, at least take the epoch each segment begins with."""
-        for segment in self.loaded.segments:
-            if segment.size >= HEAD_BYTES:
+    def _check_epochs(self, saved: list[tuple[int, ...]] | None) -> None:
+        """Hold the epochs against the batches, if there is a file of them, and make it say the same."""
+        loaded, path = self.loaded, f"{self._directory}/{LEADER_EPOCHS}"
+        epochs = [row for row in loaded.epochs if row[1] < loaded.next_offset or row[1] == 0]
+        if loaded.epochs_are_saved:
+            epochs = checked(epochs, saved, loaded.segments, self._start_offset, self._last, path)
+            if epochs != saved:
                 try:
-                    self._note_epoch(peek_header(segment.read(0, HEAD_BYTES), 0, HEAD_BYTES))
-                except BatchError:
-                    continue
+                    self._files.write_whole(path, encode_rows(epochs))
+                except OSError:  # a full disk; the next segment or the end writes it again
+                    loaded.epochs_are_saved = False
+        loaded.epochs = epochs
 
     def _rows(self, name: str, columns: int) -> list[tuple[int, ...]] | None:
         if name not in self._names:
@@ -329,6 +332,7 @@ class Loader:
         for header, _, _ in check.batches():
             if check.position == start and last not in (None, header.last_offset - segment.base_offset):
                 return False
+            self._last = header
             if header.max_timestamp > segment.max_timestamp:
                 segment.max_timestamp = header.max_timestamp
                 segment.max_timestamp_offset = header.last_offset
@@ -444,6 +448,7 @@ class Loader:
             loaded.next_offset = scans[-1].expected_offset
 
     def _visit(self, header: BatchHeader, data: Buffer, at: int, segment: Segment) -> None:
+        self._last = header
         self._note_epoch(header)
         self._replay(header, data, at, segment)
 
