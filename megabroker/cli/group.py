@@ -177,10 +177,13 @@ def reset(
 ) -> None:
     """Have a group without members go on elsewhere.
 
-    A group that does not exist is made, if topics are named.
+    A group that does not exist is made, if topics are named. Of a streams group the topics by which it
+    repartitions are left where they are unless they are named; its state is not reset.
     """
     known = _known(cluster, name, may_be_new=bool(topics))
-    offsets = {row.partition: row.offset for row in known.progress}
+    offsets = {
+        row.partition: row.offset for row in known.progress if row.partition.topic not in known.repartitions
+    }
     if topics:
         offsets = {one: offsets.get(one) for one in _named(cluster, topics)}
     places = _Target(**target).places(offsets)

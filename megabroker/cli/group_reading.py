@@ -30,6 +30,7 @@ __all__ = ["CLASSIC", "SHARE", "Group", "Listed", "Member", "Progress", "committ
 
 CLASSIC: Final = "classic"
 SHARE: Final = "share"
+STREAMS: Final = "streams"
 _BY_NAME: Final = 9
 """The last version of OffsetFetch and OffsetCommit that names topics; later ones have their ids."""
 
@@ -76,13 +77,18 @@ class Progress:
 
 @attrs.frozen
 class Group:
-    """A group, described."""
+    """A group, described.
+
+    Attributes:
+        repartitions: topics in which a streams group hands records to itself.
+    """
 
     name: str
     kind: str
     state: str
     members: tuple[Member, ...]
     progress: tuple[Progress, ...]
+    repartitions: frozenset[str] = frozenset()
 
 
 def list_all(cluster: Cluster) -> list[Listed]:
@@ -104,7 +110,8 @@ def describe(cluster: Cluster, name: str) -> Group:
     members = tuple(_MEMBERS[kind](cluster, row))
     owners = {one: member.client_id or member.id for member in members for one in member.partitions}
     read = _share_progress if kind == SHARE else _progress
-    return Group(name, kind, row.group_state, members, tuple(read(cluster, name, owners)))
+    own = {topic for topics in _repartitions(row).values() for topic in topics} if kind == STREAMS else ()
+    return Group(name, kind, row.group_state, members, tuple(read(cluster, name, owners)), frozenset(own))
 
 
 def _kind(cluster: Cluster, name: str) -> str:
@@ -123,7 +130,7 @@ def _row(cluster: Cluster, name: str, kind: str) -> Any:
     requests: dict[str, Any] = {
         "consumer": consumer_group_describe.Request,
         SHARE: share_group_describe.Request,
-        "streams": streams_group_describe.Request,
+        STREAMS: streams_group_describe.Request,
     }
     if kind in requests:
         request = requests[kind](group_ids=[name])
@@ -162,11 +169,8 @@ def _assigned_members(cluster: Cluster, row: Any) -> Iterable[Member]:
 
 def _streams_members(cluster: Cluster, row: Any) -> Iterable[Member]:
     """Tasks are numbered like the partitions of the topics that their part of the topology reads."""
-    topology = (row.topology and row.topology.subtopologies) or ()
-    read = {
-        one.subtopology_id: [*one.source_topics, *(inner.name for inner in one.repartition_source_topics)]
-        for one in topology
-    }
+    own = _repartitions(row)
+    read = {one.subtopology_id: [*one.source_topics, *own[one.subtopology_id]] for one in _subtopologies(row)}
     for one in row.members:
         partitions = [
             Partition(topic, number)
@@ -177,11 +181,23 @@ def _streams_members(cluster: Cluster, row: Any) -> Iterable[Member]:
         yield Member(one.member_id, one.client_id, one.client_host, tuple(sorted(partitions)))
 
 
+def _subtopologies(row: Any) -> Iterable[Any]:
+    return (row.topology and row.topology.subtopologies) or ()
+
+
+def _repartitions(row: Any) -> dict[str, list[str]]:
+    """Return by part of a topology the topics that another part of it writes for it."""
+    return {
+        one.subtopology_id: [topic.name for topic in one.repartition_source_topics]
+        for one in _subtopologies(row)
+    }
+
+
 _MEMBERS: Final = {
     CLASSIC: _classic_members,
     "consumer": _assigned_members,
     SHARE: _assigned_members,
-    "streams": _streams_members,
+    STREAMS: _streams_members,
 }
 
 

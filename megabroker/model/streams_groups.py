@@ -98,6 +98,11 @@ class Topology:
     epoch: int
     subtopologies: tuple[Subtopology, ...]
 
+    @property
+    def repartitions(self) -> frozenset[str]:
+        """The names of all topics by which its parts hand records to each other."""
+        return frozenset(topic.name for part in self.subtopologies for topic in part.repartitions)
+
 
 class StreamsStatus(enum.IntEnum):
     """What a member is told beside its tasks; the values are on Kafka's wire."""

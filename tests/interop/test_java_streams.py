@@ -20,6 +20,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from megabroker.protocols.kafka.schema import streams_group_describe
 from tests.brokers import BrokerProcess
+from tests.http.asking import Api
+from tests.interop.command import Command
 from tests.interop.conftest import check_log, create_topic, java_or_skip
 from tests.interop.java import STREAMS, Java
 from tests.interop.wires import kafka_request, receive, until
@@ -188,3 +190,27 @@ def test_word_count_is_exact(
                     for index in tasks.partitions
                 )
                 assert tasks == [(part, index) for part in ("0", "1") for index in range(PARTITIONS)]
+                command, reset = Command(broker.kafka), ["group", "reset", "word-count", "--to-earliest"]
+                assert "stop them first" in command.refused(*reset, "--yes")
+    if protocol == "streams":
+        all_is_read_again(broker, "word-count")
+        total += total
+        with WordCount(streams, broker.kafka, tmp_path / "three", protocol) as three:
+            three.until_running()
+            until(counted, _SECONDS, "what is read again is counted again, and only once")
+
+
+def all_is_read_again(broker: BrokerProcess, group: str) -> None:
+    """Have a streams group without members begin anew, by the command or by HTTP."""
+    command = Command(broker.kafka)
+    until(lambda: command.json("group", "describe", group)[0]["state"] == "Empty", 20, "nobody is in it")
+    dry = command.json("group", "reset", group, "--to-earliest", "--dry-run")
+    assert {(one["topic"], one["partition"], one["to"]) for one in dry["partitions"]} == {
+        ("lines", index, 0) for index in range(PARTITIONS)
+    }
+    [told] = command.json("group", "describe", group)
+    assert {one["topic"] for one in told["partitions"]} == {"lines", f"{group}-counts-repartition"}
+    address = f"/v1/groups/{group}/offsets/reset"
+    moved = Api(broker.http_ports[0]).post(address, {"to": "earliest", "dry_run": True})["offsets"]
+    assert [(one["topic"], one["offset"]) for one in moved] == [("lines", 0)] * PARTITIONS
+    command.text("group", "reset", group, "--to-earliest", "--yes")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from megabroker.access import Operation, ResourceType
 from megabroker.core.groups.resetting import ResetTo, new_offset
-from megabroker.errors import ErrorCode, RequestError, StateError
+from megabroker.errors import ErrorCode, PeerError, RequestError, StateError, StorageError
 from megabroker.http.api.messages import first_at_or_after
 from megabroker.http.api.topics import check_partition, known_topic, partition_rows
 from megabroker.http.caller import Caller
@@ -125,7 +125,9 @@ _RESET: Final = Object(
     {
         "to": required(Text(choices=tuple(one.value for one in ResetTo)), "Where to."),
         "topics": optional(
-            Nullable(ListOf(_WANTED, 1, 1000)), "Which topics; null for those that the group has offsets of."
+            Nullable(ListOf(_WANTED, 1, 1000)),
+            "Which topics; null for those that the group has offsets of, of streams groups without those that"
+            " they repartition by.",
         ),
         "offset": optional(Nullable(OFFSET), "The offset, if to is offset."),
         "timestamp_ms": optional(Nullable(OFFSET), "Since the epoch, if to is timestamp."),
@@ -369,14 +371,15 @@ async def reset_offsets(caller: Caller, name: str, wanted: Mapping[str, Any]) ->
             ErrorCode.GROUP_NOT_EMPTY, f"group {name} is {known.state}: expected it to have no members"
         )
     offsets = await group_offsets(caller, name)
-    places = _places(caller, wanted["topics"], offsets)
+    own = _repartitions(caller, known)
+    places = _places(caller, wanted["topics"], [where for where in offsets if where.topic not in own])
     for topic in {where.topic for where in places}:
         caller.need(Operation.READ, ResourceType.TOPIC, topic)
     moves = await _moves(caller, wanted, places, offsets)
     if not wanted["dry_run"]:
         outcomes: Mapping[TopicPartition, ErrorCode | None] = dict.fromkeys(moves)
         if name in broker.shares:
-            await broker.shares.set_offsets(name, moves)
+            await _begin_at(caller, name, wanted["to"], moves)
         else:
             fresh = {where: CommittedOffset(offset) for where, offset in moves.items()}
             outcomes = await broker.groups.commit(name, -1, "", None, fresh)
@@ -390,6 +393,26 @@ async def reset_offsets(caller: Caller, name: str, wanted: Mapping[str, Any]) ->
         }
         for where, offset in moves.items()
     ]
+
+
+async def _begin_at(caller: Caller, name: str, to: str, moves: Mapping[TopicPartition, int]) -> None:
+    """Move a share group. Raises BrokerError; what it says tells whether partitions may have been moved."""
+    try:
+        await caller.broker.shares.set_offsets(name, moves)
+    except (StorageError, PeerError) as error:
+        caller.changed("ResetOffsets", f"{name} to {to}, of which some may be refused")
+        raise StateError(
+            error.code,
+            f"{error.message}; some partitions may have been moved: the offsets of the group tell",
+            retriable=error.retriable,
+        ) from error
+
+
+def _repartitions(caller: Caller, known: GroupSummary | None) -> frozenset[str]:
+    """Return the topics in which a streams group hands records to itself: what is done must stay done."""
+    if known is None or known.group_type.lower() != "streams":
+        return frozenset()
+    return caller.broker.groups.describe_streams(known.group_id).topology.repartitions
 
 
 def _is_known(caller: Caller, name: str) -> bool:
