@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
+import re
 import ssl
 import sys
 from collections.abc import Callable
@@ -32,6 +33,7 @@ DEFAULT_BROKERS: Final = "localhost:9092"
 _BROKERS: Final = "MEGABROKER_BROKERS"
 _PASSWORD: Final = "MEGABROKER_PASSWORD"
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=pathlib.Path)
 _OPTIONS: Final = (
     click.option(
@@ -151,7 +153,7 @@ def _addresses(text: str, option: str) -> list[Address]:
     found = []
     for word in text.split(","):
         host, colon, port = word.strip().rpartition(":")
-        if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        if not (colon and host and _PORT.fullmatch(port) and 0 < int(port) < 65536):
             raise click.UsageError(
                 f"{option} {word.strip()}: expected HOST:PORT, for example {DEFAULT_BROKERS}"
             )

@@ -227,7 +227,7 @@ def _named(cluster: Cluster, topics: Sequence[str]) -> list[Partition]:
     for text in topics:
         topic, colon, numbers = text.partition(":")
         words = numbers.split(",") if colon else []
-        if not all(word.isascii() and word.isdigit() for word in words):
+        if not all(word.isascii() and word.isdigit() and len(word) <= 10 for word in words):
             raise click.UsageError(f"--topic {text}: expected TOPIC or TOPIC:0,1")
         wanted[topic] = set(map(int, words)) if colon else None
     found = []

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from megabroker.core.topic_configs import TOPIC_CONFIGS, ConfigType, whole_number
+from megabroker.core.topic_configs import TOPIC_CONFIGS, ConfigType, decimal, whole_number
 from megabroker.errors import BrokerError, ErrorCode, RequestError
 from megabroker.interfaces import IBrokerConfigs, ILoggers, IMetadataStore
 from megabroker.model import Change
@@ -85,17 +85,13 @@ _UNLIMITED_BYTES: Final = float(1 << 50)
 
 
 def _bytes_per_second(value: str) -> str | None:
-    try:
-        return None if float(value) >= _LEAST_BYTES else f"a number from {_LEAST_BYTES}"
-    except ValueError:
-        return f"a number from {_LEAST_BYTES}"
+    number = decimal(value)
+    return None if number is not None and number >= _LEAST_BYTES else f"a number from {_LEAST_BYTES}"
 
 
 def _fraction(value: str) -> str | None:
-    try:
-        return None if float(value) >= 0 else "a number of 0 or more"
-    except ValueError:
-        return "a number of 0 or more"
+    number = decimal(value)
+    return None if number is not None and number >= 0 else "a number of 0 or more"
 
 
 def _anything(value: str) -> str | None:

@@ -18,11 +18,20 @@ import attrs
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.model import LogSettings, TimestampType
 
-__all__ = ["TOPIC_CONFIGS", "ConfigType", "TopicConfig", "TopicConfigs", "TopicPolicy", "whole_number"]
+__all__ = [
+    "TOPIC_CONFIGS",
+    "ConfigType",
+    "TopicConfig",
+    "TopicConfigs",
+    "TopicPolicy",
+    "decimal",
+    "whole_number",
+]
 
 _INT_MAX = 2**31 - 1
 _LONG_MAX = 2**63 - 1
 _NUMBER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][-+]?[0-9]{1,3})?")
 _REPLICA = re.compile(r"[0-9]{1,10}:[0-9]{1,10}", re.ASCII)
 _MAX_VALUE_CHARS = 32_767
 
@@ -83,6 +92,14 @@ class TopicPolicy:
     log: LogSettings = attrs.field(factory=LogSettings)
 
 
+def decimal(text: str) -> float | None:
+    """Return a number, whole or not, as Kafka reads it too; None for what is none.
+
+    Python's ``float`` takes more: ``1_000``, digits of other scripts, ``nan``.
+    """
+    return float(text) if _DECIMAL.fullmatch(text) else None
+
+
 def whole_number(low: int, high: int) -> Callable[[str], str | None]:
     """Return a check: whole numbers between two bounds."""
     expected = f"a whole number from {low} to {high}"
@@ -113,11 +130,8 @@ def _boolean(value: str) -> str | None:
 
 
 def _ratio(value: str) -> str | None:
-    expected = "a number from 0 to 1"
-    try:
-        return None if 0 <= float(value) <= 1 else expected
-    except ValueError:
-        return expected
+    number = decimal(value)
+    return None if number is not None and 0 <= number <= 1 else "a number from 0 to 1"
 
 
 def _replicas(value: str) -> str | None:

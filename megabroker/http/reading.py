@@ -105,6 +105,10 @@ def refused(faults: _Faults) -> Problem:
     )
 
 
+class _NoJson(ValueError):
+    """What Python would take, and JSON does not have; says what it is."""
+
+
 def _parsed(data: bytes) -> Any:
     try:
         return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_no_number)
@@ -114,20 +118,22 @@ def _parsed(data: bytes) -> Any:
         why = f"{error.msg} at line {error.lineno} column {error.colno}" if data else "empty"
     except RecursionError:
         why = "nested too deeply"
-    except ValueError as error:
+    except _NoJson as error:
         why = str(error)
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        why = "a number with thousands of digits"
     raise Problem(400, ErrorCode.INVALID_REQUEST, f"the body is not JSON: {why}: expected a JSON object")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name that is there twice in an object")
+        raise _NoJson("a name that is there twice in an object")
     return found
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    raise _NoJson(f"{text} is no JSON")
 
 
 def _form(data: bytes) -> dict[str, str]:

@@ -22,6 +22,7 @@ from typing import Any, Final
 from twisted.logger import LogEvent, formatEvent
 
 from megabroker import __version__
+from megabroker.ops.logs import printable
 
 __all__ = ["BEGIN", "make_json_format"]
 
@@ -33,6 +34,7 @@ _LONGEST_CHARS: Final = 1000
 _LONGEST_TRACE_CHARS: Final = 20_000
 _LONGEST_ACTION_CHARS: Final = 60
 _NAMED: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+(?=$|[: ])")
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _PREFIX: Final = "megabroker."
 _RENAMED: Final[Mapping[str, str]] = {
     "error": "error.message",
@@ -74,7 +76,7 @@ def make_json_format(node_id: int | None = None) -> Callable[[LogEvent], str | N
                 fields.update(_named(name, value))
         if failure is not None:
             fields.update(_of_failure(failure))
-        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False, default=str) + "\n"
+        return printable(json.dumps(fields, separators=(",", ":"), ensure_ascii=False, default=str)) + "\n"
 
     return formatted
 
@@ -106,7 +108,7 @@ def _named(name: str, value: Any) -> dict[str, Any]:
 def _source(text: str) -> dict[str, Any]:
     """Return who is at the other end, of an address that has a port or has none."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or _PORT.fullmatch(port) is None:
         host, port = text, ""
     fields: dict[str, Any] = {"source.address": host}
     try:

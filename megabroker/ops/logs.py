@@ -2,9 +2,9 @@
 
     2026-11-21T12:00:00.123+0000 warn storage.log write-failed partition=orders-0 error='No space left'
 
-Owns the form of a line and the threshold. Events are logged with a short stable text and named fields; fields
-that the text does not mention are written behind it, so that nothing said is lost. A message is never logged
-at all.
+Owns the form of a line, what of it may reach a terminal, and the threshold. Events are logged with a short
+stable text and named fields; fields that the text does not mention are written behind it, so that nothing
+said is lost. A message is never logged at all.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ from zope.interface import implementer
 
 from megabroker.interfaces import ILoggers
 
-__all__ = ["LINE", "LogThreshold", "format_line", "make_observer", "make_worker_observer"]
+__all__ = ["LINE", "LogThreshold", "format_line", "make_observer", "make_worker_observer", "printable"]
 
 LINE = "log_line"
 """Key of an event that is a line another process has made of one of its events."""
 
 _PREFIX = "megabroker."
 _LONGEST_FIELD_CHARS = 1000
+_UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Blanks and ends of lines apart: what moves a terminal's cursor, turns text round, or is in no encoding."""
+
 _TWISTED_PORT = re.compile(r".+ starting on \S+|\(.+ Port .+ Closed\)")
 
 
@@ -94,6 +97,13 @@ def _of_twisted(event: LogEvent) -> bool:
     )
 
 
+def printable(text: str) -> str:
+    """Return text with what cannot or must not be shown as ``\\u001b``; some of it is what clients said."""
+    if _UNPRINTABLE.search(text) is None:
+        return text
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def format_line(event: LogEvent) -> str | None:
     """Return the line for an event, or None when it says nothing."""
     if LINE in event:
@@ -113,7 +123,7 @@ def format_line(event: LogEvent) -> str | None:
             line += "\n    " + failure.getTraceback().rstrip().replace("\n", "\n    ")
         except Exception:  # noqa: BLE001 - whatever is wrong with a failure, the line must come out
             line += "\n    (its traceback cannot be shown)"
-    return line + "\n"
+    return printable(line) + "\n"
 
 
 def _unsaid(event: LogEvent) -> Mapping[str, Any]:

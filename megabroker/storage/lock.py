@@ -23,7 +23,7 @@ from megabroker.storage.files import Files, storage_error
 __all__ = ["DirectoryLock"]
 
 _RETRY_SECONDS: Final = 0.05
-_HOLDER: Final = re.compile(r"pid (\d+)\nhost (.*)\n")
+_HOLDER: Final = re.compile(r"pid ([0-9]{1,10})\nhost (.*)\n")
 
 
 class DirectoryLock:

@@ -450,6 +450,8 @@ def test_large_values_are_cut_and_downloaded_whole(root: Visitor) -> None:
         ("/console/quotas", {"producer_byte_rate": "1"}, "for whom?"),
         ("/console/quotas", {"user": "x", "producer_byte_rate": "fast"}, "expected a number"),
         ("/console/quotas", {"user": "x", "producer_byte_rate": "nan"}, "expected a number"),
+        ("/console/quotas", {"user": "x", "producer_byte_rate": "1_000"}, "expected a number"),
+        ("/console/quotas", {"user": "x", "producer_byte_rate": "1" + "0" * 60}, "expected a number"),
         ("/console/rules", {"principal": "bob"}, "User:alice"),
         ("/console/configuration", {"name": "no.such", "value": "1"}, "no.such"),
         ("/console/log", {"logger": "no.such", "level": "info"}, "no logger"),

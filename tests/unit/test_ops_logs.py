@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pathlib
 
 from twisted.logger import FileLogObserver, FilteringLogObserver, Logger, LogPublisher
@@ -76,3 +77,24 @@ def test_lines_of_a_worker_say_its_node_and_come_through_as_they_are() -> None:
     observer = FilteringLogObserver(FileLogObserver(outer, format_line), [LogThreshold("error")])
     Logger("megabroker.supervisor", observer=observer).info("{log_line}", **{LINE: line})
     assert outer.getvalue() == f"{line}\n"
+
+
+def test_what_clients_say_moves_no_cursor_and_never_keeps_a_line_from_being_written(
+    tmp_path: pathlib.Path,
+) -> None:
+    hostile = "a\x1b[2K\rb\u202ec\x85d\ud800e"
+    for form, begins in (("human", "20"), ("json", "{")):
+        path = tmp_path / form
+        log = Logger("megabroker", observer=make_observer(str(path), True, LogThreshold("info"), form))
+        log.warn("denied: {name}", name=hostile, also=hostile)
+        try:
+            raise ValueError(hostile)
+        except ValueError:
+            log.failure("went wrong")
+        text = path.read_text(encoding="utf-8")
+        assert text.count(r"a\u001b[2K") >= 2
+        assert r"\u202ec\u0085d\ud800e" in text
+        assert not any(one in text for one in "\x1b\r\u202e\x85")
+        assert text.startswith(begins)
+        if form == "json":
+            assert [json.loads(line)["log.level"] for line in text.splitlines()] == ["warn", "critical"]

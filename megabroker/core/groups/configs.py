@@ -89,7 +89,7 @@ class GroupConfig:
 def duration_ms(value: str) -> int | None:
     """Return the milliseconds of ``by_duration:<ISO 8601>``, None when it is none."""
     found = _DURATION.fullmatch(value.removeprefix(_BY_DURATION).upper())
-    if found is None or not value.startswith(_BY_DURATION):
+    if found is None or not (value.startswith(_BY_DURATION) and value.isascii()):
         return None
     days, hours, minutes, seconds, fraction = found.groups()
     whole = (int(days or 0) * 24 + int(hours or 0)) * 60 + int(minutes or 0)

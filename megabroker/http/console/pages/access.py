@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from megabroker.access import Operation, Permission, ResourceType
 from megabroker.core.quotas.table import CONNECTIONS, CONSUMED, IP, MUTATIONS, PRODUCED, WORK
+from megabroker.core.topic_configs import decimal
 from megabroker.errors import ErrorCode
 from megabroker.http.console.page import Page
 from megabroker.http.console.view import View
@@ -157,11 +158,8 @@ def _limit(text: str) -> float | None:
     text = text.strip()
     if not text:
         return None
-    try:
-        found = float(text[:50])
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+    found = decimal(text)
+    if found is None or not math.isfinite(found):
         raise Problem(
             400, ErrorCode.INVALID_REQUEST, f"the limit {text[:50]!r} cannot be read: expected a number"
         )
