@@ -146,19 +146,32 @@ class SharedDirectories:
 
         config, directories = self._config, self._directories
         self.sockets = self._socket_paths()
+        refused = directories.release
         try:
             directories.take(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
             _refuse_unread_kafka(config)
             known = directories.prepare()
+            refused = self._give_back
             directories.deal(known, self._names, self._owner)
             os.chmod(os.path.dirname(self.sockets[0]), 0o700)
             SqliteMetadataStore(config.data_dir / METADATA_FILE, config.durability, self._reactor).prepare()
         except OSError as caught:
-            directories.release()
+            refused()
             raise storage_error("cannot use data directory", str(config.data_dir), caught) from caught
         except BaseException:
-            directories.release()
+            refused()
             raise
+
+    def keep_room(self, *, sparing: bool = True) -> None:
+        """Keep room on the disks for the next start, if there is plenty, or not ``sparing``."""
+        from megabroker.storage.files import Files
+        from megabroker.storage.shares import keep_room
+
+        keep_room(Files(), self._directories.paths, len(self._names), sparing=sparing)
+
+    def _give_back(self) -> None:
+        self.keep_room(sparing=False)
+        self._directories.release()
 
     def _socket_paths(self) -> tuple[str, ...]:
         from megabroker.storage.shares import WORKERS
@@ -183,7 +196,7 @@ class SharedDirectories:
         try:
             self._directories.collect()
         finally:
-            self._directories.release()
+            self._give_back()
 
 
 def _refuse_unread_kafka(config: Config) -> None:

@@ -163,6 +163,7 @@ class Supervisor(Service):
             for place in self._places:
                 self._start(place)
             self._wait()
+            self._directories.keep_room()
         except BaseException:
             self._undo()
             raise

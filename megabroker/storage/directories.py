@@ -11,6 +11,7 @@ first directory is the main one, where new brokers keep everything. Knows nothin
     <directory>/log-start-offset-checkpoint        per partition in it: first readable offset
     <directory>/cleaner-offset-checkpoint          per partition in it that was compacted: where that ended
     <main>/sync-journal                            while a broker runs: what its logs' files may not have
+    <directory>/workers-room                       room for several processes to start, were the disk full
     <directory>/<topic>-<partition>/               one log
     <directory>/<topic>-<partition>.<hex>-delete/  on its way out
 
@@ -44,6 +45,7 @@ from megabroker.storage.shares import (
     CHECKPOINTS,
     CLEAN,
     CLEANED_OFFSETS,
+    ROOM,
     WORKERS,
     Share,
     gather,
@@ -168,6 +170,8 @@ class DataDirectories:
             self._check_meta(path)
         self._refuse_absent()
         if self._share is None:
+            for path in self.paths:
+                files.unlink(f"{path}/{ROOM}")
             gather(files, self.paths)
         known = Checkpoints({}, {}, {})
         for path in self.paths:

@@ -46,6 +46,7 @@ _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _PROBE_BYTES: Final = 256 * 1024
 _PROBE: Final = (bytearray(1),)
 _ADVICE_BYTES: Final = 1 << 20
+_FILL_BYTES: Final = 1 << 16
 _CAN_ADVISE: Final = hasattr(os, "posix_fadvise")
 _LOCKS_MEET: Final = sys.platform == "darwin"
 """Whether a lock of flock keeps from one of fcntl, its own process too; elsewhere neither knows the other."""
@@ -270,6 +271,12 @@ class Files:
             os.unlink(path)
         except FileNotFoundError:
             pass
+
+    def fill(self, path: str, size: int) -> None:
+        """Make a file of zeros that takes so many bytes of the disk, or as many as there are."""
+        with open(path, "wb", buffering=0) as file:
+            for at in range(0, size, _FILL_BYTES):
+                file.write(bytes(min(_FILL_BYTES, size - at)))
 
     def mkdir(self, path: str) -> bool:
         """Make a directory; return whether it was new."""

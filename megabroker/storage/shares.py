@@ -5,6 +5,10 @@ itself, as Kafka does. Of several, each keeps those of its own partitions in ``<
 so that none writes another's and the end of one tells nothing of the others. The process that started them
 has dealt them out (``DataDirectories.deal``) and gathers them when all have ended, or the next start does:
 how many there are may then change.
+
+Gathering and dealing write before they remove. So that they can be done on a disk that is full, a file keeps
+the room for it, and for what SQLite needs meanwhile. It is there but for the time from the beginning of a
+start until all serve; it is not made where the disk is nearly full then, but after the end whatever there is.
 """
 
 from __future__ import annotations
@@ -20,12 +24,25 @@ from megabroker.storage.checkpoints import decode_offsets, encode_offsets
 from megabroker.storage.files import Files
 from megabroker.storage.journal import JOURNAL
 
-__all__ = ["CHECKPOINTS", "CLEAN", "CLEANED_OFFSETS", "WORKERS", "Share", "gather", "read_offsets"]
+__all__ = [
+    "CHECKPOINTS",
+    "CLEAN",
+    "CLEANED_OFFSETS",
+    "ROOM",
+    "WORKERS",
+    "Share",
+    "gather",
+    "keep_room",
+    "read_offsets",
+]
 
 _log = Logger()
 
 WORKERS: Final = "workers"
 """The directory, in each data directory, for what each of several processes keeps."""
+
+ROOM: Final = "workers-room"
+"""The file, in each data directory, that keeps room for gathering and dealing out."""
 
 CLEAN: Final = ".kafka_cleanshutdown"
 CLEANED_OFFSETS: Final = "cleaner-offset-checkpoint"
@@ -34,6 +51,10 @@ CHECKPOINTS: Final = (
     "recovery-point-offset-checkpoint",
     CLEANED_OFFSETS,
 )
+
+_ROOM_BYTES: Final = 512 * 1024
+_SHARE_BYTES: Final = 64 * 1024  # for the small files of one share, of which each takes a block at least
+_LEAST_FREE: Final = 4
 
 
 def read_offsets(files: Files, path: str) -> dict[TopicPartition, int]:
@@ -98,3 +119,28 @@ def gather(files: Files, paths: Sequence[str]) -> None:
         files.sync_dir(path)
         if clean:
             files.write_whole(f"{path}/{CLEAN}", b"", sync=True)
+
+
+def keep_room(files: Files, paths: Sequence[str], count: int, *, sparing: bool) -> None:
+    """Keep the room that so many shares take to be gathered and dealt out; as much of it as there is.
+
+    Args:
+        sparing: leave it where four times as much is not free.
+    """
+    for path in paths:
+        try:
+            places = [
+                path,
+                *(f"{path}/{WORKERS}/{name}" for name in files.subdirectories(f"{path}/{WORKERS}")),
+            ]
+        except FileNotFoundError:
+            places = [path]
+        sizes = (files.read_size(f"{place}/{name}") for place in places for name in CHECKPOINTS)
+        size = _ROOM_BYTES + count * _SHARE_BYTES + 2 * sum(one for one in sizes if one is not None)
+        try:
+            if not sparing or files.free_bytes(path) >= _LEAST_FREE * size:
+                files.fill(f"{path}/{ROOM}", size)
+        except OSError as caught:
+            _log.info(
+                "no room is kept in {path} for a start on a full disk: {error}", path=path, error=caught
+            )

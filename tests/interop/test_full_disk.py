@@ -13,10 +13,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.brokers import BrokerProcess
+from tests.workers import WorkersProcess
 
 pytestmark = pytest.mark.interop
 
 _SECONDS = 10
+_PARTITIONS = 4
 
 
 @pytest.fixture
@@ -44,21 +46,21 @@ def _fill(path: pathlib.Path) -> None:
             pass
 
 
-def _produced(broker: BrokerProcess, value: bytes, seconds: float = _SECONDS) -> bool:
+def _produced(broker: BrokerProcess, value: bytes, seconds: float = _SECONDS, partition: int = 0) -> bool:
     """Whether a record was acknowledged in time."""
     errors: list[Any] = []
     producer = Producer(
         {"bootstrap.servers": broker.kafka, "message.timeout.ms": int(1000 * seconds), "log_level": 0}
     )
-    producer.produce("t", value, on_delivery=lambda error, _: errors.append(error))
+    producer.produce("t", value, partition=partition, on_delivery=lambda error, _: errors.append(error))
     assert producer.flush(seconds + _SECONDS) == 0
     (error,) = errors
     return error is None
 
 
-def _first(broker: BrokerProcess) -> bytes | None:
+def _first(broker: BrokerProcess, partition: int = 0) -> bytes | None:
     reader = Consumer({"bootstrap.servers": broker.kafka, "group.id": "g"})
-    reader.assign([TopicPartition("t", 0, 0)])
+    reader.assign([TopicPartition("t", partition, 0)])
     message = reader.poll(_SECONDS)
     reader.close()
     assert message is not None
@@ -84,6 +86,32 @@ def test_a_full_disk_at_start(disk: pathlib.Path, tmp_path: pathlib.Path, orderl
         assert not _produced(broker, bytes(8192), 1)
         filling.unlink()
         assert _produced(broker, b"again")
+        assert broker.stop() == 0
+    assert "ENOSPC" in broker.log
+    assert "Traceback" not in broker.log
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_a_full_disk_at_start_of_several_workers(
+    disk: pathlib.Path, tmp_path: pathlib.Path, orderly: bool
+) -> None:
+    """The room that an end, or a start, has kept is what they begin with."""
+    filling, more = disk / "else", disk / "more"
+    with WorkersProcess(2, {"data_dir": str(disk / "data")}, tmp_path) as broker:
+        admin = AdminClient({"bootstrap.servers": broker.kafka})
+        admin.create_topics([NewTopic("t", _PARTITIONS)])["t"].result(_SECONDS)
+        assert all(_produced(broker, b"kept", partition=one) for one in range(_PARTITIONS))
+        if orderly:
+            assert broker.stop() == 0
+        else:
+            broker.kill()
+        _fill(filling)
+        broker.start()
+        _fill(more)
+        assert [_first(broker, one) for one in range(_PARTITIONS)] == [b"kept"] * _PARTITIONS
+        assert not _produced(broker, bytes(8192), 1)
+        filling.unlink()
+        assert all(_produced(broker, b"again", partition=one) for one in range(_PARTITIONS))
         assert broker.stop() == 0
     assert "ENOSPC" in broker.log
     assert "Traceback" not in broker.log
