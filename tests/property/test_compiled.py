@@ -107,7 +107,7 @@ class Side(CountingCase):
     def begin(self, name: str, small: bool = False) -> None:
         """Make topics and connections for one example; ``small`` segments are smaller than is allowed."""
         self.names = (name, name + "-other")
-        self.topics = [self.done(self.service.topics.create(one, 2)) for one in self.names]
+        self.topics = [self.done(self.service.core.topics.create(one, 2)) for one in self.names]
         for log in self.logs() if small else ():
             log.settings = attrs.evolve(log.settings, segment_bytes=2000, index_interval_bytes=200)
         self.clients = [Client(self.factory, self.reactor) for _ in range(_CONNECTIONS)]
@@ -115,7 +115,7 @@ class Side(CountingCase):
         self.closed = [False] * _CONNECTIONS
 
     def logs(self) -> list[Any]:
-        topics: Any = self.service.topics
+        topics: Any = self.service.core.topics
         return [topics.partition(name, index).log for name, index in itertools.product(self.names, range(2))]
 
     def end(self) -> None:
@@ -123,7 +123,7 @@ class Side(CountingCase):
             client.close()
         self.settle()
         for name in self.names:
-            self.done(self.service.topics.delete(name))
+            self.done(self.service.core.topics.delete(name))
 
     def bytes_of(self, step: Step) -> bytes:
         stream = bytearray()
@@ -297,11 +297,11 @@ class CompiledTests(SynchronousTestCase):
             for _ in range(2):
                 side.send(0, side.bytes_of(Step(0, [Item(1)])))
                 side.settle()
-            side.done(side.service.topics.delete("gone"))
+            side.done(side.service.core.topics.delete("gone"))
             side.send(0, side.bytes_of(Step(0, [Item(2)])))
             side.settle()
             with self.assertRaises(BrokerError):
-                side.service.topics.partition("gone", 0)
+                side.service.core.topics.partition("gone", 0)
         self.assertEqual(self.sides[0].said, self.sides[1].said)
 
     def test_a_changed_topic_is_looked_at_anew(self) -> None:
@@ -311,7 +311,7 @@ class CompiledTests(SynchronousTestCase):
                 side.begin("changed")
                 side.send(0, side.bytes_of(Step(0, [Item(3)])))
                 side.settle()
-                side.done(side.service.topics.set_configs("changed", configs))
+                side.done(side.service.core.topics.set_configs("changed", configs))
                 side.said[0] = b""
                 side.send(0, side.bytes_of(Step(0, [Item(3)])))
                 side.settle()

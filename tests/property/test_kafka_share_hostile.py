@@ -38,8 +38,8 @@ class HostileMembersTests(ShareCase):
             self.assertFalse(member.connection.transport.disconnecting)
             self.assertEqual(self.count(member.connection.transport.value()), len(sent[member.name]))
         self.assertEqual(self.flushLoggedErrors(), [])
-        for place in self.service.shares.partitions.places("g"):
-            live = self.service.shares.partitions.get("g", place)
+        for place in self.service.core.shares.partitions.places("g"):
+            live = self.service.core.shares.partitions.get("g", place)
             assert live is not None
             self.assertEqual([run for run in live.automaton.runs if run.member_id], [])
 
@@ -48,7 +48,7 @@ class HostileMembersTests(ShareCase):
         request = _fill(chance, chance.choice(_REQUESTS), 2, ids)
         request.group_id, request.member_id = "g", member.name
         if chance.random() < 0.7:
-            session = self.service.shares.sessions._sessions.get(("g", member.name))
+            session = self.service.core.shares.sessions._sessions.get(("g", member.name))
             request.share_session_epoch = 0 if session is None else session.epoch
         if isinstance(request, share_fetch.Request) and chance.random() < 0.7:
             request.max_records, request.max_bytes, request.is_renew_ack = 100, 10_000, False

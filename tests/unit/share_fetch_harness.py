@@ -62,7 +62,7 @@ class ShareCase(ProduceCase):
     def produce(self, *values: bytes, index: int = 0, topic: str = "t", **batch: Any) -> None:
         """Store one batch."""
         data = build([(None, value, (), 5) for value in values], **batch)
-        self.service.topics.partition(topic, index).append(
+        self.service.core.topics.partition(topic, index).append(
             read_header(data, 0, len(data)), data, Acks.DURABLE, None
         )
         self.turns()
@@ -70,7 +70,7 @@ class ShareCase(ProduceCase):
     def configure(self, group: str = "g", **configs: str) -> None:
         """Set configurations of a group; names have underscores for dots."""
         self.done(
-            self.service.group_configs.set(
+            self.service.core.group_configs.set(
                 group, {name.replace("_", "."): value for name, value in configs.items()}
             )
         )

@@ -35,7 +35,7 @@ class RulesCase(CountingCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.topic = self.done(self.service.topics.create("t", 2))
+        self.topic = self.done(self.service.core.topics.create("t", 2))
         self.acls = self.service.broker.authorizer
 
     def allow(
@@ -91,7 +91,7 @@ class KafkaTests(RulesCase):
             self.assertEqual(self.produce(client, version=version, name="nowhere"), TOPIC)
         self.assertEqual(self.produce(client, version=13, topic_id=self.topic.id.bytes), TOPIC)
         self.assertEqual(self.produce(client, version=13, topic_id=bytes(15) + b"x"), UNKNOWN_ID)
-        self.assertEqual(self.service.topics.partition("t", 0).log.next_offset, 0)
+        self.assertEqual(self.service.core.topics.partition("t", 0).log.next_offset, 0)
         self.allow(Op.WRITE)
         self.assertEqual(self.produce(client, version=13, topic_id=self.topic.id.bytes), 0)
 
@@ -110,7 +110,7 @@ class KafkaTests(RulesCase):
         self.assertEqual([self.produce(alice), self.produce(alice)], [0, 0])
         self.allow(Op.WRITE, permission=Permission.DENY)
         self.assertEqual([self.produce(alice), self.produce(bob)], [TOPIC, 0])
-        self.assertEqual(self.service.topics.partition("t", 0).log.next_offset, 3 + 3 + 2 + 2 + 1)
+        self.assertEqual(self.service.core.topics.partition("t", 0).log.next_offset, 3 + 3 + 2 + 2 + 1)
 
     def test_batches_of_transactions_need_the_id(self) -> None:
         self.allow(Op.WRITE)
@@ -201,7 +201,7 @@ class MegaTests(TextCase):
         for kind in (1, 2):
             self.assertEqual(self.ask(kind, "t", b"x"), MegaError.TOPIC_NOT_FOUND)
         self.assertEqual(self.ask(3, "new"), MegaError.INVALID_REQUEST)
-        self.assertIsNone(self.service.topics.get("new"))
+        self.assertIsNone(self.service.core.topics.get("new"))
         self.allow(Op.DESCRIBE)
         self.assertEqual(self.ask(1, "t", b"x"), MegaError.INVALID_REQUEST)
         self.assertEqual(self.ask(2, "t"), MegaError.INVALID_REQUEST)
@@ -227,7 +227,7 @@ class CursusTests(TextCase):
         return self.exchange(struct.pack(">I", len(frame)) + frame)[4:].decode()
 
     def test_everything_is_asked_about(self) -> None:
-        self.done(self.service.topics.create("other", 1))
+        self.done(self.service.core.topics.create("other", 1))
         self.assertNotIn("t", self.ask("LIST").split(", "))
         for command in ("PUBLISH t x", "SUBSCRIBE t"):
             self.assertEqual(self.ask(command), "ERROR: topic 't' does not exist")
@@ -244,7 +244,7 @@ class CursusTests(TextCase):
         self.assertIn("'t'", self.ask("PUBLISH t x"))
         self.allow(Op.READ)
         self.assertNotIn("ERROR", self.ask("SUBSCRIBE t"))
-        index = next(i for i in (0, 1) if self.service.topics.partition("t", i).log.next_offset)
+        index = next(i for i in (0, 1) if self.service.core.topics.partition("t", i).log.next_offset)
         self.assertEqual(self.ask(f"CONSUME t {index} 0"), "x")
         self.allow(Op.CREATE, "new")
         self.assertIn("'new' now has", self.ask("CREATE new"))
@@ -326,7 +326,7 @@ class LaterTests(CursusTests):
         self.assertEqual(self.ask("LIST_GROUPS a=b"), "OK count=0 groups=")
 
     def test_a_group_is_told_with_the_topics_that_may_be_seen(self) -> None:
-        self.done(self.service.topics.create("u", 3))
+        self.done(self.service.core.topics.create("u", 3))
         self.allow(Op.READ, "g", kind=R.GROUP)
         self.allow(Op.READ)
         hidden = self.allow(Op.READ, "u")

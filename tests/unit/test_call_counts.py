@@ -92,7 +92,7 @@ class CallCountTests(CountingCase):
         if sys.version_info[:2] != _PYTHON or sys.implementation.name != "cpython":
             self.skipTest(f"the call counts are those of CPython {'.'.join(map(str, _PYTHON))}")
         super().setUp()
-        self.done(self.service.topics.create("t", 2))
+        self.done(self.service.core.topics.create("t", 2))
         self.client = self.connect()
         self.one = bytes(build_single(None, b"x" * 100, _NOW_MS))
 
@@ -160,7 +160,7 @@ class CallCountTests(CountingCase):
         self.assertIsNone(self.client.connection.template)
 
     def test_requests_for_two_topics_in_turn(self) -> None:
-        self.done(self.service.topics.create("another", 1))
+        self.done(self.service.core.topics.create("another", 1))
         requests = [produce_request(self.one), produce_request(self.one, topic="another")]
 
         def run() -> None:
@@ -170,7 +170,7 @@ class CallCountTests(CountingCase):
         self.check("two-topics", run)
 
     def test_requests_for_fifty_partitions_in_turn(self) -> None:
-        self.done(self.service.topics.create("many", 50))
+        self.done(self.service.core.topics.create("many", 50))
         requests = [produce_request(self.one, topic="many", first=index) for index in range(50)]
 
         def run() -> None:
@@ -239,7 +239,7 @@ class CallCountTests(CountingCase):
     def test_fetches_that_wait_for_the_next_record(self) -> None:
         write = produce_request(self.one)
         consumer = self.connect()
-        partition = self.service.topics.partition("t", 0)
+        partition = self.service.core.topics.partition("t", 0)
 
         def run() -> None:
             for _ in range(_REQUESTS):

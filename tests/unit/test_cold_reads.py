@@ -83,7 +83,7 @@ class ColdCase(SynchronousTestCase):
         self.service.startService()
         self.addCleanup(self.stop)
         configs = {"segment.bytes": "1048576"}
-        self.topic = self.done(self.service.topics.create("t", 2, configs))
+        self.topic = self.done(self.service.core.topics.create("t", 2, configs))
         for at in range(30):
             self.append(0, at, _SMALL)
             self.append(1, at, _LARGE)
@@ -108,7 +108,7 @@ class ColdCase(SynchronousTestCase):
         return results[0]
 
     def partition(self, index: int) -> IPartition:
-        return self.service.topics.partition("t", index)
+        return self.service.core.topics.partition("t", index)
 
     def append(self, index: int, at: int, value: bytes) -> None:
         batch = build([(None, value + b"%d" % at, [], 1000 + at)])
@@ -304,7 +304,7 @@ class ShareFetchTests(ColdCase):
         return self.received(connection, type(message).__schema__.key, version)
 
     def test_members_of_share_groups_wait_for_the_disk_alone(self) -> None:
-        self.done(self.service.group_configs.set("g", {"share.auto.offset.reset": "earliest"}))
+        self.done(self.service.core.group_configs.set("g", {"share.auto.offset.reset": "earliest"}))
         for index, value in ((0, _SMALL), (1, _LARGE)):
             self.files.freeze()
             member = ShareMember(self, f"m{index}")  # type: ignore[arg-type]

@@ -87,8 +87,8 @@ class AuthTests(AuthCase):
         self.assertIn("AUTH <user> <password>", self.ask("HELP")[-1])
         self.assertEqual(self.stored(), [])
         self.assertEqual(self.stored(1), [])
-        self.assertIsNotNone(self.service.topics.get("t"))
-        self.assertIsNone(self.service.topics.get("x"))
+        self.assertIsNotNone(self.service.core.topics.get("t"))
+        self.assertIsNone(self.service.core.topics.get("x"))
 
     def test_who_says_who_it_is(self) -> None:
         answers = self.ask("auth alice a secret ö\n", "LIST", "PUBLISH t hello")

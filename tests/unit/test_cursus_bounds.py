@@ -57,7 +57,7 @@ class BoundsTests(TextCase):
         headers = [("aggregate_version", b"1")]
         data = build((b"%d" % number, b"", headers, 1) for number in range(5_000))
         stored: list[Any] = []
-        partition = self.service.topics.partition("wide", 0)
+        partition = self.service.core.topics.partition("wide", 0)
         partition.append(read_header(data, 0, len(data)), data, Acks.DURABLE, stored.append)
         self.reactor.until(lambda: stored == [None])
         made: list[EventIndex] = []
@@ -77,7 +77,7 @@ class BoundsTests(TextCase):
     def test_what_headers_say_counts_for_the_bytes_of_a_batch(self) -> None:
         self.assertIn("OK", self.ask("CREATE topic=heads partitions=1"))
         headers = [("event_type", b"e" * 60_000), ("metadata", b"m" * 60_000)]
-        partition = self.service.topics.partition("heads", 0)
+        partition = self.service.core.topics.partition("heads", 0)
         stored: list[Any] = []
         for _ in range(60):
             data = build([(b"k", b"", headers, 1)])
@@ -101,7 +101,7 @@ class BoundsTests(TextCase):
 
     def test_a_pattern_is_for_few_topics(self) -> None:
         for number in range(101):
-            self.done(self.service.topics.create(f"many{number}", 1))
+            self.done(self.service.core.topics.create(f"many{number}", 1))
         told = self.ask("CONSUME topic=many* partition=0 offset=0 member=m")
         self.assertTrue(told.startswith("ERROR: invalid_topic_name reason="), told)
         told = self.ask("CONSUME topic=many1* partition=0 offset=0 member=m")

@@ -142,12 +142,12 @@ class WaitingTests(FetchCase):
         self.assertEqual(self.watchers(), 0)
 
     def watchers(self) -> int:
-        partitions = [self.service.topics.partition("t", index) for index in (0, 1)]
+        partitions = [self.service.core.topics.partition("t", index) for index in (0, 1)]
         return sum(len(partition._watchers) for partition in partitions)
 
     def test_a_topic_that_goes_is_told_at_once(self) -> None:
         self.fetch((0, 0), (1, 0))
-        self.done(self.service.topics.delete("t"))
+        self.done(self.service.core.topics.delete("t"))
         self.assertEqual(self.rows()[0].error_code, 3)
 
     def test_a_partition_twice_in_a_request(self) -> None:
@@ -168,7 +168,7 @@ class PositionTests(FetchCase):
         self.assertEqual(self.values(rows[0]), 1)
 
     def test_the_leader_epoch_is_compared_though_there_is_nothing_to_read(self) -> None:
-        ours = self.service.topics.partition("t", 0).leader_epoch
+        ours = self.service.core.topics.partition("t", 0).leader_epoch
         for epoch, code in ((ours, 0), (-1, 0), (ours + 1, 75)):
             wanted = Topic.Partition(partition=0, current_leader_epoch=epoch, partition_max_bytes=9)
             topic = Topic(topic="t", partitions=[wanted])
@@ -200,5 +200,5 @@ class ByIdTests(WaitingTests):
 
     def test_a_topic_that_goes_is_told_at_once(self) -> None:
         self.fetch((0, 0), (1, 0))
-        self.done(self.service.topics.delete("t"))
+        self.done(self.service.core.topics.delete("t"))
         self.assertEqual(self.rows()[0].error_code, 100)

@@ -68,7 +68,7 @@ class ProduceCase(SynchronousTestCase):
         config = parse("storage: memory\nhttp: {enabled: false}", "test", plugins)
         self.service = BrokerService(config, plugins, self.clock)
         self.service.startService()
-        self.topic = self.done(self.service.topics.create("t", 2))
+        self.topic = self.done(self.service.core.topics.create("t", 2))
         listener = Listener("kafka", "default", HostPort("localhost", 1))
         self.factory = KafkaFactory(self.service.broker, KafkaSettings(), listener)
         self.connection = self.connect()
@@ -108,7 +108,7 @@ class ProduceCase(SynchronousTestCase):
         return found
 
     def stored(self, index: int = 0) -> list[bytes | None]:
-        partition = self.service.topics.partition("t", index)
+        partition = self.service.core.topics.partition("t", index)
         result = partition.read(0, 1 << 20)
         return [record.value for record in read_records(result.data)]
 
@@ -172,7 +172,7 @@ class ProduceTests(ProduceCase):
                 connection.connection_closed()
 
     def test_topics_in_turn_are_taken_by_a_template_each(self) -> None:
-        self.done(self.service.topics.create("u", 1))
+        self.done(self.service.core.topics.create("u", 1))
         batch = build_single(None, b"x", 5)
         frames = [frame(request(batch, 9, topic="tu"[n % 2]), 9, n) for n in range(8)]
         data = self.exchange(*frames[:2])
@@ -188,7 +188,7 @@ class ProduceTests(ProduceCase):
             [(_, message)] = self.answers(self.exchange(frame(request(batch, 9, index=index), 9, 1)), 9)
             [row] = message.responses[0].partition_responses
             self.assertEqual((row.index, row.error_code), (index, 0 if index in (0, 1) else 3))
-        self.done(self.service.topics.create_partitions("t", 3))
+        self.done(self.service.core.topics.create_partitions("t", 3))
         for index in (2, 2, 0):
             [(_, message)] = self.answers(self.exchange(frame(request(batch, 9, index=index), 9, 1)), 9)
             [row] = message.responses[0].partition_responses
@@ -251,10 +251,10 @@ class ProduceTests(ProduceCase):
     def test_a_deleted_topic_is_not_written_through_a_template(self) -> None:
         batch = build_single(None, b"x", 5)
         self.exchange(frame(request(batch, 9), 9, 1))
-        self.done(self.service.topics.delete("t"))
+        self.done(self.service.core.topics.delete("t"))
         [(_, message)] = self.answers(self.exchange(frame(request(batch, 9), 9, 2)), 9)
         self.assertEqual(message.responses[0].partition_responses[0].error_code, 3)
-        self.done(self.service.topics.create("t", 1))
+        self.done(self.service.core.topics.create("t", 1))
         [(_, message)] = self.answers(self.exchange(frame(request(batch, 9), 9, 3)), 9)
         self.assertEqual(message.responses[0].partition_responses[0].base_offset, 0)
         self.assertEqual(self.stored(), [b"x"])
@@ -283,7 +283,7 @@ class ProduceTests(ProduceCase):
         frames = [frame(request(many, 9), 9, n) for n in range(3)]
         self.connection.dataReceived(b"".join(frames))
         self.assertEqual(self.connection.transport.producerState, "paused")
-        log = self.service.topics.partition("t", 0).log
+        log = self.service.core.topics.partition("t", 0).log
         self.assertLessEqual(log.next_offset - log.written_offset, 10_000)
         answers = self.answers(self.exchange(), 9)
         offsets = [message.responses[0].partition_responses[0].base_offset for _, message in answers]

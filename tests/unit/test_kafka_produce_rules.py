@@ -57,7 +57,7 @@ class CompactedTests(RuleCase):
         self.configure("compact")
 
     def configure(self, policy: str) -> None:
-        self.done(self.service.topics.set_configs("t", {"cleanup.policy": policy}))
+        self.done(self.service.core.topics.set_configs("t", {"cleanup.policy": policy}))
 
     def test_keyless_records_are_told_one_by_one(self) -> None:
         keys = [b"a", None, b"", None]
@@ -112,7 +112,7 @@ class CompactedTests(RuleCase):
         large = [(b"k", value, [], 5) for value in values]
         for policy in ("delete", "compact"):
             configs = {"cleanup.policy": policy, "compression.type": "zstd", "compression.zstd.level": "19"}
-            self.done(self.service.topics.set_configs("t", configs))
+            self.done(self.service.core.topics.set_configs("t", configs))
             before = len(self.stored())
             batches = (build(large), build(large, compression=_GZIP))
             for batch in batches:
@@ -126,11 +126,13 @@ class CompactedTests(RuleCase):
                 self.assertEqual(self.row(batch).error_code, 0)
             stored = self.stored()[before:]
             self.assertEqual(stored, [*values, *values, b"x", *values])
-        partition = self.service.topics.partition("t", 0)
+        partition = self.service.core.topics.partition("t", 0)
         data = partition.read(partition.start_offset, 1 << 30).data
         self.assertEqual({header.compression for _, header in scan(data, 0, len(data))}, {_ZSTD})
         self.done(
-            self.service.topics.set_configs("t", {"compression.type": "zstd", "max.message.bytes": "1000"})
+            self.service.core.topics.set_configs(
+                "t", {"compression.type": "zstd", "max.message.bytes": "1000"}
+            )
         )
         self.assertEqual(self.exchange(frame(request(bytes(build(large)), 9), 9, 1)), b"")
         self.assertEqual(pool.run(), 1)
@@ -169,7 +171,7 @@ class CompactedTests(RuleCase):
         self.assertEqual(self.stored(), [b"x", b"y", b"x"])
 
     def test_the_other_partition_of_the_request_is_not_touched(self) -> None:
-        self.done(self.service.topics.create("plain", 1))
+        self.done(self.service.core.topics.create("plain", 1))
         batch = build_single(None, b"x", 5)
         rows = [Request.Topic.Partition(index=0, records=batch)]
         message = Request(
@@ -201,7 +203,7 @@ class TimeTests(RuleCase):
 
     def configure(self, **configs: str) -> None:
         names = {name.replace("_", "."): value for name, value in configs.items()}
-        self.done(self.service.topics.set_configs("t", names))
+        self.done(self.service.core.topics.set_configs("t", names))
 
     def batch(self, *ages_ms: int) -> bytearray:
         now_ms = self.service.broker.now_ms()
@@ -250,16 +252,16 @@ class SettingTests(RuleCase):
     """Further topic configurations that a batch meets."""
 
     def test_the_codec_of_the_topic(self) -> None:
-        self.done(self.service.topics.set_configs("t", {"compression.type": "zstd"}))
+        self.done(self.service.core.topics.set_configs("t", {"compression.type": "zstd"}))
         for offset in range(3):
             self.assertEqual(self.row(build_single(b"k", b"x" * 100, 5)).base_offset, offset)
-        log = self.service.topics.partition("t", 0).log
+        log = self.service.core.topics.partition("t", 0).log
         data = log.read(0, 1 << 20, 1 << 60).data
         self.assertEqual([header.compression for _, header in scan(data, 0, len(data))], [4, 4, 4])
         self.assertEqual(self.stored(), [b"x" * 100] * 3)
 
     def test_replicas_that_are_not_there(self) -> None:
-        self.done(self.service.topics.set_configs("t", {"min.insync.replicas": "2"}))
+        self.done(self.service.core.topics.set_configs("t", {"min.insync.replicas": "2"}))
         batch = bytes(build_single(b"k", b"x", 5))
         codes = []
         for acks in (-1, 1):

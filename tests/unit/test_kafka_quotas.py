@@ -96,7 +96,7 @@ class ProduceQuotaTests(QuotaCase):
                 self.clock.advance(0.011)
                 self.assertFalse(self.is_muted(connection))
                 self.clock.advance(MINUTE)
-        self.assertEqual(self.service.topics.partition("t", 0).high_watermark, 20)
+        self.assertEqual(self.service.core.topics.partition("t", 0).high_watermark, 20)
 
     def test_requests_behind_it_wait(self) -> None:
         self.limit(producer_byte_rate=1000.0)
@@ -148,7 +148,7 @@ class ProduceQuotaTests(QuotaCase):
 
     def test_a_request_that_waits_for_room_is_counted_once(self) -> None:
         self.limit(producer_byte_rate=1000.0)
-        kind = type(self.service.topics.partition("t", 0))
+        kind = type(self.service.core.topics.partition("t", 0))
         waiting: list[Any] = []
         with (
             mock.patch.object(kind, "has_room", return_value=False),
@@ -302,7 +302,7 @@ class MutationTests(QuotaCase):
         self.assertEqual([row.error_code for row in answer.topics], [0, 0, EXCEEDED])
         self.assertEqual(answer.throttle_time_ms, 2000)
         self.assertTrue(self.is_muted())
-        self.assertIsNone(self.service.topics.get("c"))
+        self.assertIsNone(self.service.core.topics.get("c"))
         self.clock.advance(2)
         answer = self.create(6, c=1)
         self.assertEqual(([row.error_code for row in answer.topics], answer.throttle_time_ms), ([0], 0))
@@ -315,13 +315,13 @@ class MutationTests(QuotaCase):
 
     def test_delete(self) -> None:
         for name in ("a", "b", "c"):
-            self.done(self.service.topics.create(name, 12))
+            self.done(self.service.core.topics.create(name, 12))
         Topic = delete_topics.Request.Topic
         asked = delete_topics.Request(topics=[Topic(name="a"), Topic(name="b")], timeout_ms=1)
         answer = self.ask(asked, DELETE, 6)
         self.assertEqual([row.error_code for row in answer.responses], [0, EXCEEDED])
         self.assertEqual(answer.throttle_time_ms, 1000)
-        self.assertIsNotNone(self.service.topics.get("b"))
+        self.assertIsNotNone(self.service.core.topics.get("b"))
         self.clock.advance(1)
         answer = self.ask(delete_topics.Request(topic_names=["b", "c"], timeout_ms=1), DELETE, 4)
         self.assertEqual([row.error_code for row in answer.responses], [0, 0])

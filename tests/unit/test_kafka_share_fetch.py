@@ -100,12 +100,12 @@ class FetchTests(ShareCase):
         for number in range(4):
             self.produce(b"%d" % number)
         self.assertEqual(self.member.acquire(max_records=1), [(0, 0, 1)])
-        self.service.topics.partition("t", 0).delete_records(2)
+        self.service.core.topics.partition("t", 0).delete_records(2)
         self.assertEqual(self.member.acquire(), [(2, 3, 1)])
         self.assertEqual(self.member.acknowledge((0, 1, ACCEPT)), 0)
 
     def test_records_of_transactions(self) -> None:
-        partition = self.service.topics.partition("t", 0)
+        partition = self.service.core.topics.partition("t", 0)
 
         def end(producer: int, commit: bool) -> None:
             partition.append_marker(TransactionMarker(producer, 0, commit, 0), lambda error: None)
@@ -124,7 +124,7 @@ class FetchTests(ShareCase):
         self.assertEqual(committed.acquire(), [(1, 1, 1)])
         self.assertEqual(committed.acquire((1, 1, ACCEPT)), [])
         self.assertEqual(
-            self.service.shares.partitions.get("c", (self.topic.id, 0)).automaton.start_offset, 4
+            self.service.core.shares.partitions.get("c", (self.topic.id, 0)).automaton.start_offset, 4
         )
         end(3, True)
         self.assertEqual(committed.acquire(), [(4, 4, 1)])
@@ -132,7 +132,7 @@ class FetchTests(ShareCase):
 
     def test_nothing_but_aborted_records_before_those_that_count(self) -> None:
         self.configure(share_auto_offset_reset="earliest", share_isolation_level="read_committed")
-        partition = self.service.topics.partition("t", 0)
+        partition = self.service.core.topics.partition("t", 0)
         for sequence in range(3):
             self.produce(b"x" * 500, producer_id=1, producer_epoch=0, base_sequence=sequence, attributes=16)
         partition.append_marker(TransactionMarker(1, 0, False, 0), lambda error: None)
@@ -227,10 +227,10 @@ class WaitingTests(ShareCase):
     def test_the_topic_goes(self) -> None:
         self.member.send(max_wait_ms=60_000)
         self.assertIsNone(self.member.received())
-        self.done(self.service.topics.delete("t"))
+        self.done(self.service.core.topics.delete("t"))
         answer = self.member.received()
         self.assertEqual(answer.responses[0].partitions[0].error_code, 100)
-        self.assertNotIn((self.topic.id, 0), self.service.shares.partitions.places("g"))
+        self.assertNotIn((self.topic.id, 0), self.service.core.shares.partitions.places("g"))
 
     def test_a_waiting_fetch_holds_nobody_up(self) -> None:
         self.produce(b"0", b"1")
@@ -257,7 +257,7 @@ class AcknowledgementTests(ShareCase):
         self.assertEqual(self.member.acquire(), [(0, 9, 1)])
 
     def start(self) -> int:
-        return int(self.service.shares.partitions.get("g", (self.topic.id, 0)).automaton.start_offset)
+        return int(self.service.core.shares.partitions.get("g", (self.topic.id, 0)).automaton.start_offset)
 
     def test_of_every_type(self) -> None:
         for version in (1, 2):
@@ -397,7 +397,7 @@ class SessionTests(ShareCase):
         self.assertEqual(self.member.acknowledge((0, 0, ACCEPT), epoch=2), 0)
 
     def test_no_more_sessions_than_may_be(self) -> None:
-        self.service.shares.sessions.limit = 1
+        self.service.core.shares.sessions.limit = 1
         self.assertEqual(self.error(epoch=0), 0)
         other = ShareMember(self, "b")
         other.send(max_wait_ms=1000)

@@ -76,7 +76,7 @@ class TransactionalProduceTests(ProduceCase):
                     asked = ("id", ProducerIdentity(7, 0), TopicPartition("t", 0), version >= 12)
                     self.assertEqual(self.coordinator.asked.pop(), asked)
         self.assertEqual(self.coordinator.asked, [])
-        self.assertEqual(self.service.topics.partition("t", 0).last_stable_offset, 0)
+        self.assertEqual(self.service.core.topics.partition("t", 0).last_stable_offset, 0)
 
     def test_refusals_are_those_that_producers_know(self) -> None:
         cases = (
@@ -107,7 +107,7 @@ class TransactionalProduceTests(ProduceCase):
                 self.assertEqual((self.end(), len(self.coordinator.asked)), (end + 1, 1))
 
     def end(self) -> int:
-        return self.service.topics.partition("t", 0).log.next_offset
+        return self.service.core.topics.partition("t", 0).log.next_offset
 
     def test_without_a_transactional_id(self) -> None:
         for _ in range(2):
@@ -156,7 +156,7 @@ class CommittedFetchTests(ProduceCase):
             self.exchange(frame(request(one, 9, transactional_id="id"), 9, 1))
 
     def mark(self, producer: int, *, commit: bool) -> None:
-        partition = self.service.topics.partition("t", 0)
+        partition = self.service.core.topics.partition("t", 0)
         partition.append_marker(TransactionMarker(producer, 0, commit, 0), lambda error: None)
 
     def fetch(self, offset: int, *, committed: bool = True, wait_ms: int = 0, size: int = 1 << 20) -> bytes:

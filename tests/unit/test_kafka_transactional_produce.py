@@ -17,7 +17,7 @@ STORAGE, TIMED_OUT, OUT_OF_ORDER, NONE = 56, 7, 45, 0
 class CoordinatedCase(ProduceCase):
     def setUp(self) -> None:
         super().setUp()
-        self.transactions = self.service.transactions
+        self.transactions = self.service.core.transactions
         self.me = self.begin()
 
     def begin(self) -> ProducerIdentity:
@@ -58,7 +58,7 @@ class CoordinatedCase(ProduceCase):
         return self.exchange()
 
     def ends(self) -> list[int]:
-        return [self.service.topics.partition("t", index).log.next_offset for index in (0, 1)]
+        return [self.service.core.topics.partition("t", index).log.next_offset for index in (0, 1)]
 
 
 class PartitionsThatCannotBeAddedTests(CoordinatedCase):
@@ -106,7 +106,7 @@ class FirstBatchTests(CoordinatedCase):
 class FailingMarkersTests(CoordinatedCase):
     def test_a_request_parked_behind_markers_is_answered_when_they_begin_to_fail(self) -> None:
         self.assertEqual(self.codes(self.send(0, 1) + self.wait()), [NONE])
-        partition = self.service.topics.partition("t", 1)
+        partition = self.service.core.topics.partition("t", 1)
         append_marker, told = partition.append_marker, []
         partition.append_marker = lambda marker, done: told.append(done) or 0
         self.me = self.done(self.transactions.end("id", self.me, True, bump_epoch=True))

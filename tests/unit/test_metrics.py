@@ -65,7 +65,7 @@ class LatencyTests(CountingCase):
 class MetricsTests(CountingCase):
     def setUp(self) -> None:
         super().setUp()
-        self.done(self.service.topics.create("t", 2))
+        self.done(self.service.core.topics.create("t", 2))
         self.service.metrics.sources.factories = lambda: [self.factory]
         self.one = bytes(build_single(None, b"x" * 100, _NOW_MS))
 
@@ -109,7 +109,7 @@ class MetricsTests(CountingCase):
 
     def test_counters_of_the_whole_broker_outlive_topics(self) -> None:
         self.produce(self.connect(), 5)
-        self.done(self.service.topics.delete("t"))
+        self.done(self.service.core.topics.delete("t"))
         found = samples(self.rendered()[1])
         self.assertEqual(found["megabroker_produced_records_total", frozenset()], 5)
         self.assertFalse([name for name, labels in found if ("topic", "t") in labels])
@@ -140,7 +140,7 @@ class MetricsTests(CountingCase):
         self.assertIn("process_resident_memory_bytes", told)
 
     def test_much_is_written_in_pieces_and_reads_as_one(self) -> None:
-        self.done(self.service.topics.create("many", 300))
+        self.done(self.service.core.topics.create("many", 300))
         families = {family.name: family for family in parse_openmetrics(self.rendered(OPEN)[1])}
         self.assertEqual(len(families["megabroker_partition_size_bytes"].samples), 302)
         text = self.rendered()[1]
@@ -170,7 +170,7 @@ class MetricsTests(CountingCase):
         self.failureResultOf(asked, ZeroDivisionError)
 
     def test_reading_holds_nobody_up(self) -> None:
-        self.done(self.service.topics.create("many", 500))
+        self.done(self.service.core.topics.create("many", 500))
         gathered: list[Any] = []
         from megabroker.ops.metrics.gathering import gather
 

@@ -38,8 +38,8 @@ class CompiledCase(CountingCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.done(self.service.topics.create("t", 1))
-        self.partition: Any = self.service.topics.partition("t", 0)
+        self.done(self.service.core.topics.create("t", 1))
+        self.partition: Any = self.service.core.topics.partition("t", 0)
         self.client = self.learned()
 
     def learned(self) -> Client:
@@ -168,7 +168,7 @@ class CompiledTests(CompiledCase):
         other.send(request(1))
         other.receive(1)
         targets = self.factory.run_targets
-        self.done(self.service.topics.create("u", 1))
+        self.done(self.service.core.topics.create("u", 1))
         self.client.send(request(1, topic="u"))
         self.client.receive(1)
         with mock.patch.object(targets, "get", side_effect=ZeroDivisionError):

@@ -39,7 +39,7 @@ class GoldenTests(ShareCase):
             "00000002 00 00000000 0000 00 00007530 01 01 00",  # locks of 30,000 ms, nothing yet
         )
         self.produce(b"0", b"1")
-        batch = bytes(self.service.topics.partition("t", 0).read(0, 1000).data).hex()
+        batch = bytes(self.service.core.topics.partition("t", 0).read(0, 1000).data).hex()
         size = f"{len(batch) // 2 + 1:02x}"
         self.exchange_bytes(
             "004e 0002 00000003 0000 00 02 67 02 6d 00000001"
