@@ -13,10 +13,10 @@ from megabroker.http.routes import PARAMETERS, Need, Route
 __all__ = ["document", "told"]
 
 _PROBLEMS = {
-    "400": "The request is wrong; all that is wrong with it is told.",
-    "401": "It must be said who asks, or was not true.",
-    "403": "Whoever asks may not do this.",
-    "default": "It could not be done.",
+    "400": "The request is invalid; all faults are listed.",
+    "401": "Authentication is required, or has failed.",
+    "403": "The user may not do this.",
+    "default": "The request failed.",
 }
 
 
@@ -34,8 +34,8 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "title": "megabroker",
             "version": __version__,
             "summary": "Administration of a message broker.",
-            "description": "Everything is JSON. Lists come in pages: ask again with page_token. What is "
-            "refused is answered with problem details (RFC 9457).",
+            "description": "Requests and answers are JSON. Lists have pages: repeat the request with "
+            "page_token. Errors are problem details (RFC 9457).",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": paths,
@@ -89,7 +89,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if route.may_be_empty:
         found["responses"]["204"] = {"description": route.may_be_empty}
-    found["description"] = f"Needs, where access rules decide: {told(route)}."
+    found["description"] = f"Permissions, with access rules: {told(route)}."
     if route.body is not None:
         found["requestBody"] = {
             "required": True,
@@ -113,9 +113,9 @@ def _tag(route: Route) -> str:
 def told(route: Route) -> str:
     """Say which permissions a route needs."""
     needs = [_told(need) for need in route.needs] + [route.asks] * bool(route.asks)
-    return "; ".join(needs) or ("nothing, not even a log-in" if route.is_open else "nothing")
+    return "; ".join(needs) or ("nothing; needs no authentication" if route.is_open else "nothing")
 
 
 def _told(need: Need) -> str:
-    of = f"the {need.parameter}" if need.parameter else "the cluster"
+    of = f"the {need.parameter.replace('_', ' ')}" if need.parameter else "the cluster"
     return f"{need.operation.name} on {of}"

@@ -33,10 +33,10 @@ _T = TypeVar("_T")
 MOST_ROWS: Final = 1000
 
 PAGES: Final[dict[str, Field]] = {
-    "limit": optional(Integer(1, MOST_ROWS), "How many at most.", 100),
+    "limit": optional(Integer(1, MOST_ROWS), "Maximum number of items on a page.", 100),
     "page_token": optional(
         Nullable(Text(1, 4096, pattern=r"[A-Za-z0-9_=-]+", what="the next_page_token of another page")),
-        "The next_page_token of the page before.",
+        "next_page_token of the previous page.",
     ),
 }
 """The parameters of every list."""
@@ -46,8 +46,10 @@ def paged(name: str, of: Kind, title: str) -> Object:
     """Return what a page looks like."""
     return Object(
         {
-            name: required(ListOf(of, maximum=MOST_ROWS), "Those of this page."),
-            "next_page_token": required(Nullable(Text()), "For the next page; null on the last."),
+            name: required(ListOf(of, maximum=MOST_ROWS), "Items on this page."),
+            "next_page_token": required(
+                Nullable(Text()), "page_token of the next page; null on the last page."
+            ),
         },
         title,
     )

@@ -28,23 +28,23 @@ PROBLEM_TYPE: Final = "application/problem+json"
 
 _TITLES: Final = MappingProxyType(
     {
-        400: "The request is wrong",
-        401: "Who are you?",
-        403: "This is not allowed",
-        404: "There is no such thing",
-        405: "This cannot be done with it",
+        400: "Bad request",
+        401: "Authentication required",
+        403: "Not allowed",
+        404: "Not found",
+        405: "Method not allowed",
         408: "The request took too long",
-        409: "This does not fit the present state",
+        409: "Conflict with the current state",
         413: "The request is too large",
-        414: "The address is too long",
-        415: "A body of this type is not read",
-        421: "This is not who was asked for",
+        414: "The URL is too long",
+        415: "Unsupported media type",
+        421: "Wrong host",
         422: "The request cannot be carried out",
         431: "The headers are too large",
-        500: "The broker has failed",
-        503: "Not now",
-        504: "It took too long",
-        507: "There is no room",
+        500: "Internal error",
+        503: "Temporarily unavailable",
+        504: "Timed out",
+        507: "No space left",
     }
 )
 
@@ -150,24 +150,24 @@ def described(problem: Problem) -> dict[str, Any]:
 
 PROBLEM: Final = Object(
     {
-        "type": required(Text(), "A URN that names the kind of problem."),
-        "title": required(Text(), "The kind of problem, for people."),
-        "status": required(Integer(400, 599), "The status of HTTP."),
-        "detail": required(Text(), "What was wrong, and what would be right."),
-        "code": required(Text(), "The broker's code, as its log has it."),
+        "type": required(Text(), "URN of the kind of problem."),
+        "title": required(Text(), "Short description of the kind of problem."),
+        "status": required(Integer(400, 599), "HTTP status code."),
+        "detail": required(Text(), "What is wrong, and what is expected."),
+        "code": required(Text(), "The broker's error code, as in its log."),
         "retriable": required(FLAG, "Whether the same request may succeed later."),
         "errors": optional(
             ListOf(
                 Object(
                     {
                         "in": required(Text(), "body, query, path or header."),
-                        "path": required(Text(), "Where in it: a JSON pointer, or a name."),
-                        "found": required(Text(), "What is there."),
-                        "expected": required(Text(), "What would be right."),
+                        "path": required(Text(), "Location: a JSON pointer or a name."),
+                        "found": required(Text(), "Value found."),
+                        "expected": required(Text(), "Value expected."),
                     }
                 )
             ),
-            "Every fault of the request.",
+            "All faults of the request.",
             [],
         ),
     },

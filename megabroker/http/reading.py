@@ -48,7 +48,7 @@ def _read_query(fields: Mapping[str, Field], query: str, faults: _Faults) -> dic
     for name, field in fields.items():
         if name not in read:
             if field.default is INVALID:
-                faults.append(("query", ValueFault(name, "nothing", f"it: {field.doc}")))
+                faults.append(("query", ValueFault(name, "nothing", f"a value: {field.doc}")))
             read[name] = field.default
     return read
 

@@ -36,9 +36,9 @@ PARAMETERS: Final[Mapping[str, tuple[Kind, str]]] = MappingProxyType(
         "group": (_ANY_NAME, "Name of a group."),
         "transactional_id": (_ANY_NAME, "A transactional id."),
         "user": (_ANY_NAME, "Name of a user."),
-        "connection": (Text(1, 100), "A connection, as the list names it."),
-        "logger": (_ANY_NAME, "Name of a logger; root stands for all."),
-        "path": (Text(1, 1000), "The rest of the address."),
+        "connection": (Text(1, 100), "Id of a connection, from the list."),
+        "logger": (_ANY_NAME, "Name of a logger; root for all."),
+        "path": (Text(1, 1000), "The rest of the path."),
     }
 )
 """What can stand in braces in the path of a route."""

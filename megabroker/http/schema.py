@@ -306,7 +306,7 @@ class Object:
             if name in value:
                 read[name] = field.kind.read(value[name], f"{path}/{_escaped(name)}", faults)
             elif field.default is INVALID:
-                missing = ValueFault(f"{path}/{_escaped(name)}", "nothing", f"it: {_lowered(field.doc)}")
+                missing = ValueFault(f"{path}/{_escaped(name)}", "nothing", f"a value: {_lowered(field.doc)}")
                 faults.append(missing)
             else:
                 read[name] = field.default
@@ -347,8 +347,8 @@ class Object:
 def no_such(name: str, known: Mapping[str, Any]) -> str:
     """Say that there is no such name, and what was perhaps meant."""
     close = get_close_matches(name[:_SHOWN_CHARS], known, 1)
-    meant = f", did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none'}"
-    return f"no such name{meant}"
+    meant = f"; did you mean {close[0]}?" if close else f": {', '.join(known) or 'there are none'}"
+    return f"a known name{meant}"
 
 
 def _all_of(read: list[Any]) -> Any:

@@ -12,15 +12,15 @@ def test_every_fault_of_a_request_is_told_at_once(api: Api) -> None:
     reply = api.ask("POST", "/v1/topics", {"nam": "t", "partitions": "3", "configs": {"a/b": 1}})
     assert reply.status == 400
     assert [(one["in"], one["path"], one["found"], one["expected"]) for one in reply.json["errors"]] == [
-        ("body", "/name", "nothing", "it: name of the topic: letters, digits, dot, underscore, hyphen"),
+        ("body", "/name", "nothing", "a value: name of the topic: letters, digits, dot, underscore, hyphen"),
         ("body", "/partitions", "'3'", "a whole number from 1 to 1000000"),
         ("body", "/configs/a~1b", "1", "text of 0 to 32767 characters"),
-        ("body", "/nam", "'t'", "no such name, did you mean name?"),
+        ("body", "/nam", "'t'", "a known name; did you mean name?"),
     ]
     reply = api.ask("GET", "/v1/topics?limit=many&pag=1&prefix=a&prefix=b")
     assert [(one["path"], one["expected"]) for one in reply.json["errors"]] == [
         ("limit", "a whole number from 1 to 1000"),
-        ("pag", "no such name; there are prefix, limit, page_token"),
+        ("pag", "a known name: prefix, limit, page_token"),
         ("prefix", "it once only"),
     ]
 

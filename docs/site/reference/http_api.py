@@ -29,7 +29,7 @@ def _pieces(told: Mapping[str, Any]) -> Iterator[str]:
     for tag, operations in by_tag.items():
         yield heading(tag, "-")
         yield from operations
-    yield heading("Objects", "-") + "What the bodies of requests and answers are made of.\n\n"
+    yield heading("Objects", "-") + "The JSON objects in the bodies of requests and answers.\n\n"
     for name, schema in told["components"]["schemas"].items():
         yield f".. _http-{name.lower()}:\n\n"
         yield described("describe", name, _properties(schema))
@@ -50,7 +50,7 @@ def _operation(address: str, operation: Mapping[str, Any]) -> str:
         if status.startswith("2"):
             fields.append(f":{status}: {_answer(answer)}")
     needs = operation["description"].partition(": ")[2].rstrip(".")
-    fields.append(f":Needs, where access rules decide: {plain(needs)}")
+    fields.append(f":Permissions, with access rules: {plain(needs)}")
     return described("describe", address, [*parts, "\n".join(fields)])
 
 
@@ -65,7 +65,7 @@ def _properties(schema: Mapping[str, Any]) -> Iterator[str]:
     required = schema.get("required", ())
     for name, inner in schema.get("properties", {}).items():
         said = plain(inner.get("description", ""))
-        note = "" if name in required else " May be left out."
+        note = "" if name in required else " Optional."
         yield f"``{name}`` ({_kind(inner)}): {said}{note}"
         if nested := inner.get("items", {}).get("properties"):
             yield "\n".join(

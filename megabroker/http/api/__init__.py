@@ -56,6 +56,6 @@ def all_routes() -> Sequence[Route]:
         return document(routes)
 
     routes.append(
-        Route("GET", "/v1/openapi.json", get_openapi, "This description.", MapOf(ANYTHING), is_open=True)
+        Route("GET", "/v1/openapi.json", get_openapi, "This OpenAPI document.", MapOf(ANYTHING), is_open=True)
     )
     return routes

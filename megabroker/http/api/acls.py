@@ -52,31 +52,33 @@ _PERMISSIONS: Final = Text(choices=_words(Permission))
 
 _ACL: Final = Object(
     {
-        "resource_type": required(_RESOURCES, "What is protected."),
-        "resource": optional(_NAME, "Its name; * for all, kafka-cluster for the cluster.", CLUSTER_NAME),
-        "pattern": optional(Text(choices=("literal", "prefixed")), "How the name is compared.", "literal"),
+        "resource_type": required(_RESOURCES, "Type of the resource."),
+        "resource": optional(
+            _NAME, "Name of the resource; * for all, kafka-cluster for the cluster.", CLUSTER_NAME
+        ),
+        "pattern": optional(Text(choices=("literal", "prefixed")), "How the name is matched.", "literal"),
         "principal": required(
             Text(3, 1000, pattern=r"[^:]+:.+", what="a principal such as User:alice"),
-            "Whom the rule is about.",
+            "The principal that the rule applies to.",
         ),
-        "host": optional(_NAME, "The address it is about; * for all.", "*"),
-        "operation": required(_OPERATIONS, "What is done."),
-        "permission": optional(_PERMISSIONS, "Whether it is allowed.", "allow"),
+        "host": optional(_NAME, "The client address that the rule applies to; * for all.", "*"),
+        "operation": required(_OPERATIONS, "The operation."),
+        "permission": optional(_PERMISSIONS, "Whether the operation is allowed or denied.", "allow"),
     },
     "Acl",
 )
 
 _FILTER: Final[dict[str, Field]] = {
-    "resource_type": optional(Nullable(_RESOURCES), "Only rules about such resources."),
+    "resource_type": optional(Nullable(_RESOURCES), "Only rules for this type of resource."),
     "resource": optional(Nullable(_NAME), "Only rules with this name."),
     "pattern": optional(
         Nullable(Text(choices=("literal", "prefixed", "match"))),
-        "Only rules that compare it so; match for those that hold for the resource of this name.",
+        "Only rules with this pattern type; match for all rules that apply to the resource of this name.",
     ),
-    "principal": optional(Nullable(_NAME), "Only rules about this principal."),
-    "host": optional(Nullable(_NAME), "Only rules about this address."),
-    "operation": optional(Nullable(_OPERATIONS), "Only rules about this operation."),
-    "permission": optional(Nullable(_PERMISSIONS), "Only rules that say this."),
+    "principal": optional(Nullable(_NAME), "Only rules for this principal."),
+    "host": optional(Nullable(_NAME), "Only rules for this client address."),
+    "operation": optional(Nullable(_OPERATIONS), "Only rules for this operation."),
+    "permission": optional(Nullable(_PERMISSIONS), "Only rules with this permission."),
 }
 
 
@@ -197,8 +199,8 @@ ROUTES: Final = (
         "POST",
         "/v1/acls",
         post_acls,
-        "Make access rules.",
-        Object({"acls": required(ListOf(_ACL), "Those that there are now.")}, "CreatedAcls"),
+        "Create access rules.",
+        Object({"acls": required(ListOf(_ACL), "The rules that exist now.")}, "CreatedAcls"),
         body=Object({"acls": required(ListOf(_ACL, 1, _MOST_AT_ONCE), "The rules.")}, "NewAcls"),
         needs=(Need(Operation.ALTER),),
         status=201,
@@ -208,8 +210,8 @@ ROUTES: Final = (
         "/v1/acls",
         delete_acls,
         "Remove access rules.",
-        Object({"deleted": required(Integer(0), "How many were removed.")}, "DeletedAcls"),
-        query={**_FILTER, "all": optional(FLAG, "Whether all of them, if there is no filter.", False)},
+        Object({"deleted": required(Integer(0), "Number of removed rules.")}, "DeletedAcls"),
+        query={**_FILTER, "all": optional(FLAG, "Whether to remove all rules if there is no filter.", False)},
         needs=(Need(Operation.ALTER),),
     ),
 )

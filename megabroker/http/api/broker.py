@@ -15,20 +15,20 @@ __all__ = ["ROUTES", "describe_broker", "list_plugins"]
 
 _LISTENER: Final = Object(
     {
-        "protocol": required(Text(), "Which protocol is served."),
+        "protocol": required(Text(), "The protocol that is served."),
         "name": required(Text(), "Name of the listener."),
-        "host": required(Text(), "Where clients are told to connect."),
-        "port": required(Integer(0, 65535), "The port there."),
+        "host": required(Text(), "Host name that clients are told to connect to."),
+        "port": required(Integer(0, 65535), "Port on that host."),
     },
     "Listener",
 )
 
 _NODE: Final = Object(
     {
-        "id": required(Integer(0), "Number of the node."),
-        "rack": required(Nullable(Text()), "Where it stands."),
-        "is_controller": required(FLAG, "Whether it takes changes of topics."),
-        "listeners": required(ListOf(_LISTENER), "Where it is reached."),
+        "id": required(Integer(0), "Id of the node."),
+        "rack": required(Nullable(Text()), "Rack of the node."),
+        "is_controller": required(FLAG, "Whether it is the controller."),
+        "listeners": required(ListOf(_LISTENER), "Addresses of the node."),
     },
     "Node",
 )
@@ -36,12 +36,12 @@ _NODE: Final = Object(
 _BROKER: Final = Object(
     {
         "version": required(Text(), "Version of megabroker."),
-        "cluster_id": required(Text(), "Identity of the cluster."),
-        "node_id": required(Integer(0), "The node that has answered."),
+        "cluster_id": required(Text(), "Id of the cluster."),
+        "node_id": required(Integer(0), "The node that answers this request."),
         "nodes": required(ListOf(_NODE), "All nodes."),
-        "topics": required(Integer(0), "How many topics there are."),
-        "partitions": required(Integer(0), "How many partitions they have together."),
-        "groups": required(Integer(0), "How many groups there are."),
+        "topics": required(Integer(0), "Number of topics."),
+        "partitions": required(Integer(0), "Number of partitions of all topics."),
+        "groups": required(Integer(0), "Number of groups."),
     },
     "Broker",
 )
@@ -49,8 +49,8 @@ _BROKER: Final = Object(
 _PLUGIN: Final = Object(
     {
         "name": required(Text(), "Name of the protocol."),
-        "is_enabled": required(FLAG, "Whether it is served."),
-        "default_endpoint": required(Text(), "Where it is served unless the configuration says otherwise."),
+        "is_enabled": required(FLAG, "Whether the protocol is served."),
+        "default_endpoint": required(Text(), "Default endpoint."),
     },
     "Plugin",
 )
@@ -127,7 +127,7 @@ ROUTES: Final = (
         "/v1/plugins",
         get_plugins,
         "The installed protocols.",
-        Object({"plugins": required(ListOf(_PLUGIN), "By name.")}, "Plugins"),
+        Object({"plugins": required(ListOf(_PLUGIN), "Plugins, sorted by name.")}, "Plugins"),
         needs=(Need(Operation.DESCRIBE_CONFIGS),),
     ),
 )

@@ -24,24 +24,25 @@ _TYPES: Final = {1: "boolean", 2: "text", 3: "integer", 4: "integer", 5: "intege
 
 _CONFIG: Final = Object(
     {
-        "name": required(Text(), "Kafka's name of it."),
-        "value": required(Nullable(Text()), "What is in force; null where nothing is."),
-        "is_set": required(FLAG, "Whether it is set here, and not what holds otherwise."),
-        "default": required(Nullable(Text()), "What holds where it is not set."),
-        "type": required(Text(), "What its values are."),
-        "doc": required(Text(), "What it is for."),
+        "name": required(Text(), "Kafka's name of the configuration."),
+        "value": required(Nullable(Text()), "Value in force; null if there is none."),
+        "is_set": required(FLAG, "Whether the value is set on this resource and not a default."),
+        "default": required(Nullable(Text()), "Default value."),
+        "type": required(Text(), "Type of the value."),
+        "doc": required(Text(), "Purpose of the configuration."),
     },
     "Config",
 )
 
-_CONFIGS: Final = Object({"configs": required(ListOf(_CONFIG), "By name.")}, "Configs")
+_CONFIGS: Final = Object({"configs": required(ListOf(_CONFIG), "Configurations, sorted by name.")}, "Configs")
 
 _CHANGES: Final = Object(
     {
         "configs": required(
-            MapOf(Nullable(_VALUE)), "Values by name; null has what holds otherwise take effect again."
+            MapOf(Nullable(_VALUE)),
+            "Values by name; null removes a value, so that the default applies again.",
         ),
-        "validate_only": optional(FLAG, "Only say what would be refused.", False),
+        "validate_only": optional(FLAG, "Only check whether the request would be refused.", False),
     },
     "ConfigChanges",
 )
@@ -49,7 +50,7 @@ _CHANGES: Final = Object(
 _BROKER_CHANGES: Final = Object(
     {
         **_CHANGES.fields,
-        "for_all": optional(FLAG, "Whether for all nodes, or the one that answers.", True),
+        "for_all": optional(FLAG, "Whether the change is for all nodes or for the node that answers.", True),
     },
     "BrokerConfigChanges",
 )
@@ -111,7 +112,13 @@ def broker_configs(caller: Caller) -> dict[str, Any]:
     for_all, here = configs.dynamic(for_all=True), configs.dynamic(for_all=False)
     rows = []
     for name, row in sorted(DYNAMIC_CONFIGS.items()):
-        doc = f"Stands for {row.key}." if row.key else f"The default of {row.topic}." if row.topic else ""
+        doc = (
+            f"Corresponds to the key {row.key}."
+            if row.key
+            else f"Default of the topic configuration {row.topic}."
+            if row.topic
+            else ""
+        )
         value = here.get(name, for_all.get(name))
         default = for_all.get(name) if name in here else None
         if value is None and row.topic:
@@ -237,7 +244,7 @@ def _pair(
             "PATCH",
             path,
             patch,
-            f"Change configurations of {what}; those that are not named stay.",
+            f"Change configurations of {what}; others keep their values.",
             _CONFIGS,
             body=_CHANGES if parameter else _BROKER_CHANGES,
             needs=(Need(Operation.ALTER_CONFIGS, of, parameter),),

@@ -16,9 +16,9 @@ __all__ = ["ROUTES", "describe_configuration"]
 
 _CONFIGURATION: Final = Object(
     {
-        "configuration": required(MapOf(ANYTHING), "Every key with its value; secrets are hidden."),
-        "yaml": required(Text(), "The same as a file has it."),
-        "warnings": required(ListOf(Text()), "What is worth a thought."),
+        "configuration": required(MapOf(ANYTHING), "All keys and values; secrets are hidden."),
+        "yaml": required(Text(), "The configuration as YAML, as in a file."),
+        "warnings": required(ListOf(Text()), "Warnings about the configuration."),
     },
     "Configuration",
 )
@@ -62,7 +62,7 @@ ROUTES: Final = (
         "GET",
         "/v1/configuration",
         get_configuration,
-        "The configuration that is in force.",
+        "The configuration in force.",
         _CONFIGURATION,
         needs=(Need(Operation.DESCRIBE_CONFIGS),),
     ),

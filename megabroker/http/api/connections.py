@@ -18,15 +18,15 @@ __all__ = ["ROUTES", "all_connections", "show_connection"]
 
 _CONNECTION: Final = Object(
     {
-        "id": required(Text(), "Names the connection while it lasts."),
-        "protocol": required(Text(), "What it speaks."),
-        "listener": required(Text(), "Where it came in."),
+        "id": required(Text(), "Id of the connection while it is open."),
+        "protocol": required(Text(), "Protocol of the connection."),
+        "listener": required(Text(), "Name of the listener."),
         "peer": required(Text(), "Address and port of the client."),
-        "principal": required(Text(), "Who the client is."),
-        "client_id": required(Nullable(Text()), "What it calls itself."),
-        "is_tls": required(FLAG, "Whether over TLS."),
-        "received_bytes": required(Nullable(Integer(0)), "From the client; null where that is not known."),
-        "sent_bytes": required(Nullable(Integer(0)), "To the client; null where that is not known."),
+        "principal": required(Text(), "The authenticated principal of the client."),
+        "client_id": required(Nullable(Text()), "Name and version of the client software."),
+        "is_tls": required(FLAG, "Whether the connection uses TLS."),
+        "received_bytes": required(Nullable(Integer(0)), "Bytes received from the client; null if unknown."),
+        "sent_bytes": required(Nullable(Integer(0)), "Bytes sent to the client; null if unknown."),
     },
     "Connection",
 )
@@ -86,11 +86,11 @@ ROUTES: Final = (
         "GET",
         "/v1/connections",
         list_connections,
-        "Connections of clients to the node that answers; those over HTTP are not among them.",
+        "Client connections of the node that answers, without HTTP connections.",
         paged("connections", _CONNECTION, "Connections"),
         query={
-            "protocol": optional(Nullable(Text(1, 100)), "Only those that speak it."),
-            "listener": optional(Nullable(Text(1, 100)), "Only those that came in there."),
+            "protocol": optional(Nullable(Text(1, 100)), "Only connections of this protocol."),
+            "listener": optional(Nullable(Text(1, 100)), "Only connections of this listener."),
             **PAGES,
         },
         needs=(Need(Operation.DESCRIBE),),

@@ -38,17 +38,17 @@ _SUMMARY: Final = Object(
     {
         "group": required(Text(), "Name of the group."),
         "type": required(Text(), "classic, consumer, streams or share."),
-        "state": required(Text(), "Its state, by Kafka's word."),
-        "protocol_type": required(Text(), "What its members are; consumer for consumers."),
+        "state": required(Text(), "State of the group, by Kafka's name."),
+        "protocol_type": required(Text(), "Protocol type; consumer for groups of consumers."),
     },
     "Group",
 )
 
 _ASSIGNED: Final = Object(
     {
-        "topic": required(Text(), "Name of a topic, or of a part of a topology."),
+        "topic": required(Text(), "Name of a topic, or of a subtopology."),
         "partitions": required(
-            ListOf(Integer(0), maximum=_MOST_PARTITIONS), "Numbers of partitions, or tasks."
+            ListOf(Integer(0), maximum=_MOST_PARTITIONS), "Numbers of the partitions or tasks."
         ),
     },
     "Assigned",
@@ -56,14 +56,14 @@ _ASSIGNED: Final = Object(
 
 _MEMBER: Final = Object(
     {
-        "member": required(Text(), "Its id."),
-        "instance": required(Nullable(Text()), "Its name where it keeps it over restarts."),
-        "client_id": required(Text(), "What it calls itself."),
-        "host": required(Text(), "Where it is."),
-        "epoch": required(Nullable(Integer()), "Its epoch; null in classic groups."),
-        "topics": required(ListOf(Text(), maximum=_MOST_PARTITIONS), "What it subscribes to."),
-        "pattern": required(Nullable(Text()), "The regular expression it subscribes by."),
-        "assignment": required(ListOf(_ASSIGNED, maximum=_MOST_PARTITIONS), "What it has."),
+        "member": required(Text(), "Id of the member."),
+        "instance": required(Nullable(Text()), "Instance id of a static member."),
+        "client_id": required(Text(), "Client id."),
+        "host": required(Text(), "Client address."),
+        "epoch": required(Nullable(Integer()), "Member epoch; null in classic groups."),
+        "topics": required(ListOf(Text(), maximum=_MOST_PARTITIONS), "Topics that the member subscribes to."),
+        "pattern": required(Nullable(Text()), "Regular expression that the member subscribes with."),
+        "assignment": required(ListOf(_ASSIGNED, maximum=_MOST_PARTITIONS), "Assigned partitions."),
     },
     "Member",
 )
@@ -71,13 +71,11 @@ _MEMBER: Final = Object(
 _GROUP: Final = Object(
     {
         **_SUMMARY.fields,
-        "epoch": required(Nullable(Integer()), "How often it has changed; null for classic groups."),
-        "assignor": required(Text(), "Who or what decides who gets which partition."),
-        "coordinator": required(Integer(0), "The node that coordinates it."),
-        "members": required(
-            ListOf(_MEMBER, maximum=MOST_ROWS), "Its members, by their ids; those of this page."
-        ),
-        "next_page_token": required(Nullable(Text()), "For the next page; null on the last."),
+        "epoch": required(Nullable(Integer()), "Group epoch; null for classic groups."),
+        "assignor": required(Text(), "Name of the assignor."),
+        "coordinator": required(Integer(0), "Node that coordinates the group."),
+        "members": required(ListOf(_MEMBER, maximum=MOST_ROWS), "Members on this page, sorted by id."),
+        "next_page_token": required(Nullable(Text()), "page_token of the next page; null on the last page."),
     },
     "GroupDescription",
 )
@@ -86,11 +84,13 @@ _OFFSET_ROW: Final = Object(
     {
         "topic": required(Text(), "Name of the topic."),
         "partition": required(Integer(0), "Number of the partition."),
-        "offset": required(Nullable(OFFSET), "What the group gets next; null if that is not known."),
-        "end_offset": required(Nullable(OFFSET), "The end of the partition; null if it cannot be used."),
-        "lag": required(Nullable(Integer(0)), "How many are left; null where that is not known."),
-        "metadata": required(Text(), "A note that was stored with the offset."),
-        "commit_time_ms": required(Nullable(Integer(0)), "When it was stored, since the epoch."),
+        "offset": required(Nullable(OFFSET), "Offset of the next message for the group; null if unknown."),
+        "end_offset": required(
+            Nullable(OFFSET), "End offset of the partition; null if the partition is unavailable."
+        ),
+        "lag": required(Nullable(Integer(0)), "Lag: number of messages up to the end; null if unknown."),
+        "metadata": required(Text(), "Metadata stored with the offset."),
+        "commit_time_ms": required(Nullable(Integer(0)), "Time of the commit, in milliseconds since 1970."),
     },
     "GroupOffset",
 )
@@ -101,7 +101,7 @@ _WANTED: Final = Object(
     {
         "topic": required(Text(1, 249), "Name of the topic."),
         "partitions": optional(
-            Nullable(ListOf(Integer(0, (1 << 31) - 1), 1, 10_000)), "Which of them; null for all."
+            Nullable(ListOf(Integer(0, (1 << 31) - 1), 1, 10_000)), "Numbers of the partitions; null for all."
         ),
     },
     "ResetTopic",
@@ -123,16 +123,16 @@ def _reset_faults(body: dict[str, Any]) -> Sequence[tuple[str, str]]:
 
 _RESET: Final = Object(
     {
-        "to": required(Text(choices=tuple(one.value for one in ResetTo)), "Where to."),
+        "to": required(Text(choices=tuple(one.value for one in ResetTo)), "Where the group continues."),
         "topics": optional(
             Nullable(ListOf(_WANTED, 1, 1000)),
-            "Which topics; null for those that the group has offsets of, of streams groups without those that"
-            " they repartition by.",
+            "Topics; null for all topics that the group has committed offsets for, without the repartition"
+            " topics of a streams group.",
         ),
-        "offset": optional(Nullable(OFFSET), "The offset, if to is offset."),
-        "timestamp_ms": optional(Nullable(OFFSET), "Since the epoch, if to is timestamp."),
-        "by": optional(Nullable(Integer()), "By how many messages, if to is shift; less than 0 for back."),
-        "dry_run": optional(FLAG, "Only say what would be.", False),
+        "offset": optional(Nullable(OFFSET), "Offset, if to is offset."),
+        "timestamp_ms": optional(Nullable(OFFSET), "Time in milliseconds since 1970, if to is timestamp."),
+        "by": optional(Nullable(Integer()), "Number of messages, if to is shift; negative to go back."),
+        "dry_run": optional(FLAG, "Only return what would change.", False),
     },
     "OffsetReset",
     _reset_faults,
@@ -142,16 +142,18 @@ _MOVED: Final = Object(
     {
         "topic": required(Text(), "Name of the topic."),
         "partition": required(Integer(0), "Number of the partition."),
-        "former_offset": required(Nullable(OFFSET), "Where the group was."),
-        "offset": required(OFFSET, "Where it goes on."),
+        "former_offset": required(Nullable(OFFSET), "Previous committed offset."),
+        "offset": required(OFFSET, "New committed offset."),
     },
     "MovedOffset",
 )
 
 _MOVES: Final = Object(
     {
-        "offsets": required(ListOf(_MOVED, maximum=_MOST_PARTITIONS), "By topic and partition."),
-        "dry_run": required(FLAG, "Whether nothing was changed."),
+        "offsets": required(
+            ListOf(_MOVED, maximum=_MOST_PARTITIONS), "Offsets, sorted by topic and partition."
+        ),
+        "dry_run": required(FLAG, "Whether this was a dry run that changed nothing."),
     },
     "OffsetsReset",
 )
@@ -528,7 +530,7 @@ async def post_reset(call: Call) -> Any:
 
 
 async def delete_offsets(call: Call) -> Any:
-    """Have a group forget how far it is in a topic."""
+    """Delete the committed offsets of a group for a topic."""
     caller, name, topic = call.caller, call.path["group"], call.path["topic"]
     caller.need(Operation.READ, ResourceType.TOPIC, topic)
     broker = caller.broker
@@ -551,17 +553,17 @@ ROUTES: Final = (
         "GET",
         "/v1/groups",
         list_groups,
-        "Groups, by name.",
+        "Groups, sorted by name.",
         paged("groups", _SUMMARY, "Groups"),
         query={
-            "state": optional(Nullable(Text(0, 100)), "Only those in this state."),
+            "state": optional(Nullable(Text(0, 100)), "Only groups in this state."),
             "type": optional(
                 Nullable(Text(choices=("classic", "consumer", "streams", "share"))),
-                "Only those of this type.",
+                "Only groups of this type.",
             ),
             **PAGES,
         },
-        asks="DESCRIBE on the cluster or each group, those that may not be seen are left out",
+        asks="DESCRIBE on the cluster or on each group; other groups are omitted",
     ),
     Route(
         "GET",
@@ -584,17 +586,17 @@ ROUTES: Final = (
         "GET",
         "/v1/groups/{group}/offsets",
         list_offsets,
-        "How far a group is, and how much is left.",
+        "Committed offsets of a group and its lag.",
         _OFFSETS,
         query=PAGES,
         needs=(_ON_GROUP,),
-        asks="DESCRIBE on each topic, those that may not be seen are left out",
+        asks="DESCRIBE on each topic; other topics are omitted",
     ),
     Route(
         "POST",
         "/v1/groups/{group}/offsets/reset",
         post_reset,
-        "Have a group without members go on elsewhere.",
+        "Reset the offsets of a group without members.",
         _MOVES,
         body=_RESET,
         needs=(Need(Operation.READ, ResourceType.GROUP, "group"),),
@@ -604,7 +606,7 @@ ROUTES: Final = (
         "DELETE",
         "/v1/groups/{group}/offsets/{topic}",
         delete_offsets,
-        "Have a group forget how far it is in a topic.",
+        "Delete the committed offsets of a group for a topic.",
         needs=(Need(Operation.DELETE, ResourceType.GROUP, "group"),),
         asks="READ on the topic",
         status=204,

@@ -34,13 +34,13 @@ async def get_metrics(call: Call) -> Answer:
 
 
 ROUTES: Final = (
-    Route("GET", "/livez", get_livez, "Whether the process lives.", _HEALTH, is_open=True),
-    Route("GET", "/readyz", get_readyz, "Whether it serves clients.", _HEALTH, is_open=True),
+    Route("GET", "/livez", get_livez, "Whether the process is alive.", _HEALTH, is_open=True),
+    Route("GET", "/readyz", get_readyz, "Whether the broker is ready for clients.", _HEALTH, is_open=True),
     Route(
         "GET",
         "/metrics",
         get_metrics,
-        "Metrics for Prometheus, or OpenMetrics.",
+        "Metrics in the Prometheus or OpenMetrics format.",
         needs=(Need(Operation.DESCRIBE),),
         media="text/plain; version=1.0.0",
     ),

@@ -20,7 +20,7 @@ _LEVEL: Final = Text(choices=("debug", "info", "warn", "error", "critical"))
 _LOGGER: Final = Object(
     {
         "logger": required(Text(), "Name of the logger; root for all."),
-        "level": required(_LEVEL, "The least important events it writes."),
+        "level": required(_LEVEL, "Lowest level of the events that it writes."),
     },
     "Logger",
 )
@@ -74,7 +74,7 @@ ROUTES: Final = (
         "Set the level of a logger, until the broker stops.",
         _LOGGER,
         body=Object(
-            {"level": required(Nullable(_LEVEL), "The level; null for that of those around it.")}, "Level"
+            {"level": required(Nullable(_LEVEL), "Level; null for the level of the parent logger.")}, "Level"
         ),
         needs=(Need(Operation.ALTER_CONFIGS),),
     ),

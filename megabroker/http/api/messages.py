@@ -46,8 +46,8 @@ _ESCAPED: Final = 1.2
 _WRITTEN_HEADER: Final = Object(
     {
         "name": required(Text(0, 32_767), "Name of the header."),
-        "value": optional(Nullable(Text()), "Its value."),
-        "encoding": optional(WRITABLE, "How the value is written.", "text"),
+        "value": optional(Nullable(Text()), "Value of the header."),
+        "encoding": optional(WRITABLE, "Encoding of the value.", "text"),
     },
     "NewHeader",
 )
@@ -55,24 +55,25 @@ _WRITTEN_HEADER: Final = Object(
 _WRITTEN: Final = Object(
     {
         "partition": optional(
-            Nullable(Integer(0, (1 << 31) - 1)), "Where to; null: by the key as Kafka's producers do, or any."
+            Nullable(Integer(0, (1 << 31) - 1)),
+            "Partition; null to choose it by the key as Kafka's producers do, or any if there is no key.",
         ),
-        "key": optional(ANYTHING, "The key; null for none."),
-        "key_encoding": optional(WRITABLE, "How the key is written.", "text"),
-        "value": optional(ANYTHING, "The value; null for none, which deletes the key where it is compacted."),
-        "value_encoding": optional(WRITABLE, "How the value is written.", "text"),
-        "headers": optional(ListOf(_WRITTEN_HEADER, maximum=_MOST_HEADERS), "In their order.", []),
-        "timestamp_ms": optional(Nullable(Integer(0)), "Since the epoch; null for now."),
+        "key": optional(ANYTHING, "Key; null for none."),
+        "key_encoding": optional(WRITABLE, "Encoding of the key.", "text"),
+        "value": optional(ANYTHING, "Value; null for none, which deletes the key in a compacted topic."),
+        "value_encoding": optional(WRITABLE, "Encoding of the value.", "text"),
+        "headers": optional(ListOf(_WRITTEN_HEADER, maximum=_MOST_HEADERS), "Headers, in order.", []),
+        "timestamp_ms": optional(Nullable(Integer(0)), "Timestamp in milliseconds since 1970; null for now."),
     },
     "NewMessage",
 )
 
 _PLACE: Final = Object(
     {
-        "topic": required(Text(), "Where it is."),
-        "partition": required(Integer(0), "In which partition."),
-        "offset": required(Integer(0), "At which offset."),
-        "timestamp_ms": required(Integer(), "Its time, since the epoch."),
+        "topic": required(Text(), "Topic of the message."),
+        "partition": required(Integer(0), "Partition of the message."),
+        "offset": required(Integer(0), "Offset of the message."),
+        "timestamp_ms": required(Integer(), "Timestamp in milliseconds since 1970."),
     },
     "ProducedMessage",
 )
@@ -80,33 +81,33 @@ _PLACE: Final = Object(
 _HEADER: Final = Object(
     {
         "name": required(Text(), "Name of the header."),
-        "value": required(Nullable(Text()), "Its value."),
-        "encoding": required(SHOWN, "How the value is shown."),
+        "value": required(Nullable(Text()), "Value of the header."),
+        "encoding": required(SHOWN, "Encoding of the value."),
     },
     "Header",
 )
 
 _MESSAGE: Final = Object(
     {
-        "partition": required(Integer(0), "Where it is."),
-        "offset": required(Integer(0), "At which offset."),
-        "timestamp_ms": required(Integer(), "Its time, since the epoch; -1 for none."),
-        "key": required(ANYTHING, "The key; null for none."),
-        "key_encoding": required(SHOWN, "How the key is shown; omitted where it is too large to be."),
-        "value": required(ANYTHING, "The value; null for none."),
-        "value_encoding": required(SHOWN, "How the value is shown; omitted where it is too large to be."),
-        "headers": required(ListOf(_HEADER, maximum=1 << 20), "In their order."),
-        "size_bytes": required(Integer(0), "Key and value together."),
+        "partition": required(Integer(0), "Partition of the message."),
+        "offset": required(Integer(0), "Offset of the message."),
+        "timestamp_ms": required(Integer(), "Timestamp in milliseconds since 1970; -1 for none."),
+        "key": required(ANYTHING, "Key; null for none."),
+        "key_encoding": required(SHOWN, "Encoding of the key; omitted if the key is too large."),
+        "value": required(ANYTHING, "Value; null for none."),
+        "value_encoding": required(SHOWN, "Encoding of the value; omitted if the value is too large."),
+        "headers": required(ListOf(_HEADER, maximum=1 << 20), "Headers, in order."),
+        "size_bytes": required(Integer(0), "Size of key and value together."),
     },
     "Message",
 )
 
 _MESSAGES: Final = Object(
     {
-        "messages": required(ListOf(_MESSAGE), "Those that were found, by offset."),
-        "next_offset": required(OFFSET, "Where to go on."),
-        "start_offset": required(OFFSET, "The first there still is."),
-        "end_offset": required(OFFSET, "What the next one will have that can be seen."),
+        "messages": required(ListOf(_MESSAGE), "Messages, sorted by offset."),
+        "next_offset": required(OFFSET, "Offset to continue at."),
+        "start_offset": required(OFFSET, "First offset of the partition."),
+        "end_offset": required(OFFSET, "End offset of the visible messages."),
     },
     "Messages",
 )
@@ -396,18 +397,24 @@ async def list_messages(call: Call) -> Any:
 
 
 QUERY: Final = {
-    "offset": optional(Nullable(OFFSET), "Where to begin."),
-    "timestamp_ms": optional(Nullable(OFFSET), "Begin with the first message at or after a time."),
+    "offset": optional(Nullable(OFFSET), "Offset of the first message."),
+    "timestamp_ms": optional(
+        Nullable(OFFSET), "Start with the first message at or after this time, in milliseconds since 1970."
+    ),
     "from": optional(
         Text(choices=("earliest", "latest")),
-        "Where to begin otherwise: with the first there is, or so that the last ones are got.",
+        "Where to start otherwise: at the earliest message, or so that the last messages are returned.",
         "earliest",
     ),
-    "limit": optional(Integer(1, _MOST_MESSAGES), "How many at most.", 100),
-    "wait_ms": optional(Integer(0, _LONGEST_WAIT_MS), "How long to wait if there are none.", 0),
-    "key": optional(Nullable(Text(0, 4096)), "Only those with this key, which is text."),
-    "key_encoding": optional(READABLE, "How to show keys.", "auto"),
-    "value_encoding": optional(READABLE, "How to show values; what is no JSON, or no text, says so.", "auto"),
+    "limit": optional(Integer(1, _MOST_MESSAGES), "Maximum number of messages.", 100),
+    "wait_ms": optional(Integer(0, _LONGEST_WAIT_MS), "How long to wait if there are no messages.", 0),
+    "key": optional(Nullable(Text(0, 4096)), "Only messages with this key, given as text."),
+    "key_encoding": optional(READABLE, "Encoding of keys in the answer.", "auto"),
+    "value_encoding": optional(
+        READABLE,
+        "Encoding of values in the answer; a value that is not JSON or not text has another encoding.",
+        "auto",
+    ),
 }
 
 ROUTES: Final = (
@@ -415,7 +422,7 @@ ROUTES: Final = (
         "POST",
         "/v1/topics/{topic}/messages",
         post_message,
-        "Produce a message; the answer comes when it is as durable as the broker promises.",
+        "Produce a message; the answer is sent when the message is durable.",
         _PLACE,
         body=_WRITTEN,
         needs=(Need(Operation.WRITE, ResourceType.TOPIC, "topic"),),
@@ -425,7 +432,7 @@ ROUTES: Final = (
         "GET",
         "/v1/topics/{topic}/partitions/{partition}/messages",
         list_messages,
-        "Messages of a partition that are committed, by offset; without taking them from anybody.",
+        "Read committed messages of a partition, by offset, without a group.",
         _MESSAGES,
         query=QUERY,
         needs=(Need(Operation.READ, ResourceType.TOPIC, "topic"),),

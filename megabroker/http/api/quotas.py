@@ -18,9 +18,10 @@ __all__ = ["ROUTES", "all_quotas", "change_quotas"]
 _ENTITY: Final = ListOf(
     Object(
         {
-            "type": required(Text(choices=(CLIENT_ID, IP, USER)), "What is limited."),
+            "type": required(Text(choices=(CLIENT_ID, IP, USER)), "Type of the entity."),
             "name": required(
-                Nullable(Text(1, 1000)), "Its name; null for all that have no quota of their own."
+                Nullable(Text(1, 1000)),
+                "Name of the entity; null for the default of all entities without their own quota.",
             ),
         },
         "QuotaEntityPart",
@@ -33,19 +34,19 @@ _ENTITY: Final = ListOf(
 def _values(kind: Any) -> Object:
     return Object(
         {
-            PRODUCED: optional(kind, "Bytes that may be produced in a second."),
-            CONSUMED: optional(kind, "Bytes that may be consumed in a second."),
-            WORK: optional(kind, "Share of a thread's time, in percent."),
-            MUTATIONS: optional(kind, "Partitions that may be made or deleted in a second."),
-            CONNECTIONS: optional(kind, "Connections that an address may make in a second."),
+            PRODUCED: optional(kind, "Bytes produced per second."),
+            CONSUMED: optional(kind, "Bytes consumed per second."),
+            WORK: optional(kind, "Request time, in percent of one thread."),
+            MUTATIONS: optional(kind, "Partitions created or deleted per second."),
+            CONNECTIONS: optional(kind, "New connections per second from an address."),
         }
     )
 
 
 _QUOTA: Final = Object(
     {
-        "entity": required(_ENTITY, "Whom it is about: a user, a client id, both, or an address."),
-        "quotas": required(_values(Nullable(Number())), "What is set; null where nothing is."),
+        "entity": required(_ENTITY, "The entity: a user, a client id, both, or an address."),
+        "quotas": required(_values(Nullable(Number())), "Quotas of the entity; null if not set."),
     },
     "Quota",
 )
@@ -105,7 +106,7 @@ ROUTES: Final = (
         "GET",
         "/v1/quotas",
         list_quotas,
-        "Quotas that are set.",
+        "The quotas that are set.",
         paged("quotas", _QUOTA, "Quotas"),
         query=PAGES,
         needs=(Need(Operation.DESCRIBE_CONFIGS),),
@@ -114,12 +115,12 @@ ROUTES: Final = (
         "PUT",
         "/v1/quotas",
         put_quotas,
-        "Set the quotas of a user, a client id, both, or an address; those that are null are removed.",
+        "Set the quotas of a user, a client id, both, or an address; null removes a quota.",
         _QUOTA,
         body=Object(
             {
                 **_QUOTA.fields,
-                "validate_only": optional(FLAG, "Only say what would be refused.", False),
+                "validate_only": optional(FLAG, "Only check whether the request would be refused.", False),
             },
             "NewQuota",
         ),

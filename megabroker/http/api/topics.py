@@ -43,24 +43,28 @@ _VALUE: Final = Text(0, 32_767)
 _TOPIC: Final = Object(
     {
         "name": required(Text(), "Name of the topic."),
-        "id": required(Text(form="uuid"), "Its id, which a later topic of the same name does not have."),
-        "partitions": required(Integer(0), "How many partitions it has."),
-        "is_internal": required(FLAG, "Whether it is the broker's own."),
-        "configs": required(MapOf(Text()), "What is set on it, by Kafka's names; defaults are not here."),
+        "id": required(Text(form="uuid"), "Id of the topic; a later topic of the same name has another one."),
+        "partitions": required(Integer(0), "Number of partitions."),
+        "is_internal": required(FLAG, "Whether it is an internal topic of the broker."),
+        "configs": required(
+            MapOf(Text()), "Configurations set on the topic, by Kafka's names, without defaults."
+        ),
     },
     "Topic",
 )
 
 PARTITION: Final = Object(
     {
-        "partition": required(Integer(0), "Its number."),
-        "leader": required(Integer(-1), "The node that leads it."),
-        "leader_epoch": required(Integer(-1), "How often it has had another leader."),
-        "start_offset": required(Nullable(Integer(0)), "The first message there still is."),
-        "end_offset": required(Nullable(Integer(0)), "What the next message to be seen will have."),
-        "stable_offset": required(Nullable(Integer(0)), "Where the earliest open transaction begins."),
-        "size_bytes": required(Nullable(Integer(0)), "What its files hold."),
-        "error": required(Nullable(Text()), "Why it cannot be used; null if it can."),
+        "partition": required(Integer(0), "Number of the partition."),
+        "leader": required(Integer(-1), "Node that leads the partition."),
+        "leader_epoch": required(Integer(-1), "Leader epoch."),
+        "start_offset": required(Nullable(Integer(0)), "Offset of the first message."),
+        "end_offset": required(Nullable(Integer(0)), "End offset of the visible messages (high watermark)."),
+        "stable_offset": required(
+            Nullable(Integer(0)), "Last stable offset: start of the earliest open transaction."
+        ),
+        "size_bytes": required(Nullable(Integer(0)), "Size of the files of the partition."),
+        "error": required(Nullable(Text()), "Why the partition is unavailable; null if it is available."),
     },
     "Partition",
 )
@@ -68,8 +72,10 @@ PARTITION: Final = Object(
 _DESCRIBED: Final = Object(
     {
         **_TOPIC.fields,
-        "size_bytes": required(Integer(0), "What all its files hold."),
-        "messages": required(Integer(0), "Offsets there are, of all partitions: about its messages."),
+        "size_bytes": required(Integer(0), "Size of all files of the topic."),
+        "messages": required(
+            Integer(0), "Number of offsets in all partitions: approximately the number of messages."
+        ),
     },
     "TopicDescription",
 )
@@ -78,18 +84,20 @@ _NEW: Final = Object(
     {
         "name": required(Text(1, 249), "Name of the topic: letters, digits, dot, underscore, hyphen."),
         "partitions": optional(
-            Nullable(Integer(1, _MOST_PARTITIONS)), "How many; null for the broker's default."
+            Nullable(Integer(1, _MOST_PARTITIONS)), "Number of partitions; null for the broker's default."
         ),
         "configs": optional(MapOf(_VALUE), "Configurations to set, by Kafka's names.", {}),
-        "validate_only": optional(FLAG, "Only say what would be refused.", False),
+        "validate_only": optional(FLAG, "Only check whether the request would be refused.", False),
     },
     "NewTopic",
 )
 
 _GROWN: Final = Object(
     {
-        "partitions": required(Integer(1, _MOST_PARTITIONS), "How many it shall have, more than it has."),
-        "validate_only": optional(FLAG, "Only say what would be refused.", False),
+        "partitions": required(
+            Integer(1, _MOST_PARTITIONS), "New number of partitions, above the current one."
+        ),
+        "validate_only": optional(FLAG, "Only check whether the request would be refused.", False),
     },
     "MorePartitions",
 )
@@ -299,7 +307,7 @@ async def post_partitions(call: Call) -> Any:
     return show_topic(grown)
 
 
-_CHECKED: Final = "With validate_only, where nothing would be refused."
+_CHECKED: Final = "With validate_only, if the request would succeed."
 _SEEN: Final = "DESCRIBE on each topic, those that may not be seen are left out"
 _ON_TOPIC: Final = Need(Operation.DESCRIBE, ResourceType.TOPIC, "topic")
 
@@ -308,16 +316,16 @@ ROUTES: Final = (
         "GET",
         "/v1/topics",
         list_topics,
-        "Topics, by name.",
+        "Topics, sorted by name.",
         paged("topics", _TOPIC, "Topics"),
-        query={"prefix": optional(Text(0, 249), "What their names begin with.", ""), **PAGES},
+        query={"prefix": optional(Text(0, 249), "Prefix of the topic names.", ""), **PAGES},
         asks=_SEEN,
     ),
     Route(
         "POST",
         "/v1/topics",
         post_topic,
-        "Make a topic; the answer comes when it serves.",
+        "Create a topic; the answer is sent when the topic is available.",
         _TOPIC,
         body=_NEW,
         asks="CREATE on the cluster or the topic",
@@ -355,9 +363,15 @@ ROUTES: Final = (
         "/v1/topics/{topic}/partitions/{partition}/truncate",
         post_truncation,
         "Delete the messages of a partition below an offset.",
-        Object({"start_offset": required(Integer(0), "The first there still is.")}, "Truncated"),
+        Object(
+            {"start_offset": required(Integer(0), "Offset of the first message that remains.")}, "Truncated"
+        ),
         body=Object(
-            {"before_offset": required(Nullable(Integer(0)), "Where to; null for all there is.")},
+            {
+                "before_offset": required(
+                    Nullable(Integer(0)), "Offset below which messages are deleted; null for the end."
+                )
+            },
             "Truncation",
         ),
         needs=(Need(Operation.DELETE, ResourceType.TOPIC, "topic"),),
@@ -366,7 +380,7 @@ ROUTES: Final = (
         "POST",
         "/v1/topics/{topic}/partitions",
         post_partitions,
-        "Give a topic more partitions.",
+        "Add partitions to a topic.",
         _TOPIC,
         body=_GROWN,
         may_be_empty=_CHECKED,

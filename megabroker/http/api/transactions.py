@@ -24,13 +24,17 @@ _PLACE: Final = Object(
 
 _TRANSACTION: Final = Object(
     {
-        "transactional_id": required(Text(), "The id."),
-        "state": required(Text(), "Its state, by Kafka's word."),
-        "producer_id": required(Integer(), "Of its producer."),
-        "producer_epoch": required(Integer(), "Of its producer."),
-        "timeout_ms": required(Integer(), "How long a transaction may be open."),
-        "start_time_ms": required(Nullable(Integer(0)), "When the open one began, since the epoch."),
-        "partitions": required(ListOf(_PLACE, maximum=1_000_000), "What it has written to."),
+        "transactional_id": required(Text(), "Transactional id."),
+        "state": required(Text(), "State of the transaction, by Kafka's name."),
+        "producer_id": required(Integer(), "Producer id."),
+        "producer_epoch": required(Integer(), "Producer epoch."),
+        "timeout_ms": required(Integer(), "Timeout of a transaction."),
+        "start_time_ms": required(
+            Nullable(Integer(0)), "Start of the open transaction, in milliseconds since 1970."
+        ),
+        "partitions": required(
+            ListOf(_PLACE, maximum=1_000_000), "Partitions that the transaction has written to."
+        ),
     },
     "Transaction",
 )
@@ -111,14 +115,14 @@ ROUTES: Final = (
         list_transactions,
         "Transactional ids.",
         paged("transactions", _TRANSACTION, "Transactions"),
-        query={"state": optional(Nullable(Text(0, 100)), "Only those in this state."), **PAGES},
-        asks="DESCRIBE on each id, those that may not be seen are left out",
+        query={"state": optional(Nullable(Text(0, 100)), "Only ids in this state."), **PAGES},
+        asks="DESCRIBE on each id; other ids are omitted",
     ),
     Route(
         "GET",
         "/v1/transactions/{transactional_id}",
         get_transaction,
-        "Where a transactional id stands.",
+        "State of a transactional id.",
         _TRANSACTION,
         needs=(_ON_ID,),
     ),

@@ -27,13 +27,13 @@ _USER: Final = Object(
             ListOf(
                 Object(
                     {
-                        "mechanism": required(_MECHANISM, "How the password is checked."),
-                        "iterations": required(Integer(0), "How often it is hashed."),
+                        "mechanism": required(_MECHANISM, "SASL mechanism."),
+                        "iterations": required(Integer(0), "Number of hash iterations."),
                     },
                     "Mechanism",
                 )
             ),
-            "Those by which the user can log in.",
+            "SASL mechanisms that the user can use.",
         ),
     },
     "User",
@@ -41,12 +41,14 @@ _USER: Final = Object(
 
 _PASSWORD: Final = Object(
     {
-        "password": required(Text(1, 1000), "The password."),
+        "password": required(Text(1, 1000), "Password."),
         "mechanisms": optional(
-            ListOf(_MECHANISM, 1, len(DIGESTS)), "By which the user shall log in.", list(DIGESTS)
+            ListOf(_MECHANISM, 1, len(DIGESTS)),
+            "SASL mechanisms that the user will be able to use.",
+            list(DIGESTS),
         ),
         "iterations": optional(
-            Integer(MIN_ITERATIONS, MAX_ITERATIONS), "How often the password is hashed.", MIN_ITERATIONS
+            Integer(MIN_ITERATIONS, MAX_ITERATIONS), "Number of hash iterations.", MIN_ITERATIONS
         ),
     },
     "Password",
@@ -130,7 +132,7 @@ ROUTES: Final = (
         "GET",
         "/v1/users",
         list_users,
-        "Users who have a password.",
+        "Users that have a password.",
         paged("users", _USER, "Users"),
         query=PAGES,
         needs=_DESCRIBE,
@@ -140,10 +142,10 @@ ROUTES: Final = (
         "PUT",
         "/v1/users/{user}",
         put_user,
-        "Give a user a password; whoever is not there is made.",
+        "Set the password of a user; creates the user if necessary.",
         _USER,
         body=_PASSWORD,
         needs=_ALTER,
     ),
-    Route("DELETE", "/v1/users/{user}", delete_user, "Let a user in no more.", needs=_ALTER, status=204),
+    Route("DELETE", "/v1/users/{user}", delete_user, "Delete a user.", needs=_ALTER, status=204),
 )
