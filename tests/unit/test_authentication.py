@@ -6,7 +6,9 @@ import base64
 import hashlib
 import json
 import pathlib
+import socket
 import tempfile
+import threading
 from typing import Any
 
 import jwt
@@ -382,6 +384,25 @@ class TokenTests(AuthenticationCase):
         self.assertIsNotNone(self.successResultOf(self.step(self.token("e"))).principal)
         self.assertEqual(self.reads, 3)
 
+    def test_a_provider_that_speaks_no_http_leaves_the_keys_in_force(self) -> None:
+        self.assertIsNotNone(self.successResultOf(self.step(self.token())).principal)
+        with socket.create_server(("127.0.0.1", 0)) as provider:
+
+            def answer() -> None:
+                for said in (b"220 mail.test ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"):
+                    connection, _ = provider.accept()
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(said)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            self.keys._read = lambda: read_keys(f"http://127.0.0.1:{provider.getsockname()[1]}/keys")
+            for _ in range(2):
+                self.clock.advance(3601)
+                self.assertIsNotNone(self.successResultOf(self.step(self.token())).principal)
+            thread.join()
+
     def test_those_who_come_while_keys_are_read_wait_for_them(self) -> None:
         self.keys._run = self.run_later
         waiting = [self.step(self.token()) for _ in range(3)]
@@ -398,6 +419,9 @@ class TokenTests(AuthenticationCase):
             '{"keys": 1}',
             '{"keys": []}',
             '{"keys": [{"kty": "oct", "k": "eHh4"}]}',
+            '{"keys": [{"kty": ["RSA"], "n": "AQAB", "e": "AQAB"}]}',
+            key_set().replace('"kid": "', '"kid": ["').replace('", "use"', '"], "use"'),
+            "[" * 100_000,
         ):
             self.text = text
             with self.assertRaises(ValueError):

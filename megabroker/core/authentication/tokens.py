@@ -195,13 +195,16 @@ def read_keys(source: str) -> dict[str | None, Any]:
             data = file.read(_MAX_KEYS_BYTES + 1)
     if len(data) > _MAX_KEYS_BYTES:
         raise ValueError(f"{source}: more than {_MAX_KEYS_BYTES} bytes")
-    found = json.loads(data)
+    try:
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError(f"{source}: nested too deeply") from None
     entries = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(entries, list):
         raise ValueError(f"{source}: no JSON Web Key Set")
     keys: dict[str | None, Any] = {}
     for entry in entries:
-        if isinstance(entry, dict) and entry.get("kty") in _KEY_TYPES and entry.get("use", "sig") == "sig":
+        if _may_check(entry):
             try:
                 keys[entry.get("kid")] = jwt.PyJWK.from_dict(entry)
             except jwt.PyJWTError as error:
@@ -211,7 +214,16 @@ def read_keys(source: str) -> dict[str | None, Any]:
     return keys
 
 
+def _may_check(entry: Any) -> bool:
+    """Whether an entry of a set may be a key to check signatures by."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
+        return False
+    kind = entry.get("kty")
+    return isinstance(kind, str) and kind in _KEY_TYPES and entry.get("use", "sig") == "sig"
+
+
 def _fetched(url: str) -> bytes:
+    import http.client
     import urllib.request
 
     class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -220,6 +232,9 @@ def _fetched(url: str) -> bytes:
         def redirect_request(self, *args: Any) -> None:
             return None
 
-    with urllib.request.build_opener(NoRedirects).open(url, timeout=_FETCH_SECONDS) as answer:
-        data: bytes = answer.read(_MAX_KEYS_BYTES + 1)
-        return data
+    try:
+        with urllib.request.build_opener(NoRedirects).open(url, timeout=_FETCH_SECONDS) as answer:
+            data: bytes = answer.read(_MAX_KEYS_BYTES + 1)
+            return data
+    except http.client.HTTPException as error:  # what is no HTTP, which is no OSError
+        raise ValueError(f"{url}: {error!r}") from error
