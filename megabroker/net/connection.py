@@ -302,6 +302,18 @@ class BrokerConnection(TwistedProtocol):
         ):
             raise RequestError(ErrorCode.TOPIC_NOT_ALLOWED, f"CREATE of {name} is not allowed")
 
+    def count_partitions(self, partitions: int) -> None:
+        """Count partitions that a client without a client id is about to have made or deleted.
+
+        Raises:
+            StateError: OVERLOADED, it has to wait with that.
+        """
+        quotas = self.broker.quotas
+        meter = quotas.meter(self.principal.name, "") if quotas.limits_clients else None
+        mutations = None if meter is None else meter.mutations(strict=True)
+        if mutations is not None:
+            mutations.record(partitions)
+
     def count_produced(self, size_bytes: int) -> None:
         """Count what a client without a client id produces, and mute it while that is too much.
 

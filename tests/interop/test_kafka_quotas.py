@@ -267,6 +267,19 @@ def test_kept_over_a_restart_and_for_every_wire() -> None:
             assert 0.4 < time.monotonic() - began < 20
 
 
+def test_topics_made_too_fast_over_other_wires() -> None:
+    with BrokerProcess() as broker:
+        assert alter(broker.kafka, (("user", "ANONYMOUS"),), ("controller_mutation_rate", 0.01)) == 0
+        with CursusWire(broker.ports["cursus"]) as cursus:
+            assert "now has 20 partitions" in cursus.ask("CREATE many 20")
+            for command in ("CREATE one", "DELETE many", "CREATE many 30"):
+                assert "controller_mutation_rate of 0.01 is exceeded" in cursus.ask(command), command
+            for command in ("CREATE topic=one", "DELETE topic=many", "CREATE topic=many partitions=30"):
+                assert cursus.ask(command).startswith("ERROR: broker_not_available"), command
+        with MessageClient("127.0.0.1", broker.ports["mega"]) as mega:
+            assert mega.create_topic("one")["error_code"] == "RESOURCE_EXHAUSTED"
+
+
 def written_at_once(bootstrap: str, topic: str, client_id: str, size: int) -> int:
     """Produce one batch; return the throttle time that is told."""
     Topic = produce.Request.Topic

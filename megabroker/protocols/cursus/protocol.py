@@ -396,22 +396,23 @@ class CursusConnection(BrokerConnection):
     async def _create_or_grow(self, name: str, partitions: int) -> int:
         """Return how many partitions the topic has afterwards; it never shrinks."""
         topics = self.broker.topics
+        is_visible = self.may(Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=True)
         try:
-            if topics.get(name) is None or not self.may(
-                Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=True
-            ):
+            if topics.get(name) is None or not is_visible:
                 self.check_new_topic(name)
+                self.count_partitions(partitions)
                 made = await topics.create(name, partitions, self.factory.topic_configs())
                 self._changed("CREATE", name)
                 return made.partitions
         except StateError as error:
-            if error.code is not ErrorCode.TOPIC_EXISTS:
+            if error.code is not ErrorCode.TOPIC_EXISTS or not is_visible:
                 raise
         known = topics.get(name)
         if known is not None and known.partitions >= partitions:
             return known.partitions
         try:
             self.check_topic(Operation.ALTER, name)
+            self.count_partitions(topics.check_growth(name, partitions))
             grown = await topics.create_partitions(name, partitions)
             self._changed("CREATE", name)
             return grown.partitions
@@ -423,6 +424,8 @@ class CursusConnection(BrokerConnection):
 
     async def _delete(self, name: str) -> None:
         self.check_topic(Operation.DELETE, name)
+        topic = self.broker.topics.get(name)
+        self.count_partitions(0 if topic is None else topic.partitions)
         await self.broker.topics.delete(name)
         self._changed("DELETE", name)
 

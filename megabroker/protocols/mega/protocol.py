@@ -519,6 +519,7 @@ class MegaConnection(BrokerConnection):
     def _create(self, request: CreateTopic) -> None:
         try:
             self.check_new_topic(request.topic)
+            self.count_partitions(1)
         except BrokerError as error:
             self.answer((_refusal(request.correlation_id, error),))
             return

@@ -68,12 +68,13 @@ async def create(call: Call) -> Reply:
 
 
 async def _made(call: Call, name: str, configs: Mapping[str, str | None]) -> Topic:
-    topics = call.broker.topics
+    topics, partitions = call.broker.topics, call["partitions"] or _DEFAULT_PARTITIONS
+    call.client.count_partitions(partitions)
     try:
-        made = await topics.create(name, call["partitions"] or _DEFAULT_PARTITIONS, configs)
+        made = await topics.create(name, partitions, configs)
     except StateError as error:
         found = topics.get(name)
-        if error.code is not ErrorCode.TOPIC_EXISTS or found is None:
+        if error.code is not ErrorCode.TOPIC_EXISTS or found is None or not call.sees(_SEES, name):
             raise
         return found
     call.changed(name)
@@ -94,6 +95,7 @@ async def _changed(call: Call, topic: Topic, wanted: Mapping[str, str]) -> Topic
                 "a topic of event streams does not grow: keys would change their partitions",
             )
         call.need(Operation.ALTER, ResourceType.TOPIC, topic.name)
+        call.client.count_partitions(partitions - topic.partitions)
         topic = await topics.create_partitions(topic.name, partitions)
         call.changed(topic.name)
     new = {**topic.configs, **wanted}
@@ -117,6 +119,7 @@ async def _companion(call: Call, topic: Topic) -> None:
 
 
 async def _made_companion(call: Call, name: str, partitions: int, configs: Mapping[str, str | None]) -> Topic:
+    call.client.count_partitions(partitions)
     try:
         return await call.broker.topics.create(name, partitions, configs)
     except StateError as error:
@@ -164,6 +167,7 @@ async def delete(call: Call) -> Reply:
     if has_companion:
         call.need(Operation.DELETE, ResourceType.TOPIC, companion)
     try:
+        call.client.count_partitions(topic.partitions)
         await call.broker.topics.delete(name)
         call.changed(name)
         if has_companion:
