@@ -14,6 +14,7 @@ from megabroker.core.dedup import DedupScope, DedupSettings
 from megabroker.core.groups.settings import GroupSettings
 from megabroker.core.groups.streams import StreamsSettings
 from megabroker.core.partitions import PartitionSettings
+from megabroker.core.producer_room import ProducerRoom
 from megabroker.core.shares import ShareSettings
 from megabroker.core.topics import TopicLimits
 from megabroker.core.transactions import TransactionSettings
@@ -50,6 +51,7 @@ def partition_settings(config: Config) -> PartitionSettings:
         durability=config.durability,
         producer_id_expiration_ms=config.producers.id_expiration_ms,
         max_producers=config.producers.max_per_partition,
+        producer_room=ProducerRoom(config.producers.max_producers),
         backlog=Backlog(config.limits.unwritten_bytes),
     )
 

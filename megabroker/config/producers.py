@@ -71,6 +71,13 @@ class ProducerSettings:
         unit="producers",
         doc="Idempotent producers a partition remembers at most, the longest silent forgotten first.",
     )
+    max_producers: int = fields.integer(
+        500_000,
+        minimum=1,
+        maximum=100_000_000,
+        unit="producers",
+        doc="The same in all partitions of a process together, at 0.5 to 1.5 KiB each.",
+    )
 
 
 @attrs.frozen(kw_only=True)

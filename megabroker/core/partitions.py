@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from megabroker.core.backlog import FREE_BYTES, Backlog
+from megabroker.core.producer_room import ProducerRoom
 from megabroker.core.producers import ProducerTable
 from megabroker.core.topic_configs import TopicPolicy
 from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
@@ -66,6 +67,7 @@ class PartitionSettings:
         durability: what ``Acks.DURABLE`` and the high watermark wait for.
         producer_id_expiration_ms: silence after which an idempotent producer is forgotten.
         max_producers: idempotent producers remembered per partition.
+        producer_room: how many are remembered in all.
         backlog: what all partitions together have queued.
     """
 
@@ -74,6 +76,7 @@ class PartitionSettings:
     durability: Durability = Durability.FSYNC
     producer_id_expiration_ms: int = 86_400_000
     max_producers: int = 100_000
+    producer_room: ProducerRoom = attrs.field(factory=ProducerRoom, eq=False)
     backlog: Backlog = attrs.field(factory=Backlog, eq=False)
 
 
@@ -112,7 +115,7 @@ class PartitionService:
         self.leader_epoch = topic.leader_epoch
         self.high_watermark = 0
         self.append_time_ms = NO_TIMESTAMP
-        self.producers = ProducerTable(settings.max_producers)
+        self.producers = ProducerTable(settings.max_producers, settings.producer_room)
         self.waited_for_room = 0
         self.first_offset = 0
         self.first_bytes = 0
@@ -183,6 +186,7 @@ class PartitionService:
         self._closed = True
         self._refusal = error
         self.settings.backlog.closed(self)
+        self.producers.leave()
         for done in self._take_waiters(-1):
             self._call(done, error())
         self._wake_room()

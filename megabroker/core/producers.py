@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from zope.interface import implementer
 
+from megabroker.core.producer_room import PER_PARTITION, ProducerRoom
 from megabroker.errors import ErrorCode, RequestError, StateError
 from megabroker.interfaces import IProducerState
 from megabroker.model import (
@@ -79,6 +80,7 @@ class ProducerTable:
     Args:
         max_producers: entries kept; beyond it the one that has been silent longest, and has no open
             transaction, is forgotten.
+        room: what all tables together may have.
 
     Attributes:
         evicted: how many entries ``max_producers`` cost.
@@ -86,8 +88,10 @@ class ProducerTable:
         unstable: what ``first_unstable_offset`` returns, None while it has to look.
     """
 
-    def __init__(self, max_producers: int = 100_000) -> None:
+    def __init__(self, max_producers: int = 100_000, room: ProducerRoom | None = None) -> None:
         self._max_producers = max_producers
+        self._room = room or ProducerRoom()
+        self._counted = 0  # entries that it knows of
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
         self.unsettled: deque[tuple[int, int, _Entry | None]] = deque()
         self._open: list[tuple[int, int]] = []  # (first offset, producer id), rising
@@ -198,8 +202,8 @@ class ProducerTable:
         producer_id = header.producer_id
         self.unsettled.append((base_offset, producer_id, self._entries.get(producer_id)))
         self._add(header, base_offset, now_ms)
-        if len(self._entries) > self._max_producers:
-            self._evict()
+        if len(self._entries) != self._counted:
+            self._count(now_ms)
 
     def ended(self, marker: TransactionMarker, offset: int, now_ms: int) -> None:
         """Take note of a marker the log accepted at ``offset``; it can still be rolled back."""
@@ -208,8 +212,8 @@ class ProducerTable:
         if former is not None and former.transaction_first_offset >= 0:
             self._ended.append((offset, former.transaction_first_offset))
         self._end(marker, now_ms)
-        if len(self._entries) > self._max_producers:
-            self._evict()
+        if len(self._entries) != self._counted:
+            self._count(now_ms)
 
     def settled(self, offset: int) -> None:
         """Everything below ``offset`` is in the log for good: ``rollback`` will not go below it."""
@@ -279,7 +283,14 @@ class ProducerTable:
                 silent.append(producer_id)
         for producer_id in silent:
             del entries[producer_id]
+        if len(entries) != self._counted:
+            self._count(now_ms)
         return len(silent)
+
+    def leave(self) -> None:
+        """Take no part in what all tables together may have any more."""
+        self._room.left(self)
+        self._counted = 0
 
     def replay(self, header: BatchHeader, marker: TransactionMarker | None = None) -> None:
         """Take note of a batch found in the log during recovery, in offset order.
@@ -379,16 +390,33 @@ class ProducerTable:
             del self._open[at : at + 1]
             self.unstable = None
 
-    def _evict(self) -> None:
-        """Forget the longest silent producer; those with open transactions count as just heard of."""
+    def longest_silent_ms(self) -> int | None:
+        """Return when the longest silent producer was heard of, -1 if it was not yet; None if none may go.
+
+        Those with open transactions count as just heard of.
+        """
         entries = self._entries
         for _ in range(len(entries)):
             producer_id, entry = next(iter(entries.items()))
             if entry.transaction_first_offset < 0:
-                del entries[producer_id]
-                self.evicted += 1
-                return
+                return entry.last_seen_ms
             entries.move_to_end(producer_id)
+        return None
+
+    def forget_longest_silent(self) -> None:
+        """Forget the producer that ``longest_silent_ms`` has just told of."""
+        self._entries.popitem(last=False)
+        self._counted = len(self._entries)
+
+    def _count(self, now_ms: int) -> None:
+        """Forget whoever is one too many, here or in all tables together."""
+        while len(self._entries) > self._max_producers and (seen_ms := self.longest_silent_ms()) is not None:
+            self.forget_longest_silent()
+            self.evicted += 1
+            silent_ms = None if seen_ms == _NEVER_SEEN else now_ms - seen_ms
+            self._room.forgot(PER_PARTITION, 1, silent_ms)
+        self._counted = len(self._entries)
+        self._room.counted(self, now_ms)
 
 
 def _check_transaction(header: BatchHeader, entry: _Entry) -> None:

@@ -71,6 +71,22 @@ class TopicTestCase(SynchronousTestCase):
         return caught.exception.code
 
 
+class FollowTests(TopicTestCase):
+    def test_other_settings_leave_the_accounts_of_all_partitions(self) -> None:
+        """A second account would let partitions made since have as much again."""
+        self.create("before")
+        backlog, room = self.topics.backlog, self.topics.producer_room
+        self.topics.follow(self.topics.configs, PartitionSettings(producer_id_expiration_ms=7))
+        self.create("since")
+        self.assertIs(self.topics.backlog, backlog)
+        self.assertIs(self.topics.producer_room, room)
+        for name in ("before", "since"):
+            settings = self.topics.partition(name, 0).settings
+            self.assertEqual(settings.producer_id_expiration_ms, 7)
+            self.assertIs(settings.backlog, backlog)
+            self.assertIs(settings.producer_room, room)
+
+
 class CreateTests(TopicTestCase):
     def test_created_topic_serves(self) -> None:
         verifyObject(ITopicService, self.topics)

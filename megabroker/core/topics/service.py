@@ -31,6 +31,7 @@ from zope.interface import implementer
 
 from megabroker.core.backlog import Backlog
 from megabroker.core.partitions import PartitionService, PartitionSettings
+from megabroker.core.producer_room import ProducerRoom
 from megabroker.core.topic_configs import TopicConfigs
 from megabroker.core.topics.deletions import Deletions
 from megabroker.core.topics.logs import Runner, TopicLogs, shutting_down
@@ -200,6 +201,11 @@ class TopicService(TopicTable, Service):
     def backlog(self) -> Backlog:
         """What all partitions together have queued."""
         return self._logs.settings.backlog
+
+    @property
+    def producer_room(self) -> ProducerRoom:
+        """How many idempotent producers all partitions together remember."""
+        return self._logs.settings.producer_room
 
     def deleted_lately(self, name: str) -> bool:
         """See ``ITopicService.deleted_lately``."""
@@ -452,9 +458,11 @@ class TopicService(TopicTable, Service):
         """Go on with other defaults and other settings of partitions, which every topic obeys from now on."""
         changed = configs.defaults != self.configs.defaults
         self.configs = self._logs.configs = configs
-        self._logs.settings = partition_settings
+        # What all partitions share stays one account.
+        settings = attrs.evolve(partition_settings, backlog=self.backlog, producer_room=self.producer_room)
+        self._logs.settings = settings
         for partition in self._serving():
-            partition.settings = partition_settings
+            partition.settings = settings
         if changed:
             for name, topic in list(self._topics.items()):
                 # A new object, so that whoever remembers how the topic was configured looks again.

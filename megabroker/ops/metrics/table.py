@@ -131,6 +131,7 @@ def _limits(sources: Sources) -> Iterable[Sample]:
     found["limits.unread_answer_bytes"] += broker.admission.unread.closed
     found["limits.unwritten_bytes"] += broker.topics.backlog.waits
     found["dedup.max_entries"] += broker.dedup.evicted
+    found.update(broker.topics.producer_room.forgotten)
     for room in (broker.groups.room, broker.shares.room):
         found["groups.max_groups"] += room.refused_groups
         found["groups.max_member_bytes"] += room.refused_members
@@ -166,6 +167,8 @@ _LIMITS: Final = (
     "protocols.cursus.max_frame_bytes",
     "protocols.kafka.max_fetch_sessions",
     "protocols.mega.max_payload_bytes",
+    "producers.max_per_partition",
+    "producers.max_producers",
     "shares.max_sessions",
     "topics.max_partitions",
     "topics.max_topics",
