@@ -147,7 +147,7 @@ WORDS: Final[Mapping[str, Word]] = _all(
     Word(
         "CREATE",
         "topics.create",
-        "Make a topic, or let one grow.",
+        "Create a topic, or add partitions to it.",
         (
             _TOPIC,
             Parameter("partitions", Kind.COUNT, least=1, most=_INT32),
@@ -157,11 +157,9 @@ WORDS: Final[Mapping[str, Word]] = _all(
             *_POLICY,
         ),
     ),
-    Word("DELETE", "topics.delete", "Delete a topic and what is in it.", (_TOPIC,)),
-    Word("LIST", "topics.list_topics", "Name all topics."),
-    Word(
-        "DESCRIBE", "topics.describe", "Say where a topic's partitions stand.", (_TOPIC,), (_DESCRIBE_TOPIC,)
-    ),
+    Word("DELETE", "topics.delete", "Delete a topic and its messages.", (_TOPIC,)),
+    Word("LIST", "topics.list_topics", "List all topics."),
+    Word("DESCRIBE", "topics.describe", "Describe the partitions of a topic.", (_TOPIC,), (_DESCRIBE_TOPIC,)),
     Word(
         "PUBLISH",
         "publishing.publish",
@@ -199,7 +197,7 @@ WORDS: Final[Mapping[str, Word]] = _all(
     Word(
         "STREAM",
         "consuming.stream",
-        "Be sent messages as they come.",
+        "Receive messages as they arrive.",
         (
             _TOPIC._replace(missing="invalid_stream_syntax"),
             _WHICH._replace(missing="invalid_stream_syntax"),
@@ -216,28 +214,28 @@ WORDS: Final[Mapping[str, Word]] = _all(
     Word(
         "REGISTER_GROUP",
         "groups.register",
-        "Say that a group is to consume a topic.",
+        "Register a group for a topic.",
         (_TOPIC, _GROUP),
         (_READ_GROUP, _READ_TOPIC),
     ),
     Word(
         "JOIN_GROUP",
         "groups.join",
-        "Become a member of a group, or take part in its new generation.",
+        "Join a group, or its new generation.",
         (_TOPIC, _GROUP, _MEMBER, _GENERATION),
         (_READ_GROUP, _READ_TOPIC),
     ),
     Word(
         "SYNC_GROUP",
         "groups.sync",
-        "Ask which partitions a member has.",
+        "Return the partitions of a member.",
         (_TOPIC, _GROUP, _MEMBER, _GENERATION),
         (_READ_GROUP,),
     ),
     Word(
         "HEARTBEAT",
         "groups.heartbeat",
-        "Say that a member is alive.",
+        "Report that a member is alive.",
         (_TOPIC, _GROUP, _MEMBER, _NOW),
         (_READ_GROUP,),
     ),
@@ -251,50 +249,50 @@ WORDS: Final[Mapping[str, Word]] = _all(
     Word(
         "FETCH_OFFSET",
         "groups.fetch_offset",
-        "Ask where a group goes on.",
+        "Return the committed offset of a group.",
         (_TOPIC, _WHICH, _GROUP),
         (_DESCRIBE_GROUP, _DESCRIBE_TOPIC),
     ),
     Word(
         "COMMIT_OFFSET",
         "groups.commit_offset",
-        "Say where a group is to go on in a partition.",
+        "Commit the offset of a group in a partition.",
         (_TOPIC, _WHICH, _GROUP, _OFFSET, _MEMBER, _NOW),
         (_READ_GROUP, _READ_TOPIC),
     ),
     Word(
         "BATCH_COMMIT",
         "groups.batch_commit",
-        "Do so in several partitions, in all or none.",
+        "Commit offsets in several partitions, all or none.",
         (_TOPIC, _GROUP, _MEMBER, _NOW, _OFFSETS._replace(invalid="invalid_batch_commit_entry")),
         (_READ_GROUP, _READ_TOPIC),
     ),
     Word(
         "LIST_OFFSETS",
         "topics.list_offsets",
-        "Say where partitions begin and end.",
+        "Return where partitions begin and end.",
         (_TOPIC, _PARTITION),
         (_DESCRIBE_TOPIC,),
     ),
     Word("GROUP_STATUS", "groups.status", "Describe a group.", (_GROUP,), (_DESCRIBE_GROUP,)),
-    Word("LIST_GROUPS", "groups.list_groups", "Name all groups."),
+    Word("LIST_GROUPS", "groups.list_groups", "List all groups."),
     Word(
         "FIND_COORDINATOR",
         "topics.find_coordinator",
-        "Ask where a group or a transaction is looked after.",
+        "Return the coordinator of a group or a transaction.",
         (Parameter("group"), _ID._replace(required=False)),
     ),
     Word(
         "METADATA",
         "topics.metadata",
-        "Say where a topic's partitions are led.",
+        "Return the leaders of the partitions of a topic.",
         (_TOPIC,),
         (_DESCRIBE_TOPIC,),
     ),
     Word(
         "INIT_PRODUCER_ID",
         "transactions.init_producer",
-        "Get an identity for transactions, fencing who had the id before.",
+        "Get a producer id for a transactional id, and fence its previous producer.",
         (_ID,),
         (_WRITE_ID,),
     ),
@@ -308,7 +306,7 @@ WORDS: Final[Mapping[str, Word]] = _all(
     Word(
         "TXN_PUBLISH",
         "transactions.publish",
-        "Store a message that is seen once the transaction is committed.",
+        "Store a message that is visible after the transaction is committed.",
         (
             _ID,
             _TOPIC,
@@ -356,11 +354,11 @@ WORDS: Final[Mapping[str, Word]] = _all(
         ),
         (_WRITE_ID,),
     ),
-    Word("TXN_STATUS", "transactions.status", "Say how a transaction is.", (_ID,), (_DESCRIBE_ID,)),
+    Word("TXN_STATUS", "transactions.status", "Return the state of a transaction.", (_ID,), (_DESCRIBE_ID,)),
     Word(
         "APPEND_STREAM",
         "event_streams.append",
-        "Add an event to an aggregate's stream, if it is the next one.",
+        "Append an event to an aggregate's stream, if its version is the next one.",
         (
             _TOPIC,
             _KEY,
@@ -376,7 +374,7 @@ WORDS: Final[Mapping[str, Word]] = _all(
     Word(
         "READ_STREAM",
         "event_streams.read",
-        "Read an aggregate's events, and its snapshot if that saves some.",
+        "Read an aggregate's events, and its snapshot if that replaces some of them.",
         (
             _TOPIC,
             _KEY,
@@ -388,29 +386,29 @@ WORDS: Final[Mapping[str, Word]] = _all(
     Word(
         "STREAM_VERSION",
         "event_streams.version",
-        "Ask how many events an aggregate has.",
+        "Return the number of events of an aggregate.",
         (_TOPIC, _KEY),
         (_READ_TOPIC,),
     ),
     Word(
         "SAVE_SNAPSHOT",
         "event_streams.save_snapshot",
-        "Keep what an aggregate came to with a version.",
+        "Store a snapshot of an aggregate at a version.",
         (_TOPIC, _KEY, _VERSION, _MESSAGE),
         (_WRITE_TOPIC,),
     ),
     Word(
         "READ_SNAPSHOT",
         "event_streams.read_snapshot",
-        "Read an aggregate's last snapshot.",
+        "Return an aggregate's latest snapshot.",
         (_TOPIC, _KEY),
         (_READ_TOPIC,),
     ),
-    Word("PROTOCOL_INFO", "negotiating.info", "Say what the broker speaks."),
+    Word("PROTOCOL_INFO", "negotiating.info", "Return the versions and features that the broker supports."),
     Word(
         "NEGOTIATE",
         "negotiating.negotiate",
-        "Agree on what the connection speaks.",
+        "Agree on the features of the connection.",
         (
             Parameter(
                 "version",
@@ -427,12 +425,12 @@ WORDS: Final[Mapping[str, Word]] = _all(
     Word(
         "AUTH",
         "negotiating.authenticate",
-        "Say who the client is.",
+        "Authenticate the client.",
         (
             Parameter("principal", required=True, missing="invalid_auth"),
             Parameter("token", required=True, missing="invalid_auth"),
         ),
     ),
-    Word("HELP", "negotiating.list_commands", "Name all commands."),
+    Word("HELP", "negotiating.list_commands", "List all commands."),
 )
 """Every command by its word, in the order of HELP."""
