@@ -259,6 +259,7 @@ class BrokerService(MultiService):
 
     def _inside(self) -> Inside:
         from megabroker.http.caller import Inside
+        from megabroker.ops.health import StorageHealth
 
         return Inside(
             self.broker,
@@ -266,6 +267,7 @@ class BrokerService(MultiService):
             self._plugins,
             lambda: self._stopping,
             self.metrics,
+            StorageHealth(self.broker, self._store, self._metadata),
         )
 
     def _undo(self) -> None:

@@ -14,6 +14,7 @@ from megabroker.access import CLUSTER_NAME, Operation, ResourceType
 from megabroker.errors import ErrorCode, RequestError
 from megabroker.interfaces import IBroker, IMeter, IMetrics, IProtocolPlugin
 from megabroker.model import Principal
+from megabroker.ops.health import StorageHealth
 
 __all__ = ["Caller", "Inside"]
 
@@ -37,6 +38,7 @@ class Inside:
         plugins: the installed protocols.
         stopping: says whether the broker is being stopped.
         metrics: the numbers of this process.
+        health: what is out of order.
     """
 
     broker: IBroker
@@ -44,6 +46,7 @@ class Inside:
     plugins: Mapping[str, IProtocolPlugin]
     stopping: Callable[[], bool]
     metrics: IMetrics
+    health: StorageHealth
 
 
 @attrs.frozen

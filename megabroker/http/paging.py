@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from megabroker.http.reading import refused
@@ -27,8 +28,9 @@ from megabroker.http.schema import (
     required,
 )
 
-__all__ = ["MOST_ROWS", "PAGES", "page", "paged"]
+__all__ = ["MOST_ROWS", "OF_NODE", "PAGES", "of_node", "page", "paged"]
 
+_NOTHING: Final[Mapping[str, Field]] = MappingProxyType({})
 _T = TypeVar("_T")
 MOST_ROWS: Final = 1000
 
@@ -42,14 +44,32 @@ PAGES: Final[dict[str, Field]] = {
 """The parameters of every list."""
 
 
-def paged(name: str, of: Kind, title: str) -> Object:
-    """Return what a page looks like."""
+OF_NODE: Final[dict[str, Field]] = {
+    "node": required(Integer(0), "Node that answers; the items of other nodes are not listed."),
+    "nodes": required(Integer(1), "Number of nodes."),
+}
+"""What a page has beside its rows, if each node knows of its own only."""
+
+
+def of_node(call: Call) -> dict[str, int]:
+    """Return what `OF_NODE` describes."""
+    placement = call.caller.broker.placement
+    return {"node": placement.me.id, "nodes": len(placement.nodes())}
+
+
+def paged(name: str, of: Kind, title: str, beside: Mapping[str, Field] = _NOTHING) -> Object:
+    """Return what a page looks like.
+
+    Args:
+        beside: further fields.
+    """
     return Object(
         {
             name: required(ListOf(of, maximum=MOST_ROWS), "Items on this page."),
             "next_page_token": required(
                 Nullable(Text()), "page_token of the next page; null on the last page."
             ),
+            **beside,
         },
         title,
     )

@@ -35,7 +35,12 @@ __all__ = ["Site", "make_site"]
 
 _log = Logger()
 
-_ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Server": "megabroker"}
+_ALWAYS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Server": "megabroker",
+}
 _PREFLIGHT_SECONDS: Final = "600"
 
 

@@ -127,6 +127,7 @@ class DiskHandler:
         self.turns_in_place = 0
         self.written_bytes = 0
         self.failed_writes = 0
+        self._failed = (-1, (0.0, ""))  # how much had been written when a write failed last; when, and why
         self.removed_segments = 0
         self.removed_bytes = 0
         self.compacted_bytes = 0
@@ -152,6 +153,12 @@ class DiskHandler:
     def syncs(self) -> int:
         """How many syncs there were."""
         return self.syncing.count
+
+    @property
+    def last_failure(self) -> tuple[float, str] | None:
+        """When (monotonic) the last write failed and why; None if it did not."""
+        written_bytes, failure = self._failed
+        return failure if written_bytes == self.written_bytes else None
 
     def start(self) -> None:
         """Start the threads."""
@@ -395,6 +402,7 @@ class DiskHandler:
             )
         if error is not None:
             self.failed_writes += 1
+            self._failed = (self.written_bytes, (time.monotonic(), error.strerror or str(error)))
             failure = storage_error("cannot write", segment.path(), error)
             from_offset = lane.written_offset
             self._done.append(lambda touched: log.on_failed(lane, from_offset, failure, fatal, touched))

@@ -199,6 +199,9 @@ def test_several_processes() -> None:
     with WorkersProcess(2, {"durability": "os"}) as broker:
         first, second = (Api(port) for port in broker.http_ports)
         assert second.get("/readyz") == {"status": "ok"}
+        for address in ("/v1/connections", "/v1/loggers"):
+            told = first.get(address)
+            assert (told["node"], told["nodes"]) == (1, 2)
         assert "the API is at node 1's port" in second.ask("GET", "/v1/topics").json["detail"]
         first.post("/v1/topics", {"name": "spread", "partitions": 4})
         for number in range(8):

@@ -63,6 +63,7 @@ def test_addresses_and_methods(api: Api) -> None:
     assert api.ask("OPTIONS", "/v1/topics").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
     head = api.ask("HEAD", "/v1/topics")
     assert (head.status, head.body, int(head.headers["Content-Length"]) > 0) == (200, b"", True)
+    assert head.headers["Referrer-Policy"] == "no-referrer"
 
 
 def test_a_form_of_another_page_changes_nothing(api: Api) -> None:

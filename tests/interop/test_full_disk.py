@@ -13,6 +13,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.brokers import BrokerProcess
+from tests.http.asking import Api
+from tests.interop.wires import until
 from tests.workers import WorkersProcess
 
 pytestmark = pytest.mark.interop
@@ -67,6 +69,12 @@ def _first(broker: BrokerProcess, partition: int = 0) -> bytes | None:
     return message.value()
 
 
+def _until_ready(broker: BrokerProcess) -> None:
+    api = Api(broker.http_ports[0])
+    api.post("/v1/topics", {"name": "more"})  # metadata is written again, too
+    until(lambda: api.get("/readyz") == {"status": "ok"}, what="all is well again")
+
+
 @pytest.mark.parametrize("orderly", [True, False])
 def test_a_full_disk_at_start(disk: pathlib.Path, tmp_path: pathlib.Path, orderly: bool) -> None:
     filling, more = disk / "else", disk / "more"
@@ -84,8 +92,12 @@ def test_a_full_disk_at_start(disk: pathlib.Path, tmp_path: pathlib.Path, orderl
         _fill(more)
         assert _first(broker) == b"kept"
         assert not _produced(broker, bytes(8192), 1)
+        ready = Api(broker.http_ports[0]).ask("GET", "/readyz")
+        assert (ready.status, ready.json["status"]) == (200, "degraded"), "what there is can be read"
+        assert any("No space left on device" in trouble for trouble in ready.json["troubles"])
         filling.unlink()
         assert _produced(broker, b"again")
+        _until_ready(broker)
         assert broker.stop() == 0
     assert "ENOSPC" in broker.log
     assert "Traceback" not in broker.log
@@ -115,3 +127,26 @@ def test_a_full_disk_at_start_of_several_workers(
         assert broker.stop() == 0
     assert "ENOSPC" in broker.log
     assert "Traceback" not in broker.log
+
+
+def test_a_broker_without_any_log_that_can_be_used_is_not_ready(tmp_path: pathlib.Path) -> None:
+    with BrokerProcess(directory=tmp_path) as broker:
+        admin = AdminClient({"bootstrap.servers": broker.kafka})
+        admin.create_topics([NewTopic("t", 1)])["t"].result(_SECONDS)
+        assert _produced(broker, b"kept")
+        assert broker.stop() == 0
+        (tmp_path / "data" / "t-0" / "partition.metadata").write_text(
+            "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAw\n"
+        )
+        broker.start()
+        api = Api(broker.http_ports[0])
+        refused = api.ask("GET", "/readyz")
+        assert (refused.status, refused.json["code"]) == (503, "storage")
+        assert refused.json["detail"] == "1 of 1 partitions cannot be used: the log says why"
+        assert api.get("/livez") == {"status": "ok"}, "starting it again would change nothing"
+        api.post("/v1/topics", {"name": "another", "partitions": 1})
+        until(lambda: api.ask("GET", "/readyz").status == 200, what="another partition can be used")
+        assert api.get("/readyz") == {
+            "status": "degraded",
+            "troubles": ["1 of 2 partitions cannot be used: the log says why"],
+        }

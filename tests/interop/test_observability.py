@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.brokers import BrokerProcess
@@ -40,6 +41,30 @@ def test_metrics_over_http() -> None:
         assert found["megabroker_disk_sync_seconds_count", frozenset()] >= 1
         assert found["megabroker_connections", frozenset({("protocol", "http")})] == 1
         assert found["process_open_fds", frozenset()] > 10
+
+
+def test_rebalances_are_counted_by_the_type_of_their_groups() -> None:
+    with BrokerProcess({"groups": {"initial_rebalance_delay_ms": 0}}) as broker:
+        produce(broker, 1)
+        port = broker.http_ports[0]
+
+        def counted(kind: str) -> float:
+            return metrics(port)["megabroker_group_rebalances_total", frozenset({("type", kind)})]
+
+        kinds = "classic", "consumer", "share", "streams"
+        assert [counted(kind) for kind in kinds] == [0, 0, 0, 0]
+        for kind in kinds[:2]:
+            for _ in range(2):
+                config = {"bootstrap.servers": broker.kafka, "group.id": kind, "group.protocol": kind}
+                reader = Consumer(config)
+                reader.subscribe(["counted"])
+                deadline = time.monotonic() + 20
+                while not reader.assignment():
+                    reader.poll(0.1)
+                    assert time.monotonic() < deadline
+                reader.close()
+        # One for each that came, one for each that went and left the group empty.
+        assert [counted(kind) for kind in kinds] == [4, 4, 0, 0]
 
 
 def test_json_logs_and_single_requests() -> None:

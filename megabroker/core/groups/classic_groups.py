@@ -39,7 +39,17 @@ _log = Logger()
 class ClassicGroup:
     """One automaton and what is kept for it."""
 
-    __slots__ = ("automaton", "dead", "empty_since_ms", "group_id", "held", "stored", "storing", "timers")
+    __slots__ = (
+        "automaton",
+        "counted",
+        "dead",
+        "empty_since_ms",
+        "group_id",
+        "held",
+        "stored",
+        "storing",
+        "timers",
+    )
 
     def __init__(self, group_id: str, automaton: GroupAutomaton, empty_since_ms: int) -> None:
         self.group_id = group_id
@@ -47,6 +57,7 @@ class ClassicGroup:
         self.empty_since_ms = empty_since_ms
         self.timers: dict[TimerKey, TimerHandle] = {}
         self.dead = False
+        self.counted = automaton.generation  # the last that is among the rebalances
         self.stored = automaton.generation  # the last that is in a row
         self.storing = 0  # rows under way
         self.held: list[Answer] = []  # those that tell of a generation which is not
@@ -97,6 +108,9 @@ class ActionCarrier:
 
     Args:
         timer_fired: called when a timer has given its automaton something to do.
+
+    Attributes:
+        rebalances: how many generations have begun.
     """
 
     def __init__(
@@ -107,9 +121,12 @@ class ActionCarrier:
         self._after_timer = timer_fired
         self._actions: deque[tuple[ClassicGroup, Action]] = deque()
         self._acting = False
+        self.rebalances = 0
 
     def carry_out(self, group: ClassicGroup) -> None:
         """Queue what the automaton wants done; whoever is outermost does it, in order."""
+        self.rebalances += group.automaton.generation - group.counted
+        group.counted = group.automaton.generation
         self._actions.extend((group, action) for action in group.automaton.take_actions())
         if not self._acting:
             self._acting = True

@@ -102,6 +102,14 @@ class GroupDirectory:
     def __len__(self) -> int:
         return len(self.classic) + len(self.consumers) + len(self.streams)
 
+    def rebalances(self) -> Mapping[str, int]:
+        """Return how many generations and epochs of groups have begun since the start, by type."""
+        return {
+            "classic": self._carrier.rebalances,
+            "consumer": self.consumers.rebalances,
+            "streams": self.streams.rebalances,
+        }
+
     def said_bytes(self) -> int:
         """Return what the members of all groups say of themselves, about."""
         classic = sum(classic_bytes(group.automaton.members) for group in self.classic.values())

@@ -70,7 +70,7 @@ class KeptGroup(Generic[A]):
         dead: whether it has been forgotten.
     """
 
-    __slots__ = ("automaton", "dead", "empty_since_ms", "group_id", "timers", "writes")
+    __slots__ = ("automaton", "counted", "dead", "empty_since_ms", "group_id", "timers", "writes")
 
     def __init__(self, group_id: str, automaton: A, empty_since_ms: int) -> None:
         self.group_id = group_id
@@ -79,6 +79,7 @@ class KeptGroup(Generic[A]):
         self.timers: dict[TimerKey, TimerHandle] = {}
         self.writes = 0
         self.dead = False
+        self.counted = automaton.epoch  # the last that is among the rebalances
 
     @property
     def vacant(self) -> bool:
@@ -95,6 +96,7 @@ class KeptGroups(Generic[A]):
 
     Attributes:
         table: where they are stored.
+        rebalances: how often the epoch of a group has grown.
     """
 
     table: ClassVar[str]
@@ -108,6 +110,7 @@ class KeptGroups(Generic[A]):
         self._topics_interval_ms = topics_interval_ms
         self._groups: dict[str, KeptGroup[A]] = {}
         self._watch: TimerHandle | None = None
+        self.rebalances = 0
 
     def __contains__(self, group_id: str) -> bool:
         return group_id in self._groups
@@ -180,6 +183,8 @@ class KeptGroups(Generic[A]):
         # What was changed before may still be on its way, and this answer may tell of it.
         if not (changes or also or group.writes):
             return None
+        self.rebalances += automaton.epoch - group.counted
+        group.counted = automaton.epoch
         if group.vacant:
             group.empty_since_ms = self._timers.now_ms()
         rows = [*also, *self._rows(group, changes)]

@@ -496,6 +496,10 @@ class GroupService:
         epochal = [row for keeper in self._directory.epochal for row in keeper.summaries()]
         return [*classic, *epochal]
 
+    def rebalances(self) -> Mapping[str, int]:
+        """Return how often members were given partitions anew since the start, by the type of the groups."""
+        return self._directory.rebalances()
+
     def delete(self, group_id: str) -> Deferred[None]:
         """See ``IGroupService.delete``; may also fail with StorageError, and then nothing is deleted."""
         group = self._directory.classic.get(group_id)

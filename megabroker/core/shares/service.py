@@ -219,6 +219,11 @@ class ShareService:
         self._check_running()
         return sorted(self.overview())
 
+    @property
+    def rebalances(self) -> int:
+        """How often members of share groups were given partitions anew since the start."""
+        return self._members.rebalances
+
     def overview(self) -> Sequence[GroupSummary]:
         """Return every share group, in no order, whether requests are answered or not any more."""
         ids = {*self._members.ids(), *self.partitions.groups()}

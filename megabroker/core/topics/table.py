@@ -60,6 +60,11 @@ class TopicTable:
         slots = self._partitions.get(name, ())
         return sum(isinstance(one, StorageError) or _is_broken(one) for one in slots)
 
+    def usable(self, name: str) -> int:
+        """Return how many partitions of a topic there are here whose logs can be used."""
+        slots = self._partitions.get(name, ())
+        return sum(isinstance(one, PartitionService) and not _is_broken(one) for one in slots)
+
     def partition(self, topic: str, index: int) -> PartitionService:
         """Return a partition that this node leads.
 

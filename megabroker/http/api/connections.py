@@ -8,7 +8,7 @@ from typing import Any, Final
 from megabroker.access import Operation
 from megabroker.errors import ErrorCode
 from megabroker.http.caller import Caller
-from megabroker.http.paging import PAGES, page, paged
+from megabroker.http.paging import OF_NODE, PAGES, of_node, page, paged
 from megabroker.http.problems import Problem
 from megabroker.http.routes import Answer, Call, Need, Route
 from megabroker.http.schema import FLAG, Integer, Nullable, Object, Text, optional, required
@@ -67,7 +67,8 @@ def list_connections(call: Call) -> Any:
         ),
         key=lambda row: row[0],
     )
-    return page(call, "connections", rows, lambda row: row[0], lambda row: show_connection(*row))
+    found = page(call, "connections", rows, lambda row: row[0], lambda row: show_connection(*row))
+    return {**found, **of_node(call)}
 
 
 def delete_connection(call: Call) -> Any:
@@ -87,7 +88,7 @@ ROUTES: Final = (
         "/v1/connections",
         list_connections,
         "Client connections of the node that answers, without HTTP connections.",
-        paged("connections", _CONNECTION, "Connections"),
+        paged("connections", _CONNECTION, "Connections", OF_NODE),
         query={
             "protocol": optional(Nullable(Text(1, 100)), "Only connections of this protocol."),
             "listener": optional(Nullable(Text(1, 100)), "Only connections of this listener."),

@@ -8,11 +8,23 @@ from megabroker.access import Operation
 from megabroker.errors import ErrorCode
 from megabroker.http.problems import Problem
 from megabroker.http.routes import Answer, Call, Need, Route
-from megabroker.http.schema import Object, Text, required
+from megabroker.http.schema import ListOf, Nullable, Object, Text, optional, required
 
 __all__ = ["ROUTES"]
 
-_HEALTH: Final = Object({"status": required(Text(choices=("ok",)), "Always ok.")}, "Health")
+_MOST_TROUBLES: Final = 3
+
+_LIVES: Final = Object({"status": required(Text(choices=("ok",)), "Always ok.")}, "Life")
+_READY: Final = Object(
+    {
+        "status": required(Text(choices=("ok", "degraded")), "degraded if there are troubles."),
+        "troubles": optional(
+            Nullable(ListOf(Text(), maximum=_MOST_TROUBLES)),
+            "Sentences; absent if the status is ok.",
+        ),
+    },
+    "Readiness",
+)
 
 
 def get_livez(call: Call) -> Any:
@@ -21,10 +33,18 @@ def get_livez(call: Call) -> Any:
 
 
 def get_readyz(call: Call) -> Any:
-    """Clients are served from the first turn of the reactor until the broker is being stopped."""
-    if call.caller.inside.stopping():
+    """Clients are served from the first turn of the reactor until the broker is being stopped.
+
+    As long as some partition can be used the process is ready, even if nothing can be written now: what
+    is stored is still read, and there is no other process that would have it.
+    """
+    inside = call.caller.inside
+    if inside.stopping():
         raise Problem(503, ErrorCode.SHUTTING_DOWN, "the broker is stopping", retriable=True)
-    return {"status": "ok"}
+    health = inside.health.look()
+    if not health.serves:
+        raise Problem(503, ErrorCode.STORAGE, "; ".join(health.troubles), retriable=True)
+    return {"status": "degraded", "troubles": list(health.troubles)} if health.troubles else {"status": "ok"}
 
 
 async def get_metrics(call: Call) -> Answer:
@@ -34,8 +54,8 @@ async def get_metrics(call: Call) -> Answer:
 
 
 ROUTES: Final = (
-    Route("GET", "/livez", get_livez, "Whether the process is alive.", _HEALTH, is_open=True),
-    Route("GET", "/readyz", get_readyz, "Whether the broker is ready for clients.", _HEALTH, is_open=True),
+    Route("GET", "/livez", get_livez, "Whether the process is alive.", _LIVES, is_open=True),
+    Route("GET", "/readyz", get_readyz, "Whether the broker is ready for clients.", _READY, is_open=True),
     Route(
         "GET",
         "/metrics",

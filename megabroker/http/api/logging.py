@@ -7,7 +7,7 @@ from typing import Any, Final
 from megabroker.access import Operation
 from megabroker.errors import ErrorCode
 from megabroker.http.caller import Caller
-from megabroker.http.paging import PAGES, page, paged
+from megabroker.http.paging import OF_NODE, PAGES, of_node, page, paged
 from megabroker.http.problems import Problem
 from megabroker.http.routes import Call, Need, Route
 from megabroker.http.schema import Nullable, Object, Text, required
@@ -47,7 +47,8 @@ def set_level(caller: Caller, name: str, level: str | None) -> None:
 def list_loggers(call: Call) -> Any:
     """Return a page of the loggers."""
     rows = sorted(_levels(call.caller).items())
-    return page(call, "loggers", rows, lambda row: row[0], lambda row: {"logger": row[0], "level": row[1]})
+    found = page(call, "loggers", rows, lambda row: row[0], lambda row: {"logger": row[0], "level": row[1]})
+    return {**found, **of_node(call)}
 
 
 def put_logger(call: Call) -> Any:
@@ -63,7 +64,7 @@ ROUTES: Final = (
         "/v1/loggers",
         list_loggers,
         "Loggers of the node that answers, and their levels.",
-        paged("loggers", _LOGGER, "Loggers"),
+        paged("loggers", _LOGGER, "Loggers", OF_NODE),
         query=PAGES,
         needs=(Need(Operation.DESCRIBE_CONFIGS),),
     ),

@@ -186,6 +186,11 @@ def _groups(sources: Sources) -> Iterable[Sample]:
     return list(found.items())
 
 
+def _rebalances(sources: Sources) -> Iterable[Sample]:
+    found = {**sources.broker.groups.rebalances(), "share": sources.broker.shares.rebalances}
+    return [((kind,), count) for kind, count in found.items()]
+
+
 def _http_requests(sources: Sources) -> Iterable[Sample]:
     """Read what HTTP has answered, by routes of which there are so many."""
     http = sources.http()
@@ -507,6 +512,13 @@ BROKER: Final[Sequence[Row]] = (
     ),
     _row("megabroker_topics", GAUGE, "Topics there are.", _length("broker.topics.all_names")),
     _row("megabroker_groups", GAUGE, "Groups this process coordinates.", _groups, ("type", "state")),
+    _row(
+        "megabroker_group_rebalances_total",
+        COUNTER,
+        "Generations and epochs of groups that have begun.",
+        _rebalances,
+        ("type",),
+    ),
     _row(
         "megabroker_transactional_ids",
         GAUGE,

@@ -56,6 +56,7 @@ class SqliteMetadataStore:
     Attributes:
         commits: transactions committed, of ``writes`` calls of ``write`` and ``advance``.
         failed_commits: transactions that were not.
+        last_failure: when (monotonic) the last was not, and why; None if it was.
         commit_latency: how long each took.
     """
 
@@ -71,6 +72,7 @@ class SqliteMetadataStore:
     ) -> None:
         self.path = pathlib.Path(path)
         self.failed_commits = 0
+        self.last_failure: tuple[float, str] | None = None
         self.commits = 0
         self.writes = 0
         self.commit_latency = Latency()
@@ -274,11 +276,13 @@ class SqliteMetadataStore:
     def _committed(self, batch: list[Pending], results: list[int | None], error: Exception | None) -> None:
         if error is not None:
             self.failed_commits += 1
+            self.last_failure = time.monotonic(), str(error)
             _log.error("metadata commit failed: {writes} writes: {error}", writes=len(batch), error=error)
             for one in batch:
                 one.done.errback(_commit_error(error, self.path))
         else:
             self.commits += 1
+            self.last_failure = None
             self.writes += len(batch)
             for one, result in zip(batch, results, strict=True):
                 one.done.callback(result)

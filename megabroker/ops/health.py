@@ -1,0 +1,71 @@
+"""Whether what is stored can be stored and read: what readiness tells.
+
+Owns the judgement. Nothing is tried for it: it is what opening logs came to, and writing in the last minute.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, Final
+
+import attrs
+
+__all__ = ["Health", "StorageHealth"]
+
+_FOR_SECONDS: Final = 1.0
+"""How long what was found is good for: anybody may ask, and there may be many partitions."""
+
+_TOLD_SECONDS: Final = 60.0
+"""How long a write that failed is told of if none has succeeded or failed since: there may be room again."""
+
+
+@attrs.frozen
+class Health:
+    """What is out of order.
+
+    Attributes:
+        troubles: a sentence each, none if all is well.
+        serves: whether some partition can be used, or there is none that cannot.
+    """
+
+    troubles: tuple[str, ...] = ()
+    serves: bool = True
+
+
+class StorageHealth:
+    """Looks when it is asked, once a second at most.
+
+    Args:
+        broker: the core.
+        logs, metadata: the stores; those in memory never fail.
+    """
+
+    def __init__(self, broker: Any, logs: Any, metadata: Any) -> None:
+        self._broker = broker
+        self._logs = logs
+        self._metadata = metadata
+        self._found = Health()
+        self._good_until = float("-inf")
+
+    def look(self) -> Health:
+        """Return what is out of order."""
+        now = monotonic()
+        if now >= self._good_until:
+            self._found = self._look(now)
+            self._good_until = now + _FOR_SECONDS
+        return self._found
+
+    def _look(self, now: float) -> Health:
+        topics = self._broker.topics
+        broken = usable = 0
+        for name in topics.all_names:
+            there, bad = topics.usable(name), topics.out_of_order(name)
+            usable, broken = usable + there, broken + bad
+        troubles = []
+        if broken:
+            troubles.append(f"{broken} of {broken + usable} partitions cannot be used: the log says why")
+        for what, store in (("records", getattr(self._logs, "disk", None)), ("metadata", self._metadata)):
+            failure = getattr(store, "last_failure", None)
+            if failure is not None and now - failure[0] < _TOLD_SECONDS:
+                troubles.append(f"the last write of {what} failed: {failure[1]}")
+        return Health(tuple(troubles), serves=not broken or usable > 0)
