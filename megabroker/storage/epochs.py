@@ -21,14 +21,12 @@ from twisted.logger import Logger
 from megabroker.codec.batch import BatchError, peek_header
 from megabroker.model import BatchHeader
 from megabroker.storage.index import Index
+from megabroker.storage.leader_epochs import Epochs
 from megabroker.storage.segment import HEAD_BYTES, DamageFound, Segment
 
-__all__ = ["Epochs", "checked", "of_segments"]
+__all__ = ["checked", "of_segments"]
 
 _log = Logger()
-
-Epochs = list[tuple[int, int]]
-"""(leader epoch, first offset), both rising."""
 
 
 def of_segments(segments: Sequence[Segment]) -> Epochs:

@@ -49,7 +49,9 @@ from megabroker.storage.checkpoints import encode_rows, encode_snapshot
 from megabroker.storage.cleanable_log import CleanableLog
 from megabroker.storage.disk import DiskHandler, Lane
 from megabroker.storage.files import storage_error
+from megabroker.storage.flushes import Flushes
 from megabroker.storage.index import Index
+from megabroker.storage.leader_epochs import LeaderEpochs
 from megabroker.storage.recompression import in_codec
 from megabroker.storage.recovery import LEADER_EPOCHS, SYNC_FAILED, Loaded
 from megabroker.storage.retention import ensure_created, expired
@@ -152,15 +154,14 @@ class LocalLog:
             loaded.segments, loaded.damaged, loaded.refused, lambda: self.settings.index_interval_bytes
         )
         self.active = loaded.segments[-1]
-        self._epochs = loaded.epochs
+        self._epochs = LeaderEpochs(loaded.epochs)
         self._epochs_are_saved = loaded.epochs_are_saved
-        self._epoch = self._epochs[-1][0] if self._epochs else -1
         self._lane = Lane(self, end)
         self._entries = self._lane.entries
         self._choose_jitter()
         self.compaction = CleanableLog(self, disk, cleaned_offset, points_changed, save_points)
         self._announced = (end, end)
-        self._flushes: list[tuple[int, Deferred[None]]] = []
+        self._flushes = Flushes()
 
     @property
     def appended_batches(self) -> int:
@@ -208,7 +209,7 @@ class LocalLog:
         else:
             segment.born = self._seconds()
         pack_stamp(data, 0, base, size - LENGTH_END, leader_epoch)
-        if leader_epoch > self._epoch:
+        if leader_epoch > self._epochs.latest:
             self._begin_epoch(leader_epoch, base)
         if header[8] > segment.max_timestamp or segment.unindexed > settings.index_interval_bytes:
             segment.note(position, size, last, header[8], settings.index_interval_bytes)
@@ -242,7 +243,7 @@ class LocalLog:
             or (self._seconds() - (segment.born or 0.0)) * 1000
             >= (settings.segment_ms - self._jitter_ms if settings.segment_ms >= 0 else _NEVER_MS)
             or segment.saved
-            or leader_epoch > self._epoch
+            or leader_epoch > self._epochs.latest
             or settings.codec is not None
         ):
             return append_each(self, run, leader_epoch)
@@ -316,7 +317,7 @@ class LocalLog:
     def _roll(self) -> Segment:
         """Begin a new segment at ``next_offset``."""
         old, base = self.active, self.next_offset
-        if self._epochs and not self._epochs_are_saved:
+        if self._epochs.rows and not self._epochs_are_saved:
             self._save_epochs()
         segment = Segment(old.open_files, self.directory, base)
         segment.index = Index()
@@ -361,15 +362,14 @@ class LocalLog:
                 files.unlink(f"{self.directory}/{file_name(at, '.snapshot')}")
 
     def _begin_epoch(self, leader_epoch: int, offset: int) -> None:
-        self._epoch = leader_epoch
-        self._epochs.append((leader_epoch, offset))
+        self._epochs.begin(leader_epoch, offset)
         # While a log is one segment of one epoch its first batch says it all, and a file costs an inode.
-        if self._epochs_are_saved or len(self._epochs) > 1:
+        if self._epochs_are_saved or len(self._epochs.rows) > 1:
             self._save_epochs()
 
     def _save_epochs(self) -> None:
         self._epochs_are_saved = True
-        self._save(LEADER_EPOCHS, encode_rows(self._epochs))
+        self._save(LEADER_EPOCHS, encode_rows(self._epochs.rows))
 
     def _save(self, name: str, data: bytes) -> None:
         files = self.active.open_files.files
@@ -433,14 +433,8 @@ class LocalLog:
         if offset > self.durable_offset:
             self.durable_offset = offset
         touched[self] = None
-        if self._flushes:
-            waiting, self._flushes = self._flushes, []
-            for flush in waiting:
-                if flush[0] > offset:
-                    self._flushes.append(flush)
-            for target, deferred in waiting:
-                if target <= offset:
-                    deferred.callback(None)
+        if self._flushes.waiting:
+            self._flushes.reached(offset)
 
     def on_journaled(self, offset: int, touched: dict[LocalLog, None]) -> None:
         """Everything below ``offset`` is on the disk, if only in the journal."""
@@ -518,9 +512,7 @@ class LocalLog:
         self._lane.dead = True
         self._lane = Lane(self, from_offset)
         self._entries = self._lane.entries
-        while self._epochs and self._epochs[-1][1] >= from_offset:
-            self._epochs.pop()
-        self._epoch = self._epochs[-1][0] if self._epochs else -1
+        self._epochs.truncate(from_offset)
         try:
             hop = next(segments.heads(active, from_offset), None)
             if hop is not None:
@@ -549,12 +541,7 @@ class LocalLog:
         active.unindexed = active.size - start
 
     def _tell_failed(self, from_offset: int, error: StorageError) -> None:
-        waiting, self._flushes = self._flushes, []
-        for target, deferred in waiting:
-            if target > from_offset or self._broken:
-                deferred.errback(error)
-            else:
-                self._flushes.append((target, deferred))
+        self._flushes.fail(error, -1 if self._broken else from_offset)
         try:
             self.listener.failed(from_offset, error)
         except Exception:  # noqa: BLE001
@@ -604,12 +591,7 @@ class LocalLog:
             raise storage_error("cannot read", self.directory, caught) from caught
 
     def epoch_end_offset(self, leader_epoch: int) -> tuple[int, int]:
-        end = self.next_offset
-        for epoch, start in reversed(self._epochs):
-            if epoch <= leader_epoch:
-                return epoch, end
-            end = start
-        return -1, -1
+        return self._epochs.end_offset(leader_epoch, self.next_offset)
 
     def aborted(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
         """Return the aborted transactions with records in a range, by their first offsets.
@@ -728,10 +710,9 @@ class LocalLog:
         target = self.next_offset
         if target <= self.recovery_point:
             return succeed(None)
-        deferred: Deferred[None] = Deferred()
-        self._flushes.append((target, deferred))
+        done = self._flushes.add(target)
         self._queue(_want_sync)
-        return deferred
+        return done
 
     def refuse(self, error: StorageError) -> None:
         """Accept nothing more; what was accepted is still written."""
@@ -746,9 +727,7 @@ class LocalLog:
         self._lane.dead = True
         for segment in self.segments.items:
             segment.open_files.drop(segment)
-        waiting, self._flushes = self._flushes, []
-        for _, deferred in waiting:
-            deferred.errback(error)
+        self._flushes.fail(error)
 
     def let_go(self) -> None:
         """Refer to nothing any more that refers back: it was abandoned, and its files are gone.
@@ -765,9 +744,9 @@ class LocalLog:
         """Write what lets the next opening believe the sizes. Chores thread, after the last sync."""
         self.active.save_index()
         self._save_snapshot(self.next_offset, snapshot)
-        if self._epochs and not self._epochs_are_saved:
+        if self._epochs.rows and not self._epochs_are_saved:
             files = self.active.open_files.files
-            files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", encode_rows(self._epochs))
+            files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", encode_rows(self._epochs.rows))
 
 
 @implementer(ILogListener)

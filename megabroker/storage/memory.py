@@ -31,6 +31,8 @@ from megabroker.model import (
     TransactionMarker,
 )
 from megabroker.storage.cleaner import CleanerSettings, LogCleaner
+from megabroker.storage.flushes import Flushes
+from megabroker.storage.leader_epochs import LeaderEpochs
 from megabroker.storage.memory_cleaning import Batch, CleanableMemoryLog
 from megabroker.storage.recompression import in_codec
 from megabroker.storage.runs import append_each
@@ -89,8 +91,8 @@ class MemoryLog:
         self.refusal: StorageError | None = None
         self._call_later = call_later
         self._called = False
-        self._epochs: list[tuple[int, int]] = []
-        self._flushes: list[tuple[int, Deferred[None]]] = []
+        self._epochs = LeaderEpochs([])
+        self._flushes = Flushes()
 
     def append(
         self,
@@ -115,8 +117,8 @@ class MemoryLog:
         self._active_bytes += len(data)
         stamp(data, base, leader_epoch)
         header = header._replace(base_offset=base, leader_epoch=leader_epoch)
-        if not self._epochs or leader_epoch > self._epochs[-1][0]:
-            self._epochs.append((leader_epoch, base))
+        if leader_epoch > self._epochs.latest:
+            self._epochs.begin(leader_epoch, base)
         self.batches.append((header, bytes(data)))
         self.lasts.append(header.last_offset)
         self.next_offset = header.next_offset
@@ -193,12 +195,7 @@ class MemoryLog:
                 self.listener.progressed(end, end)
             except Exception:  # noqa: BLE001
                 _log.failure("log-listener-failed")
-        waiting, self._flushes = self._flushes, []
-        for target, deferred in waiting:
-            if target <= end:
-                deferred.callback(None)
-            else:
-                self._flushes.append((target, deferred))
+        self._flushes.reached(end)
 
     def read(self, offset: int, max_bytes: int, end_offset: int, *, cached_only: bool = False) -> ReadResult:
         if not self.start_offset <= offset <= self.written_offset:
@@ -254,12 +251,7 @@ class MemoryLog:
         return None
 
     def epoch_end_offset(self, leader_epoch: int) -> tuple[int, int]:
-        end = self.next_offset
-        for epoch, start in reversed(self._epochs):
-            if epoch <= leader_epoch:
-                return epoch, end
-            end = start
-        return -1, -1
+        return self._epochs.end_offset(leader_epoch, self.next_offset)
 
     def advance_start(self, offset: int) -> None:
         self.start_offset = max(self.start_offset, min(offset, self.written_offset))
@@ -295,9 +287,7 @@ class MemoryLog:
             return fail(self.refusal)
         if self.written_offset >= self.next_offset:
             return succeed(None)
-        deferred: Deferred[None] = Deferred()
-        self._flushes.append((self.next_offset, deferred))
-        return deferred
+        return self._flushes.add(self.next_offset)
 
 
 def _first_offset(aborted: AbortedTransaction) -> int:
