@@ -159,7 +159,7 @@ class CleanableLog:
         if self.swapping is not None and not self.going:
             old, new = self.swapping
             paths = retire(new.open_files.files, self._log.directory, old)
-            self._disk.report(lambda: self._log.delete_retired(paths, None))
+            self._disk.report(lambda: self._log.delete_retired(paths))
 
     def settle(self) -> None:
         """Give the segment that replaced them its proper names. Reactor; raises OSError."""

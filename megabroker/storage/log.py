@@ -54,23 +54,18 @@ from megabroker.storage.index import Index
 from megabroker.storage.leader_epochs import LeaderEpochs
 from megabroker.storage.recompression import in_codec
 from megabroker.storage.recovery import LEADER_EPOCHS, SYNC_FAILED, Loaded
-from megabroker.storage.retention import ensure_created, expired
+from megabroker.storage.retention import expired
+from megabroker.storage.retiring import Retiring
 from megabroker.storage.runs import append_each
-from megabroker.storage.segment import (
-    MAX_RELATIVE_OFFSET,
-    Damage,
-    Segment,
-    file_name,
-    first_offset,
-)
+from megabroker.storage.segment import MAX_RELATIVE_OFFSET, Damage, Segment
 from megabroker.storage.segments import EMPTY, Segments
-from megabroker.storage.swap import retire
+from megabroker.storage.snapshots import save_snapshot
+from megabroker.storage.truncation import drop_from, rewind
 
 __all__ = ["LocalLog"]
 
 _log = Logger()
 
-_KEPT_SNAPSHOTS = 2
 _CONTROL = 0x20
 _NEVER_MS = 2**63 - 1
 
@@ -141,7 +136,7 @@ class LocalLog:
         self.modified = bool(loaded.unsynced)
         self.refusal: StorageError | None = None
         self._broken = False
-        self._retiring: list[Segment] = []  # removed, and their files perhaps still there, oldest first
+        self._retiring = Retiring(directory, disk, later)
         self._failures = 0  # writes that failed since the last that did not
         self._disk = disk
         self._seconds = seconds
@@ -340,7 +335,7 @@ class LocalLog:
         def save() -> None:
             if not segment.gone:
                 segment.save_index()
-                self._save_snapshot(offset, snapshot)
+                save_snapshot(segment.open_files.files, self.directory, offset, snapshot, self.recovery_point)
 
         def saved(_: None, error: StorageError | None) -> None:
             if error is None and segment in self.segments.items:
@@ -349,17 +344,6 @@ class LocalLog:
                     segment.open_files.indexes.keep(segment)
 
         self._disk.chore(save, saved)
-
-    def _save_snapshot(self, offset: int, snapshot: bytes) -> None:
-        """Write a producer snapshot and remove old ones. Chores thread."""
-        files = self.active.open_files.files
-        files.write_whole(f"{self.directory}/{file_name(offset, '.snapshot')}", snapshot)
-        found = [first_offset(name, ".snapshot") for name, _, _ in files.listdir(self.directory)]
-        offsets = sorted((at for at in found if at is not None), reverse=True)
-        needed = next((at for at in offsets if at <= self.recovery_point), None)
-        for at in offsets[_KEPT_SNAPSHOTS:]:
-            if needed is not None and at < needed:
-                files.unlink(f"{self.directory}/{file_name(at, '.snapshot')}")
 
     def _begin_epoch(self, leader_epoch: int, offset: int) -> None:
         self._epochs.begin(leader_epoch, offset)
@@ -499,13 +483,9 @@ class LocalLog:
     def _take_back(self, from_offset: int) -> None:
         """Free every offset from ``from_offset`` on."""
         segments = self.segments
-        first = len(segments.items) - 1
-        while first and segments.bases[first] > from_offset:
-            first -= 1
-        for segment in segments.remove(first + 1, len(segments.items)):
+        for segment in drop_from(segments, from_offset):
             segment.open_files.drop(segment)
             self.dirty.pop(segment, None)
-        segments.forget_marks()
         self.active = active = segments.items[-1]
         self.next_offset = from_offset
         self.pending_bytes = 0
@@ -514,31 +494,10 @@ class LocalLog:
         self._entries = self._lane.entries
         self._epochs.truncate(from_offset)
         try:
-            hop = next(segments.heads(active, from_offset), None)
-            if hop is not None:
-                active.written = hop.position
-            active.size = active.written
-            self._recount(active, from_offset)
+            rewind(segments, active, from_offset)
         except OSError as caught:
             self.refusal = storage_error("cannot read", active.path(), caught)
         self.size_bytes = sum(segment.size for segment in segments.items)
-
-    def _recount(self, active: Segment, from_offset: int) -> None:
-        """Make the active segment's index and greatest timestamp those of what is written."""
-        index = active.index or Index()
-        active.index = index
-        index.truncate(active.size, from_offset - active.base_offset)
-        if active.aborted is not None:
-            active.aborted.truncate(from_offset)
-        start = index.positions[-1] if index.positions else 0
-        active.max_timestamp = index.times[-1] if index.times else -1
-        active.max_timestamp_offset = active.base_offset + (index.time_offsets[-1] if index.times else 0)
-        last = index.offsets[-1] if index.offsets else 0
-        for hop in self.segments.heads(active, active.base_offset + last):
-            if hop.max_timestamp > active.max_timestamp:
-                active.max_timestamp = hop.max_timestamp
-                active.max_timestamp_offset = hop.last_offset
-        active.unindexed = active.size - start
 
     def _tell_failed(self, from_offset: int, error: StorageError) -> None:
         self._flushes.fail(error, -1 if self._broken else from_offset)
@@ -644,6 +603,7 @@ class LocalLog:
             )
         except OSError as caught:
             raise storage_error("cannot read", self.directory, caught) from caught
+        removed: list[Segment] = []
         if gone:
             removed = segments.remove(0, gone)
             removed_bytes = sum(segment.size for segment in removed)
@@ -655,47 +615,15 @@ class LocalLog:
                 self.start_offset = segments.bases[0]
                 self._points_changed()
             self.modified = True
-            self._retiring += removed
-        if self._retiring:
-            self._retire()
+            self._retiring.add(removed)
+        self._retiring.go_on(self.active, settings.file_delete_delay_ms)
+        for segment in removed:
+            self.dirty.pop(segment, None)
         return gone
 
-    def _retire(self) -> None:
-        """Delete removed segments' files, later and elsewhere; ranges handed out stay readable.
-
-        Always all of them that may be left, oldest first: were one in the way of the next start, with none of
-        those after it, the log would seem to begin with a hole.
-        """
-        retiring, active = list(self._retiring), self.active
-        for segment in retiring:
-            segment.open_files.drop(segment)
-            self.dirty.pop(segment, None)
-        files = active.open_files.files
-
-        def out_of_the_way() -> list[str]:
-            ensure_created(files, self.directory, active)
-            return retire(files, self.directory, retiring)
-
-        def done(paths: list[str] | None, error: StorageError | None) -> None:
-            if error is None:
-                self._retiring = [segment for segment in self._retiring if segment not in retiring]
-            self.delete_retired(paths, error)
-
-        self._disk.chore(out_of_the_way, done)
-
-    def delete_retired(self, paths: list[str] | None, error: StorageError | None) -> None:
-        """Unlink files that are out of the way, after ``file.delete.delay.ms``; else opening the log does."""
-        files = self.active.open_files.files
-
-        def unlink() -> None:
-            for path in paths or ():
-                files.unlink(path)
-
-        delay_ms = self.settings.file_delete_delay_ms
-        if not delay_ms:
-            self._disk.chore(unlink)
-        elif paths:
-            self._later(delay_ms / 1000, lambda: self._disk.chore(unlink))
+    def delete_retired(self, paths: list[str]) -> None:
+        """Unlink files that are out of the way; see ``Retiring.delete``."""
+        self._retiring.delete(paths, self.active, self.settings.file_delete_delay_ms)
 
     @property
     def going(self) -> bool:
@@ -743,9 +671,9 @@ class LocalLog:
     def save_closing(self, snapshot: bytes) -> None:
         """Write what lets the next opening believe the sizes. Chores thread, after the last sync."""
         self.active.save_index()
-        self._save_snapshot(self.next_offset, snapshot)
+        files = self.active.open_files.files
+        save_snapshot(files, self.directory, self.next_offset, snapshot, self.recovery_point)
         if self._epochs.rows and not self._epochs_are_saved:
-            files = self.active.open_files.files
             files.write_whole(f"{self.directory}/{LEADER_EPOCHS}", encode_rows(self._epochs.rows))
 
 
