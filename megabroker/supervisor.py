@@ -3,7 +3,8 @@
 Owns what there is once for all of them: the locks on the data directories, the sockets that clients connect
 to, the configuration file, the log, and which processes there are. Serves nobody and reads no log of
 messages. A worker that dies is started anew, ever more slowly if it dies again and again; its sockets stay
-open meanwhile. One that hangs is killed, also while it is being stopped.
+open meanwhile. One that hangs is killed, also while it is being stopped. After an upgrade of the package none
+is started anew: two versions must not be one broker, so all end, to be started by whoever watches them.
 
 *Start* is one blocking call, as that of a single process: it returns when every worker serves, or raises what
 one of them said is wrong. *Stop*: all are told to serve no clients any more, and when none does to end; until
@@ -38,6 +39,7 @@ from megabroker.net import quick
 from megabroker.net.listening import advertised, bind_each, bind_file, bind_shared
 from megabroker.ops.channel import ALIVE, DRAINED, END, OPENING, READY, STOP
 from megabroker.ops.child import Child, ended_how, wait
+from megabroker.ops.installed import Installed
 from megabroker.ops.json_logs import BEGIN
 from megabroker.ops.logs import LINE, LogThreshold
 from megabroker.ops.watching import Watch
@@ -143,6 +145,7 @@ class Supervisor(Service):
         self._sockets: list[socket.socket] = []
         self._places: list[_Place] = []
         self._stopping = False
+        self._installed = Installed()
         self._watch = Watch(reactor, self._serving)
 
     # --- start ---
@@ -356,6 +359,13 @@ class Supervisor(Service):
 
     def _start_anew(self, place: _Place) -> None:
         place.restart = None
+        if self._installed.is_replaced():
+            self.exit_code = 1
+            _log.error(
+                "installed-anew", node=place.worker.me.id, outcome="all workers end, to be started again"
+            )
+            self._reactor.stop()
+            return
         try:
             self._start(place)
         except StateError as error:

@@ -27,10 +27,10 @@ from zipfile import BadZipFile, ZipFile
 import attrs
 
 from megabroker.errors import ErrorCode, RequestError
+from megabroker.ops.installed import MARK
 
 __all__ = ["Bundle", "Recorded", "wheel_metadata"]
 
-_MARK: Final = "bundle.json"
 _PIP_SECONDS: Final = 600
 
 
@@ -62,14 +62,13 @@ class Bundle:
     @classmethod
     def of_this_process(cls) -> Bundle:
         """Return it. Raises RequestError: this is an environment of somebody's own."""
-        mark = pathlib.Path(sys.prefix) / _MARK
-        if not mark.exists():
+        if not MARK.exists():
             raise RequestError(
                 ErrorCode.INVALID_REQUEST,
                 f"{sys.prefix} is not what a package of the system brought: expected pip, as in "
                 f"{sys.prefix}/bin/python -m pip install WHEEL",
             )
-        said = json.loads(mark.read_text(encoding="utf-8"))
+        said = json.loads(MARK.read_text(encoding="utf-8"))
         return cls(pathlib.Path(said["plugins"]), frozenset(said["distributions"]))
 
     def recorded(self) -> list[Recorded]:
@@ -147,7 +146,7 @@ class Bundle:
 
     def _fetch(self, place: pathlib.Path, wheel: pathlib.Path) -> None:
         """Bring what the wheel needs and is not there, in versions that leave what is there alone."""
-        present = {_normal(one.metadata["Name"]): one.version for one in importlib.metadata.distributions()}
+        present = {own: one.version for own, one in _installed()}
         name, _ = wheel_metadata(wheel)
         rules = place.parent / "constraints"
         rules.write_text(
@@ -206,9 +205,7 @@ def wheel_metadata(path: pathlib.Path) -> tuple[str, str]:
 
 def _needed(name: str) -> set[str]:
     """Return whatever a distribution that is installed needs, itself included, by normal names."""
-    requires = {
-        _normal(one.metadata["Name"]): one.requires or () for one in importlib.metadata.distributions()
-    }
+    requires = {own: one.requires or () for own, one in _installed()}
     found: set[str] = set()
     wanted = {name}
     while wanted:
@@ -217,6 +214,13 @@ def _needed(name: str) -> set[str]:
         names = {_normal(re.split(r"[^A-Za-z0-9._-]", row)[0]) for row in requires.get(one, ())}
         wanted |= names & requires.keys() - found
     return found
+
+
+def _installed() -> Iterator[tuple[str, importlib.metadata.Distribution]]:
+    """Yield the distributions that are installed, by normal names; not the rest of one, which has no name."""
+    for one in importlib.metadata.distributions():
+        if name := one.metadata["Name"]:
+            yield _normal(name), one
 
 
 def _normal(name: str) -> str:

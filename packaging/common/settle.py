@@ -47,10 +47,14 @@ def settle(built: pathlib.Path, final: pathlib.PurePosixPath) -> None:
             for tests in list((packages / package).rglob(folder)):
                 shutil.rmtree(tests)
     for library in sorted((packages / "megabroker").rglob("*.so")):
-        subprocess.run(["strip", "--strip-unneeded", str(library)], check=True)
+        subprocess.run(["strip", "--strip-unneeded", "--remove-section=.comment", str(library)], check=True)
     for path in packages.rglob("*"):
         if path.is_file() and path.stat().st_mode & 0o111 and not path.read_bytes().startswith(b"#!"):
             path.chmod(0o644)
+    # Of sources and tests that were taken out, or that its makers forgot.
+    for path in sorted(packages.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
     for record in sorted(packages.glob("*.dist-info/RECORD")):
         _correct(record, packages)
 

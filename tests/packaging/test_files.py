@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import importlib.util
 import json
 import pathlib
@@ -91,6 +92,7 @@ def test_units_are_hardened(name: str) -> None:
     found = re.search(r"Overall exposure level.*: ([\d.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) < 2.0
+    assert f"says {found[1]} of 10" in OPERATIONS
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -116,7 +118,7 @@ def test_control_and_spec() -> None:
     fields = dict(re.findall(r"^([A-Z][\w-]*): (.*)$", control, re.MULTILINE))
     assert fields["Package"] == "megabroker"
     assert "python3.11" in fields["Depends"]
-    assert set(re.findall(r"@(\w+)@", control)) == {"VERSION", "ARCHITECTURE", "SIZE"}
+    assert set(re.findall(r"@(\w+)@", control)) == {"VERSION", "ARCHITECTURE", "MAINTAINER", "SIZE"}
     for name in (PACKAGING / "debian/conffiles").read_text(encoding="utf-8").split():
         assert f"%config(noreplace) {name}" in SPEC
     if shutil.which("rpmspec") is not None:
@@ -217,3 +219,78 @@ def test_an_environment_moves(tmp_path: pathlib.Path) -> None:
     for path in built.rglob("*"):
         if path.is_file() and not path.is_symlink():
             assert str(tmp_path) not in path.read_text(errors="replace"), path
+
+
+def test_materials_say_what_distributions_do(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.syspath_prepend(str(PACKAGING / "common"))
+    packages = tmp_path / "environment/lib/python3.11/site-packages"
+    shutil.copytree(ROOT / "megabroker/http/console/static", packages / "megabroker/http/console/static")
+    wheels = []
+    for name, said, text in (
+        ("megabroker", "License: MIT", "mine"),
+        ("One", "License-Expression: MIT-0 AND PSF-2.0", "one"),
+        ("two.parts", "Classifier: License :: OSI Approved :: BSD License", "Neither the name of it nor"),
+        ("three", "Classifier: License :: Our Own", "ours"),
+    ):
+        inner = packages / f"{name}-1.0.dist-info"
+        inner.mkdir()
+        (inner / "LICENSE").write_text(text)
+        (inner / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: 1.0\n{said}\n")
+        (inner / "RECORD").write_text(f"{inner.name}/LICENSE,,\n{inner.name}/METADATA,,\n")
+        source = {"url": f"https://index/{name}-1.0.whl", "archive_info": {"hashes": {"sha256": name}}}
+        wheels.append({"download_info": source, "metadata": {"name": name}})
+    (tmp_path / "wheels.json").write_text(json.dumps({"install": wheels}))
+    module("materials").write(tmp_path / "environment", tmp_path, tmp_path / "wheels.json")
+    bill = json.loads((tmp_path / "usr/share/doc/megabroker/sbom.cdx.json").read_text())
+    rows = {one["name"]: one for one in bill["components"]}
+    assert rows.keys() == {"One", "two.parts", "three", "htmx.org", "uplot"}
+    licences = {name: one["licenses"][0].get("license", one["licenses"][0]) for name, one in rows.items()}
+    assert licences["One"] == {"expression": "MIT-0 AND PSF-2.0", "acknowledgement": "declared"}
+    assert licences["two.parts"] == {"id": "BSD-3-Clause", "acknowledgement": "concluded"}
+    assert licences["three"] == {"name": "Our Own", "acknowledgement": "declared"}
+    assert licences["htmx.org"]["id"] == "0BSD"
+    assert rows["One"]["hashes"] == [{"alg": "SHA-256", "content": "One"}]
+    for one in (*rows["htmx.org"]["components"], *rows["uplot"]["components"]):
+        digest = hashlib.sha256((packages / one["name"]).read_bytes()).hexdigest()
+        assert one["hashes"] == [{"alg": "SHA-256", "content": digest}]
+    copyright_file = (tmp_path / "usr/share/doc/megabroker/copyright").read_text()
+    assert "\ntwo.parts 1.0: BSD-3-Clause\n" in copyright_file
+    assert (ROOT / "megabroker/http/console/static/uPlot.LICENSE").read_text().strip() in copyright_file
+
+
+# --- what docs/operations.md says -----------------------------------------------------------------
+
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def test_extras_are_told() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    table = OPERATIONS.partition("| extra | for |")[2].partition("\n\n")[0]
+    told = re.findall(r"\[(\w+)\]", table)
+    assert sorted(told) == sorted(setup["options.extras_require"])
+    for name in setup["options.extras_require"]["admin"].split("\n"):
+        assert (re.match(r"[\w.-]*", name) or [""])[0] in table
+
+
+def test_figures_of_capacity_were_measured() -> None:
+    measured = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    table = OPERATIONS.partition("## Capacity")[2].partition("Leave a fifth")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    figures = [one for row in rows for one in re.findall(r"\d[\d,.]*\d|\d", row)]
+    assert len(figures) > 20
+    for figure in figures:
+        assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?!\d|,\d)", measured), figure
+
+
+def test_ports_that_systemd_binds_are_those_of_the_configuration() -> None:
+    text = (PACKAGING / "systemd/megabroker.socket").read_text(encoding="utf-8")
+    config = yaml.safe_load((ROOT / "etc/broker.yaml").read_text(encoding="utf-8"))
+    bound = re.findall(r"^ListenStream=127\.0\.0\.1:(\d+)$", text, re.MULTILINE)
+    for name, index in re.findall(r"^# +(\S+) +systemd:domain=INET:index=(\d+)$", text, re.MULTILINE):
+        section: Any = config
+        for part in re.findall(r"\w+", name):
+            section = section[int(part) if part.isdigit() else part]
+        assert section == f"tcp:{bound[int(index)]}:interface=127.0.0.1"
+    assert text.count("systemd:domain=INET:index=") == len(bound) == 4

@@ -99,7 +99,9 @@ def environment(tmp_path: pathlib.Path) -> Environment:
 def test_a_life(environment: Environment, tmp_path: pathlib.Path) -> None:
     index = tmp_path / "index"
     index.mkdir()
-    make_wheel(index, "shared", "1.5", {"shared.py": ""})
+    # What is left of a distribution that somebody has taken out by hand.
+    (environment.packages / "left_over-1.0.dist-info").mkdir()
+    make_wheel(index, "shared", "1.5", {"shared.py": "version = 1"})
     one = plugin_wheel(tmp_path, "census", "1.0", ("shared >= 1",))
     two = plugin_wheel(tmp_path, "poll", "2.0", ("shared >= 1",))
 
@@ -122,32 +124,33 @@ def test_a_life(environment: Environment, tmp_path: pathlib.Path) -> None:
     done = environment.run("remove", "census")
     assert done.returncode == 1
     assert "no plugin 'census' was installed: there is poll" in done.stderr
+
+    # The package comes with another Python: what was installed is gone, and it brings one of the libraries
+    # itself.
+    for name in ("poll_wire.py", "shared.py", "megabroker/plugins/poll_plugin.py"):
+        (environment.packages / name).unlink()
+    (environment.packages / "shared.py").write_text("version = 2")
+    environment.mark("shared")
+    done = environment.run("restore")
+    assert (done.returncode, done.stdout) == (0, "plugin poll is installed again\n"), done.stderr
+    assert environment.listed()["poll"]["distribution"] == "poll 2.0"
+    assert (environment.packages / "shared.py").read_text() == "version = 2"
+    environment.mark()
     assert environment.run("remove", "poll").returncode == 0
     assert not environment.has("shared")
     assert not environment.has("poll_wire")
 
 
-def test_an_upgrade(environment: Environment, tmp_path: pathlib.Path) -> None:
-    index = tmp_path / "index"
-    index.mkdir()
-    make_wheel(index, "shared", "1.5", {"shared.py": "version = 1"})
-    assert environment.run(
-        "install", str(plugin_wheel(tmp_path, "census", "1.0", ("shared",))), index=index
-    ).stdout
-    # The package comes with another Python: what was installed is gone, and it brings one of the libraries
-    # itself.
-    for name in ("census_wire.py", "shared.py", "megabroker/plugins/census_plugin.py"):
-        (environment.packages / name).unlink()
-    (environment.packages / "shared.py").write_text("version = 2")
-    environment.mark("shared")
-    done = environment.run("restore")
-    assert (done.returncode, done.stdout) == (0, "plugin census is installed again\n"), done.stderr
-    assert environment.listed()["census"]["distribution"] == "census 1.0"
-    assert (environment.packages / "shared.py").read_text() == "version = 2"
-    (wheel,) = (environment.store / "census").glob("census*.whl")
-    wheel.write_bytes(wheel.read_bytes()[:-200])
+def test_a_wheel_that_is_damaged_is_told(environment: Environment, tmp_path: pathlib.Path) -> None:
+    kept = environment.store / "census"
+    kept.mkdir(parents=True)
+    wheel = plugin_wheel(kept, "census", "1.0")
+    data = wheel.read_bytes()
+    at = data.index(b"class S(")
+    wheel.write_bytes(data[:at] + b"clasS" + data[at + 5 :])
     done = environment.run("restore")
     assert done.returncode == 1
+    assert "plugin census cannot be installed again" in done.stdout + done.stderr
 
 
 def test_what_is_refused(environment: Environment, tmp_path: pathlib.Path) -> None:

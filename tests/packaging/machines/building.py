@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
+import sys
 import tarfile
 
 from megabroker import __version__
 
-__all__ = ["ROOT", "Built", "build", "checkout_of"]
+__all__ = ["ROOT", "Built", "build", "checkout_of", "environment_with"]
 
 ROOT = pathlib.Path(__file__).parents[3]
 _EPOCH = "1750000000"
@@ -74,3 +75,14 @@ def build(checkout: pathlib.Path, output: pathlib.Path) -> Built:
         )
         assert done.returncode == 0, done.stderr
     return Built(stage, output)
+
+
+def environment_with(place: pathlib.Path, *requirements: str) -> pathlib.Path:
+    """Make an environment that has some distributions, if it is not there; return where its commands are."""
+    commands = place / "bin"
+    if not (place / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True, timeout=_SECONDS)
+        pip = [commands / "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+        subprocess.run(pip, check=True, timeout=_SECONDS)
+        (place / "complete").touch()
+    return commands

@@ -119,6 +119,11 @@ class Machine:
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
 
+    def fetch(self, address: str) -> str:
+        """Return what an address of HTTP in the machine has."""
+        program = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=30).read().decode())"
+        return self.run("python3", "-c", program, address).stdout
+
     def property(self, unit: str, name: str) -> str:
         """Return what systemd says of a unit."""
         return self.run("systemctl", "show", "--value", "-p", name, unit).stdout.strip()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pathlib
+import re
 import subprocess
 
-from tests.packaging.machines.building import Built, build, checkout_of
+from tests.packaging.machines.building import ROOT, Built, build, checkout_of, environment_with
 
 _DOC = "usr/share/doc/megabroker"
 
@@ -17,11 +19,12 @@ def digest(path: pathlib.Path) -> str:
 
 
 def test_lintian(built: Built) -> None:
+    asked = ["--pedantic", "--display-info", "--fail-on", "error,warning,info,pedantic"]
     done = subprocess.run(
-        ["lintian", "--allow-root", "--fail-on", "error,warning", str(built.deb)],
+        ["lintian", "--allow-root", *asked, str(built.deb)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     told = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
@@ -72,7 +75,10 @@ def test_the_bill_of_materials(built: Built) -> None:
     said = {
         f"{one['name']}-{one['version']}".lower()
         for one in [*bill["components"], bill["metadata"]["component"]]
+        if one["purl"].startswith("pkg:pypi/")
     }
+    scripts = {one["name"] for one in bill["components"] if one["purl"].startswith("pkg:npm/")}
+    assert scripts == {"htmx.org", "uplot"}
     assert {one.replace("_", "-").replace(".", "-") for one in said} == {
         one.replace(".", "-") for one in there
     }
@@ -80,6 +86,74 @@ def test_the_bill_of_materials(built: Built) -> None:
     for one in bill["components"]:
         assert f"\n{one['name']} {one['version']}: " in text
     assert "brings no text of its licence" not in text
+    pinned = (ROOT / "packaging/common/requirements.txt").read_text()
+    for one in bill["components"]:
+        if one["purl"].startswith("pkg:pypi/"):
+            assert f"--hash=sha256:{one['hashes'][0]['content']}" in pinned
+    licences = {
+        word
+        for one in bill["components"]
+        for said in one["licenses"]
+        for word in (said.get("expression") or said["license"]["id"]).split()
+    }
+    assert licences - {"OR"} <= set(asked_of_rpm(built, "%{license}").split())
+
+
+def asked_of_rpm(built: Built, form: str) -> str:
+    command = ["rpm", "--query", "--package", str(built.rpm), "--queryformat", form]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+_VALIDATE = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+fault = JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read())
+sys.exit(fault and str(fault)[:2000])
+"""
+
+
+def test_the_bill_of_materials_is_valid(built: Built, workshop: pathlib.Path) -> None:
+    commands = environment_with(workshop / "cyclonedx", "cyclonedx-python-lib[json-validation]")
+    text = (built.stage / _DOC / "sbom.cdx.json").read_text()
+    for bill, good in ((text, True), (text.replace('"MIT-0"', '"MIT-00"'), False)):
+        done = subprocess.run(
+            [commands / "python", "-c", _VALIDATE],
+            input=bill,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode == 0) == good, done.stderr
+
+
+def test_what_compiled_parts_need_of_a_system(built: Built) -> None:
+    """The RPM says so by hand, and older systems than Debian 12 are to have it."""
+    versions, libraries = set(), set()
+    for path in sorted((built.stage / "opt/megabroker").rglob("*.so")):
+        told = subprocess.run(["objdump", "-pT", path], capture_output=True, text=True, check=True).stdout
+        versions |= {tuple(map(int, one.split("."))) for one in re.findall(r"GLIBC_(\d[\d.]*)", told)}
+        libraries |= set(re.findall(r"NEEDED +(\S+)", told))
+    needed = asked_of_rpm(built, "[%{requires}\n]").splitlines()
+    major, minor = max(versions)
+    assert f"libc.so.6(GLIBC_{major}.{minor})(64bit)" in needed
+    of_glibc = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2"}
+    assert {f"{one}()(64bit)" for one in libraries - of_glibc} <= set(needed)
+
+
+def test_who_distributes_is_told(built: Built, tmp_path: pathlib.Path) -> None:
+    who = "Ada & Bo <them@example.org>"
+    environment = {**os.environ, "DEBFULLNAME": "Ada & Bo", "DEBEMAIL": "them@example.org"}
+    command = ["packaging/build-deb", "--stage", str(built.stage), str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=600)
+    (deb,) = tmp_path.glob("*.deb")
+    for package, said in (
+        (deb, who),
+        (built.deb, "The megabroker developers <developers@megabroker.invalid>"),
+    ):
+        asked = ["dpkg-deb", "--field", str(package), "Maintainer"]
+        assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == said
 
 
 def test_two_builds_in_two_places_are_the_same(built: Built, workshop: pathlib.Path) -> None:

@@ -143,16 +143,21 @@ def test_sockets_that_systemd_binds(machine: Machine) -> None:
     text = config.read_text()
     machine.run("systemctl", "stop", _UNIT)
     taken = text
-    for index, port in enumerate(("9092", "8080", "9000")):
+    for index, port in enumerate(("9092", "8080", "9000", "8090")):
         taken = taken.replace(
             f"endpoint: tcp:{port}:interface=127.0.0.1\n", f"endpoint: systemd:domain=INET:index={index}\n"
         )
-    assert taken.count("systemd:domain") == 3
+    assert taken.count("systemd:domain") == 4
     config.write_text(taken)
     machine.run("systemctl", "start", "megabroker.socket")
+    assert machine.property(_UNIT, "ActiveState") == "inactive"
     # The first client has it started.
     clients(machine, "consume", "first")
     assert machine.property(_UNIT, "ActiveState") == "active"
+    assert "megabroker_build_info" in machine.fetch("http://127.0.0.1:8090/metrics")
+    # A client waits while it is restarted.
+    machine.run("systemctl", "restart", "--no-block", _UNIT)
+    clients(machine, "consume", "first")
     machine.run("systemctl", "stop", "megabroker.socket", _UNIT)
     config.write_text(text)
     machine.run("systemctl", "start", _UNIT)
