@@ -122,11 +122,6 @@ class KafkaClient:
         except (ProtocolError, struct.error) as error:
             raise self._unreachable(f"what answers is no broker of Kafka's protocol: {error}") from None
 
-    @property
-    def awaited(self) -> int:
-        """How many requests have no answer yet."""
-        return len(self._awaited)
-
     def fileno(self) -> int:
         """Return the descriptor of the connection, to wait on."""
         assert self._socket is not None

@@ -21,7 +21,6 @@ __all__ = ["BROKER_CONFIGS", "TOPIC_CONFIGS", "Cluster", "KafkaPartition", "Kafk
 
 TOPIC_CONFIGS: Final = 2
 BROKER_CONFIGS: Final = 4
-NO_LEADER: Final = -1
 
 
 @attrs.define

@@ -57,7 +57,6 @@ class Admission:
         self.charged_bytes = 0
         self.reserved_bytes = 0
         self.connections = 0
-        self.refused_connections = 0
         self.limits_met: Counter[str] = Counter()
         self._by_address: Counter[str] = Counter()
         self._asking: deque[Share] = deque()
@@ -66,18 +65,14 @@ class Admission:
     def admit(self, address: str) -> str | None:
         """Count a new connection in; return why not when it is one too many."""
         if self.connections >= self.max_connections:
-            self._refused("limits.max_connections")
+            self.met("limits.max_connections")
             return f"limits.max_connections is {self.max_connections}"
         if self._by_address[address] >= self.max_connections_per_address:
-            self._refused("limits.max_connections_per_address")
+            self.met("limits.max_connections_per_address")
             return f"limits.max_connections_per_address is {self.max_connections_per_address}"
         self.connections += 1
         self._by_address[address] += 1
         return None
-
-    def _refused(self, key: str) -> None:
-        self.refused_connections += 1
-        self.met(key)
 
     def met(self, key: str) -> None:
         """A limit has been met."""

@@ -29,10 +29,6 @@ def produce(topic: str, payload: bytes, correlation_id: int) -> bytes:
 class MegaCase(TwoWorkersCase):
     topics = {FIRST: 1, SECOND: 1}
 
-    async def at_both(self, function: Any) -> None:
-        for worker in self.workers:
-            await self.aside(function, worker.mega_port)
-
     async def test_what_is_produced_at_one_is_consumed_at_the_other(self) -> None:
         def write_and_read(here: int, there: int, begin: int) -> None:
             with MessageClient("127.0.0.1", here) as writer, MessageClient("127.0.0.1", there) as reader:

@@ -28,9 +28,9 @@ from megabroker.core.groups.assignors import ASSIGNORS, DEFAULT_ASSIGNOR, Subscr
 from megabroker.core.groups.consumer_members import LEFT_EPOCH, ConsumerMember, ConsumerMembers
 from megabroker.core.groups.consumer_topics import TopicsView
 from megabroker.core.groups.errors import refusal
-from megabroker.core.groups.outbox import Outbox
 from megabroker.core.groups.reconciliation import MemberState, Standing, reconciled, within
 from megabroker.core.groups.settings import GroupSettings
+from megabroker.core.groups.targets import TargetAutomaton
 from megabroker.errors import BrokerError, ErrorCode
 from megabroker.model import ConsumerHeartbeat, ConsumerHeartbeatAnswer, TopicAssignment
 
@@ -81,7 +81,7 @@ def check_heartbeat(request: ConsumerHeartbeat) -> None:
         raise refusal(ErrorCode.INVALID_REQUEST, "who joins must name topics or a regular expression")
 
 
-class ConsumerGroupAutomaton(Outbox):
+class ConsumerGroupAutomaton(TargetAutomaton):
     """One group.
 
     Args:
@@ -90,10 +90,8 @@ class ConsumerGroupAutomaton(Outbox):
     """
 
     def __init__(self, settings: GroupSettings, view: TopicsView, epoch: int = 0) -> None:
-        super().__init__()
+        super().__init__(epoch)
         self.settings = settings
-        self.epoch = epoch
-        self.assignment_epoch = epoch
         self.members = ConsumerMembers()
         self._view = view
         self._rests = False
@@ -400,10 +398,6 @@ class ConsumerGroupAutomaton(Outbox):
         """Return by topic how many partitions there are to be had."""
         return {topic: self._view.partitions(topic) for topic in self.members.subscribers}
 
-    def _bump(self) -> None:
-        self.epoch += 1
-        self._group_changed = True
-
     def _aim(self) -> None:
         """Make the target of the present group epoch.
 
@@ -415,13 +409,7 @@ class ConsumerGroupAutomaton(Outbox):
             [Subscriber(one.member_id, one.instance_id, one.topics, one.target) for one in members],
             self._sizes,
         )
-        for member in members:
-            target = wanted[member.member_id]
-            if target != member.target:
-                member.target = target
-                self._note(member)
-        self.assignment_epoch = self.epoch
-        self._group_changed = True
+        self._take_targets(members, wanted)
         if len(members) > _LARGE_GROUP:
             self._rests = True
             self._actions.append(SetTimer(TimerKey(TimerKind.REST), len(members)))

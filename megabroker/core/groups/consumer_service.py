@@ -18,11 +18,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from megabroker.core.groups.committing_groups import CommittingGroups
 from megabroker.core.groups.consumer_automaton import check_heartbeat
 from megabroker.core.groups.consumer_members import ConsumerMember
 from megabroker.core.groups.consumer_topics import TopicsView
 from megabroker.core.groups.errors import refusal
-from megabroker.core.groups.kept_groups import KeptGroup, KeptGroups
+from megabroker.core.groups.kept_groups import KeptGroup
 from megabroker.core.groups.mixed_automaton import MixedGroupAutomaton
 from megabroker.core.groups.offsets import OrderedWrites
 from megabroker.core.groups.settings import GroupSettings
@@ -49,7 +50,7 @@ __all__ = ["CONSUMER_GROUPS_TABLE", "ConsumerGroups"]
 CONSUMER_GROUPS_TABLE = "consumer_groups"
 
 
-class ConsumerGroups(KeptGroups[MixedGroupAutomaton]):
+class ConsumerGroups(CommittingGroups[MixedGroupAutomaton]):
     """All groups of the consumer protocol this broker coordinates.
 
     Args:
@@ -210,23 +211,9 @@ class ConsumerGroups(KeptGroups[MixedGroupAutomaton]):
 
     # --- asking -----------------------------------------------------------------------------------
 
-    def check_commit(self, group_id: str, member_id: str, epoch: int) -> None:
-        """Raise StateError unless offsets may be committed: by a member in its epoch, or while empty."""
-        automaton = self._groups[group_id].automaton
-        if epoch < 0 and not automaton.members:
-            return
-        automaton.check_epoch(member_id, epoch)
-
-    def check_member(self, group_id: str, member_id: str, epoch: int) -> None:
-        """Raise StateError unless this is a member, in this epoch."""
-        self._groups[group_id].automaton.check_epoch(member_id, epoch)
-
     def describe(self, group_id: str) -> ConsumerGroupDescription:
         """Describe one group. Raises StateError (GROUP_NOT_FOUND)."""
-        group = self._groups.get(group_id)
-        if group is None:
-            raise refusal(ErrorCode.GROUP_NOT_FOUND)
-        automaton = group.automaton
+        automaton = self._known(group_id).automaton
         return ConsumerGroupDescription(
             group_id,
             automaton.state.value,
@@ -238,10 +225,7 @@ class ConsumerGroups(KeptGroups[MixedGroupAutomaton]):
 
     def member(self, group_id: str, member_id: str) -> DescribedMember | None:
         """Describe one member, if it is one. Raises StateError (GROUP_NOT_FOUND)."""
-        group = self._groups.get(group_id)
-        if group is None:
-            raise refusal(ErrorCode.GROUP_NOT_FOUND)
-        member = group.automaton.members.get(member_id)
+        member = self._known(group_id).automaton.members.get(member_id)
         return None if member is None else _described(member)
 
     def summaries(self) -> list[GroupSummary]:

@@ -24,7 +24,7 @@ import attrs
 from megabroker.core.groups.actions import TimerKey, TimerKind
 from megabroker.core.groups.consumer_topics import TopicsView
 from megabroker.core.groups.errors import refusal
-from megabroker.core.groups.outbox import Outbox
+from megabroker.core.groups.targets import TargetAutomaton
 from megabroker.core.shares.assignor import Consumer, assign
 from megabroker.errors import ErrorCode
 from megabroker.model import ConsumerHeartbeatAnswer, ShareHeartbeat, TopicAssignment
@@ -97,7 +97,7 @@ class ShareMember:
         )
 
 
-class ShareGroupAutomaton(Outbox):
+class ShareGroupAutomaton(TargetAutomaton):
     """One group.
 
     Args:
@@ -112,12 +112,10 @@ class ShareGroupAutomaton(Outbox):
     def __init__(
         self, view: TopicsView, max_members: int, session_timeout_ms: int, heartbeat_interval_ms: int
     ) -> None:
-        super().__init__()
+        super().__init__(0)
         self.max_members = max_members
         self.session_timeout_ms = session_timeout_ms
         self.heartbeat_interval_ms = heartbeat_interval_ms
-        self.epoch = 0
-        self.assignment_epoch = 0
         self._view = view
         self._members: dict[str, ShareMember] = {}
         self._sizes: dict[UUID, int] = {}
@@ -246,21 +244,11 @@ class ShareGroupAutomaton(Outbox):
         """Make the assignment of the present group epoch."""
         members = list(self._members.values())
         wanted = assign([Consumer(one.member_id, one.topics, one.target) for one in members], self._sizes)
-        for member in members:
-            target = wanted[member.member_id]
-            if target != member.target:
-                member.target = target
-                self._note(member)
-        self.assignment_epoch = self.epoch
-        self._group_changed = True
+        self._take_targets(members, wanted)
 
     def _present_sizes(self) -> dict[UUID, int]:
         topics = {topic for member in self._members.values() for topic in member.topics}
         return {topic: self._view.partitions(topic) for topic in topics}
-
-    def _bump(self) -> None:
-        self.epoch += 1
-        self._group_changed = True
 
     def _set_session(self, member: ShareMember) -> None:
         self._set_timer(TimerKind.SESSION, member, self.session_timeout_ms)

@@ -32,6 +32,7 @@ from megabroker.core.producer_ids import ProducerIds
 from megabroker.core.timers import TimerWheel
 from megabroker.core.transactions.coordinator_epoch import coordinator_epoch
 from megabroker.core.transactions.errors import refusal
+from megabroker.core.transactions.in_logs import OpenTransaction, open_transactions
 from megabroker.errors import BrokerError, ErrorCode, StateError
 from megabroker.interfaces import IMetadataStore, ITopicService, ITransactionPeers, ITransactionService
 from megabroker.model import (
@@ -54,7 +55,6 @@ _EXPLAIN_RETRY_MS = 1000
 
 _Outcomes = Mapping[TopicPartition, ErrorCode | None]
 _Place = tuple[int, TopicPartition]
-_Open = tuple[TopicPartition, ProducerIdentity]
 
 
 class _Question:
@@ -164,7 +164,7 @@ class RemoteTransactions:
             StorageError: the store cannot be read.
         """
         self.coordinator_epoch = coordinator_epoch(self._metadata)
-        found = self._open_transactions()
+        found = list(open_transactions(self._topics))
         self._unexplained = {(identity.producer_id, where) for where, identity in found}
         if found:
             self._explain(found)
@@ -281,25 +281,13 @@ class RemoteTransactions:
         for place in [place for place in self._confirmed if place[1].topic == topic]:
             del self._confirmed[place]
 
-    def _open_transactions(self) -> list[_Open]:
-        found = []
-        for topic in self._topics.all():
-            for index in range(topic.partitions):
-                where = TopicPartition(topic.name, index)
-                try:
-                    unmarked = self._topics.partition(*where).open_transactions()
-                except BrokerError:
-                    continue
-                found += [(where, identity) for identity in unmarked]
-        return found
-
-    def _explain(self, found: Sequence[_Open]) -> None:
+    def _explain(self, found: Sequence[OpenTransaction]) -> None:
         if not self._stopped:
             asked = self._peers.unexplained(found)
             asked.addCallbacks(self._explained, self._not_explained, errbackArgs=(found,))
             asked.addErrback(lambda failure: _log.failure("could not abort transactions", failure=failure))
 
-    def _explained(self, unexplained: Sequence[_Open]) -> None:
+    def _explained(self, unexplained: Sequence[OpenTransaction]) -> None:
         waiting, self._unexplained = self._unexplained, set()
         aborted = [one for one in unexplained if (one[1].producer_id, one[0]) in waiting]
         if aborted:
@@ -316,7 +304,7 @@ class RemoteTransactions:
         except BrokerError as error:
             _not_aborted(where, error)
 
-    def _not_explained(self, failure: Failure, found: Sequence[_Open]) -> None:
+    def _not_explained(self, failure: Failure, found: Sequence[OpenTransaction]) -> None:
         failure.trap(BrokerError)  # type: ignore[no-untyped-call]
         self._timers.call_later(_EXPLAIN_RETRY_MS, partial(self._explain, found))
 
@@ -370,7 +358,7 @@ class RemoteTransactions:
         """Fail with NOT_COORDINATOR."""
         return _refused()
 
-    def unexplained(self, open_transactions: Sequence[_Open]) -> Sequence[_Open]:
+    def unexplained(self, open_transactions: Sequence[OpenTransaction]) -> Sequence[OpenTransaction]:
         """Raise NOT_COORDINATOR."""
         raise _not_coordinator()
 

@@ -14,6 +14,7 @@ from functools import partial
 from twisted.logger import Logger
 
 from megabroker.core.timers import TimerWheel
+from megabroker.core.transactions.in_logs import open_transactions
 from megabroker.errors import BrokerError, ErrorCode, PeerError
 from megabroker.interfaces import ITopicService, ITransactionPeers
 from megabroker.model import ProducerIdentity, TopicPartition, TransactionMarker
@@ -111,22 +112,11 @@ class Markers:
     def abort_unexplained(self, explained: Callable[[TopicPartition, ProducerIdentity], bool]) -> int:
         """Abort what is open in the logs here and part of no transaction; return how many."""
         found = 0
-        for topic in self._topics.all():
-            for index in range(topic.partitions):
-                where = TopicPartition(topic.name, index)
-                try:
-                    unmarked = self._topics.partition(*where).open_transactions()
-                except BrokerError:
-                    continue
-                for identity in unmarked:
-                    if not explained(where, identity):
-                        found += 1
-                        self.begin(
-                            TransactionMarker(*identity, False, self.coordinator_epoch),
-                            [where],
-                            _nothing,
-                            _nothing,
-                        )
+        for where, identity in open_transactions(self._topics):
+            if not explained(where, identity):
+                found += 1
+                marker = TransactionMarker(*identity, False, self.coordinator_epoch)
+                self.begin(marker, [where], _nothing, _nothing)
         return found
 
     def _ask(self, asked: MarkerRound, where: TopicPartition) -> None:

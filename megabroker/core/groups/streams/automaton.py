@@ -23,12 +23,12 @@ from functools import partial
 
 from megabroker.core.groups.actions import TimerKey, TimerKind
 from megabroker.core.groups.errors import refusal
-from megabroker.core.groups.outbox import Outbox
 from megabroker.core.groups.reconciliation import MemberState, reconciled, within
 from megabroker.core.groups.streams.assignor import Worker, assign
 from megabroker.core.groups.streams.members import StreamsMember, StreamsMembers
 from megabroker.core.groups.streams.settings import StreamsSettings
 from megabroker.core.groups.streams.topology import Plan, check_topology, plan
+from megabroker.core.groups.targets import TargetAutomaton
 from megabroker.errors import ErrorCode
 from megabroker.model.streams_groups import (
     Role,
@@ -67,7 +67,7 @@ def check_heartbeat(request: StreamsHeartbeat) -> None:
     check_topology(request.topology)
 
 
-class StreamsGroupAutomaton(Outbox):
+class StreamsGroupAutomaton(TargetAutomaton):
     """One group.
 
     Args:
@@ -78,10 +78,8 @@ class StreamsGroupAutomaton(Outbox):
     def __init__(
         self, settings: StreamsSettings, partitions_of: Callable[[str], int | None], epoch: int = 0
     ) -> None:
-        super().__init__()
+        super().__init__(epoch)
         self.settings = settings
-        self.epoch = epoch
-        self.assignment_epoch = epoch
         self.endpoint_epoch = 0
         self.members = StreamsMembers()
         self.plan: Plan | None = None
@@ -298,22 +296,12 @@ class StreamsGroupAutomaton(Outbox):
 
     # --- handing out ------------------------------------------------------------------------------
 
-    def _bump(self) -> None:
-        self.epoch += 1
-        self._group_changed = True
-
     def _aim(self) -> None:
         """Make a target for the group's epoch."""
-        self.assignment_epoch = self.epoch
-        self._group_changed = True
         tasks: Mapping[str, int] = self.plan.tasks if self.plan is not None and self.plan.ready else {}
         workers = [Worker(one.member_id, one.process_id, one.target) for one in self.members]
         targets = assign(workers, tasks, self.settings.standby_replicas)
-        for member in self.members:
-            target = targets[member.member_id]
-            if target != member.target:
-                member.target = target
-                self._note(member)
+        self._take_targets(self.members, targets)
 
     def _reconcile(self, member: StreamsMember, owned: TaskAssignment | None) -> None:
         before = member.standing

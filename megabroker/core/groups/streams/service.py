@@ -22,9 +22,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from megabroker.core.groups.committing_groups import CommittingGroups
 from megabroker.core.groups.consumer_topics import TopicsView
 from megabroker.core.groups.errors import refusal
-from megabroker.core.groups.kept_groups import KeptGroup, KeptGroups
+from megabroker.core.groups.kept_groups import KeptGroup
 from megabroker.core.groups.offsets import OrderedWrites
 from megabroker.core.groups.streams.automaton import StreamsGroupAutomaton, check_heartbeat
 from megabroker.core.groups.streams.members import StreamsMember
@@ -60,7 +61,7 @@ def _all_may(principal: Principal, host: str, names: Sequence[str]) -> Collectio
     return ()
 
 
-class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
+class StreamsGroups(CommittingGroups[StreamsGroupAutomaton]):
     """All streams groups this broker coordinates.
 
     Args:
@@ -233,23 +234,9 @@ class StreamsGroups(KeptGroups[StreamsGroupAutomaton]):
 
     # --- asking -----------------------------------------------------------------------------------
 
-    def check_commit(self, group_id: str, member_id: str, epoch: int) -> None:
-        """Raise StateError unless offsets may be committed: by a member in its epoch, or while empty."""
-        automaton = self._groups[group_id].automaton
-        if epoch < 0 and not automaton.members:
-            return
-        automaton.check_epoch(member_id, epoch)
-
-    def check_member(self, group_id: str, member_id: str, epoch: int) -> None:
-        """Raise StateError unless this is a member, in this epoch."""
-        self._groups[group_id].automaton.check_epoch(member_id, epoch)
-
     def describe(self, group_id: str) -> StreamsGroupDescription:
         """Describe one group. Raises StateError (GROUP_NOT_FOUND)."""
-        group = self._groups.get(group_id)
-        if group is None:
-            raise refusal(ErrorCode.GROUP_NOT_FOUND)
-        automaton = group.automaton
+        automaton = self._known(group_id).automaton
         assert automaton.topology is not None
         return StreamsGroupDescription(
             group_id,
