@@ -225,7 +225,12 @@ class ListOf:
         if not self.minimum <= len(value) <= self.maximum:
             expected = f"an array of {self.minimum} to {self.maximum} elements"
             return _note(faults, path, value, expected)
-        return _all_of([self.of.read(one, f"{path}/{at}", faults) for at, one in enumerate(value)])
+        read = []
+        for at, one in enumerate(value):
+            if len(faults) >= _MAX_FAULTS:
+                return INVALID
+            read.append(self.of.read(one, f"{path}/{at}", faults))
+        return _all_of(read)
 
     def describe(self, named: dict[str, Any]) -> dict[str, Any]:
         """See ``Kind``."""

@@ -25,6 +25,7 @@ from megabroker.http.guarding import Guard, is_loopback
 from megabroker.http.problems import PROBLEM_TYPE, Problem, described, of_error
 from megabroker.http.reading import read_body, read_parameters
 from megabroker.http.routes import Answer, Call, Route, Router
+from megabroker.http.waiting import LARGE_BYTES, in_thread
 from megabroker.model import Principal
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Site:
         caller = await self._caller(exchange, route)
         in_path, in_query = read_parameters(route, values, query)
         route.permit(caller, in_path)
-        body = read_body(route, exchange.header("Content-Type"), exchange.content.getvalue())
+        body = await self._body(exchange, route)
         exchange.may_wait = route.waits
         result = route.handle(Call(caller, in_path, in_query, body, route, exchange.header))
         if hasattr(result, "__await__"):
@@ -148,6 +149,13 @@ class Site:
         if isinstance(result, Answer):
             return result
         return Answer(route.status, b"" if result is None else _json(result))
+
+    async def _body(self, exchange: Exchange, route: Route) -> Any:
+        content_type, data = exchange.header("Content-Type"), exchange.content.getvalue()
+        if len(data) < LARGE_BYTES:
+            return read_body(route, content_type, data)
+        reactor = self._factory.inside.broker.reactor
+        return await in_thread(reactor, read_body, route, content_type, data)
 
     async def _caller(self, exchange: Exchange, route: Route) -> Caller:
         factory, channel = self._factory, exchange.channel

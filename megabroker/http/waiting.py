@@ -7,14 +7,18 @@ stops. What changes something is never cancelled: half a change would be left.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 
 from megabroker.interfaces import IPartition
 
-__all__ = ["called_back", "moved", "pause"]
+__all__ = ["LARGE_BYTES", "called_back", "in_thread", "moved", "pause"]
+
+LARGE_BYTES: Final = 64 << 10
+"""From how many bytes of JSON on others must not wait for it: one megabyte takes a tenth of a second."""
 
 
 def called_back(ask: Callable[[Callable[..., None]], Any]) -> Deferred[Any]:
@@ -45,6 +49,11 @@ async def moved(reactor: Any, partition: IPartition, seconds: float) -> None:
         stop()
         if timer.active():
             timer.cancel()
+
+
+def in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+    """Fire with what a pure function returns, worked out beside the reactor."""
+    return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
 
 
 def pause(reactor: Any, seconds: float) -> Deferred[None]:

@@ -212,3 +212,18 @@ def test_a_partition_is_cut_off_at_its_start(api: Api) -> None:
         409,
         "policy-violation",
     )
+
+
+def test_a_large_body_keeps_nobody_waiting(broker: BrokerProcess, api: Api) -> None:
+    body = b'{"value_encoding":"json","value":[' + b"{}," * 1_000_000 + b"0]}"
+    longest: list[float] = []
+    for _ in range(3):
+        asked = threading.Thread(target=api.ask, args=("POST", "/v1/topics/letters/messages", body))
+        asked.start()
+        waits = [0.0]
+        while asked.is_alive():
+            began = time.monotonic()
+            assert Api(broker.http_ports[0]).ask("GET", "/livez").status == 200
+            waits.append(time.monotonic() - began)
+        longest.append(max(waits))
+    assert min(longest) < 0.2  # to read it takes half a second, and longer on a busy machine

@@ -357,3 +357,10 @@ def test_the_topic_of_snapshots_has_rules_of_its_own() -> None:
             fields(ask(client, "SAVE_SNAPSHOT topic=ours key=k version=1 message=x"))
             assert '"payload":"x"' in ask(client, "READ_SNAPSHOT topic=ours key=k")
             fields(ask(client, "DELETE topic=ours"))
+
+
+def test_a_description_has_the_form_that_json_gives_it(client: Client) -> None:
+    assert ask(client, "CREATE topic=described partitions=3").startswith("OK ")
+    text = ask(client, "DESCRIBE topic=described")
+    assert [row["id"] for row in json.loads(text)["partitions"]] == [0, 1, 2]
+    assert text == json.dumps(json.loads(text), indent=2)

@@ -27,7 +27,7 @@ from megabroker.http.schema import (
     optional,
     required,
 )
-from megabroker.http.waiting import called_back, moved, pause
+from megabroker.http.waiting import LARGE_BYTES, called_back, in_thread, moved, pause
 from megabroker.interfaces import IPartition
 from megabroker.model import NO_TIMESTAMP, Acks, Record, Topic
 from megabroker.protocols.reading import ReadCache, RecordReader
@@ -138,7 +138,10 @@ async def produce(caller: Caller, topic: Topic, message: dict[str, Any]) -> dict
         BrokerError: it is refused.
     """
     broker = caller.broker
-    key, value, headers = _bytes_of(message)
+    if all(isinstance(message[name], str | None) for name in ("key", "value")):
+        key, value, headers = _bytes_of(message)
+    else:
+        key, value, headers = await in_thread(broker.reactor, _bytes_of, message)
     index = message["partition"]
     if index is None:
         count = topic.partitions
@@ -344,14 +347,14 @@ class _Looking:
                 raise StorageError(ErrorCode.CORRUPT_BATCH, str(error)) from error
             if record is None:
                 return False
-            if not self._take(record):
+            if not await self._take(record):
                 return True
             if self._reactor.seconds() - began > _SLICE_SECONDS:
                 await pause(self._reactor, 0)
                 began = self._reactor.seconds()
         return True
 
-    def _take(self, record: Record) -> bool:
+    async def _take(self, record: Record) -> bool:
         """Take a message if it is wanted; return whether there is room for another."""
         size = len(record.key or b"") + len(record.value or b"")
         self._scanned_bytes += size + 1
@@ -364,7 +367,11 @@ class _Looking:
             return False
         self._size += length
         self.taken_bytes += size
-        self._found.append(self._show(record, length > self._most_bytes))
+        is_too_large = length > self._most_bytes
+        if length < LARGE_BYTES or is_too_large:
+            self._found.append(self._show(record, is_too_large))
+        else:
+            self._found.append(await in_thread(self._reactor, self._show, record, is_too_large))
         return self._size < self._most_bytes
 
 

@@ -148,11 +148,17 @@ def show_topic(topic: Topic) -> dict[str, Any]:
     }
 
 
-async def partition_rows(caller: Caller, topic: Topic, begin: int = 0, end: int | None = None) -> list[Any]:
-    """Return what is to be said of a topic's partitions, or of some of them."""
+async def partition_rows(caller: Caller, topic: Topic, begin: int, end: int) -> list[Any]:
+    """Return what is to be said of some of a topic's partitions."""
+    found = await _partitions(caller, topic, begin, min(end, topic.partitions))
+    return [_partition_row(caller, topic, at, one) for at, one in enumerate(found, begin)]
+
+
+async def _partitions(caller: Caller, topic: Topic, begin: int, end: int) -> list[IPartition | BrokerError]:
+    """Return partitions whose ends are known, or why they cannot be used."""
     found: list[IPartition | BrokerError] = []
     looking: list[Deferred[None]] = []
-    for index in range(begin, topic.partitions if end is None else min(end, topic.partitions)):
+    for index in range(begin, end):
         try:
             partition = caller.broker.partitions.partition(topic.name, index)
         except BrokerError as error:
@@ -163,7 +169,7 @@ async def partition_rows(caller: Caller, topic: Topic, begin: int = 0, end: int 
             looking.append(_looked(partition))
     for one in looking:
         await one
-    return [_partition_row(caller, topic, at, one) for at, one in enumerate(found, begin)]
+    return found
 
 
 def _looked(partition: Any) -> Deferred[None]:
@@ -192,12 +198,15 @@ def _partition_row(caller: Caller, topic: Topic, index: int, found: IPartition |
 async def describe_topic(caller: Caller, name: str) -> dict[str, Any]:
     """Return all that is to be said of a topic as a whole. Raises RequestError (UNKNOWN_TOPIC)."""
     topic = known_topic(caller, name)
-    rows = await partition_rows(caller, topic)
-    good = [row for row in rows if row["error"] is None]
+    good = [
+        one
+        for one in await _partitions(caller, topic, 0, topic.partitions)
+        if not isinstance(one, BrokerError)
+    ]
     return {
         **show_topic(topic),
-        "size_bytes": sum(row["size_bytes"] for row in good),
-        "messages": sum(row["end_offset"] - row["start_offset"] for row in good),
+        "size_bytes": sum(one.log.size_bytes for one in good),
+        "messages": sum(one.high_watermark - one.start_offset for one in good),
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from megabroker.access import Operation, ResourceType
 from megabroker.codec.batch import build, read_header
+from megabroker.codec.records import RecordInput
 from megabroker.errors import BrokerError, ErrorCode, ProtocolError, StateError
 from megabroker.interfaces import IBroker, IPartition
 from megabroker.model import NAMED_PRODUCERS, Acks, BatchHeader, ProducerIdentity, Topic
@@ -119,8 +120,13 @@ async def _store(
     while left:
         first = left[0].seq - 1 if idempotent else _NO_SEQUENCE
         now_ms = call.broker.now_ms()
+        records: list[RecordInput] = []
+        for at in range(0, len(left), _SLICE_MESSAGES):
+            records += [record_of(message, now_ms) for message in left[at : at + _SLICE_MESSAGES]]
+            if len(left) > _SLICE_MESSAGES:
+                await turn(call.broker)
         data = build(
-            (record_of(message, now_ms) for message in left),
+            records,
             producer_id=number,
             producer_epoch=epoch,
             base_sequence=first,

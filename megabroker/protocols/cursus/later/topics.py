@@ -192,25 +192,22 @@ async def describe(call: Call) -> Reply:
     """DESCRIBE."""
     topic = found_topic(call.broker, call["topic"])
     host, port = call.client.reached_at
-    address, node = f"{host}:{port}", str(call.broker.placement.me.id)
-    rows = []
-    for partition in await _partitions(call, topic, None):
-        rows.append(
-            {
-                "id": partition.index,
-                "leader": address,
-                "replicas": [node],
-                "isr": [node],
-                "leo": partition.log.next_offset,
-                "hwm": partition.high_watermark,
-            }
-        )
+    leader, node = json.dumps(f"{host}:{port}"), json.dumps(str(call.broker.placement.me.id))
+    replicas = f"[\n        {node}\n      ]"
+    # As json.dumps would have them, which needs a tenth of a second for 5,000.
+    rows = ",\n".join(
+        f'    {{\n      "id": {partition.index},\n      "leader": {leader},\n      "replicas": {replicas},\n'
+        f'      "isr": {replicas},\n      "leo": {partition.log.next_offset},\n'
+        f'      "hwm": {partition.high_watermark}\n    }}'
+        for partition in await _partitions(call, topic, None)
+    )
     policy: dict[str, Any] = dict(pair.partition("=")[::2] for pair in _policy(call, topic.name).split(" "))
     for name in ("retention_hours", "retention_bytes"):
         policy[name] = int(policy[name])
     for name in ("read_acl", "write_acl"):
         policy[name] = []
-    return json.dumps({"status": "OK", "topic": topic.name, "partitions": rows, "policy": policy}, indent=2)
+    described = {"status": "OK", "topic": topic.name, "partitions": [], "policy": policy}
+    return json.dumps(described, indent=2).replace('"partitions": []', f'"partitions": [\n{rows}\n  ]', 1)
 
 
 async def list_offsets(call: Call) -> Reply:
