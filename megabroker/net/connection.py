@@ -44,11 +44,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from megabroker.access import CLUSTER_NAME, Operation, ResourceType
-from megabroker.errors import AuthenticationError, ErrorCode, LimitError, ProtocolError, RequestError
-from megabroker.interfaces import IBroker
+from megabroker.errors import AuthenticationError, LimitError, ProtocolError
 from megabroker.model import ANONYMOUS, Buffer, Principal
 from megabroker.net.admission import FREE_BYTES, Share
+from megabroker.net.client import Client
 from megabroker.net.output import Part, StockOutput, total_length
 from megabroker.net.transport import DirectServer
 from megabroker.net.turns import Turns
@@ -84,14 +83,11 @@ _SlotT = TypeVar("_SlotT", bound=Answer)
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
-class BrokerConnection(TwistedProtocol):
+class BrokerConnection(Client, TwistedProtocol):
     """One client's connection; a subclass per wire gives ``make_reader`` and ``handle``.
 
     Attributes:
-        broker: the core.
         peer: the peer's address, for the log.
-        peer_host: the same without the port.
-        principal: who the peer is; nobody in particular until it has authenticated.
         max_unanswered: requests taken before the first of them must be answered.
         gathers: whether ``turn_ended`` does anything.
         longest_key: which configuration key says how long a frame may be.
@@ -117,12 +113,12 @@ class BrokerConnection(TwistedProtocol):
     def __init__(self, factory: BrokerFactory) -> None:
         self.factory = factory
         self.counts = factory.counts
-        self.broker: IBroker = factory.broker
+        self.broker = factory.broker
         self.turns: Turns = factory.broker.turns
         self.reader: Reader = self.make_reader()
         self.peer = "?"
         self.peer_host = "?"
-        self.principal: Principal = ANONYMOUS
+        self.principal = ANONYMOUS
         self.active_tick = factory.tick
         self.closed = False
         self.owned = False
@@ -274,62 +270,6 @@ class BrokerConnection(TwistedProtocol):
         elif not self._stopped & (_CLOSING | _FINISHING):
             self._stop(_MUTED)
             self._muted = self.broker.reactor.callLater(seconds, self._unmute)
-
-    def may(
-        self, operation: Operation, resource_type: ResourceType, name: str, *, quiet: bool = False
-    ) -> bool:
-        """Say whether the client may do something; see ``IAuthorizer.allowed``."""
-        return self.broker.authorizer.allowed(
-            self.principal, self.peer_host, operation, resource_type, name, quiet=quiet
-        )
-
-    def check_topic(self, operation: Operation, name: str) -> None:
-        """Refuse what the client may not do with a topic, for wires whose refusals are of one topic each.
-
-        Raises:
-            RequestError: TOPIC_NOT_ALLOWED; UNKNOWN_TOPIC if it may not even know whether there is one.
-        """
-        if not self.broker.authorizer.enabled or self.may(operation, ResourceType.TOPIC, name):
-            return
-        if self.may(Operation.DESCRIBE, ResourceType.TOPIC, name, quiet=True):
-            raise RequestError(ErrorCode.TOPIC_NOT_ALLOWED, f"{operation.name} of {name} is not allowed")
-        raise RequestError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {name}")
-
-    def check_new_topic(self, name: str) -> None:
-        """Raise RequestError(TOPIC_NOT_ALLOWED) unless the client may make a topic of that name."""
-        if not self.may(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME, quiet=True) and not self.may(
-            Operation.CREATE, ResourceType.TOPIC, name
-        ):
-            raise RequestError(ErrorCode.TOPIC_NOT_ALLOWED, f"CREATE of {name} is not allowed")
-
-    def count_partitions(self, partitions: int) -> None:
-        """Count partitions that a client without a client id is about to have made or deleted.
-
-        Raises:
-            StateError: OVERLOADED, it has to wait with that.
-        """
-        quotas = self.broker.quotas
-        meter = quotas.meter(self.principal.name, "") if quotas.limits_clients else None
-        mutations = None if meter is None else meter.mutations(strict=True)
-        if mutations is not None:
-            mutations.record(partitions)
-
-    def count_produced(self, size_bytes: int) -> None:
-        """Count what a client without a client id produces, and mute it while that is too much.
-
-        Ask ``quotas.limits_clients`` first: mostly nothing has to be counted.
-        """
-        meter = self.broker.quotas.meter(self.principal.name, "")
-        if meter is not None and (wait_ms := meter.produced(size_bytes)):
-            self.mute(wait_ms)
-
-    def count_consumed(self, size_bytes: int) -> int:
-        """Do the same for what it is sent; return how long it must be sent nothing more, in milliseconds."""
-        meter = self.broker.quotas.meter(self.principal.name, "")
-        wait_ms = 0 if meter is None else meter.consumed(size_bytes)
-        if wait_ms:
-            self.mute(wait_ms)
-        return wait_ms
 
     def turn_away(self, milliseconds: int) -> None:
         """Hear nothing from the peer, and close after so long; call it before the connection is made."""

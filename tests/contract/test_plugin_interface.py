@@ -91,13 +91,21 @@ def described(name: str, value: Any) -> Iterator[str]:
         # Values may get more fields; who is given one does not notice.
         is_value = name.startswith(("megabroker.model.", "megabroker.access."))
         yield name + ("" if is_value else signature(value))
-        for attribute, what in sorted(vars(value).items()):
+        for attribute, what in sorted(members(value).items()):
             if not attribute.startswith("_") and attribute in FOR_SUBCLASSES.get(
                 value.__name__, (attribute,)
             ):
                 yield f"{name}.{attribute}" + (signature(what) if inspect.isfunction(what) else "")
     else:
         yield name + (signature(value) if callable(value) else "")
+
+
+def members(value: type) -> dict[str, Any]:
+    """Return what a class has, if it is to be inherited from with what our own bases of it have."""
+    if value.__name__ not in FOR_SUBCLASSES:
+        return dict(vars(value))
+    ours = [base for base in reversed(value.__mro__) if base.__module__.startswith("megabroker.")]
+    return {name: what for base in ours for name, what in vars(base).items()}
 
 
 def signature(value: Any) -> str:
