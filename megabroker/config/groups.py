@@ -30,27 +30,29 @@ class GroupSettings:
         0, maximum=HOUR, doc="How long an empty group waits for more members before its first rebalance."
     )
     max_members: int = fields.integer(
-        10_000, minimum=1, maximum=1_000_000, unit="members", doc="Members of one group at most."
+        10_000, minimum=1, maximum=1_000_000, unit="members", doc="Maximum number of members of a group."
     )
     max_groups: int = fields.integer(
         50_000,
         minimum=1,
         maximum=10_000_000,
         unit="groups",
-        doc="Groups at most, and as many share groups; a member or commit of one more is refused.",
+        doc="Maximum number of groups, and of share groups; a join or commit that would create "
+        "another one is refused.",
     )
     max_member_bytes: int = fields.size_bytes(
         256 * MIB,
         minimum=MIB,
         maximum=LARGEST_BYTES,
-        doc="What the members of all groups say of themselves: subscriptions, assignments, topologies.",
+        doc="Memory for the data of all members: subscriptions, assignments, topologies.",
     )
     max_offsets: int = fields.integer(
         1_000_000,
         minimum=1,
         maximum=1_000_000_000,
         unit="offsets",
-        doc="Committed offsets of all groups at most; the first commit for one more partition is refused.",
+        doc="Maximum number of committed offsets of all groups; the first commit for another "
+        "partition is refused.",
     )
     migration_policy: str = fields.choice(
         "bidirectional",
@@ -93,10 +95,10 @@ class GroupSettings:
         minimum=0,
         maximum=100,
         unit="copies",
-        doc="Copies of the state of each task that members of a streams group keep beside the active one.",
+        doc="Number of standby copies of the state of each task of a streams group.",
     )
     offset_metadata_max_bytes: int = fields.size_bytes(
-        4 * KIB, maximum=MIB, doc="Longest note a member may store with an offset."
+        4 * KIB, maximum=MIB, doc="Longest metadata that a member may store with an offset."
     )
 
     def faults(self) -> Iterable[Fault]:
@@ -139,24 +141,30 @@ class ShareSettings:
         minimum=2,
         maximum=25,
         unit="deliveries",
-        doc="How often a record is delivered at most; Kafka's group.share.delivery.count.limit.",
+        doc="Maximum number of deliveries of a record; Kafka's group.share.delivery.count.limit.",
     )
     max_record_locks: int = fields.integer(
         2000,
         minimum=100,
         maximum=10_000,
         unit="records",
-        doc="Records of one partition a group has in flight at most; group.share.partition.max.record.locks.",
+        doc="Maximum number of records in flight per partition and group; Kafka's "
+        "group.share.partition.max.record.locks.",
     )
     max_members: int = fields.integer(
-        200, minimum=1, maximum=10_000, unit="members", doc="Members of one group; group.share.max.size."
+        200,
+        minimum=1,
+        maximum=10_000,
+        unit="members",
+        doc="Maximum number of members of a group; Kafka's group.share.max.size.",
     )
     max_sessions: int = fields.integer(
         2000,
         minimum=1,
         maximum=100_000,
         unit="sessions",
-        doc="Members that fetch at the same time, all groups together; group.share.max.share.sessions.",
+        doc="Maximum number of members of all groups that fetch at the same time; Kafka's "
+        "group.share.max.share.sessions.",
     )
 
     def faults(self) -> Iterable[Fault]:

@@ -23,39 +23,40 @@ _TYPES: Final = ("tcp", "unix", "systemd")
 class HttpSettings:
     """Administration over HTTP."""
 
-    enabled: bool = fields.flag(True, doc="Whether there is an HTTP API at all.")
+    enabled: bool = fields.flag(True, doc="Whether the HTTP API is served.")
     endpoint: str = fields.endpoint(
         "tcp:8090:interface=127.0.0.1",
-        doc="Twisted server endpoint string: what to bind; each of several workers takes the next port.",
+        doc="Twisted server endpoint string to listen on; with several workers, each takes the next port.",
     )
     tls: TlsSettings | None = fields.optional_section(TlsSettings, doc="TLS, 1.2 and 1.3; null for none.")
     authentication: str = fields.choice(
         "auto",
         ("auto", "required", "none"),
-        doc="Whether clients must say who they are: always, never, or where a protocol's listener asks for "
-        "it (auto).",
+        doc="Whether clients must authenticate: always, never, or if a listener of a protocol "
+        "requires it (auto).",
     )
     allowed_hosts: tuple[str, ...] = fields.listing(
         of=Text(pattern=r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\]", what="a host name or address, no port"),
         maximum=100,
         reloadable=True,
-        doc="Names by which clients may ask for this broker, beside localhost and its addresses; empty is "
-        "for these alone on a loopback address, and for any elsewhere.",
+        doc="Host names that are accepted in requests, in addition to localhost and its "
+        "addresses; if empty, only these are accepted on a loopback address, and all names "
+        "elsewhere.",
     )
     allowed_origins: tuple[str, ...] = fields.listing(
         of=Text(pattern=r"https?://[^/\s]+", what="an origin such as https://tools.example.org"),
         maximum=100,
         reloadable=True,
-        doc="Origins of other web pages whose scripts may change something here.",
+        doc="Origins of other web sites whose scripts may send requests that change something.",
     )
-    console: bool = fields.flag(True, doc="Whether there is a console for web browsers beside the API.")
+    console: bool = fields.flag(True, doc="Whether the web console is served.")
     session_seconds: int = fields.integer(
         43_200,
         minimum=60,
         maximum=2_592_000,
         unit="seconds",
         reloadable=True,
-        doc="How long a log-in to the console lasts after it was last used.",
+        doc="How long a session of the console lasts after its last use.",
     )
     max_sessions: int = fields.integer(
         1000,
@@ -63,8 +64,8 @@ class HttpSettings:
         maximum=100_000,
         unit="sessions",
         reloadable=True,
-        doc="Log-ins to the console at most, a tenth of them for one user; a further one ends the one that "
-        "was used longest ago.",
+        doc="Maximum number of sessions of the console, a tenth of them for one user; a further"
+        " one ends the least recently used one.",
     )
     max_connections: int = fields.integer(
         100,
@@ -72,7 +73,7 @@ class HttpSettings:
         maximum=10_000,
         unit="connections",
         reloadable=True,
-        doc="Connections at most; further ones are closed at once.",
+        doc="Maximum number of connections; further ones are closed at once.",
     )
     max_body_bytes: int = fields.size_bytes(
         4 * MIB,
@@ -86,7 +87,7 @@ class HttpSettings:
         minimum=64 * KIB,
         maximum=64 * MIB,
         reloadable=True,
-        doc="Bytes of messages in one answer; more of them are got by asking again.",
+        doc="Maximum size of the messages in one answer; further requests return the others.",
     )
     request_seconds: int = fields.integer(
         30,
@@ -94,7 +95,7 @@ class HttpSettings:
         maximum=3600,
         unit="seconds",
         reloadable=True,
-        doc="How long a client may take over sending one request, or reading one answer.",
+        doc="How long a client may take to send a request, or to read an answer.",
     )
     idle_seconds: int = fields.integer(
         60,
@@ -102,7 +103,7 @@ class HttpSettings:
         maximum=86_400,
         unit="seconds",
         reloadable=True,
-        doc="How long a connection may be silent between two requests.",
+        doc="How long a connection may be idle between two requests.",
     )
 
     def faults(self) -> Iterable[Fault]:

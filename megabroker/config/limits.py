@@ -23,7 +23,7 @@ class LimitSettings:
         maximum=1_000_000,
         unit="connections",
         reloadable=True,
-        doc="Connections at most, all listeners together; further ones are closed at once.",
+        doc="Maximum number of connections, all listeners together; further ones are closed at once.",
     )
     max_connections_per_address: int = fields.integer(
         5000,
@@ -31,7 +31,7 @@ class LimitSettings:
         maximum=1_000_000,
         unit="connections",
         reloadable=True,
-        doc="Connections at most from one peer address.",
+        doc="Maximum number of connections from one address.",
     )
     max_request_bytes: int = fields.size_bytes(
         100 * MIB, minimum=KIB, maximum=MAX_I32, doc="Largest request; a larger one closes its connection."
@@ -40,27 +40,29 @@ class LimitSettings:
         256 * MIB,
         minimum=MIB,
         maximum=LARGEST_BYTES,
-        doc="Bytes of requests received and not yet answered, all connections; above it reading pauses.",
+        doc="Bytes of requests received and not yet answered, on all connections; above it the "
+        "broker stops reading.",
     )
     unwritten_bytes: int = fields.size_bytes(
         256 * MIB,
         minimum=MIB,
         maximum=LARGEST_BYTES,
-        doc="Bytes of records accepted and not yet in their files, all partitions; above it producers wait.",
+        doc="Bytes of records accepted and not yet written to files, in all partitions; above "
+        "it producers wait.",
     )
     partial_frame_seconds: int = fields.integer(
         30,
         minimum=1,
         maximum=86_400,
         unit="seconds",
-        doc="How long a peer may take over one request before its connection is closed.",
+        doc="How long a client may take to send one request before its connection is closed.",
     )
     idle_seconds: int = fields.integer(
         600,
         minimum=1,
         maximum=31_536_000,
         unit="seconds",
-        doc="How long a connection may be silent before it is closed.",
+        doc="How long a connection may be idle before it is closed.",
     )
     unauthenticated_seconds: int = fields.integer(
         10,
@@ -68,26 +70,28 @@ class LimitSettings:
         maximum=3600,
         unit="seconds",
         reloadable=True,
-        doc="How long a client may take to say who it is, where it must, before its connection is closed.",
+        doc="How long a client may take to authenticate, if it must, before its connection is closed.",
     )
     unauthenticated_bytes: int = fields.size_bytes(
         64 * KIB,
         minimum=KIB,
         maximum=GIB,
         reloadable=True,
-        doc="What a client may send until then; Kafka's sasl.server.max.receive.size is of one message.",
+        doc="Bytes that a client may send before it has authenticated; Kafka's "
+        "sasl.server.max.receive.size applies to one message.",
     )
     output_buffer_bytes: int = fields.size_bytes(
         4 * MIB,
         minimum=KIB,
         maximum=GIB,
-        doc="Answers waiting for one slow peer; above it no more of its requests are read.",
+        doc="Bytes of responses waiting for one slow client; above it no more of its requests are read.",
     )
     unread_answer_bytes: int = fields.size_bytes(
         256 * MIB,
         minimum=MIB,
         maximum=LARGEST_BYTES,
-        doc="Answers waiting in memory for all peers; above it those who read nothing for 3 s are closed.",
+        doc="Bytes of responses in memory waiting for all clients; above it those that have "
+        "read nothing for 3 s are closed.",
     )
 
     def faults(self) -> Iterable[Fault]:

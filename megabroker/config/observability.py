@@ -22,8 +22,8 @@ class MetricsSettings:
         maximum=1_000_000,
         unit="series",
         reloadable=True,
-        doc="Topics, partitions, groups and committed offsets that have metrics of their own, at most so "
-        "many of each; those beyond are counted together. 0 is for none.",
+        doc="Maximum number of topics, partitions, groups and committed offsets, each, with "
+        "metrics of their own; further ones are only included in the totals. 0 for none.",
     )
 
 
@@ -35,12 +35,12 @@ class LoggingSettings:
         "info",
         ("debug", "info", "warn", "error", "critical"),
         reloadable=True,
-        doc="Least important events that are written.",
+        doc="Lowest level of events that are written.",
     )
     format: str = fields.choice(
         "human",
         ("human", "json"),
-        doc="How lines look: for people, or JSON with the names of the Elastic Common Schema.",
+        doc="Format of the lines: for people, or JSON with the field names of the Elastic Common Schema.",
     )
     requests: int = fields.integer(
         0,
@@ -48,7 +48,7 @@ class LoggingSettings:
         maximum=1_000_000_000,
         unit="requests",
         reloadable=True,
-        doc="One request in so many is logged, at most 50 a second; 0 is for none.",
+        doc="One in this number of requests is logged, at most 50 per second; 0 for none.",
     )
     slow_request_ms: int | None = fields.optional_integer(
         None,
@@ -56,5 +56,5 @@ class LoggingSettings:
         maximum=86_400_000,
         unit="milliseconds",
         reloadable=True,
-        doc="Requests that take so long, what they wait for data left out, are logged; null is for none.",
+        doc="Requests that take at least this long, without waiting for data, are logged; null for none.",
     )

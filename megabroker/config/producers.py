@@ -32,7 +32,8 @@ class DedupSettings:
     scope: DedupScope = fields.choice(
         DedupScope.TOPIC,
         DedupScope,
-        doc="What a message is compared with: its own topic, all topics, or nothing (off).",
+        doc="Which messages a message is compared with: those of its own topic, of all topics, "
+        "or none (off).",
     )
     window_ms: int = fields.duration_ms(
         30 * MINUTE, minimum=SECOND, maximum=30 * DAY, doc="How long a message is remembered."
@@ -42,7 +43,8 @@ class DedupSettings:
         minimum=1,
         maximum=1_000_000_000,
         unit="messages",
-        doc="Messages remembered at most, the oldest forgotten first; about 100 bytes of memory each.",
+        doc="Maximum number of remembered messages, about 100 bytes of memory each; the oldest "
+        "are forgotten first.",
     )
 
 
@@ -55,28 +57,30 @@ class ProducerSettings:
         minimum=SECOND,
         maximum=LONGEST_MS,
         reloadable=True,
-        doc="How long a partition remembers an idempotent producer that is silent.",
+        doc="How long a partition remembers an idle idempotent producer.",
     )
     id_block_size: int = fields.integer(
         1000,
         minimum=1,
         maximum=1_000_000,
         unit="ids",
-        doc="Producer ids reserved on disk at a time; the rest of a block is skipped at a restart.",
+        doc="Number of producer ids reserved on disk at a time; the rest of a block is skipped "
+        "after a restart.",
     )
     max_per_partition: int = fields.integer(
         10_000,
         minimum=1,
         maximum=1_000_000,
         unit="producers",
-        doc="Idempotent producers a partition remembers at most, the longest silent forgotten first.",
+        doc="Maximum number of idempotent producers that a partition remembers; those idle "
+        "longest are forgotten first.",
     )
     max_producers: int = fields.integer(
         500_000,
         minimum=1,
         maximum=100_000_000,
         unit="producers",
-        doc="The same in all partitions of a process together, at 0.5 to 1.5 KiB each.",
+        doc="The same for all partitions of a process together, at 0.5 to 1.5 KiB each.",
     )
 
 
@@ -88,25 +92,25 @@ class TransactionSettings:
         15 * MINUTE,
         minimum=SECOND,
         maximum=DAY,
-        doc="Longest time a producer may ask for before its open transaction is aborted.",
+        doc="Longest transaction timeout that a producer may request; then its open transaction is aborted.",
     )
     max_transactional_ids: int = fields.integer(
         100_000,
         minimum=1,
         maximum=10_000_000,
         unit="ids",
-        doc="Transactional ids remembered at most; a producer with one more is refused.",
+        doc="Maximum number of remembered transactional ids; a producer with another one is refused.",
     )
     max_offsets: int = fields.integer(
         20_000,
         minimum=1,
         maximum=1_000_000,
         unit="offsets",
-        doc="Consumer offsets in one transaction at most.",
+        doc="Maximum number of consumer offsets in one transaction.",
     )
     id_expiration_ms: int = fields.duration_ms(
         7 * DAY,
         minimum=SECOND,
         maximum=LONGEST_MS,
-        doc="How long a transactional id that is not used is remembered.",
+        doc="How long an unused transactional id is remembered.",
     )

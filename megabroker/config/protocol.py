@@ -30,25 +30,25 @@ class ListenerSettings:
         what="1 to 100 of letters, digits, dot, underscore, hyphen",
         doc="Name of the listener, unique within its protocol.",
     )
-    endpoint: str = fields.endpoint(doc="Twisted server endpoint string: what to bind.")
+    endpoint: str = fields.endpoint(doc="Twisted server endpoint string to listen on.")
     advertised_host: str | None = fields.optional_text(
-        doc="Host name clients are told to connect to; null means the address bound, or the machine's host "
-        "name when that is all addresses.",
+        doc="Host name that clients are told to connect to; null means the bound address, or "
+        "the machine's host name if that is all addresses.",
     )
     advertised_port: int | None = fields.optional_integer(
-        minimum=1, maximum=65535, doc="Port clients are told to connect to; null means the port bound."
+        minimum=1, maximum=65535, doc="Port that clients are told to connect to; null means the bound port."
     )
     tls: TlsSettings | None = fields.optional_section(TlsSettings, doc="TLS, 1.2 and 1.3; null for none.")
     sasl: tuple[str, ...] = fields.listing(
         of=Choice.of(MECHANISMS),
         maximum=len(MECHANISMS),
-        doc="How clients say who they are, before all else, if they must; for kafka. Some of PLAIN, "
+        doc="SASL mechanisms with which clients must authenticate; for kafka. Some of PLAIN, "
         "SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER.",
     )
     auth: str = fields.choice(
         "none",
         ("none", "required"),
-        doc="Whether clients must say who they are before all else, by the command AUTH; for cursus.",
+        doc="Whether clients must first authenticate, with the command AUTH; for cursus.",
     )
 
     def faults(self) -> Iterable[Fault]:
@@ -72,7 +72,7 @@ class ProtocolSettings:
         of=ListenerSettings,
         minimum=1,
         maximum=100,
-        doc="Where it is served; absent means one listener at the protocol's default endpoint.",
+        doc="Listeners of the protocol; if absent, one listener at the protocol's default endpoint.",
     )
 
     def faults(self) -> Iterable[Fault]:

@@ -24,13 +24,13 @@ Protocols = Mapping[str, tuple[type[Any], str]]
 
 _WIDTH: Final = 100
 _HEAD: Final = """\
-# megabroker's configuration. Every key there is stands here with its meaning, its default behind it and
-# commented out: remove the "# " before a key to change it. The line in brackets says: unit, values allowed;
-# default; and whether a change is taken over on SIGHUP ("reloadable") or by the next start ("restart").
-# Durations may carry a unit (1500ms, 30s, 5m, 12h, 7d), sizes too (64KiB, 16MiB, 1GiB).
+# megabroker's configuration: all keys with their meanings and defaults, commented out. To change a key,
+# remove the "# " before it. The line in brackets contains: unit, allowed values; default; and whether a
+# change takes effect on SIGHUP ("reloadable") or after a restart ("restart"). Durations may have a unit
+# (1500ms, 30s, 5m, 12h, 7d), and so may sizes (64KiB, 16MiB, 1GiB).
 #
-#     megabroker config check FILE      says what is wrong with it
-#     megabroker start --config FILE    runs it
+#     megabroker config check FILE      checks this file
+#     megabroker start --config FILE    starts a broker with it
 """
 
 
@@ -108,7 +108,9 @@ def commented(protocols: Protocols) -> str:
         spec = spec_of(field)
         if spec is not None and field.name != "protocols":
             lines += _explained(field, spec, 0)
-    lines.append("# The protocols that are served; one that is not named here is not.\nprotocols:\n")
+    lines.append(
+        "# The protocols that are served; a protocol that is not listed here is not served.\nprotocols:\n"
+    )
     for name, (cls, endpoint) in protocols.items():
         lines.append(f"  {name}:\n")
         for field in attrs.fields(cls):

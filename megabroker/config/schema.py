@@ -62,16 +62,14 @@ class NodeSettings:
     """Who this process is."""
 
     id: int = fields.integer(
-        1, minimum=0, maximum=MAX_I32, doc="Number of this broker, unique in its cluster; Kafka's broker.id."
+        1, minimum=0, maximum=MAX_I32, doc="Id of this broker, unique in its cluster; Kafka's broker.id."
     )
-    rack: str | None = fields.optional_text(
-        doc="Where it stands, as told to Kafka clients; null for nowhere."
-    )
+    rack: str | None = fields.optional_text(doc="Rack that Kafka clients are told; null for none.")
     cluster_id: str = fields.text(
         "auto",
         pattern=r"auto|[A-Za-z0-9_-]{22}",
         what="auto, or 22 characters of URL-safe base64",
-        doc="Identity of the cluster; auto makes one at first start and keeps it in the data directory.",
+        doc="Id of the cluster; auto creates one at the first start and stores it in the data directory.",
     )
 
 
@@ -79,25 +77,29 @@ class NodeSettings:
 class Config:
     """The whole file."""
 
-    node: NodeSettings = fields.section(NodeSettings, doc="Who this process is.")
+    node: NodeSettings = fields.section(NodeSettings, doc="Identity of this broker.")
     workers: int = fields.integer(
         1,
         minimum=1,
         maximum=64,
         unit="processes",
-        doc="Processes that share the work, each a node of its own; Kafka listeners take as many ports.",
+        doc="Number of processes that share the work; each is a node of its own and needs its "
+        "own port for Kafka.",
     )
     data_dir: pathlib.Path = fields.path(
         "./data",
-        doc="Where everything is kept; a relative path counts from the working directory of the process.",
+        doc="Directory of all data; a relative path is relative to the working directory of the process.",
     )
     more_data_dirs: tuple[pathlib.Path, ...] = fields.listing(
         of=Path(),
         maximum=100,
-        doc="Further directories for partitions, as Kafka's log.dirs; new ones go where the fewest are.",
+        doc="Further directories for partitions, as Kafka's log.dirs; a new partition goes to "
+        "the directory with the fewest.",
     )
     storage: Storage = fields.choice(
-        Storage.FILE, Storage, doc="Keep messages in files, or in memory only and lose them at the end."
+        Storage.FILE,
+        Storage,
+        doc="Whether messages are stored in files, or in memory only until the broker stops.",
     )
     durability: Durability = fields.choice(
         Durability.FSYNC,
@@ -109,41 +111,40 @@ class Config:
         minimum=1,
         maximum=100_000_000,
         unit="messages",
-        doc="Messages one partition accepts before they are written; a full queue pauses its producers.",
+        doc="Number of messages that a partition queues before they are written; a full queue "
+        "pauses its producers.",
     )
     partition_channel_buffer_bytes: int = fields.size_bytes(
         64 * MIB,
         minimum=KIB,
         maximum=LARGEST_BYTES,
-        doc="The same bound in bytes; whichever is reached first counts.",
+        doc="The same limit in bytes; whichever is reached first applies.",
     )
     consumer_channel_buffer_size: int = fields.integer(
         1000,
         minimum=1,
         maximum=10_000_000,
         unit="messages",
-        doc="Messages pushed to one cursus subscriber and not yet sent, before pushing pauses.",
+        doc="Number of messages queued for one cursus subscriber; if the queue is full, pushing pauses.",
     )
     enable_gzip: bool = fields.flag(False, doc="Whether the body of every cursus request is a gzip stream.")
-    dedup: DedupSettings = fields.section(DedupSettings, doc="Repeats that are not stored again.")
-    topics: TopicSettings = fields.section(TopicSettings, doc="Bounds and defaults of topics.")
-    cleaner: CleanerSettings = fields.section(CleanerSettings, doc="Compaction of topics with keys.")
+    dedup: DedupSettings = fields.section(DedupSettings, doc="Recognition of repeated messages.")
+    topics: TopicSettings = fields.section(TopicSettings, doc="Limits and defaults of topics.")
+    cleaner: CleanerSettings = fields.section(CleanerSettings, doc="Log compaction.")
     groups: GroupSettings = fields.section(GroupSettings, doc="Consumer groups.")
     shares: ShareSettings = fields.section(ShareSettings, doc="Share groups.")
     producers: ProducerSettings = fields.section(ProducerSettings, doc="Idempotent producers.")
     transactions: TransactionSettings = fields.section(TransactionSettings, doc="Kafka transactions.")
-    limits: LimitSettings = fields.section(LimitSettings, doc="What clients may take of the broker.")
-    security: SecuritySettings = fields.section(
-        SecuritySettings, doc="Who clients are, and what they may do."
-    )
+    limits: LimitSettings = fields.section(LimitSettings, doc="Limits on what clients may use.")
+    security: SecuritySettings = fields.section(SecuritySettings, doc="Authentication and access control.")
     retention_check_interval_ms: int = fields.duration_ms(
         5 * MINUTE,
         minimum=100,
         maximum=DAY,
-        doc="How often over-age segments are rolled and those beyond retention deleted.",
+        doc="How often old segments are closed, and segments beyond retention deleted.",
     )
     logging: LoggingSettings = fields.section(LoggingSettings, doc="The log of events.")
-    http: HttpSettings = fields.section(HttpSettings, doc="Administration over HTTP.")
+    http: HttpSettings = fields.section(HttpSettings, doc="HTTP API and web console.")
     metrics: MetricsSettings = fields.section(MetricsSettings, doc="Metrics for Prometheus.")
     protocols: Mapping[str, Any] = fields.mapping(
         of=ProtocolSettings, doc="Which protocols are served, by the name of their plugin."

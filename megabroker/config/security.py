@@ -46,26 +46,26 @@ class TokenSettings:
     keys: str | None = fields.optional_text(
         pattern=r"https://\S+|http://(127\.0\.0\.1|localhost|\[::1\])[:/]\S*|(?!https?://).+",
         what="the path of a file, or a URL that begins with https://",
-        doc="The provider's keys, a JSON Web Key Set: a file or an https URL; needs the extra oauth of the "
-        "installation. Read again when a token names a key that is not among them.",
+        doc="The identity provider's keys, a JSON Web Key Set: a file or an https URL; needs "
+        "the extra oauth of the installation. Read again if a token names an unknown key.",
     )
     issuer: str | None = fields.optional_text(
-        reloadable=True, doc="Whose tokens are taken, as their claim iss says it; null for anybody's."
+        reloadable=True, doc="Accepted issuer, the claim iss of a token; null for any."
     )
     audiences: tuple[str, ...] = fields.listing(
         of=Text(),
         maximum=100,
         reloadable=True,
-        doc="Whom a token may be for, one of these being in its claim aud; empty for whomever.",
+        doc="Accepted audiences; one of them must be in the claim aud of a token. Empty for any.",
     )
     name_claim: str = fields.text(
-        "sub", reloadable=True, doc="The claim that says who the client is; Kafka's sub.claim.name."
+        "sub", reloadable=True, doc="The claim that names the user; Kafka's sub.claim.name."
     )
     clock_skew_ms: int = fields.duration_ms(
-        30_000, maximum=HOUR, reloadable=True, doc="How far the provider's clock may be off."
+        30_000, maximum=HOUR, reloadable=True, doc="Allowed difference to the provider's clock."
     )
     refresh_ms: int = fields.duration_ms(
-        HOUR, minimum=1000, maximum=30 * DAY, doc="How old the keys may get before they are read again."
+        HOUR, minimum=1000, maximum=30 * DAY, doc="Age at which the keys are read again."
     )
 
 
@@ -76,7 +76,7 @@ class SecuritySettings:
     authorizer: Authorizer = fields.choice(
         Authorizer.NONE,
         Authorizer,
-        doc="Who decides what somebody may do: none (everybody may do everything), or access rules (acls).",
+        doc="Access control: none (everybody may do everything), or access rules (acls).",
     )
     super_users: tuple[str, ...] = fields.listing(
         of=Text(pattern=r"[A-Za-z]+:.+", what="a principal such as User:admin"),
@@ -86,22 +86,23 @@ class SecuritySettings:
     )
     allow_everyone_if_no_acl_found: bool = fields.flag(
         False,
-        doc="Whether what no access rule is about is for everybody, instead of for super users only.",
+        doc="Whether resources without any access rule are open to everybody, instead of to "
+        "super users only.",
         reloadable=True,
     )
     refusal_delay_ms: int = fields.duration_ms(
         100,
         maximum=10_000,
         reloadable=True,
-        doc="How long it takes at least until a client that is not who it says is told; Kafka's "
+        doc="Shortest time until a failed authentication is answered; Kafka's "
         "connection.failed.authentication.delay.ms.",
     )
     session_ms: int | None = fields.optional_duration_ms(
         minimum=1000,
         maximum=365 * DAY,
         reloadable=True,
-        doc="How long a client that authenticates by SASL may stay before it does so again, on the same "
-        "connection; null for as long as it likes. Kafka's connections.max.reauth.ms.",
+        doc="How long a SASL authentication is valid before the client must repeat it on the "
+        "same connection; null for ever. Kafka's connections.max.reauth.ms.",
     )
     tokens: TokenSettings = fields.section(TokenSettings, doc="Tokens of an identity provider.")
 
@@ -121,25 +122,25 @@ class TlsSettings:
     """TLS of a listener: the broker's own certificate, and whether clients need one."""
 
     certificate_chain: pathlib.Path = fields.path(
-        doc="File with the broker's certificate and those between it and a root, in PEM, its own first."
+        doc="PEM file with the broker's certificate, followed by the intermediate certificates."
     )
     private_key: pathlib.Path = fields.path(
-        doc="File with the key of that certificate, in PEM; it may be the same file."
+        doc="PEM file with the key of that certificate; it may be the same file."
     )
     key_password_file: pathlib.Path | None = fields.optional_path(
-        doc="File with the password of an encrypted key; null where it is not encrypted."
+        doc="File with the password of an encrypted key; null if it is not encrypted."
     )
     client_auth: str = fields.choice(
         "none",
         ("none", "requested", "required"),
-        doc="Whether clients show a certificate; Kafka's ssl.client.auth.",
+        doc="Whether clients send a certificate; Kafka's ssl.client.auth.",
     )
     client_ca: pathlib.Path | None = fields.optional_path(
-        doc="File with the certificates, in PEM, of whoever may sign those of clients."
+        doc="PEM file with the certificates of the authorities that sign client certificates."
     )
     principal_rules: str = fields.text(
         "DEFAULT",
-        doc="How a certificate's name becomes a user's: Kafka's ssl.principal.mapping.rules.",
+        doc="How the subject of a certificate is mapped to a user name; Kafka's ssl.principal.mapping.rules.",
     )
 
     def faults(self) -> Iterable[Fault]:

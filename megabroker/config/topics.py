@@ -31,7 +31,9 @@ class TopicSettings:
         doc="Partitions of a topic created without a number.",
     )
     auto_create: bool = fields.flag(
-        True, reloadable=True, doc="Whether a topic asked for by a Kafka client that allows it is created."
+        True,
+        reloadable=True,
+        doc="Whether a missing topic is created when a Kafka client requests its metadata and allows it.",
     )
     max_topics: int = fields.integer(
         10_000,
@@ -39,7 +41,7 @@ class TopicSettings:
         maximum=1_000_000,
         unit="topics",
         reloadable=True,
-        doc="Topics at most; creating more is refused.",
+        doc="Maximum number of topics; creating more is refused.",
     )
     max_partitions: int = fields.integer(
         20_000,
@@ -47,21 +49,21 @@ class TopicSettings:
         maximum=1_000_000,
         unit="partitions",
         reloadable=True,
-        doc="Partitions at most, all topics together; creating more is refused.",
+        doc="Maximum number of partitions of all topics; creating more is refused.",
     )
     segment_bytes: int = fields.size_bytes(
         GIB,
         minimum=KIB,
         maximum=MAX_I32,
         reloadable=True,
-        doc="Size at which a new segment file is begun; Kafka's segment.bytes.",
+        doc="Size at which a new segment file starts; Kafka's segment.bytes.",
     )
     segment_ms: int = fields.duration_ms(
         7 * DAY,
         minimum=1,
         maximum=LONGEST_MS,
         reloadable=True,
-        doc="Age at which a new segment file is begun; Kafka's segment.ms.",
+        doc="Age at which a new segment file starts; Kafka's segment.ms.",
     )
     index_interval_bytes: int = fields.size_bytes(
         4 * KIB,
@@ -82,20 +84,21 @@ class TopicSettings:
         maximum=LARGEST_BYTES,
         unlimited=True,
         reloadable=True,
-        doc="Size of a partition beyond which its oldest segments are deleted; Kafka's retention.bytes.",
+        doc="Size of a partition above which its oldest segments are deleted; Kafka's retention.bytes.",
     )
     max_message_bytes: int = fields.size_bytes(
         1_048_588,
         minimum=61,
         maximum=MAX_I32,
         reloadable=True,
-        doc="Largest record batch taken, compressed as it arrives; Kafka's max.message.bytes.",
+        doc="Largest record batch that is accepted, in its compressed form; Kafka's max.message.bytes.",
     )
     message_timestamp_type: TimestampType = fields.choice(
         TimestampType.CREATE_TIME,
         TimestampType,
         reloadable=True,
-        doc="Whose clock stamps records, the producer's or the broker's; Kafka's message.timestamp.type.",
+        doc="Whether the timestamp of a record is the producer's or the broker's; Kafka's "
+        "message.timestamp.type.",
     )
     cleanup_policy: str = fields.choice(
         "delete",
@@ -113,7 +116,7 @@ class TopicSettings:
         0,
         maximum=LONGEST_MS,
         reloadable=True,
-        doc="How long a record stays uncompacted at least; Kafka's min.compaction.lag.ms.",
+        doc="Minimum time before a record is compacted; Kafka's min.compaction.lag.ms.",
     )
 
     def faults(self) -> Iterable[Fault]:
@@ -152,7 +155,7 @@ class TopicSettings:
 class CleanerSettings:
     """Compaction of topics whose cleanup.policy has compact in it."""
 
-    enabled: bool = fields.flag(True, doc="Whether logs are compacted at all; Kafka's log.cleaner.enable.")
+    enabled: bool = fields.flag(True, doc="Whether logs are compacted; Kafka's log.cleaner.enable.")
     interval_ms: int = fields.duration_ms(
         15 * SECOND,
         minimum=10,
@@ -166,7 +169,8 @@ class CleanerSettings:
         maximum=LARGEST_BYTES,
         unlimited=True,
         reloadable=True,
-        doc="Bytes read and written together at most; Kafka's log.cleaner.io.max.bytes.per.second.",
+        doc="Maximum number of bytes read and written per second, together; Kafka's "
+        "log.cleaner.io.max.bytes.per.second.",
     )
     dedupe_buffer_bytes: int = fields.size_bytes(
         128 * MIB,

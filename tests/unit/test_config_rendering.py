@@ -48,7 +48,7 @@ def test_a_file_to_begin_with_says_nothing_and_explains_everything() -> None:
     text = commented({name: (one.settings_class(), one.default_endpoint) for name, one in PLUGINS.items()})
     assert parse(text, "", PLUGINS) == DEFAULT
     assert max(map(len, text.splitlines())) <= 120
-    for phrase in ("# retention_ms: 7d", "# Number of this broker", "  kafka:\n", "# max_fetch_bytes: 55MiB"):
+    for phrase in ("# retention_ms: 7d", "# Id of this broker", "  kafka:\n", "# max_fetch_bytes: 55MiB"):
         assert phrase in text
 
 

@@ -22,29 +22,30 @@ class CursusSettings(ProtocolSettings):
     acks: str = fields.choice(
         "1",
         ("0", "1", "all"),
-        doc="When a publish is answered: at once (0), in the log file (1), on disk (all).",
+        doc="When a published message is acknowledged: at once (0), in the log file (1), on disk (all).",
     )
     compression: str = fields.choice(
         "none",
         COMPRESSIONS,
-        doc="How request bodies are compressed; enable_gzip makes gzip of none. Answers never are.",
+        doc="How request bodies are compressed; enable_gzip turns none into gzip. Answers are "
+        "never compressed.",
     )
     max_frame_bytes: int = fields.size_bytes(
         16 << 20,
         minimum=64,
         maximum=1 << 30,
-        doc="Largest request body, compressed as it arrives and decompressed; a larger one ends in a close.",
+        doc="Largest request body, both compressed and decompressed; a larger one closes the connection.",
     )
     consume_keep_open: bool = fields.flag(
-        False, doc="Whether the connection stays open after a CONSUME; its close marks the end of the stream."
+        False,
+        doc="Whether the connection stays open after a CONSUME; otherwise closing it marks the "
+        "end of the stream.",
     )
-    subscribe_push: bool = fields.flag(
-        False, doc="Whether subscribers are sent the messages published from then on."
-    )
+    subscribe_push: bool = fields.flag(False, doc="Whether new messages are pushed to subscribers.")
     stream_index_bytes: int = fields.size_bytes(
         256 << 20,
         minimum=1 << 16,
         maximum=1 << 40,
-        doc="Memory for where events and snapshots of aggregates lie; beyond it, what was not used lately is "
-        "read anew when it is wanted.",
+        doc="Memory for the index of events and snapshots of aggregates; above it, unused parts"
+        " are dropped and read again when needed.",
     )

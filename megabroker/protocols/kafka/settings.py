@@ -22,7 +22,8 @@ class KafkaSettings(ProtocolSettings):
         57_671_680,
         minimum=1024,
         maximum=1 << 30,
-        doc="Most bytes of records in one fetch answer, whatever is asked for; Kafka's fetch.max.bytes.",
+        doc="Maximum bytes of records in one fetch response, whatever the client requests; "
+        "Kafka's fetch.max.bytes.",
         reloadable=True,
     )
     max_fetch_wait_ms: int = fields.duration_ms(
@@ -33,6 +34,6 @@ class KafkaSettings(ProtocolSettings):
         minimum=0,
         maximum=100_000,
         unit="sessions",
-        doc="Consumers for whom it is remembered what they fetch (KIP-227); 0 for none.",
+        doc="Maximum number of fetch sessions (KIP-227); 0 for none.",
         reloadable=True,
     )

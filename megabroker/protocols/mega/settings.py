@@ -18,16 +18,17 @@ class MegaSettings(ProtocolSettings):
     acks: str = fields.choice(
         "1",
         ("0", "1", "all"),
-        doc="When a produce is answered: at once (0), in the log file (1), on disk (all).",
+        doc="When a produce request is acknowledged: at once (0), in the log file (1), on disk (all).",
     )
     dialect: Dialect = fields.choice(
         Dialect.AUTO,
         Dialect,
-        doc="Whether CONSUME and CREATE_TOPIC end in a zero length (original) or not (documented).",
+        doc="Whether CONSUME and CREATE_TOPIC requests end with a zero length (original) or not"
+        " (documented).",
     )
     max_payload_bytes: int = fields.size_bytes(
         1 << 20,
         minimum=1,
         maximum=1 << 30,
-        doc="Largest message taken; a larger one is read, discarded and refused.",
+        doc="Largest message that is accepted; a larger one is read, discarded and refused.",
     )

@@ -21,39 +21,42 @@ class StompSettings(ProtocolSettings):
     acks: str = fields.choice(
         "1",
         ("1", "all"),
-        doc="When a receipt of a SEND or a COMMIT is given: in the log file (1), on disk (all).",
+        doc="When the receipt of a SEND or a COMMIT is sent: in the log file (1), on disk (all).",
     )
     group: str = fields.text(
         "stomp",
         pattern=r"[^\s].{0,248}",
         what="1 to 249 characters",
-        doc="Share group of the consumers of /queue/... that name none in the header group.",
+        doc="Share group of consumers of /queue/... without a header group.",
     )
     max_body_bytes: int = fields.size_bytes(
-        1 << 20, minimum=64, maximum=1 << 30, doc="Longest body of a SEND; a longer one ends in an ERROR."
+        1 << 20, minimum=64, maximum=1 << 30, doc="Longest body of a SEND; a longer one gets an ERROR."
     )
-    max_headers: int = fields.integer(100, minimum=10, maximum=10_000, doc="Most headers of a frame.")
+    max_headers: int = fields.integer(
+        100, minimum=10, maximum=10_000, doc="Maximum number of headers of a frame."
+    )
     max_header_bytes: int = fields.size_bytes(
-        8192, minimum=256, maximum=1 << 20, doc="Longest header, name and value."
+        8192, minimum=256, maximum=1 << 20, doc="Longest header, name and value together."
     )
     max_subscriptions: int = fields.integer(
-        100, minimum=1, maximum=10_000, doc="Most subscriptions of a connection."
+        100, minimum=1, maximum=10_000, doc="Maximum number of subscriptions of a connection."
     )
     max_unacknowledged: int = fields.integer(
         1000,
         minimum=1,
         maximum=100_000,
-        doc="Most messages of a subscription without ACK; the header prefetch-count may say less.",
+        doc="Maximum number of unacknowledged messages of a subscription; the header prefetch-"
+        "count can lower it.",
     )
     max_transaction_bytes: int = fields.size_bytes(
         1 << 20,
         minimum=1024,
         maximum=1 << 30,
-        doc="Most that the transactions of a connection keep until COMMIT.",
+        doc="Maximum bytes that the transactions of a connection keep until COMMIT.",
     )
     heart_beat_ms: int = fields.integer(
         10_000,
         minimum=0,
         maximum=3_600_000,
-        doc="How often hearts beat at most, both ways, where the client wants that; 0 for never.",
+        doc="Shortest interval of heart-beats in both directions; 0 turns them off.",
     )
