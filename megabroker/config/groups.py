@@ -10,10 +10,7 @@ from megabroker.config import fields
 from megabroker.config.units import DAY, HOUR, KIB, LARGEST_BYTES, LONGEST_MS, MIB, MINUTE, SECOND
 from megabroker.errors import Fault
 
-__all__ = [
-    "GroupSettings",
-    "ShareSettings",
-]
+__all__ = ["GroupSettings", "ShareSettings"]
 
 
 @attrs.frozen(kw_only=True)

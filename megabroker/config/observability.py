@@ -6,10 +6,7 @@ import attrs
 
 from megabroker.config import fields
 
-__all__ = [
-    "LoggingSettings",
-    "MetricsSettings",
-]
+__all__ = ["LoggingSettings", "MetricsSettings"]
 
 
 @attrs.frozen(kw_only=True)

@@ -9,12 +9,7 @@ import attrs
 from megabroker.config import fields
 from megabroker.config.units import DAY, LONGEST_MS, MINUTE, SECOND
 
-__all__ = [
-    "DedupScope",
-    "DedupSettings",
-    "ProducerSettings",
-    "TransactionSettings",
-]
+__all__ = ["DedupScope", "DedupSettings", "ProducerSettings", "TransactionSettings"]
 
 
 class DedupScope(enum.Enum):

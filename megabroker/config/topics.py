@@ -12,10 +12,7 @@ from megabroker.config.units import DAY, GIB, KIB, LARGEST_BYTES, LONGEST_MS, MA
 from megabroker.errors import Fault
 from megabroker.model import TimestampType
 
-__all__ = [
-    "CleanerSettings",
-    "TopicSettings",
-]
+__all__ = ["CleanerSettings", "TopicSettings"]
 
 
 @attrs.frozen(kw_only=True)

@@ -9,11 +9,7 @@ from zope.interface import Attribute, Interface
 from megabroker.errors import BrokerError
 from megabroker.model import Acks
 
-__all__ = [
-    "IDedup",
-    "IPublisher",
-    "IPublishers",
-]
+__all__ = ["IDedup", "IPublisher", "IPublishers"]
 
 
 class IPublisher(Interface):

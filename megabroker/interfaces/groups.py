@@ -26,10 +26,7 @@ from megabroker.model import (
 )
 from megabroker.model.streams_groups import StreamsAnswer, StreamsGroupDescription, StreamsHeartbeat
 
-__all__ = [
-    "IConsumerMetadata",
-    "IGroupService",
-]
+__all__ = ["IConsumerMetadata", "IGroupService"]
 
 
 class IConsumerMetadata(Interface):

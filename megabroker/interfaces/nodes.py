@@ -10,11 +10,7 @@ from zope.interface import Attribute, Interface
 
 from megabroker.model import Node, TopicPartition
 
-__all__ = [
-    "IErrands",
-    "IPeers",
-    "IPlacement",
-]
+__all__ = ["IErrands", "IPeers", "IPlacement"]
 
 
 class IPlacement(Interface):

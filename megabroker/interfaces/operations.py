@@ -8,12 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-__all__ = [
-    "IBrokerConfigs",
-    "IClientMetrics",
-    "ILoggers",
-    "IMetrics",
-]
+__all__ = ["IBrokerConfigs", "IClientMetrics", "ILoggers", "IMetrics"]
 
 
 class ILoggers(Interface):

@@ -23,11 +23,7 @@ from megabroker.model import (
     TransactionMarker,
 )
 
-__all__ = [
-    "IPartition",
-    "IPartitions",
-    "IRemotePartition",
-]
+__all__ = ["IPartition", "IPartitions", "IRemotePartition"]
 
 
 class IPartition(Interface):

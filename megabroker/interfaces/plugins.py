@@ -11,10 +11,7 @@ from zope.interface import Attribute, Interface
 from megabroker.interfaces.broker import IBroker
 from megabroker.model import Listener
 
-__all__ = [
-    "IManagedFactory",
-    "IProtocolPlugin",
-]
+__all__ = ["IManagedFactory", "IProtocolPlugin"]
 
 
 class IProtocolPlugin(Interface):

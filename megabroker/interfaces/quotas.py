@@ -9,11 +9,7 @@ from zope.interface import Attribute, Interface
 
 from megabroker.model import QuotaChange, QuotaEntity
 
-__all__ = [
-    "IMeter",
-    "IMutations",
-    "IQuotas",
-]
+__all__ = ["IMeter", "IMutations", "IQuotas"]
 
 
 class IMutations(Interface):

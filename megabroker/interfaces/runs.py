@@ -10,10 +10,7 @@ from zope.interface import Attribute, Interface
 from megabroker.errors import BrokerError
 from megabroker.model import Acks, RunRoom
 
-__all__ = [
-    "IRun",
-    "ITakesRuns",
-]
+__all__ = ["IRun", "ITakesRuns"]
 
 
 class IRun(Interface):

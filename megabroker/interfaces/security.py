@@ -12,11 +12,7 @@ from megabroker.access import Acl, AclFilter, Operation, ResourceType
 from megabroker.errors import BrokerError
 from megabroker.model import Principal, ScramChange, ScramCredential
 
-__all__ = [
-    "IAuthentication",
-    "IAuthorizer",
-    "ICredentials",
-]
+__all__ = ["IAuthentication", "IAuthorizer", "ICredentials"]
 
 
 class ICredentials(Interface):

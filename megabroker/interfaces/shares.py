@@ -23,11 +23,7 @@ from megabroker.model import (
     TopicPartition,
 )
 
-__all__ = [
-    "IShareConsumer",
-    "ISharePeers",
-    "IShareService",
-]
+__all__ = ["IShareConsumer", "ISharePeers", "IShareService"]
 
 
 class IShareConsumer(Interface):

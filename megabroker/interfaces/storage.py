@@ -24,14 +24,7 @@ from megabroker.model import (
     TransactionMarker,
 )
 
-__all__ = [
-    "ILog",
-    "ILogListener",
-    "ILogStore",
-    "IMetadataStore",
-    "IProducerState",
-    "IWindowStore",
-]
+__all__ = ["ILog", "ILogListener", "ILogStore", "IMetadataStore", "IProducerState", "IWindowStore"]
 
 
 class ILogListener(Interface):

@@ -17,10 +17,7 @@ from megabroker.model import (
     TransactionMarker,
 )
 
-__all__ = [
-    "ITransactionPeers",
-    "ITransactionService",
-]
+__all__ = ["ITransactionPeers", "ITransactionService"]
 
 
 class ITransactionService(Interface):

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = [
-    "ANONYMOUS",
-    "PEER",
-    "Principal",
-    "QuotaChange",
-    "QuotaEntity",
-    "ScramChange",
-    "ScramCredential",
-]
+__all__ = ["ANONYMOUS", "PEER", "Principal", "QuotaChange", "QuotaEntity", "ScramChange", "ScramCredential"]
 
 
 class Principal(NamedTuple):

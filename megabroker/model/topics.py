@@ -9,11 +9,7 @@ from uuid import UUID
 
 import attrs
 
-__all__ = [
-    "Topic",
-    "TopicChange",
-    "TopicPartition",
-]
+__all__ = ["Topic", "TopicChange", "TopicPartition"]
 
 
 class TopicPartition(NamedTuple):

@@ -9,6 +9,6 @@ mega = ProtocolPlugin(
     default_endpoint="tcp:8080:interface=127.0.0.1",
     settings="megabroker.protocols.mega.settings.MegaSettings",
     version=INTERFACE_VERSION,
-    factory="megabroker.protocols.mega.protocol.MegaFactory",
+    factory="megabroker.protocols.mega.factory.MegaFactory",
     needs_tls=False,
 )

@@ -34,7 +34,7 @@ from megabroker.net.turns import Turns
 from megabroker.net.unread import Unread
 from megabroker.protocols.cursus.factory import CursusFactory
 from megabroker.protocols.cursus.settings import CursusSettings
-from megabroker.protocols.mega.protocol import MegaFactory
+from megabroker.protocols.mega.factory import MegaFactory
 from megabroker.protocols.mega.settings import MegaSettings
 from megabroker.storage.metadata.memory import MemoryMetadataStore
 from megabroker.storage.store import LocalLogStore

@@ -156,7 +156,7 @@ def broken(tmp_path: pathlib.Path) -> pathlib.Path:
         ),
         "mega": make("second_mega"),
         "elsewhere": make("elsewhere", settings="no_such_module.Settings"),
-        "hollow": make("hollow", factory="megabroker.protocols.mega.protocol.NoSuchFactory"),
+        "hollow": make("hollow", factory="megabroker.protocols.mega.factory.NoSuchFactory"),
         "good": make("good"),
     }
     for name, text in modules.items():
@@ -168,7 +168,7 @@ def make(
     name: str,
     version: int = 1,
     settings: str = "megabroker.protocols.mega.settings.MegaSettings",
-    factory: str = "megabroker.protocols.mega.protocol.MegaFactory",
+    factory: str = "megabroker.protocols.mega.factory.MegaFactory",
 ) -> str:
     return f"""
         from megabroker.plugin import ProtocolPlugin

@@ -39,7 +39,7 @@ from megabroker.protocols.kafka.protocol import InternalFactory
 from megabroker.protocols.kafka.publishers import Publishers
 from megabroker.protocols.kafka.remote_partitions import AllPartitions
 from megabroker.protocols.kafka.settings import KafkaSettings
-from megabroker.protocols.mega.protocol import MegaFactory
+from megabroker.protocols.mega.factory import MegaFactory
 from megabroker.protocols.mega.settings import MegaSettings
 from megabroker.storage.metadata.memory import MemoryMetadataStore
 from megabroker.storage.store import LocalLogStore

@@ -20,7 +20,7 @@ from megabroker.protocols.kafka.protocol import InternalFactory
 from megabroker.protocols.kafka.schema import fetch, produce
 from megabroker.protocols.kafka.settings import KafkaSettings
 from megabroker.protocols.mega.codec import MegaError
-from megabroker.protocols.mega.protocol import MegaFactory
+from megabroker.protocols.mega.factory import MegaFactory
 from megabroker.protocols.mega.settings import MegaSettings
 from tests.unit.call_counting import COMPILED, Client, CountingCase
 

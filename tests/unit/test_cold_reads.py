@@ -31,7 +31,7 @@ from megabroker.protocols.kafka.protocol import KafkaFactory
 from megabroker.protocols.kafka.schema import api_versions, fetch, list_offsets
 from megabroker.protocols.kafka.schema.registry import request_header_version, response_header_version
 from megabroker.protocols.kafka.settings import KafkaSettings
-from megabroker.protocols.mega.protocol import MegaFactory
+from megabroker.protocols.mega.factory import MegaFactory
 from megabroker.protocols.mega.settings import MegaSettings
 from megabroker.service import BrokerService
 from megabroker.storage import store, warming

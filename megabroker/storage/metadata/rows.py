@@ -12,15 +12,7 @@ from twisted.internet.defer import Deferred
 from megabroker.errors import ErrorCode, StorageError
 from megabroker.model import Change
 
-__all__ = [
-    "Pending",
-    "Row",
-    "checked",
-    "closed_error",
-    "decoded",
-    "read_value",
-    "to_rows",
-]
+__all__ = ["Pending", "Row", "checked", "closed_error", "decoded", "read_value", "to_rows"]
 
 Row = tuple[str, str, str | None]
 

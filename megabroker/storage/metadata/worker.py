@@ -7,12 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = [
-    "ManualWorker",
-    "Turns",
-    "Worker",
-    "WorkerThread",
-]
+__all__ = ["ManualWorker", "Turns", "Worker", "WorkerThread"]
 
 
 class Turns(Protocol):
