@@ -16,7 +16,8 @@ import click
 
 __all__ = ["start"]
 
-_TWISTD: Final = "from twisted.scripts.twistd import run; run()"
+# What Twisted imports stays; looking for garbage in it takes time. ``megabroker.tap`` has it enabled again.
+_TWISTD: Final = "import gc; gc.disable(); from twisted.scripts.twistd import run; run()"
 _PORTS: Final = {"kafka": 9092, "mega": 8080, "cursus": 9000}
 _PORT = click.IntRange(0, 65535)
 
