@@ -7,8 +7,9 @@ cancelling cost a dictionary entry, plus a heap entry for the first deadline of 
 
 Never calls back early, never from within ``call_at``, ``call_later`` or ``cancel``, and late by at most one
 tick plus whatever the reactor is late. A callback that raises is logged and harms no other.
-Invariant: outside ``_fire``, a delayed call is pending exactly when a live deadline exists, unless every
-deadline of the earliest bucket has been cancelled since: then it wakes for nothing, once.
+Invariant: outside ``_fire``, a delayed call is pending while a live deadline exists, for its tick or one
+before it. It stays when what it was for is cancelled, and then wakes for nothing, once: fetches that wait and
+are answered soon, one after the other, would else cost the reactor a call planned and one cancelled each.
 """
 
 from __future__ import annotations
@@ -121,7 +122,6 @@ class TimerWheel:
         if not self._live and not self._firing:
             self._buckets = {}
             self._ticks = []
-            self._disarm()
         elif len(self._ticks) > _COMPACT_FLOOR and len(self._ticks) > 2 * self._live and not self._firing:
             self._buckets = {tick: bucket for tick, bucket in self._buckets.items() if bucket}
             self._ticks = sorted(self._buckets)

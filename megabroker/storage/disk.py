@@ -208,21 +208,25 @@ class DiskHandler:
         take it.
         """
         lanes = self._take_gathered()
+        waiting_bytes = 0
+        for lane in lanes:
+            waiting_bytes += lane.log.pending_bytes
+        began = time.monotonic()
         if (
             self._handed_over != self._finished
             or len(lanes) > _IN_PLACE_LANES
-            or sum([lane.log.pending_bytes for lane in lanes]) > _IN_PLACE_BYTES
+            or waiting_bytes > _IN_PLACE_BYTES
+            or began < self._in_place_after
         ):
             self._hand_over(lanes)
             return
-        began = time.monotonic()
-        if began < self._in_place_after:
-            self._hand_over(lanes)
-            return
         self.turns_in_place += 1
+        due = lanes if self.durability is Durability.FSYNC else []
         try:
             for lane in lanes:
                 self._drain(lane)
+                if lane.wants_sync and due is not lanes:
+                    due.append(lane)
         except Exception as caught:  # noqa: BLE001
             self._give_up(lanes, caught)
         ended = time.monotonic()
@@ -235,10 +239,8 @@ class DiskHandler:
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
         else:
             self._pause_seconds = _FIRST_PAUSE_SECONDS
-        if self.durability is Durability.FSYNC:
-            self._hand_over(lanes)
-        else:
-            self._hand_over([lane for lane in lanes if lane.wants_sync])
+        if due:
+            self._hand_over(due)
         self.deliver()
 
     def chore(self, work: Chore, done: ChoreDone | None = None) -> None:
@@ -397,9 +399,7 @@ class DiskHandler:
             self.written_bytes += written
             log.written_pieces += len(ends)
             self.syncing.keep(lane, (segment, start, offset, buffers), written)
-            self._done.append(
-                lambda touched: log.on_written(lane, offset, written, segment, position, touched)
-            )
+            self._done.append(partial(log.on_written, lane, offset, written, segment, position))
         if error is not None:
             self.failed_writes += 1
             self._failed = (self.written_bytes, (time.monotonic(), error.strerror or str(error)))

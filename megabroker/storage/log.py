@@ -188,8 +188,11 @@ class LocalLog:
             if (
                 position + size > settings.segment_bytes
                 or last - segment.base_offset > MAX_RELATIVE_OFFSET
-                or (self._seconds() - (segment.born or 0.0)) * 1000
-                >= (settings.segment_ms - self._jitter_ms if settings.segment_ms >= 0 else _NEVER_MS)
+                or (
+                    not self._lane.queued  # once for all that is written together
+                    and (self._seconds() - (segment.born or 0.0)) * 1000
+                    >= (settings.segment_ms - self._jitter_ms if settings.segment_ms >= 0 else _NEVER_MS)
+                )
                 # Entries are at least an interval apart: before so many bytes the index cannot be full.
                 or (
                     position * 8 >= settings.segment_index_bytes * settings.index_interval_bytes

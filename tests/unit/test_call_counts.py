@@ -27,16 +27,16 @@ _PRODUCE_VERSION, _FETCH_VERSION = 12, 12
 _TRANSACTIONAL = 16
 
 BOUNDS = {
-    "one-pipelined": (1444, 2752),
-    "one-in-flight": (4908, 5654),
-    "one-100-connections": (2433, 3727),
-    "two-partitions": (4864, 10470),
-    "fifty-partitions": (2648, 3756),  # of which each is written and told by itself
-    "two-topics": (1756, 3212),
-    "transactional": (2545, 3852),  # from the second request on; the first adds the partition
-    "batch-16k": (1990, 3217),
+    "one-pipelined": (1440, 2750),
+    "one-in-flight": (4508, 5554),
+    "one-100-connections": (2429, 3726),
+    "two-partitions": (4859, 10469),
+    "fifty-partitions": (2542, 3754),  # of which each is written and told by itself
+    "two-topics": (1751, 3211),
+    "transactional": (2541, 3851),  # from the second request on; the first adds the partition
+    "batch-16k": (1950, 3209),
     "fetch-cached": (7000, 13740),  # with two calls of Python a sendfile to see that the page cache has it
-    "fetch-waiting": (14708, 17083),  # a produce request each with it
+    "fetch-waiting": (14108, 16883),  # a produce request each with it
 }
 """Python's and C's calls of 100 requests.
 
@@ -45,13 +45,13 @@ brought and of what is written; and where fetches wait, two calls for each kind 
 """
 
 COMPILED_BOUNDS = BOUNDS | {
-    "one-pipelined": (41, 41),  # all of a turn together, a segment's notes apart
-    "one-in-flight": (3308, 3509),
-    "one-100-connections": (41, 42),
+    "one-pipelined": (37, 40),  # all of a turn together, a segment's notes apart
+    "one-in-flight": (2908, 3409),
+    "one-100-connections": (37, 41),
     "hundred-partitions": (1932, 2150),  # a run each; how often a thread's reports are taken differs
-    "batch-16k": (550, 531),
-    "fetch-waiting": (13308, 14958),
-    "two-topics": (272, 475),
+    "batch-16k": (510, 523),
+    "fetch-waiting": (12708, 14758),
+    "two-topics": (267, 474),
 }
 """The same with the compiled part."""
 

@@ -52,16 +52,27 @@ class TimerWheelTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertEqual(self.fired, ["near", "far"])
 
-    def test_cancelled_does_not_fire_and_leaves_nothing_pending(self) -> None:
+    def test_cancelled_does_not_fire(self) -> None:
         handle = self.wheel.call_later(100, self.note("x"))
         self.assertTrue(handle.active)
         handle.cancel()
         handle.cancel()
         self.assertFalse(handle.active)
         self.assertEqual(len(self.wheel), 0)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
         self.clock.advance(1)
         self.assertEqual(self.fired, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_waits_that_end_one_after_the_other_have_one_delayed_call(self) -> None:
+        calls = []
+        for _ in range(10):
+            self.wheel.call_later(100, self.note("x")).cancel()
+            calls += self.clock.getDelayedCalls()
+            self.clock.advance(0.001)
+        self.assertEqual(len(set(calls)), 1)
+        self.wheel.call_later(50, self.note("sooner"))
+        self.clock.advance(0.06)
+        self.assertEqual(self.fired, ["sooner"])
 
     def test_a_callback_may_cancel_its_neighbour(self) -> None:
         self.wheel.call_later(100, lambda: other.cancel())
