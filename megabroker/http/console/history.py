@@ -36,10 +36,11 @@ class History:
         self._taking = False
 
     async def look(self, take: Callable[[], Awaitable[Sample]]) -> list[tuple[float, Sample]]:
-        """Return the samples there are, oldest first, after taking one if it is time."""
+        """Return the samples there are, oldest first and one at least, after taking one if it is time."""
         now = self._seconds()
         is_due = not self._samples or not 0 <= now - self._samples[-1][0] < _LEAST_SECONDS
-        if is_due and not self._taking:
+        # Who finds none takes one too, rather than wait for somebody who may go away.
+        if is_due and not (self._taking and self._samples):
             self._taking = True
             try:
                 sample = await take()
