@@ -253,11 +253,16 @@ class AdminClient:
         wanted = {**(query or {}), "limit": _MOST_ROWS}
         token: str | None = None
         while True:
+            before = token
             page = await self._ask("GET", path, query={**wanted, "page_token": token})
+            if not isinstance(page, dict) or "next_page_token" not in page:
+                raise AdminError(200, "internal", f"{path}: an answer that is no page of a list")
             token = page.pop("next_page_token")
             yield page
             if token is None:
                 return
+            if token == before:
+                raise AdminError(200, "internal", f"{path}: a page that is followed by itself")
 
     async def _list(self, path: str, name: str, query: Mapping[str, Any] | None = None) -> list[Any]:
         """Return the rows of all pages."""
@@ -635,11 +640,12 @@ def _text(value: Any) -> str:
 
 def _result(status: int, content: bytes) -> Any:
     """Return the JSON of an answer. Raises AdminError."""
+    found, is_json = None, True
     try:
         found = json.loads(content) if content else None
-    except ValueError:
-        found = None
-    if 200 <= status < 300:
+    except (ValueError, RecursionError):
+        is_json = False
+    if is_json and 200 <= status < 300:
         return found
     if not isinstance(found, dict) or "code" not in found:
         raise AdminError(status, "internal", f"an answer with status {status} that is not megabroker's")

@@ -199,7 +199,9 @@ class DeferredLink(Protocol):
 
     def _deliver(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
-            waiting = self._waiting[answer.number]
+            waiting = self._waiting.get(answer.number)
+            if waiting is None:
+                return  # whoever got the one before has closed the connection, and with it failed the rest
             if answer.is_last:
                 del self._waiting[answer.number]
             else:

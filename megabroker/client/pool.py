@@ -49,7 +49,7 @@ class Pool:
         """Allow connections again after ``close``, and make the first."""
         with self._changed:
             self._is_closed = False
-            if self._count:
+            if self._count > len(self._doomed):
                 return
             self._count += 1
         self.give(self._make())

@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from megabroker.client.admin import (
     AdminClient,
+    AdminError,
     BadRequest,
     Conflict,
     NotAllowed,
@@ -22,6 +23,7 @@ from megabroker.client.admin import (
     Unavailable,
 )
 from tests.brokers import BrokerProcess
+from tests.interop.hostile_server import HostileServer
 
 _METHODS = [
     name for name, _ in inspect.getmembers(AdminClient, inspect.isfunction) if not name.startswith("_")
@@ -154,6 +156,22 @@ class AdminClientCase(TestCase):
         error = await self.assertFailure(patient.list_topics(), Unavailable)
         assert error.code == "unreachable"
         assert not await patient.is_ready()
+
+    async def test_answers_that_are_none_of_the_api(self) -> None:
+        row = b'{"topics":[],"next_page_token":"YQ=="}'
+        for body in (b"<html>", b"[" * 100_000, b"[]", b"null", b"{}", row):
+
+            def behave(connection: socket.socket, body: bytes = body) -> None:
+                while True:
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                    if not connection.recv(65536):
+                        return
+
+            with HostileServer(behave) as server:
+                client = AdminClient(f"http://127.0.0.1:{server.port}", timeout_seconds=5)
+                with self.assertRaises(AdminError):
+                    await client.list_topics()
+                await client.close()
 
     def test_what_does_not_go_together(self) -> None:
         for settings in ({"user": "a"}, {"password": "b"}, {"user": "a", "password": "b", "token": "c"}):

@@ -483,6 +483,28 @@ def test_a_pool_that_is_used_up() -> None:
         client.close()
 
 
+def test_connecting_anew_while_another_thread_is_at_the_old_connection() -> None:
+    def behave(connection: socket.socket) -> None:
+        time.sleep(0.5)
+        connection.sendall(struct.pack(">ib", 1, 0) + b"\1")
+
+    with HostileServer(
+        behave, lambda connection: connection.sendall(struct.pack(">ib", 1, 0) + b"\1")
+    ) as server:
+        client = MessageClient("127.0.0.1", server.port, timeout=5)
+        client.connect()
+        other = threading.Thread(target=client.consume, args=("t", 0))
+        other.start()
+        while not server.received:
+            time.sleep(0.01)
+        client.close()
+        client.connect()
+        other.join()
+        assert client.connected
+        assert not client.consume("t", 0)["success"]
+        client.close()
+
+
 def test_an_offset_that_is_none(broker: BrokerProcess, unique: Callable[[str], str]) -> None:
     name = unique("none")
     with mega(broker) as client:

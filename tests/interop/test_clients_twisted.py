@@ -265,6 +265,23 @@ class HostileTests(TestCase):
         ):
             await self.check(behaviour, kind, ask)
 
+    async def test_a_client_that_is_closed_by_whoever_got_the_first_of_several_answers(self) -> None:
+        def behave(connection: Any) -> None:
+            time.sleep(0.2)  # until both were asked; both answers come at once
+            connection.sendall(b"".join(struct.pack(">iBqi", number, 1, 0, number) for number in (1, 2)))
+
+        with HostileServer(behave) as server:
+            client = AsyncMessageClient(reactor, at(server.port), timeout=5, retry=ONCE, pool_size=1)
+            outcomes: list[Any] = []
+
+            def take(outcome: Any) -> Any:
+                outcomes.append(getattr(outcome, "value", outcome))
+                return client.close()
+
+            await gatherResults([client.produce("t", b"%d" % number).addBoth(take) for number in (1, 2)])
+        assert outcomes[0].offset == 1
+        assert isinstance(outcomes[1], ConnectionLost)
+
     async def test_nobody_is_there(self) -> None:
         with HostileServer(lambda _: None) as server:
             port = server.port
