@@ -362,7 +362,7 @@ class Supervisor(Service):
         if self._installed.is_replaced():
             self.exit_code = 1
             _log.error(
-                "installed-anew", node=place.worker.me.id, outcome="all workers end, to be started again"
+                "installed-anew", node=place.worker.me.id, outcome="all workers stop and are restarted"
             )
             self._reactor.stop()
             return

@@ -59,10 +59,15 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--group", multiple=True, metavar="NAME", help="A consumer group; * for all."),
             click.option("--transactional-id", multiple=True, metavar="NAME", help="An id; * for all."),
             click.option("--cluster", is_flag=True, help="The cluster itself."),
-            click.option("--prefixed", is_flag=True, help="Names are what others begin with."),
-            click.option("--allow", multiple=True, metavar="PRINCIPAL", help="Who may, as User:alice."),
-            click.option("--deny", multiple=True, metavar="PRINCIPAL", help="Who may not."),
-            click.option("--host", metavar="ADDRESS", help="From where; everywhere if not said."),
+            click.option("--prefixed", is_flag=True, help="Names are prefixes."),
+            click.option(
+                "--allow",
+                multiple=True,
+                metavar="PRINCIPAL",
+                help="Allow this principal, such as User:alice.",
+            ),
+            click.option("--deny", multiple=True, metavar="PRINCIPAL", help="Deny this principal."),
+            click.option("--host", metavar="ADDRESS", help="Client address; any if not given."),
             click.option("-o", "--operation", multiple=True, type=click.Choice(list(_OPERATIONS))),
         )
     ):
@@ -97,7 +102,7 @@ def add(connect: Connect, as_json: bool, **given: Any) -> None:
 
 
 @acl.command()
-@click.option("--all", "everything", is_flag=True, help="All rules, if nothing else says which.")
+@click.option("--all", "everything", is_flag=True, help="All rules, if there is no other filter.")
 @json_option
 @_rule_options
 @connection_options
@@ -105,7 +110,7 @@ def remove(connect: Connect, everything: bool, as_json: bool, **given: Any) -> N
     """Remove the rules that are exactly as said; what is not said may be anything."""
     filters = _filters(given)
     if filters == [AclFilter()] and not everything:
-        raise click.UsageError("expected options that say which rules, or --all")
+        raise click.UsageError("expected options that select rules, or --all")
     with connect.client() as client:
         rows = [delete_acls.Request.Filter(**_asked(one)) for one in filters]
         results = client.ask(delete_acls.Request(filters=rows), _VERSION).filter_results
@@ -119,7 +124,7 @@ def remove(connect: Connect, everything: bool, as_json: bool, **given: Any) -> N
     check_all((row.error_code, row.error_message, "access rules") for row in results)
     check_all((row.error_code, row.error_message, str(one)) for one, row in matched)
     if not removed:
-        raise RequestError(ErrorCode.INVALID_REQUEST, "there is no such rule: megabroker acl list shows all")
+        raise RequestError(ErrorCode.INVALID_REQUEST, "no rule matches: megabroker acl list shows all rules")
 
 
 @acl.command("list")

@@ -24,9 +24,9 @@ _TO_TARGET: Final = click.Path(path_type=pathlib.Path)
 @click.command()
 @click.argument("directory", metavar="DIR", type=_TO_SOURCE)
 @click.argument("target", metavar="TARGET", type=_TO_TARGET)
-@click.option("--link", is_flag=True, help="Share closed segments by hard links, where that can be.")
+@click.option("--link", is_flag=True, help="Share closed segments by hard links, if possible.")
 @json_option
-@click.option("--quiet", is_flag=True, help="Say nothing about how far it has come.")
+@click.option("--quiet", is_flag=True, help="Do not print progress.")
 def backup(directory: pathlib.Path, target: pathlib.Path, link: bool, as_json: bool, quiet: bool) -> None:
     """Copy the data directory of a broker, which may go on serving.
 

@@ -77,17 +77,32 @@ def percentile(values: Sequence[float], share: int) -> float:
 @click.command()
 @click.option("-n", "--messages", type=click.IntRange(1), default=100_000, show_default=True)
 @click.option(
-    "--size", type=click.IntRange(1, 1 << 20), default=100, show_default=True, help="Bytes of each."
+    "--size",
+    type=click.IntRange(1, 1 << 20),
+    default=100,
+    show_default=True,
+    help="Size of a message in bytes.",
 )
 @click.option(
-    "--single", type=click.IntRange(0), default=1000, show_default=True, help="Messages sent alone."
+    "--single",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="Number of messages that are sent one by one.",
 )
-@click.option("-t", "--topic", help="One that there is, and that is read from its end on; else one is made.")
-@click.option("-p", "--partitions", type=click.IntRange(1), default=1, show_default=True, help="Of one made.")
+@click.option("-t", "--topic", help="An existing topic, read from its end; otherwise a topic is created.")
+@click.option(
+    "-p",
+    "--partitions",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Partitions of the created topic.",
+)
 @click.option("--acks", type=click.Choice(["1", "all"]), default="all", show_default=True)
 @click.option("-z", "--compression", type=click.Choice(list(COMPRESSIONS)), default="none", show_default=True)
 @click.option("--batch-bytes", type=click.IntRange(1, 1 << 20), default=1 << 16, show_default=True)
-@click.option("--keep", is_flag=True, help="Do not delete the topic that was made.")
+@click.option("--keep", is_flag=True, help="Do not delete the created topic.")
 @json_option
 @cluster_options
 def bench(
@@ -190,7 +205,7 @@ def _read(cluster: Cluster, starts: dict[Partition, int], count: int) -> _Stage:
             if time.monotonic() - heard > _IDLE_SECONDS:
                 raise StateError(
                     ErrorCode.TIMED_OUT,
-                    f"{found} of {count} messages came back, and no more for half a minute",
+                    f"{found} of {count} messages were received, and no more for half a minute",
                 )
     ended, used = time.monotonic(), time.process_time() - cpu
     reader.close()
@@ -217,7 +232,7 @@ def _tell(stages: Sequence[dict[str, Any]]) -> None:
     print_table(columns, rows, columns[1:])
     busy = [one["stage"] for one in stages if one["client_cpu"] >= _BUSY]
     click.echo(
-        "times are from a batch sent to its answer; client is how much of a processor this client used"
+        "times are from sending a batch to its acknowledgement; client is this client's share of a processor"
     )
     if busy:
-        click.echo(f"{' and '.join(busy)}: this client was at its limit, the broker may not be")
+        click.echo(f"{' and '.join(busy)}: the client was the limit; the broker may be faster")

@@ -65,7 +65,7 @@ class Bundle:
         if not MARK.exists():
             raise RequestError(
                 ErrorCode.INVALID_REQUEST,
-                f"{sys.prefix} is not what a package of the system brought: expected pip, as in "
+                f"{sys.prefix} was not installed by a system package: use pip, as in "
                 f"{sys.prefix}/bin/python -m pip install WHEEL",
             )
         said = json.loads(MARK.read_text(encoding="utf-8"))
@@ -185,7 +185,7 @@ class Bundle:
     def _check_writable(self) -> None:
         if not os.access(sys.prefix, os.W_OK):
             raise RequestError(
-                ErrorCode.INVALID_REQUEST, f"{sys.prefix} may not be changed by this user: expected root"
+                ErrorCode.INVALID_REQUEST, f"{sys.prefix} cannot be changed by this user: expected root"
             )
 
 

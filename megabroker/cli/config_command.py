@@ -60,9 +60,9 @@ def check(files: Sequence[pathlib.Path], as_json: bool) -> None:
 
 
 @config.command()
-@click.option("-c", "--config", "file", type=_PATH, help="The file; else the defaults.")
-@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="A key in place of the file's.")
-@click.option("--changed", is_flag=True, help="Only what differs from the defaults.")
+@click.option("-c", "--config", "file", type=_PATH, help="Configuration file; the defaults if not given.")
+@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="Override a key of the file.")
+@click.option("--changed", is_flag=True, help="Only keys that differ from the defaults.")
 @json_option
 def show(file: pathlib.Path | None, given: Sequence[str], changed: bool, as_json: bool) -> None:
     """Print what a file comes to, as YAML; what differs from a default has that behind it."""
@@ -92,12 +92,12 @@ def _default(found: Config, plugins: Mapping[str, Any]) -> Config:
 
 @config.command()
 @click.argument("file", required=False, type=_PATH, default=pathlib.Path("broker.yaml"))
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @json_option
 def init(file: pathlib.Path, force: bool, as_json: bool) -> None:
     """Write a file (broker.yaml; - is the output) in which every key is explained."""
     if as_json and str(file) == "-":
-        raise click.UsageError("--json: expected the name of a file with it, for the output is YAML")
+        raise click.UsageError("--json: expected the name of a file, because the output is YAML")
     plugins = discover()
     built_in = {name: plugins[name] for name in _BUILT_IN}
     text = commented({name: (one.settings_class(), one.default_endpoint) for name, one in built_in.items()})
@@ -109,7 +109,7 @@ def init(file: pathlib.Path, force: bool, as_json: bool) -> None:
             stream.write(text)
     except FileExistsError:
         raise RequestError(
-            ErrorCode.INVALID_REQUEST, f"{file} is there already: expected another name, or --force"
+            ErrorCode.INVALID_REQUEST, f"{file} exists already: expected another name, or --force"
         ) from None
     if as_json:
         print_json({"written": str(file)})

@@ -43,19 +43,19 @@ _OPTIONS: Final = (
         "--server",
         "brokers",
         metavar="HOST:PORT,...",
-        help=f"Kafka listeners, tried in turn; else {_BROKERS}, or {DEFAULT_BROKERS}.",
+        help=f"Kafka listeners, tried in turn; otherwise {_BROKERS}, or {DEFAULT_BROKERS}.",
     ),
-    click.option("--as", "login", metavar="USER", help=f"Who you are; the password is in {_PASSWORD}."),
-    click.option("--as-password-file", type=_FILE, help="Where that password is instead; - is the input."),
-    click.option("--mechanism", type=click.Choice(_MECHANISMS), help="By which SASL mechanism."),
-    click.option("--tls", "with_tls", is_flag=True, help="Connect by TLS, as those below do too."),
-    click.option("--ca", type=_FILE, help="Certificates in PEM of who may have signed the broker's."),
-    click.option("--certificate", type=_FILE, help="Your own certificate, and its key, in PEM."),
+    click.option("--as", "login", metavar="USER", help=f"User name; the password is in {_PASSWORD}."),
+    click.option("--as-password-file", type=_FILE, help="File with that password; - is standard input."),
+    click.option("--mechanism", type=click.Choice(_MECHANISMS), help="SASL mechanism."),
+    click.option("--tls", "with_tls", is_flag=True, help="Use TLS; the following options imply it."),
+    click.option("--ca", type=_FILE, help="PEM file with trusted certificates."),
+    click.option("--certificate", type=_FILE, help="PEM file with your client certificate and its key."),
     click.option(
         "--client-config",
         type=_FILE,
         envvar="MEGABROKER_CLIENT_CONFIG",
-        help="Properties of a Kafka client, as kcat -F and the Java tools read, for what no option says.",
+        help="Properties file of a Kafka client, as for kcat -F and the Java tools; options take precedence.",
     ),
 )
 connection_keys: Final = (
@@ -113,8 +113,8 @@ class Connect:
             return os.environ[_PASSWORD]
         if file is None and self._input_is_data:
             raise click.UsageError(
-                f"expected your password in {_PASSWORD}, by --as-password-file or in --client-config: "
-                "the input is what is read by this command"
+                f"expected your password in {_PASSWORD}, in --as-password-file or in --client-config, "
+                "because this command reads the input"
             )
         return read_password(file, "Your password", confirm=False)
 
@@ -173,7 +173,7 @@ def _tls(given: dict[str, Any], file: ClientFile) -> ssl.SSLContext | None:
         if certificate is not None:
             tls.load_cert_chain(certificate, key)
     except (ssl.SSLError, OSError) as error:
-        raise click.UsageError(f"--ca or --certificate: expected files in PEM ({error})") from None
+        raise click.UsageError(f"--ca or --certificate: expected PEM files ({error})") from None
     return tls
 
 

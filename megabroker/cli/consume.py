@@ -41,23 +41,27 @@ _NOTHING_SECONDS: Final = 10.0
 @click.command()
 @click.argument("topics", metavar="TOPIC...", nargs=-1, required=True, shell_complete=complete_topics)
 @click.option("--regex", is_flag=True, help="Topics are regular expressions that match whole names.")
-@click.option("-p", "--partition", "numbers", multiple=True, type=click.IntRange(0), help="These only.")
+@click.option(
+    "-p", "--partition", "numbers", multiple=True, type=click.IntRange(0), help="Only these partitions."
+)
 @click.option(
     "-o",
     "--offset",
     metavar="PLACE",
-    help="From where: start (the default), end, an offset, -N before the end, +N after the start, @TIME.",
+    help="Where to start: start (the default), end, an offset, -N before the end, +N after the start, @TIME.",
 )
-@click.option("--until", metavar="@TIME", help="Up to the first message of that time or later.")
-@click.option("-F", "--follow", is_flag=True, help="Do not end where there are no more: wait for more.")
-@click.option("-n", "--count", type=click.IntRange(1), help="End after so many messages.")
-@click.option("-g", "--group", help="As a member of this group: from what it has committed, and commit.")
+@click.option("--until", metavar="@TIME", help="Stop before the first message of that time or later.")
+@click.option("-F", "--follow", is_flag=True, help="Wait for more messages at the end.")
+@click.option("-n", "--count", type=click.IntRange(1), help="Stop after this number of messages.")
+@click.option(
+    "-g", "--group", help="Consume as a member of this group, from its committed offsets, and commit."
+)
 @click.option(
     "--isolation",
     type=click.Choice(["committed", "uncommitted"]),
     default="committed",
     show_default=True,
-    help="Whether transactions are seen when they are committed, or all that is written.",
+    help="Whether messages of transactions are printed after the commit, or all messages.",
 )
 @click.option(
     "-f",
@@ -67,7 +71,7 @@ _NOTHING_SECONDS: Final = 10.0
     show_default=True,
     help="value, json, pretty, or kcat's: '%t %p %o %T %k %s %h\\n'.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As --format json: an object a line.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json: one object per line.")
 @cluster_options
 def consume(cluster: Cluster, topics: Sequence[str], as_json: bool, **given: Any) -> None:
     """Print the messages of topics.
@@ -86,7 +90,7 @@ def consume(cluster: Cluster, topics: Sequence[str], as_json: bool, **given: Any
     names = _names(cluster, topics, regex=given["regex"])
     if given["group"] is not None:
         if given["numbers"] or until_ms is not None:
-            raise click.UsageError("--group: expected it without --partition and --until")
+            raise click.UsageError("--group: cannot be combined with --partition and --until")
         _Grouped(cluster, given["group"], names, place, committed, out).run(follow=given["follow"])
         return
     partitions = _partitions(cluster, names, given["numbers"])

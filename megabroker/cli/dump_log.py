@@ -23,9 +23,9 @@ _FAULTS = frozenset({"damage", "tail", "fault"})
 @click.command("dump-log")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 @click.option("--deep", is_flag=True, help="Print the records of each batch.")
-@click.option("--contents", is_flag=True, help="Print their keys, values and headers as well.")
-@click.option("--from-offset", type=int, default=0, help="Pass over batches below it.")
-@click.option("--limit", type=int, help="Print that many batches or entries of each file at most.")
+@click.option("--contents", is_flag=True, help="Also print keys, values and headers.")
+@click.option("--from-offset", type=int, default=0, help="Skip batches below this offset.")
+@click.option("--limit", type=int, help="Print at most this number of batches or entries of each file.")
 @json_option
 def dump_log(
     files: tuple[pathlib.Path, ...],

@@ -26,10 +26,10 @@ _PATH = click.Path(path_type=pathlib.Path, exists=True, file_okay=False)
 @click.command()
 @click.argument("directory", metavar="DIR", type=_PATH)
 @click.argument("further", metavar="[MORE]...", nargs=-1, type=_PATH)
-@click.option("--repair", "with_repair", is_flag=True, help="Make right what can be made right.")
-@click.option("--deep", is_flag=True, help="Decode every record as well.")
+@click.option("--repair", "with_repair", is_flag=True, help="Repair what can be repaired.")
+@click.option("--deep", is_flag=True, help="Also decode every record.")
 @json_option
-@click.option("--quiet", is_flag=True, help="Say nothing about how far it has come.")
+@click.option("--quiet", is_flag=True, help="Do not print progress.")
 def fsck(
     directory: pathlib.Path,
     further: tuple[pathlib.Path, ...],

@@ -35,8 +35,8 @@ def group() -> None:
 
 
 @group.command("list")
-@click.option("--type", "kind", type=click.Choice(_KINDS), help="Those of this kind only.")
-@click.option("--state", metavar="STATE", help="Those in this state only, for example stable or empty.")
+@click.option("--type", "kind", type=click.Choice(_KINDS), help="Only groups of this type.")
+@click.option("--state", metavar="STATE", help="Only groups in this state, for example stable or empty.")
 @json_option
 @cluster_options
 def show(cluster: Cluster, kind: str | None, state: str | None, as_json: bool) -> None:
@@ -155,15 +155,24 @@ class _Target:
 @group.command()
 @click.argument("name")
 @click.option(
-    "-t", "--topic", "topics", multiple=True, metavar="TOPIC[:0,1]", help="Else all it has offsets in."
+    "-t",
+    "--topic",
+    "topics",
+    multiple=True,
+    metavar="TOPIC[:0,1]",
+    help="Otherwise all topics with committed offsets.",
 )
-@click.option("--to-earliest", is_flag=True, help="To the first message there is.")
+@click.option("--to-earliest", is_flag=True, help="To the first message.")
 @click.option("--to-latest", is_flag=True, help="To the end.")
-@click.option("--to-offset", type=click.IntRange(0), help="To this one, or the nearest there is.")
-@click.option("--to-datetime", metavar="TIME", help="To the first message of a time or later; -1h is an age.")
-@click.option("--shift-by", type=int, metavar="N", help="So many on, or back if negative.")
-@click.option("--dry-run", is_flag=True, help="Only say where it would go on.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--to-offset", type=click.IntRange(0), help="To this offset, or the nearest valid one.")
+@click.option(
+    "--to-datetime",
+    metavar="TIME",
+    help="To the first message at or after this time; -1h means one hour ago.",
+)
+@click.option("--shift-by", type=int, metavar="N", help="By this number of messages; negative to go back.")
+@click.option("--dry-run", is_flag=True, help="Only print the new offsets.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @cluster_options
 def reset(
@@ -209,7 +218,7 @@ def reset(
     if as_json:
         print_json({"group": name, "reset": not dry_run, "partitions": rows})
     else:
-        click.echo(f"nothing was changed in group {name}" if dry_run else f"group {name} goes on there")
+        click.echo(f"dry run: group {name} is unchanged" if dry_run else f"offsets of group {name} reset")
 
 
 def _known(cluster: Cluster, name: str, *, may_be_new: bool) -> Group:
@@ -241,7 +250,7 @@ def _named(cluster: Cluster, topics: Sequence[str]) -> list[Partition]:
 
 @group.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @cluster_options
 def delete(cluster: Cluster, names: Sequence[str], yes: bool, as_json: bool) -> None:

@@ -30,10 +30,10 @@ _PATH = click.Path(path_type=pathlib.Path)
 
 @click.command("import-kafka")
 @click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=_PATH)
-@click.option("-c", "--config", type=_PATH, help="The configuration whose data_dir is to be made.")
-@click.option("--data-dir", type=_PATH, help="The data directory to make, in place of a configuration.")
-@click.option("--partial", is_flag=True, help="Go on without partitions that are missing or out of sync.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("-c", "--config", type=_PATH, help="Configuration whose data_dir is created.")
+@click.option("--data-dir", type=_PATH, help="Data directory to create, instead of --config.")
+@click.option("--partial", is_flag=True, help="Continue without partitions that are missing or not in sync.")
+@click.option("--dry-run", is_flag=True, help="Only report what would be done.")
 @json_option
 def import_kafka(
     directories: tuple[pathlib.Path, ...],

@@ -43,9 +43,9 @@ def log_in(login: Login, mechanism: str, exchange: Exchange) -> None:
         fields = dict(part.split(b"=", 1) for part in said.split(b","))
         theirs, salt, iterations = fields[b"r"], base64.b64decode(fields[b"s"]), int(fields[b"i"])
     except (KeyError, ValueError):
-        raise AuthenticationError("the broker's challenge is not SCRAM's") from None
+        raise AuthenticationError("the broker's challenge is not a SCRAM message") from None
     if not theirs.startswith(nonce) or len(theirs) == len(nonce) or not 0 < iterations <= _MAX_ITERATIONS:
-        raise AuthenticationError("the broker's challenge is none to answer")
+        raise AuthenticationError("the broker's challenge cannot be answered")
     salted = hashlib.pbkdf2_hmac(digest, login.password.encode(), salt, iterations)
     without_proof = b"c=biws,r=" + theirs
     message = b",".join((bare, said, without_proof))

@@ -36,7 +36,7 @@ _PLACES: Final = {
     "-d",
     "--directory",
     type=click.Path(path_type=pathlib.Path),
-    help="Where to write it; NAME in the working directory if left out.",
+    help="Directory to create; NAME in the working directory if not given.",
 )
 @json_option
 def new(name: str, directory: pathlib.Path | None, as_json: bool) -> None:
@@ -46,16 +46,19 @@ def new(name: str, directory: pathlib.Path | None, as_json: bool) -> None:
     """
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name == "megabroker":
         raise click.BadParameter(
-            f"{name!r}: expected 1 to 40 of a-z, 0-9 and _, a letter first, and no word of Python",
+            f"{name!r}: expected 1 to 40 characters a-z, 0-9 and _, starting with a letter, and not a "
+            "Python keyword",
             param_hint="NAME",
         )
     if name in discover() or _is_taken(name):
         raise click.BadParameter(
-            f"{name!r}: expected a name that no protocol and no module has", param_hint="NAME"
+            f"{name!r}: expected a name that is not used by a protocol or module", param_hint="NAME"
         )
     place = directory or pathlib.Path(name)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise click.BadParameter(f"{place}: expected a directory that is empty or not there", param_hint="-d")
+        raise click.BadParameter(
+            f"{place}: expected a directory that is empty or does not exist", param_hint="-d"
+        )
     written = []
     try:
         for path, text in rendered(name):

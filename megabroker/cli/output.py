@@ -30,7 +30,7 @@ __all__ = [
 _LINES_SECONDS: Final = 2.0
 _DRAWN_SECONDS: Final = 0.1
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in place of text.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def print_json(value: object) -> None:
@@ -151,5 +151,5 @@ def _in_lines(begin: str) -> Progress:
 def agreed(question: str, or_else: str = "--yes") -> None:
     """Ask on the terminal, and end the command unless the answer is yes. Raises UsageError without one."""
     if not sys.stdin.isatty():
-        raise click.UsageError(f"expected {or_else}, for there is no terminal to ask on")
+        raise click.UsageError(f"expected {or_else}, because there is no terminal to ask on")
     click.confirm(question, abort=True, err=True)

@@ -28,7 +28,7 @@ def install(wheel: pathlib.Path, as_json: bool) -> None:
         print_json({"name": done.name, "version": done.version, "wheels": [one.name for one in done.wheels]})
         return
     others = f", with {', '.join(one.name for one in done.wheels[1:])}" if done.wheels[1:] else ""
-    click.echo(f"installed {done.name} {done.version}{others}; a broker that runs has to be restarted")
+    click.echo(f"installed {done.name} {done.version}{others}; restart a running broker")
 
 
 @click.command()

@@ -39,7 +39,14 @@ _STICKY_RECORDS: Final = 1000
 @click.command()
 @click.argument("topic", shell_complete=complete_topics)
 @click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
-@click.option("-f", "--file", "files", multiple=True, type=click.File("rb"), help="In place of the input.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.File("rb"),
+    help="Read this file instead of standard input.",
+)
 @click.option(
     "-i",
     "--input",
@@ -47,20 +54,29 @@ _STICKY_RECORDS: Final = 1000
     type=click.Choice(["lines", "json", "whole"]),
     default="lines",
     show_default=True,
-    help="A message a line, an object of JSON a line as consume --json prints, or one in all.",
+    help="One message per line, one JSON object per line as printed by consume --json, or the whole input as "
+    "one message.",
 )
-@click.option("-K", "--key-separator", metavar="TEXT", help="What ends the key in a line.")
-@click.option("-D", "--delimiter", default="\\n", metavar="TEXT", help="What ends a line, if not its end.")
-@click.option("-k", "--key", help="The key of all messages.")
-@click.option("-H", "--header", "headers", multiple=True, metavar="NAME=VALUE", help="Of all messages.")
-@click.option("-p", "--partition", type=click.IntRange(0), help="Else by the key, or as it comes.")
+@click.option("-K", "--key-separator", metavar="TEXT", help="Separator after the key in a line.")
+@click.option(
+    "-D",
+    "--delimiter",
+    default="\\n",
+    metavar="TEXT",
+    help="Delimiter of messages instead of the end of the line.",
+)
+@click.option("-k", "--key", help="Key of all messages.")
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="NAME=VALUE", help="Header of all messages."
+)
+@click.option("-p", "--partition", type=click.IntRange(0), help="Otherwise chosen by the key, or any.")
 @click.option("--base64", "in_base64", is_flag=True, help="Keys and values are in base64.")
-@click.option("-Z", "--empty-is-null", is_flag=True, help="An empty key or value is null, a tombstone.")
-@click.option("--tombstone", is_flag=True, help="Write a null value for --key, and read no input.")
+@click.option("-Z", "--empty-is-null", is_flag=True, help="Send an empty key or value as null.")
+@click.option("--tombstone", is_flag=True, help="Send a null value for --key, without reading input.")
 @click.option("-z", "--compression", type=click.Choice(list(COMPRESSIONS)), default="none", show_default=True)
 @click.option("--acks", type=click.Choice(list(_ACKS)), default="all", show_default=True)
-@click.option("--idempotent/--no-idempotent", default=None, help="Store nothing twice; the default.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing of what was written.")
+@click.option("--idempotent/--no-idempotent", default=None, help="Store no message twice; the default.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing on success.")
 @json_option
 @cluster_options
 def produce(cluster: Cluster, topic: str, quiet: bool, as_json: bool, **given: Any) -> None:
@@ -73,7 +89,7 @@ def produce(cluster: Cluster, topic: str, quiet: bool, as_json: bool, **given: A
     acks = _ACKS[given["acks"]]
     idempotent = acks == -1 if given["idempotent"] is None else given["idempotent"]
     if idempotent and acks != -1:
-        raise click.UsageError("--idempotent: expected --acks all with it")
+        raise click.UsageError("--idempotent: requires --acks all")
     chosen = _Partitions(topic, _count(cluster, topic), given["partition"])
     tally, told = _Tally(), 0
     typed = sys.stdin.isatty() and not given["files"]
@@ -191,14 +207,14 @@ def _inputs(given: dict[str, Any]) -> Iterator[Input | None]:
     key = None if given["key"] is None else given["key"].encode()
     if given["tombstone"]:
         if key is None or given["messages"] or given["files"]:
-            raise click.UsageError("--tombstone: expected --key with it, and no messages")
+            raise click.UsageError("--tombstone: requires --key, and no messages")
         return iter([(key, None, headers, None, None)])
     if given["messages"] and given["files"]:
         raise click.UsageError("expected messages or --file, not both")
     if given["form"] != "lines" and given["key_separator"] is not None:
-        raise click.UsageError("--key-separator: expected --input lines with it")
+        raise click.UsageError("--key-separator: requires --input lines")
     if given["in_base64"] and given["form"] == "json":
-        raise click.UsageError("--base64: in JSON say key_base64 and value_base64")
+        raise click.UsageError("--base64: with JSON, use key_base64 and value_base64")
     read = _reader(given, key, headers)
     if given["messages"]:
         return _read(((text.encode(), "message") for text in given["messages"]), read)

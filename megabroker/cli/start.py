@@ -23,19 +23,30 @@ _PORT = click.IntRange(0, 65535)
 
 
 @click.command()
-@click.option("-c", "--config", type=click.Path(path_type=pathlib.Path), help="A file; else the defaults.")
-@click.option("--data-dir", type=click.Path(path_type=pathlib.Path), help="Where everything is kept; ./data.")
-@click.option("--memory", is_flag=True, help="Keep everything in memory only, and lose it at the end.")
-@click.option("--port", "kafka", type=_PORT, help="For Kafka's clients; 0 takes any free one.")
-@click.option("--mega-port", "mega", type=_PORT, help="For MEGA's.")
-@click.option("--cursus-port", "cursus", type=_PORT, help="For cursus's.")
-@click.option("--http-port", "http", type=_PORT, help="For administration over HTTP.")
-@click.option("--bind", metavar="ADDRESS", help="Serve others than this machine, for example 0.0.0.0.")
-@click.option("--advertise", metavar="HOST", help="The name by which Kafka's clients reach this machine.")
 @click.option(
-    "--set", "given", multiple=True, metavar="KEY=VALUE", help="Any key, as topics.retention_ms=1h."
+    "-c",
+    "--config",
+    type=click.Path(path_type=pathlib.Path),
+    help="Configuration file; the defaults if not given.",
 )
-@click.option("--check", is_flag=True, help="Only check all that, and exit.")
+@click.option("--data-dir", type=click.Path(path_type=pathlib.Path), help="Data directory; default ./data.")
+@click.option("--memory", is_flag=True, help="Keep all data in memory only.")
+@click.option("--port", "kafka", type=_PORT, help="Port for Kafka clients; 0 for any free port.")
+@click.option("--mega-port", "mega", type=_PORT, help="Port for MEGA clients.")
+@click.option("--cursus-port", "cursus", type=_PORT, help="Port for cursus clients.")
+@click.option("--http-port", "http", type=_PORT, help="Port of the HTTP API.")
+@click.option(
+    "--bind", metavar="ADDRESS", help="Address to listen on, for example 0.0.0.0; default 127.0.0.1."
+)
+@click.option("--advertise", metavar="HOST", help="Host name that Kafka clients use to reach this machine.")
+@click.option(
+    "--set",
+    "given",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set any key, for example topics.retention_ms=1h.",
+)
+@click.option("--check", is_flag=True, help="Only check the configuration, and exit.")
 @click.option("--reactor", metavar="NAME", help="Twisted's reactor.")
 def start(
     config: pathlib.Path | None,
@@ -81,7 +92,7 @@ def _endpoints(config: pathlib.Path | None, bind: str | None, ports: dict[str, i
     said = {name: port for name, port in ports.items() if port is not None}
     if config is not None and (said or bind is not None):
         raise click.UsageError(
-            "with --config say the endpoint: --set 'protocols.kafka.listeners[0].endpoint=tcp:9092'"
+            "with --config, set the endpoint: --set 'protocols.kafka.listeners[0].endpoint=tcp:9092'"
         )
     interface = "127.0.0.1" if bind is None else bind.replace(":", "\\:")
     if config is not None:

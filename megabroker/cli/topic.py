@@ -53,11 +53,18 @@ def _configs(given: Sequence[str]) -> dict[str, str]:
 
 @topic.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("-p", "--partitions", type=click.IntRange(1), help="How many; else the broker's default.")
-@click.option("-r", "--replicas", type=click.IntRange(1), help="Of each; else the broker's default.")
+@click.option(
+    "-p", "--partitions", type=click.IntRange(1), help="Number of partitions; otherwise the broker's default."
+)
+@click.option(
+    "-r",
+    "--replicas",
+    type=click.IntRange(1),
+    help="Replicas of each partition; otherwise the broker's default.",
+)
 @click.option("-c", "--config", "configs", multiple=True, metavar="NAME=VALUE", help="Of the topic.")
-@click.option("--if-not-exists", is_flag=True, help="Do nothing about topics that there are already.")
-@click.option("--dry-run", is_flag=True, help="Only have the broker say whether it would.")
+@click.option("--if-not-exists", is_flag=True, help="Ignore topics that exist already.")
+@click.option("--dry-run", is_flag=True, help="Only check whether the broker would do it.")
 @json_option
 @cluster_options
 def create(
@@ -100,7 +107,7 @@ def create(
 
 @topic.command("list")
 @click.argument("pattern", required=False)
-@click.option("--internal", is_flag=True, help="Those too that brokers keep for themselves.")
+@click.option("--internal", is_flag=True, help="Include internal topics.")
 @json_option
 @cluster_options
 def show(cluster: Cluster, pattern: str | None, internal: bool, as_json: bool) -> None:
@@ -116,7 +123,7 @@ def show(cluster: Cluster, pattern: str | None, internal: bool, as_json: bool) -
 
 @topic.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_topics)
-@click.option("--all-configs", is_flag=True, help="The configurations too that have their defaults.")
+@click.option("--all-configs", is_flag=True, help="Include configurations with default values.")
 @json_option
 @cluster_options
 def describe(cluster: Cluster, names: Sequence[str], all_configs: bool, as_json: bool) -> None:
@@ -214,11 +221,11 @@ def _list(numbers: Iterable[int]) -> str:
 @topic.command()
 @click.argument("name", shell_complete=complete_topics)
 @click.option("-c", "--config", "configs", multiple=True, metavar="NAME=VALUE", help="To set.")
-@click.option("--reset", multiple=True, metavar="NAME", help="A configuration to have its default again.")
+@click.option("--reset", multiple=True, metavar="NAME", help="Reset a configuration to its default.")
 @click.option(
-    "-p", "--partitions", type=click.IntRange(1), help="How many there shall be, more than there are."
+    "-p", "--partitions", type=click.IntRange(1), help="New number of partitions, above the current one."
 )
-@click.option("--dry-run", is_flag=True, help="Only have the broker say whether it would.")
+@click.option("--dry-run", is_flag=True, help="Only check whether the broker would do it.")
 @json_option
 @cluster_options
 def alter(
@@ -265,8 +272,8 @@ def _alter_configs(
 @topic.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_topics)
 @click.option("--regex", is_flag=True, help="Names are regular expressions that match whole names.")
-@click.option("--if-exists", is_flag=True, help="Do nothing about topics that there are not.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--if-exists", is_flag=True, help="Ignore topics that do not exist.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @cluster_options
 def delete(

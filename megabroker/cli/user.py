@@ -63,13 +63,13 @@ def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @user.command()
 @click.argument("name")
-@click.option("--password-file", type=_FILE, help="Where the new password is; else it is asked for.")
+@click.option("--password-file", type=_FILE, help="File with the new password; otherwise prompted for.")
 @click.option(
     "--iterations",
     type=click.IntRange(MIN_ITERATIONS, MAX_ITERATIONS),
     default=MIN_ITERATIONS,
     show_default=True,
-    help="How often the password is hashed; more takes longer to guess and to log in with.",
+    help="Number of hash iterations; more make guessing and authentication slower.",
 )
 @json_option
 @_place_options
@@ -115,7 +115,7 @@ def delete(
     if as_json:
         print_json({"deleted": [name]})
     else:
-        click.echo(f"{name} has no password any more{users.where}")
+        click.echo(f"{name} no longer has a password{users.where}")
 
 
 @user.command("list")
@@ -258,7 +258,7 @@ def _lock(place: pathlib.Path, *, may_create: bool) -> DirectoryLock:
     if not may_create and not (place / METADATA_FILE).exists():
         raise StateError(
             ErrorCode.INVALID_REQUEST,
-            f"{place.absolute()} is no data directory: expected {METADATA_FILE} in it",
+            f"{place.absolute()} is not a data directory: expected {METADATA_FILE} in it",
         )
     try:
         if not place.exists():
@@ -272,6 +272,6 @@ def _lock(place: pathlib.Path, *, may_create: bool) -> DirectoryLock:
         ) from error
     except DataDirectoryLocked as error:
         raise StateError(
-            ErrorCode.INVALID_REQUEST, f"{error}; to ask the broker that has it, use --brokers"
+            ErrorCode.INVALID_REQUEST, f"{error}; to use the running broker, pass --brokers"
         ) from error
     return lock

@@ -142,7 +142,7 @@ class Writer:
     def _transmit(self, batch: _Batch) -> None:
         leaders = self._cluster.by_leader([batch.partition])
         if not leaders:
-            raise StateError(ErrorCode.UNREACHABLE, f"{batch.partition}: no broker leads it at present")
+            raise StateError(ErrorCode.UNREACHABLE, f"{batch.partition}: it has no leader at present")
         client = self._cluster.node(next(iter(leaders)))
         request = self._request(batch)
         if self._acks:

@@ -64,7 +64,7 @@ def _word(name: str, value: object) -> bytes:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a str, not {type(value).__name__} {value!r:.60}")
     if not _one_word(value):
-        raise ValueError(f"{name}: expected 1 to 1000 characters without blanks, not {value!r:.60}")
+        raise ValueError(f"{name}: expected 1 to 1000 characters without spaces, not {value!r:.60}")
     return value.encode()
 
 
@@ -210,7 +210,9 @@ class Auth(Command[None]):
     def text(self) -> bytes:
         """Return the command."""
         if not self.password or self.password[-1] in "\r\n":
-            raise ValueError("password: expected one that is not empty and does not end with a line's end")
+            raise ValueError(
+                "password: expected a password that is not empty and does not end with a newline"
+            )
         return b" ".join((b"AUTH", _word("user", self.user), self.password.encode()))
 
     def read(self, frame: bytes) -> Refused | None:

@@ -107,7 +107,9 @@ class ClientMetrics:
         """See ``IClientMetrics.validate``."""
         for name, value in configs.items():
             if name not in CLIENT_METRICS:
-                raise RequestError(ErrorCode.INVALID_REQUEST, f"no configuration of metrics: {name[:100]!r}")
+                raise RequestError(
+                    ErrorCode.INVALID_REQUEST, f"not a client metrics configuration: {name[:100]!r}"
+                )
             if len(value) > _MAX_VALUE_CHARS:
                 raise _invalid(name, value, f"at most {_MAX_VALUE_CHARS} characters")
         if _INTERVAL in configs:

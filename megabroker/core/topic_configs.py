@@ -492,5 +492,5 @@ class TopicConfigs:
 def _row(name: str) -> TopicConfig:
     row = TOPIC_CONFIGS.get(name)
     if row is None:
-        raise RequestError(ErrorCode.INVALID_CONFIG, f"{name[:100]!r} is no topic configuration")
+        raise RequestError(ErrorCode.INVALID_CONFIG, f"{name[:100]!r} is not a topic configuration")
     return row

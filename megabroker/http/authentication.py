@@ -44,7 +44,7 @@ async def identify(
     if header is None or (authentication is None and not needed):
         # What nobody asks for is not looked at: there is nothing to check it by.
         if certified is ANONYMOUS and needed:
-            raise _unknown("nobody in particular asks: expected the header Authorization, Basic or Bearer")
+            raise _unknown("authentication is required: expected the header Authorization, Basic or Bearer")
         return certified
     assert authentication is not None
     scheme, _, rest = header.partition(" ")
@@ -59,7 +59,7 @@ async def identify(
         raise AuthenticationError("a scheme that is not known")
     except AuthenticationError as error:
         broker.audit.refused("http", host, error.message)
-        raise _unknown("the name, password or token is not right: expected one that is") from None
+        raise _unknown("authentication failed: wrong name, password or token") from None
 
 
 def _basic(text: str) -> tuple[str, str]:

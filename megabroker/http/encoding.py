@@ -1,6 +1,6 @@
 """Bytes of messages as JSON has them, and back: text, JSON, or base64.
 
-Owns what is shown of bytes that are not what was hoped for: what is no JSON is text, what is no UTF-8 is
+Owns what is shown of bytes that are not what was hoped for: what is not JSON is text, what is no UTF-8 is
 base64, and each answer says which it is.
 """
 
@@ -92,4 +92,4 @@ def _shallow(value: Any) -> Any:
 
 
 def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")

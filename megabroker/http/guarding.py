@@ -67,8 +67,8 @@ class Guard:
         raise Problem(
             403,
             ErrorCode.INVALID_REQUEST,
-            f"a page of {(origin or site or '')[:100]!r} has sent this: expected one of this broker, or "
-            "of an origin in http.allowed_origins",
+            f"the request is from a page of {(origin or site or '')[:100]!r}: expected one of this broker, "
+            "or of an origin in http.allowed_origins",
         )
 
     def allows(self, origin: str | None) -> bool:

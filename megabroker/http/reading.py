@@ -133,7 +133,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> Any:
-    raise _NoJson(f"{text} is no JSON")
+    raise _NoJson(f"{text} is not JSON")
 
 
 def _form(data: bytes) -> dict[str, str]:

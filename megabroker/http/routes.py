@@ -113,7 +113,7 @@ class Route:
         path: parts in braces are parameters of ``PARAMETERS``; ``{path...}`` takes all that is left.
         handle: does it, returning or awaiting JSON or an ``Answer``.
         summary: one sentence.
-        answer: what is answered; None for nothing, or what is no JSON.
+        answer: what is answered; None for nothing, or what is not JSON.
         query: parameters behind the question mark.
         body: what must come with it; None for nothing.
         needs: permissions, all of them; the first that is lacking refuses.
@@ -123,7 +123,7 @@ class Route:
         reads: ``json`` or ``form``, the type of the body.
         hidden: whether it is no part of the API.
         waits: whether it may wait for what never comes.
-        media: the type of an answer that is no JSON.
+        media: the type of an answer that is not JSON.
         manner: how it knows who asks and tells what was wrong, where not as the API does.
     """
 
@@ -228,7 +228,7 @@ class Router:
         raise Problem(
             404,
             ErrorCode.INVALID_REQUEST,
-            f"there is nothing at {path[:200]}: expected {self._elsewhere}",
+            f"no such path: {path[:200]}: expected {self._elsewhere}",
         )
 
     @staticmethod

@@ -102,7 +102,7 @@ class Site:
             answer = _of_problem(stopping)
         except Exception:  # noqa: BLE001 - the connection edge: logged, and the client told no more
             _log.failure("http {asked} from {peer}", asked=_asked(exchange), peer=exchange.channel.peer)
-            failed = Problem(500, ErrorCode.INTERNAL, "the broker has failed at this; its log says why")
+            failed = Problem(500, ErrorCode.INTERNAL, "internal error; see the broker's log")
             answer = _of_problem(failed)
         await self._send(exchange, answer)
 

@@ -82,7 +82,7 @@ def directories_of(path: pathlib.Path, further: Sequence[pathlib.Path] = ()) -> 
             if not found:
                 raise StorageError(
                     ErrorCode.STORAGE,
-                    f"{one} is no data directory: expected meta.properties or <topic>-<partition>/ in it",
+                    f"{one} is not a data directory: expected meta.properties or <topic>-<partition>/ in it",
                     retriable=False,
                 )
     except OSError as error:

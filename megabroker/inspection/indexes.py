@@ -100,7 +100,7 @@ class IndexCheck:
                 Kind.WRONG,
                 segment.path(suffix),
                 what,
-                "it follows from the segment and is made anew",
+                "it is derived from the segment and is recreated",
                 remove=tuple(map(segment.path, _INDEX_FILES)),
             )
 
@@ -169,6 +169,6 @@ class AbortedCheck:
                 Kind.WRONG,
                 segment.path(".txnindex"),
                 self._fault,
-                "it follows from the log and is made anew",
+                "it is derived from the log and is recreated",
                 remove=(segment.path(".index"), segment.path(".txnindex")),
             )

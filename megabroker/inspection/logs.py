@@ -255,7 +255,7 @@ class LogCheck:
     def _wrong_epochs(self, what: str) -> None:
         path = self._path(LEADER_EPOCHS)
         self._find(
-            Kind.WRONG, LEADER_EPOCHS, what, "it follows from the log and is made anew", remove=(path,)
+            Kind.WRONG, LEADER_EPOCHS, what, "it is derived from the log and is recreated", remove=(path,)
         )
 
     # --- batches ------------------------------------------------------------------------------------

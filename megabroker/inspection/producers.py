@@ -101,7 +101,7 @@ class ProducerCheck:
 
     def _wrong(self, offset: int, what: str) -> None:
         path = self._path_of(file_name(offset, ".snapshot"))
-        right = "it follows from the log and is made anew"
+        right = "it is derived from the log and is recreated"
         self.findings.append(Finding(Kind.WRONG, path, what, right, remove=(path,)))
 
     def _compare(self, offset: int) -> None:

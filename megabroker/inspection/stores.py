@@ -152,7 +152,7 @@ def dedup_findings(directory: pathlib.Path) -> Iterator[Finding]:
                 Kind.LOST,
                 str(path),
                 f"{len(positions)} entries are not what was written",
-                "they are passed over: a message sent again may be stored twice",
+                "they are skipped: a repeated message may be stored twice",
                 position=positions[0],
             )
         if odd_bytes:

@@ -678,7 +678,7 @@ class BrokerConnection(Client, TwistedProtocol):
             self._partial_tick = tick
         if self._unproven_tick is not None and tick - self._unproven_tick > self._unproven_seconds:
             self.counts.met("limits.unauthenticated_seconds")
-            what = "begin to speak TLS" if self._is_secure is False else "say who it is"
+            what = "complete the TLS handshake" if self._is_secure is False else "authenticate"
             self.abort(f"the peer did not {what} within {self._unproven_seconds} s")
         elif self._partial_tick is not None and tick - self._partial_tick > partial_seconds:
             self.counts.met("limits.partial_frame_seconds")

@@ -41,14 +41,14 @@ _VERIFY: Final = {
 }
 _WHY: Final = {
     "http request": "the peer speaks HTTP without TLS",
-    "wrong version number": "the peer does not speak TLS, or none that is known",
+    "wrong version number": "the client does not use TLS, or an unsupported version",
     "packet length too long": "the peer does not speak TLS",
     "unexpected message": "the peer does not speak TLS",
     "unsupported protocol": "the peer offers no TLS version from 1.2 on",
     "no shared cipher": "the peer offers none of the ciphers there are here",
-    "peer did not return a certificate": "the peer shows no certificate, which tls.client_auth requires",
+    "peer did not return a certificate": "the client sent no certificate, which tls.client_auth requires",
     "certificate verify failed": "the peer's certificate is not good",
-    "tlsv1 alert unknown ca": "the peer does not know who has signed our certificate",
+    "tlsv1 alert unknown ca": "the client does not trust the issuer of the broker's certificate",
     "sslv3 alert certificate unknown": "the peer does not take our certificate",
     "sslv3 alert bad certificate": "the peer does not take our certificate",
     "tlsv1 alert protocol version": "the peer takes no TLS version that there is here",

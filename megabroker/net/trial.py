@@ -34,10 +34,10 @@ class Trial:
         self._bytes += size_bytes
         self._requests += 1
         if self._bytes > self.max_bytes:
-            what = f"{self._bytes} bytes before the client said who it is"
+            what = f"{self._bytes} bytes before the client authenticated"
             raise LimitError(what, "limits.unauthenticated_bytes")
         if self._requests > _MAX_REQUESTS:
-            raise ProtocolError(f"more than {_MAX_REQUESTS} requests before the client said who it is")
+            raise ProtocolError(f"more than {_MAX_REQUESTS} requests before the client authenticated")
 
     def end(self) -> None:
         """The peer has said who it is: its frames may be as long as its wire has them."""

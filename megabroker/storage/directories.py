@@ -269,7 +269,7 @@ class DataDirectories:
             if identity not in there:
                 raise StorageError(
                     ErrorCode.STORAGE,
-                    f"partitions lie in {path}, which is not among the data directories or not mounted: "
+                    f"partitions are in {path}, which is not among the data directories or not mounted: "
                     f"expected it in more_data_dirs; without {self.paths[0]}/{_MORE} they begin anew, empty",
                     retriable=False,
                 )

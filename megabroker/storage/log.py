@@ -451,7 +451,7 @@ class LocalLog:
                 offset=from_offset,
                 count=self._failures,
                 error=error.message,
-                fatal="; out of order until restart" if fatal else "",
+                fatal="; unavailable until restart" if fatal else "",
             )
         self._tell_failed(from_offset, error)
 
@@ -465,7 +465,7 @@ class LocalLog:
         from_offset = self.written_offset = self.durable_offset
         self._take_back(from_offset)
         _log.error(
-            "log-sync-failed: {log} from offset {offset}: {error}; out of order until restart",
+            "log-sync-failed: {log} from offset {offset}: {error}; unavailable until restart",
             log=self.topic_partition,
             offset=from_offset,
             error=error.message,

@@ -35,7 +35,7 @@ def make_room(data_dir: pathlib.Path) -> pathlib.Path:
     if there and not mark.exists():
         raise StorageError(
             ErrorCode.STORAGE,
-            f"{data_dir} is not empty: expected a directory that is empty or not there, to be made anew",
+            f"{data_dir} is not empty: expected a directory that is empty or does not exist, to be made anew",
             retriable=False,
         )
     mark.touch()

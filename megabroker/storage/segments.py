@@ -173,7 +173,7 @@ class Segments:
             if aborted is None:
                 raise StorageError(
                     ErrorCode.STORAGE,
-                    f"{segment.path('.txnindex')} is damaged; it is made anew at the next start if it and "
+                    f"{segment.path('.txnindex')} is damaged; it is recreated at the next start if it and "
                     f"{segment.path('.index')} are removed",
                     retriable=False,
                 )

@@ -142,5 +142,5 @@ def keep_room(files: Files, paths: Sequence[str], count: int, *, sparing: bool) 
                 files.fill(f"{path}/{ROOM}", size)
         except OSError as caught:
             _log.info(
-                "no room is kept in {path} for a start on a full disk: {error}", path=path, error=caught
+                "no space is reserved in {path} for a start on a full disk: {error}", path=path, error=caught
             )

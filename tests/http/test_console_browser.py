@@ -404,7 +404,7 @@ def test_logging_in(browser: Any) -> None:
         page.get_by_label("Name").fill("eve")
         page.get_by_label("Password").fill("wrong")
         page.get_by_role("button", name="Log in").click()
-        page.get_by_text("is not right").wait_for()
+        page.get_by_text("uthentication failed").wait_for()
         page.get_by_label("Password").fill("a password")
         page.keyboard.press("Enter")
         page.wait_for_url("**/console/groups")

@@ -129,7 +129,7 @@ def test_wrong_passwords_are_refused_and_said_once(place: Place) -> None:
     before = len(place.broker.log)
     plain = Producer({"bootstrap.servers": place.passwords, "log_level": 0, "api.version.request": False})
     plain.poll(0.3)
-    until(lambda: "API key 3 before the client said who it is" in place.broker.log[before:], 5, "the reason")
+    until(lambda: "API key 3 before the client authenticated" in place.broker.log[before:], 5, "the reason")
     (error,) = errors_of(place.settings("PLAIN", **{"bootstrap.servers": place.open}))
     assert "SASL" in str(error)
 

@@ -374,7 +374,7 @@ def test_a_connection_is_closed_soon_whatever_the_peer_does(place: Place) -> Non
                     connection.sendall(bytes(1 << 20))
             else:
                 assert connection.recv(1) == b""
-        assert "'PLAIN' is no SASL mechanism of this listener" in place.the_line(before, port)
+        assert "'PLAIN' is not a SASL mechanism of this listener" in place.the_line(before, port)
 
 
 def serial(connection: ssl.SSLSocket) -> str:

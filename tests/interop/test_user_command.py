@@ -134,7 +134,11 @@ def test_mistakes_are_one_line_each(place: Place) -> None:
         (("delete", "nobody", *place.admin), "secret", "there is no user nobody"),
         (("list", "--data-dir", data), "", "in use by another broker"),
         (("delete", "x", "--data-dir", data), "", "use --brokers"),
-        (("list", "--data-dir", f"{data}/typo"), "", "typo is no data directory: expected metadata.sqlite"),
+        (
+            ("list", "--data-dir", f"{data}/typo"),
+            "",
+            "typo is not a data directory: expected metadata.sqlite",
+        ),
         (("add", "x", "--data-dir", f"{data}/metadata.sqlite/below"), "x", "Not a directory"),
     ):
         code, printed, errors = user(*arguments, password=password)

@@ -329,29 +329,31 @@ class TokenTests(AuthenticationCase):
     def test_bad_tokens(self) -> None:
         seconds = NOW_MS // 1000
         self.assertIn("expired", self.why_not(self.token(exp=seconds - 6)))
-        self.assertIn("not good yet", self.why_not(self.token(nbf=seconds + 6)))
-        self.assertIn("not good yet", self.why_not(self.token(iat=seconds + 6)))
+        self.assertIn("not valid yet", self.why_not(self.token(nbf=seconds + 6)))
+        self.assertIn("not valid yet", self.why_not(self.token(iat=seconds + 6)))
         self.assertIn("exp", self.why_not(self.token(exp=None)))
         self.assertIn("sub", self.why_not(self.token(sub=None)))
         self.assertIn("issuer", self.why_not(self.token(iss="https://else.test")))
         self.assertIn("udience", self.why_not(self.token(aud="other")))
-        self.assertIn("no good", self.why_not(self.token("r", kid="e")))
-        self.assertIn("no number", self.why_not(self.token(exp=1e300)))
+        self.assertIn("an invalid token", self.why_not(self.token("r", kid="e")))
+        self.assertIn("not a number", self.why_not(self.token(exp=1e300)))
         self.assertIn("unknown key", self.why_not(self.token(kid="nothing")))
         head, claims, signature = self.token().split(".")
-        self.assertIn("no good", self.why_not(f"{head}.{claims}.{signature[::-1]}"))
-        self.assertIn("no good", self.why_not("x"))
-        self.assertIn("no good", self.why_not("x.y.z"))
+        self.assertIn("an invalid token", self.why_not(f"{head}.{claims}.{signature[::-1]}"))
+        self.assertIn("an invalid token", self.why_not("x"))
+        self.assertIn("an invalid token", self.why_not("x.y.z"))
 
     def test_signatures_that_do_not_count(self) -> None:
         claims = {"iss": "https://issuer.test", "aud": "kafka", "sub": "alice", "exp": NOW_MS // 1000 + 60}
-        self.assertIn("does not count", self.why_not(jwt.encode(claims, None, algorithm="none")))
+        self.assertIn(
+            "unsupported signature algorithm", self.why_not(jwt.encode(claims, None, algorithm="none"))
+        )
         secret = "x" * 64
         forged = jwt.encode(claims, secret, algorithm="HS256", headers={"kid": "s"})
         self.text = json.dumps(
             {"keys": [{"kty": "oct", "kid": "s", "k": "eHh4"}, *json.loads(self.text)["keys"]]}
         )
-        self.assertIn("does not count", self.why_not(forged))
+        self.assertIn("unsupported signature algorithm", self.why_not(forged))
 
     def test_messages_that_are_none(self) -> None:
         for message in (

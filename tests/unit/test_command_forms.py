@@ -224,7 +224,7 @@ def test_all_commands_tell_what_they_did_in_json_too_as_the_page_says() -> None:
         else:
             assert isinstance(command, click.Group) or path in WITHOUT_JSON, path
     assert not with_json & {" ".join(path) for path in WITHOUT_JSON}
-    section = PAGE.read_text(encoding="utf-8").partition("\n## JSON\n")[2].partition("\n## ")[0]
+    section = PAGE.read_text(encoding="utf-8").partition("\n## JSON output\n")[2].partition("\n## ")[0]
     told = [name for row in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for name in row.split(", ")]
     assert sorted(told) == sorted(f"`{name}`" for name in with_json)
 

@@ -130,11 +130,11 @@ class AuthTests(AuthCase):
         self.assertIn("expected 0 to 65536 bytes", self.connection._why)
         self.connection = self.connect()
         self.exchange(text("LIST" + " " * 60_000), text("LIST" + " " * 6000))
-        self.assertIn("bytes before the client said who it is", self.connection._why)
+        self.assertIn("bytes before the client authenticated", self.connection._why)
         self.connection = self.connect()
         for _ in range(12):
             self.clock.advance(1)
-        self.assertIn("did not say who it is within 10 s", self.connection._why)
+        self.assertIn("did not authenticate within 10 s", self.connection._why)
 
     def test_elsewhere_the_word_is_no_command(self) -> None:
         listener = Listener("cursus", "default", HostPort("localhost", 1))

@@ -203,7 +203,7 @@ class FirstTests(SaslCase):
     def test_refusals(self) -> None:
         answer = self.choose("GSSAPI")
         self.assertEqual((answer.error_code, answer.mechanisms), (UNSUPPORTED, list(MECHANISMS)))
-        self.assert_closed("'GSSAPI' is no SASL mechanism of this listener")
+        self.assert_closed("'GSSAPI' is not a SASL mechanism of this listener")
         texts = set()
         for message in (b"\0alice\0wrong", b"\0mallory\0secret", b"", b"\xff" * 100):
             self.connection = self.connect()
@@ -244,13 +244,13 @@ class FirstTests(SaslCase):
         self.exchange(asked * 16)
         self.assertFalse(self.connection.transport.disconnecting)
         self.exchange(asked)
-        self.assert_closed("more than 16 requests before the client said who it is")
+        self.assert_closed("more than 16 requests before the client authenticated")
         self.connection = self.connect()
         asked = framed(api_versions.Request(), API_VERSIONS, 0, client=b"x" * 30_000)
         self.exchange(asked * 2)
         self.assertFalse(self.connection.transport.disconnecting)
         self.exchange(asked)
-        self.assert_closed("bytes before the client said who it is")
+        self.assert_closed("bytes before the client authenticated")
         self.connection = self.connect()
         self.let_in()
         self.assertEqual(self.connection.reader.max_bytes, 100 << 20)
@@ -265,7 +265,7 @@ class FirstTests(SaslCase):
         self.assertFalse(idle.transport.disconnected or busy.transport.disconnected)
         self.clock.pump([1, 1])
         for one in (idle, busy):
-            self.assertIn("did not say who it is within 10 s", one._why)
+            self.assertIn("did not authenticate within 10 s", one._why)
             self.assertTrue(one.transport.disconnected or one.transport.disconnecting)
         self.assertTrue(self.is_served())
 

@@ -52,14 +52,14 @@ def test_nothing_is_opened_without_a_directory_that_holds_partitions(tmp_path: p
     found.release()
     found = directories(tmp_path, "a", "c")
     found.take("now")
-    with pytest.raises(StorageError, match=f"partitions lie in {tmp_path}/b, which is not among"):
+    with pytest.raises(StorageError, match=f"partitions are in {tmp_path}/b, which is not among"):
         found.prepare()
     found.release()
     # The same under another name is it, an empty one under its name, as where nothing is mounted, is not.
     (tmp_path / "b").rename(tmp_path / "d")
     found = directories(tmp_path, "a", "b")
     found.take("now")
-    with pytest.raises(StorageError, match=f"partitions lie in {tmp_path}/b"):
+    with pytest.raises(StorageError, match=f"partitions are in {tmp_path}/b"):
         found.prepare()
     found.release()
     found, _ = opened(tmp_path, "a", "d")

@@ -136,10 +136,10 @@ class ScramServer:
             raise AuthenticationError("a final message that is not SCRAM's")
         without_proof, header, nonce, proof = match.groups()
         if _decoded(header) != self._header:
-            raise AuthenticationError("another channel binding than was begun with")
+            raise AuthenticationError("a channel binding that differs from the first message")
         # librdkafka before 2.6.1 puts its own before it once more; what is fresh each time is there too.
         if nonce not in (self._nonce, self._client_nonce + self._nonce):
-            raise AuthenticationError("another nonce than was agreed on")
+            raise AuthenticationError("a nonce that differs from the first messages")
         kept, digest = self._kept, self._digest
         said = self._said + without_proof
         signature = hmac.digest(kept.stored_key, said, digest)
@@ -162,4 +162,4 @@ def _decoded(raw: bytes) -> bytes:
     try:
         return base64.b64decode(raw, validate=True)
     except binascii.Error:
-        raise AuthenticationError("something that should be base64 and is not") from None
+        raise AuthenticationError("invalid base64") from None

@@ -139,7 +139,7 @@ class Tokens:
         try:
             head = jwt.get_unverified_header(text)
             if head.get("alg") not in _ALGORITHMS:
-                raise AuthenticationError("a token signed in a way that does not count")
+                raise AuthenticationError("a token with an unsupported signature algorithm")
             key = await self._keys.get(head.get("kid"))
             if key is None:
                 raise AuthenticationError("a token signed by an unknown key")
@@ -159,21 +159,21 @@ class Tokens:
                 },
             )
         except jwt.PyJWTError as error:
-            raise AuthenticationError(f"a token that is no good: {error}") from None
+            raise AuthenticationError(f"an invalid token: {error}") from None
         return self._read(claims, rules)
 
     def _read(self, claims: Mapping[str, Any], rules: TokenRules) -> Token:
         now_ms, name = self._now_ms(), claims[rules.name_claim]
         times = {claim: claims[claim] for claim in ("exp", "nbf", "iat") if claim in claims}
         if not all(type(at) in (int, float) and abs(at) < 1 << 40 for at in times.values()):
-            raise AuthenticationError("a token with a time that is no number")
+            raise AuthenticationError("a token with a time that is not a number")
         expires_ms = int(times.pop("exp") * 1000)
         if expires_ms + rules.skew_ms <= now_ms:
             raise AuthenticationError("a token that has expired")
         if any(at * 1000 - rules.skew_ms > now_ms for at in times.values()):
-            raise AuthenticationError("a token that is not good yet")
+            raise AuthenticationError("a token that is not valid yet")
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME_CHARS:
-            raise AuthenticationError("a token whose name is none")
+            raise AuthenticationError("a token without a user name")
         return Token(name, expires_ms)
 
 
@@ -201,16 +201,16 @@ def read_keys(source: str) -> dict[str | None, Any]:
         raise ValueError(f"{source}: nested too deeply") from None
     entries = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(entries, list):
-        raise ValueError(f"{source}: no JSON Web Key Set")
+        raise ValueError(f"{source}: not a JSON Web Key Set")
     keys: dict[str | None, Any] = {}
     for entry in entries:
         if _may_check(entry):
             try:
                 keys[entry.get("kid")] = jwt.PyJWK.from_dict(entry)
             except jwt.PyJWTError as error:
-                _log.warn("a key of {source} is of no use: {error}", source=source, error=str(error))
+                _log.warn("a key of {source} cannot be used: {error}", source=source, error=str(error))
     if not keys:
-        raise ValueError(f"{source}: no key that tokens can be checked by")
+        raise ValueError(f"{source}: no key to verify tokens with")
     return keys
 
 

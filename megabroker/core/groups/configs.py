@@ -295,7 +295,7 @@ class GroupConfigs:
         for name, value in configs.items():
             config = GROUP_CONFIGS.get(name)
             if config is None:
-                raise RequestError(ErrorCode.INVALID_CONFIG, f"no group configuration: {name[:100]}")
+                raise RequestError(ErrorCode.INVALID_CONFIG, f"not a group configuration: {name[:100]}")
             config.check(value)
         for kind in ("consumer", "share", "streams"):
             session, heartbeat = f"{kind}.session.timeout.ms", f"{kind}.heartbeat.interval.ms"

@@ -263,7 +263,7 @@ class SharePartition:
     def _acknowledge(self, member_id: str, first: int, last: int, kind: int, now_ms: int) -> None:
         if last >= self.next_offset:
             raise RequestError(
-                ErrorCode.INVALID_REQUEST, f"offsets {first} to {last}: the last has not been handed out"
+                ErrorCode.INVALID_REQUEST, f"offsets {first} to {last}: the last one has not been delivered"
             )
         for run in self._runs.between(first, last):
             if run.state is not RecordState.ACQUIRED:

@@ -252,7 +252,7 @@ class TopicService(TopicTable, Service):
     def check_truncation(self, name: str) -> None:
         """See ``ITopicService.check_truncation``."""
         if self._known(name).internal:
-            raise RequestError(ErrorCode.INVALID_TOPIC, f"topic {name} is the broker's own")
+            raise RequestError(ErrorCode.INVALID_TOPIC, f"topic {name} is internal to the broker")
         policy = self.config(name, "cleanup.policy")
         if "compact" in policy and "delete" not in policy:
             raise RequestError(

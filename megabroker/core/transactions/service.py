@@ -516,7 +516,7 @@ class TransactionService:
     def _not_aborted(self, failure: Failure, entry: Entry) -> None:
         if self._turns.stopped or self._turns.entries.get(entry.id) is not entry:
             return
-        _log.failure("could not abort a transaction whose time is up", failure=failure)
+        _log.failure("could not abort a timed-out transaction", failure=failure)
         if entry.timer is None:
             entry.timer = self._timers.call_later(_ABORT_RETRY_MS, partial(self._time_is_up, entry))
 

@@ -87,7 +87,7 @@ def _check_enabled(caller: Caller) -> None:
         raise Problem(
             409,
             ErrorCode.UNSUPPORTED,
-            "no access rules are followed, whoever can connect may do everything: expected "
+            "access rules are off, so everybody who can connect may do everything: expected "
             "security.authorizer: acls in the configuration",
         )
 

@@ -40,15 +40,18 @@ def _warnings(settings: Any) -> list[str]:
     if warning:
         found.append(str(warning))
     if not any(protocol.enabled for protocol in settings.protocols.values()):
-        found.append("no protocol is enabled, nothing is served")
+        found.append("no protocol is enabled")
     endpoint = parse_endpoint(settings.http.endpoint)
     is_reached = endpoint.address is None and not is_loopback(endpoint.interface)
     if is_reached and not settings.http_authenticates and settings.security.authorizer.value == "none":
-        found.append("http: whoever reaches this machine may administer the broker: nobody has to log in")
+        found.append(
+            "http: everybody who can reach this machine may administer the broker, because no "
+            "authentication is required"
+        )
     if is_reached and settings.http.tls is None and settings.http_authenticates:
-        found.append("http: passwords and tokens come over the network without TLS")
+        found.append("http: passwords and tokens are sent over the network without TLS")
     if settings.storage.value == "memory":
-        found.append("storage: messages are kept in memory, and lost at the end")
+        found.append("storage: messages are in memory only, and are lost when the broker stops")
     return found
 
 

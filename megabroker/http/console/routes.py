@@ -97,4 +97,4 @@ def _static(console: Console, call: Call) -> Answer:
 
 
 def _nothing_here(call: Call) -> Answer:
-    raise Problem(404, ErrorCode.INVALID_REQUEST, "there is no such page: expected one that is linked to")
+    raise Problem(404, ErrorCode.INVALID_REQUEST, "no such page")

@@ -84,7 +84,7 @@ def shown(data: bytes | None, reading: str = "auto", most_bytes: int = PAGE_BYTE
     """Return bytes as text.
 
     Args:
-        reading: one of ``READINGS``; what is no JSON is shown as text, and what is no text as hex.
+        reading: one of ``READINGS``; what is not JSON is shown as text, and what is no text as hex.
         most_bytes: how many are looked at.
     """
     if data is None:

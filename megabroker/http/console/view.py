@@ -269,8 +269,8 @@ class View:
             raise Problem(
                 403,
                 ErrorCode.INVALID_REQUEST,
-                "this form is too old, of before the broker was started, or of another log-in: expected one "
-                "of this page as it is now. Go back, reload the page and send it again",
+                "this form is from before a restart of the broker or from another session: expected a "
+                "current one. Go back, reload the page and send it again",
             )
 
     # --- what is answered ---

@@ -92,7 +92,7 @@ class SaslConnection(KafkaConnection):
         if self._is_bare:
             self._take_bare(bytes(event))
             return None
-        self._allow(event, _BEFORE, "before the client said who it is")
+        self._allow(event, _BEFORE, "before the client authenticated")
         return super().handle(event)
 
     def _handle_over(self, event: memoryview) -> Room | None:
@@ -124,7 +124,7 @@ class SaslConnection(KafkaConnection):
             return KafkaError.ILLEGAL_SASL_STATE
         if mechanism not in self.factory.mechanisms:
             self.fail(
-                ProtocolError(f"{mechanism[:_LONGEST_NAME_CHARS]!r} is no SASL mechanism of this listener")
+                ProtocolError(f"{mechanism[:_LONGEST_NAME_CHARS]!r} is not a SASL mechanism of this listener")
             )
             return KafkaError.UNSUPPORTED_SASL_MECHANISM
         self._exchange = self._authentication.begin(mechanism)

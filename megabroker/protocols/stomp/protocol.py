@@ -384,7 +384,7 @@ class StompConnection(BrokerConnection):
         if refusal is not None:
             return refusal
         _log.failure("stomp-command-failed", result, peer=self.peer)
-        return BrokerError(ErrorCode.INTERNAL, "internal error, in the broker's log")
+        return BrokerError(ErrorCode.INTERNAL, "internal error; see the broker's log")
 
     # --- SUBSCRIBE ---
 

@@ -144,7 +144,7 @@ async def change_quotas(view: View) -> Answer:
             entity.append({"type": kind, "name": None if name == "*" else name})
     if not entity:
         raise Problem(
-            400, ErrorCode.INVALID_REQUEST, "for whom? expected a user, a client id, both, or an address"
+            400, ErrorCode.INVALID_REQUEST, "no entity: expected a user, a client id, both, or an address"
         )
     is_address = any(part["type"] == IP for part in entity)
     names = (CONNECTIONS,) if is_address else tuple(name for name in _LIMITS if name != CONNECTIONS)

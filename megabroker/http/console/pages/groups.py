@@ -64,7 +64,7 @@ def _name(view: View) -> str:
     """Return the group a page is about: in the query, since ``..`` could not stand in the path."""
     name = view.query("group") or view.form("group")
     if not name:
-        raise Problem(400, ErrorCode.INVALID_REQUEST, "which group? expected its name")
+        raise Problem(400, ErrorCode.INVALID_REQUEST, "no group: expected a name")
     return name
 
 

@@ -24,13 +24,13 @@ async def log_in(view: View) -> Answer:
     """Check a password, and have the browser keep a session."""
     console, broker = view.console, view.caller.broker
     if broker.authentication is None:
-        raise Problem(409, ErrorCode.UNSUPPORTED, "nobody has to log in here: expected no password")
+        raise Problem(409, ErrorCode.UNSUPPORTED, "no authentication is required here")
     try:
         principal = await broker.authentication.password(view.form("user"), view.form("password"))
     except AuthenticationError as error:
         broker.audit.refused("http", view.caller.host, error.message)
         raise Problem(
-            401, ErrorCode.NOT_AUTHENTICATED, "the name or the password is not right: expected both to be"
+            401, ErrorCode.NOT_AUTHENTICATED, "authentication failed: wrong name or password"
         ) from None
     settings = console.factory.settings
     if view.session is not None:

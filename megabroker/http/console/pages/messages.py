@@ -116,7 +116,7 @@ async def _looked(view: View, topic: Topic) -> dict[str, Any]:
     if partition is None:
         if offset is not None:
             raise Problem(
-                400, ErrorCode.INVALID_REQUEST, "an offset is one of a partition: expected a partition too"
+                400, ErrorCode.INVALID_REQUEST, "an offset needs a partition: expected a partition too"
             )
         return await _of_all(view, topic)
     if not 0 <= partition < topic.partitions:
@@ -199,7 +199,7 @@ def _place(view: View) -> tuple[int, int]:
     partition = view.number("partition", "the partition", view.query("partition"))
     offset = view.number("offset", "the offset", view.query("offset"))
     if partition is None or offset is None or partition < 0:
-        raise Problem(400, ErrorCode.INVALID_REQUEST, "which message? expected a partition and an offset")
+        raise Problem(400, ErrorCode.INVALID_REQUEST, "no message: expected a partition and an offset")
     return partition, offset
 
 

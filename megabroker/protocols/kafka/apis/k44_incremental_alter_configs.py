@@ -94,9 +94,7 @@ def _list_in_force(context: Context, kind: int, former: Mapping[str, str], name:
     configs = context.broker.topics.configs
     value = former.get(name) if kind == BROKER else configs.effective(former, name)
     if topic_name not in TOPIC_CONFIGS or TOPIC_CONFIGS[topic_name].type != ConfigType.LIST:
-        raise RequestError(
-            ErrorCode.INVALID_CONFIG, f"{name} is no list: nothing can be appended or subtracted"
-        )
+        raise RequestError(ErrorCode.INVALID_CONFIG, f"{name} is not a list: expected SET or DELETE")
     return _items(configs.default(topic_name) if value is None else value)
 
 
