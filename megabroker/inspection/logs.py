@@ -20,8 +20,10 @@ from megabroker.inspection.indexes import AbortedCheck, IndexCheck
 from megabroker.inspection.producers import ProducerCheck
 from megabroker.model import BatchHeader, Buffer
 from megabroker.storage.checkpoints import (
+    decode_damaged,
     decode_partition_metadata,
     decode_rows,
+    encode_damaged,
     encode_partition_metadata,
     encode_rows,
 )
@@ -214,9 +216,9 @@ class LogCheck:
         if SYNC_FAILED in self._names:
             self._find(Kind.NOTE, SYNC_FAILED, "a sync had failed", "the next start writes the log again")
         if DAMAGED in self._names:
-            self._known_damage(_rows(read(self._path(DAMAGED)), 5))
+            self._known_damage(_damaged(read(self._path(DAMAGED))))
         if LEADER_EPOCHS in self._names:
-            self._known_epochs(_rows(read(self._path(LEADER_EPOCHS)), 2))
+            self._known_epochs(_epochs(read(self._path(LEADER_EPOCHS))))
 
     def _known_damage(self, rows: list[tuple[int, ...]] | None) -> None:
         path = self._path(DAMAGED)
@@ -472,10 +474,18 @@ class LogCheck:
         return any(path.startswith(f"{self._directory}/") for path in self._pending)
 
 
-def _rows(data: bytes | None, columns: int) -> list[tuple[int, ...]] | None:
-    """Decode a checkpoint of numbers that is exactly as it was written, else None."""
-    rows = decode_rows(data, columns)
+def _epochs(data: bytes | None) -> list[tuple[int, ...]] | None:
+    """Decode an epoch checkpoint that is exactly as it was written, else None."""
+    rows = decode_rows(data, 2)
     return rows if rows is not None and data in _forms(encode_rows(rows)) else None
+
+
+def _damaged(data: bytes | None) -> list[tuple[int, ...]] | None:
+    """Decode damaged ranges that are exactly as they were written, now or before they had a check."""
+    rows = decode_damaged(data)
+    if rows is None or data not in (*_forms(encode_damaged(rows)), *_forms(encode_rows(rows))):
+        return None
+    return rows
 
 
 def _forms(data: bytes) -> tuple[bytes, bytes]:

@@ -95,6 +95,10 @@ def find_damage(segment: Segment, position: int, expected_offset: int) -> tuple[
     stop = segment.written
     there = min(stop, files.size(fd))  # a file cut short from outside cannot be mapped whole
     exhausted = False
+    # What lies outside of these is no offset of this segment, whatever follows.
+    limit = segment.base_offset + MAX_RELATIVE_OFFSET + 1
+    if segment.next_base is not None:
+        limit = min(limit, segment.next_base)
     if position < there:
         end = _end_of_damaged(segment, position, expected_offset)
         if end is not None:
@@ -109,7 +113,7 @@ def find_damage(segment: Segment, position: int, expected_offset: int) -> tuple[
                     for at in range(read, until, _MAP_BYTES):  # what fails here would kill in the map
                         files.pread(fd, min(_MAP_BYTES, until - at), at)
                     read = until
-                    found = find_batch(buffer, position + 1, until, expected_offset, segment.next_base)
+                    found = find_batch(buffer, position + 1, until, expected_offset, limit)
                     if found is not None:
                         at, header = found
                         length = at - position

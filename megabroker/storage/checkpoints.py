@@ -7,7 +7,8 @@ can be derived again, at the price of reading more of the log.
                          ours end with a line "__crc32c -1 <CRC-32C of the lines before it>", which is of no
                          partition, so that Kafka passes over it
     leader epochs        text: "0", number of entries, then "<epoch> <start offset>" per line
-    damaged ranges       text: "0", number of entries, then five numbers per line (ours, not Kafka's)
+    damaged ranges       text: "0", number of entries, then five numbers per line (ours, not Kafka's); ends
+                         with a line "-1 <CRC-32C of the lines before it> 0 0 0", which is of no segment
     meta.properties      text: "<key>=<value>" per line, as Java has them; ours begin with a comment of the
                          CRC-32C of the lines after it, which Kafka passes over. No other file says this, so
                          a damaged one must not count as absent
@@ -33,11 +34,13 @@ from crc32c import crc32c
 from megabroker.model import ProducerSnapshot, TopicPartition
 
 __all__ = [
+    "decode_damaged",
     "decode_meta",
     "decode_offsets",
     "decode_partition_metadata",
     "decode_rows",
     "decode_snapshot",
+    "encode_damaged",
     "encode_meta",
     "encode_offsets",
     "encode_partition_metadata",
@@ -131,6 +134,25 @@ def decode_rows(data: bytes | None, columns: int) -> list[tuple[int, ...]] | Non
         if len(row) != columns:
             return None
         rows.append(row)
+    return rows
+
+
+def encode_damaged(rows: Iterable[Sequence[int]]) -> bytes:
+    """Encode damaged ranges."""
+    told = list(rows)
+    return encode_rows([*told, (-1, crc32c(encode_rows(told)), 0, 0, 0)])
+
+
+def decode_damaged(data: bytes | None) -> list[tuple[int, ...]] | None:
+    """Decode damaged ranges; None when they are absent or damaged. Without a check they are believed."""
+    rows = decode_rows(data, 5)
+    if rows is None or encode_rows(rows).rstrip() != (data or b"").rstrip():
+        return None  # numbers are written in one way only
+    if rows and rows[-1][0] < 0:
+        *told, check = rows
+        rows = told if check == (-1, crc32c(encode_rows(told)), 0, 0, 0) else None
+    if rows is None or any(min(row) < 0 for row in rows):
+        return None
     return rows
 
 

@@ -31,7 +31,13 @@ from megabroker.interfaces import IProducerState
 from megabroker.model import AbortedTransaction, BatchHeader, Buffer, ProducerSnapshot
 from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.checking import Check, report_damage
-from megabroker.storage.checkpoints import decode_rows, decode_snapshot, encode_rows
+from megabroker.storage.checkpoints import (
+    decode_damaged,
+    decode_rows,
+    decode_snapshot,
+    encode_damaged,
+    encode_rows,
+)
 from megabroker.storage.epochs import checked, of_segments
 from megabroker.storage.files import OpenFiles
 from megabroker.storage.index import Index
@@ -197,7 +203,7 @@ class Loader:
         """Open the log. Raises OSError."""
         loaded = self.loaded
         self._list()
-        rows = self._rows(LEADER_EPOCHS, 2)
+        rows = decode_rows(self._content(LEADER_EPOCHS), 2)
         segments = loaded.segments
         if not segments:
             segments.append(Segment(self._open_files, self._directory, self._start_offset))
@@ -277,13 +283,11 @@ class Loader:
                     loaded.epochs_are_saved = False
         loaded.epochs = epochs
 
-    def _rows(self, name: str, columns: int) -> list[tuple[int, ...]] | None:
-        if name not in self._names:
-            return None
-        return decode_rows(self._files.read_bytes(f"{self._directory}/{name}"), columns)
+    def _content(self, name: str) -> bytes | None:
+        return self._files.read_bytes(f"{self._directory}/{name}") if name in self._names else None
 
     def _known_damage(self) -> None:
-        rows = self._rows(DAMAGED, 5) or []
+        rows = decode_damaged(self._content(DAMAGED)) or []
         by_base = {segment.base_offset: segment for segment in self.loaded.segments}
         for row in rows:
             damage = Damage(*row)
@@ -407,7 +411,7 @@ class Loader:
         if self._thorough or not self._clean:
             loaded.unsynced.extend(segment for segment in segments[trusted:] if segment.created)
         if loaded.damaged:
-            self._files.write_whole(f"{self._directory}/{DAMAGED}", encode_rows(loaded.damaged), sync=True)
+            self._files.write_whole(f"{self._directory}/{DAMAGED}", encode_damaged(loaded.damaged), sync=True)
 
     def _cut_torn_tail(self, scans: list[Scan]) -> None:
         """Cut off what follows the last valid batch, unless it was on the disk already."""

@@ -21,7 +21,8 @@ import tempfile
 import time
 
 from tests.fuzz.mutation import mutated
-from tests.fuzz.targets import MESSAGES, TARGETS, Target, corpus, keep
+from tests.fuzz.target import Target
+from tests.fuzz.targets import MESSAGES, TARGETS, corpus, keep
 
 __all__ = ["run"]
 

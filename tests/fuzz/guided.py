@@ -9,7 +9,13 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["megabroker.codec", "megabroker.protocols"]):
+_READERS = (
+    *("megabroker.codec", "megabroker.protocols", "megabroker.storage"),
+    *("megabroker.core.name_pattern", "megabroker.core.authentication"),
+    *("megabroker.cli.moments", "megabroker.config.endpoint", "megabroker.http"),
+)
+
+with atheris.instrument_imports(include=list(_READERS)):
     from tests.fuzz.targets import MESSAGES, TARGETS
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The fuzz targets: each takes any bytes, and raises only when the decoder behind it is at fault.
 
+Those of texts and of files are in ``text_targets`` and ``file_targets``.
+
 A target has seeds, which are real: the bytes of Apache Kafka's own client for every message, batches in every
 compression, requests of MEGA and cursus. ``python -m tests.fuzz TARGET`` runs one for as long as one likes.
 Beside the seeds there is a corpus, for each target a file with an input in hexadecimal on each line: what
@@ -14,7 +16,6 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 from crc32c import crc32c
 
 from megabroker.codec import batch, compression, records, rewriting
@@ -31,33 +32,18 @@ from megabroker.protocols.kafka.schema.headers import read_request_header
 from megabroker.protocols.kafka.schema.registry import APIS, request_header_version
 from megabroker.protocols.mega import codec as mega
 from megabroker.protocols.stomp.codec import VERSIONS, FrameLimits, StompReader
+from tests.fuzz.file_targets import file_targets
+from tests.fuzz.target import Target, refusing
+from tests.fuzz.text_targets import text_targets
 from tests.unit.classic_member import subscription
 from tests.wire.test_kafka_golden_bytes import golden
 
-__all__ = ["MESSAGES", "TARGETS", "Target", "corpus", "keep", "request_frames"]
+__all__ = ["MESSAGES", "TARGETS", "corpus", "keep", "request_frames"]
 
 _CORPUS = pathlib.Path(__file__).with_name("corpus")
 
 _MAX_BYTES = 1 << 16
 _COMPRESSIONS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
-
-
-@attrs.frozen
-class Target:
-    """Something to be fed.
-
-    Attributes:
-        seeds: what is damaged.
-        feed: takes bytes; whatever it raises is a fault.
-        fixed_bytes: what feeding may allocate whatever the bytes are, beside ``per_byte`` of them.
-        decode: the function that was made for one message of Kafka, else None.
-    """
-
-    seeds: list[bytes]
-    feed: Callable[[bytes], None]
-    fixed_bytes: int = 64 << 10
-    per_byte: int = 250
-    decode: Any = None
 
 
 def corpus(name: str) -> list[bytes]:
@@ -73,18 +59,6 @@ def keep(name: str, inputs: list[bytes]) -> None:
     )
     _CORPUS.mkdir(exist_ok=True)
     (_CORPUS / f"{name}.hex").write_text("".join(f"{line}\n" for line in lines))
-
-
-def refusing(decode: Callable[[bytes], Any]) -> Callable[[bytes], None]:
-    """Return a feed that lets the decoder refuse."""
-
-    def feed(data: bytes) -> None:
-        try:
-            decode(data)
-        except ProtocolError:
-            pass
-
-    return feed
 
 
 # --- Kafka's messages --------------------------------------------------------------------------------
@@ -357,7 +331,7 @@ def _targets() -> dict[str, Target]:
         elif how != "none":
             seeds = [compression.compress(_COMPRESSIONS[how], seed) for seed in seeds]
         targets[f"cursus-{how}"] = Target(seeds, _cursus_body(how), fixed_bytes=4 << 20)
-    return targets
+    return {**targets, **text_targets(), **file_targets()}
 
 
 MESSAGES = _messages()

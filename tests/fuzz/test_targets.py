@@ -9,7 +9,8 @@ import zlib
 import pytest
 
 from tests.fuzz.mutation import mutated
-from tests.fuzz.targets import TARGETS, Target, corpus
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS, corpus
 
 _SMALL, _LARGE = 60, 1500
 _MEASURED = 6

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from megabroker.model import ProducerSnapshot, TopicPartition
 from megabroker.storage.checkpoints import (
+    decode_damaged,
     decode_meta,
     decode_offsets,
     decode_partition_metadata,
     decode_rows,
     decode_snapshot,
+    encode_damaged,
     encode_meta,
     encode_offsets,
     encode_partition_metadata,
@@ -157,3 +159,17 @@ def test_index_not_to_be_believed() -> None:
         (offsets, times[12:] + times[:12], 1000),
     ):
         assert Index.decode(*bad) is None
+
+
+def test_damaged_ranges_with_a_flipped_bit() -> None:
+    rows = [(0, 75, 113, 7, 9), (4096, 0, 75, 5000, 5017)]
+    data = encode_damaged(rows)
+    assert data.startswith(b"0\n3\n0 75 113 7 9\n4096 0 75 5000 5017\n-1 ")
+    assert decode_damaged(data) == rows
+    for at in range(len(data)):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << bit
+            assert decode_damaged(bytes(flipped)) in (None, rows), (at, bit)
+    assert decode_damaged(encode_rows(rows)) == rows  # as it was before it had a check
+    assert decode_damaged(encode_rows([(0, -75, 113, 7, 9)])) is None

@@ -158,7 +158,7 @@ class Tokens:
                     "verify_iat": False,
                 },
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, RecursionError) as error:  # PyJWT 2.9 raises the latter
             raise AuthenticationError(f"an invalid token: {error}") from None
         return self._read(claims, rules)
 
