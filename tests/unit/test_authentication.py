@@ -370,7 +370,7 @@ class TokenTests(AuthenticationCase):
         self.rules["name_claim"] = "client_id"
         step = self.successResultOf(self.step(self.token(client_id="svc")))
         self.assertEqual(step.principal, Principal("User", "svc"))
-        self.assertIn("name is none", self.why_not(self.token(client_id=7)))
+        self.assertIn("without a user name", self.why_not(self.token(client_id=7)))
 
     def test_keys_are_read_again_when_one_is_missing_but_not_all_the_time(self) -> None:
         self.text = key_set("r")
