@@ -6,8 +6,8 @@ stops. What changes something is never cancelled: half a change would be left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -15,10 +15,14 @@ from twisted.internet.threads import deferToThreadPool
 
 from megabroker.interfaces import IPartition
 
-__all__ = ["LARGE_BYTES", "called_back", "in_thread", "moved", "pause"]
+__all__ = ["LARGE_BYTES", "called_back", "in_slices", "in_thread", "moved", "pause"]
 
 LARGE_BYTES: Final = 64 << 10
 """From how many bytes of JSON on others must not wait for it: one megabyte takes a tenth of a second."""
+
+_T = TypeVar("_T")
+_SLICE_SECONDS: Final = 0.004
+_BETWEEN_LOOKS: Final = 32
 
 
 def called_back(ask: Callable[[Callable[..., None]], Any]) -> Deferred[Any]:
@@ -59,3 +63,13 @@ def in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> Deferre
 def pause(reactor: Any, seconds: float) -> Deferred[None]:
     """Fire after a time."""
     return deferLater(reactor, seconds)
+
+
+async def in_slices(reactor: Any, things: Iterable[_T]) -> AsyncIterator[_T]:
+    """Yield things; every few milliseconds everybody else has a turn."""
+    began = reactor.seconds()
+    for at, one in enumerate(things):
+        if at % _BETWEEN_LOOKS == 0 and at and reactor.seconds() - began > _SLICE_SECONDS:
+            await pause(reactor, 0)
+            began = reactor.seconds()
+        yield one

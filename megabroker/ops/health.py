@@ -9,12 +9,14 @@ from time import monotonic
 from typing import Any, Final
 
 import attrs
+from twisted.internet.task import deferLater
 
 __all__ = ["Health", "StorageHealth"]
 
 _FOR_SECONDS: Final = 1.0
 """How long what was found is good for: anybody may ask, and there may be many partitions."""
 
+_SLICE_SECONDS: Final = 0.002
 _TOLD_SECONDS: Final = 60.0
 """How long a write that failed is told of if none has succeeded or failed since: there may be room again."""
 
@@ -47,25 +49,33 @@ class StorageHealth:
         self._found = Health()
         self._good_until = float("-inf")
 
-    def look(self) -> Health:
-        """Return what is out of order."""
-        now = monotonic()
-        if now >= self._good_until:
-            self._found = self._look(now)
-            self._good_until = now + _FOR_SECONDS
+    async def look(self) -> Health:
+        """Return what is out of order; who asks while somebody looks is told what was found before."""
+        if monotonic() >= self._good_until:
+            self._good_until = monotonic() + _FOR_SECONDS
+            self._found = await self._look()
         return self._found
 
-    def _look(self, now: float) -> Health:
-        topics = self._broker.topics
-        broken = usable = 0
-        for name in topics.all_names:
-            there, bad = topics.usable(name), topics.out_of_order(name)
-            usable, broken = usable + there, broken + bad
+    async def _look(self) -> Health:
+        broken, served = await self._count()
         troubles = []
         if broken:
-            troubles.append(f"{broken} of {broken + usable} partitions cannot be used: the log says why")
+            troubles.append(f"{broken} of {served} partitions cannot be used: the log says why")
         for what, store in (("records", getattr(self._logs, "disk", None)), ("metadata", self._metadata)):
             failure = getattr(store, "last_failure", None)
-            if failure is not None and now - failure[0] < _TOLD_SECONDS:
+            if failure is not None and monotonic() - failure[0] < _TOLD_SECONDS:
                 troubles.append(f"the last write of {what} failed: {failure[1]}")
-        return Health(tuple(troubles), serves=not broken or usable > 0)
+        return Health(tuple(troubles), serves=not broken or served > broken)
+
+    async def _count(self) -> tuple[int, int]:
+        """Return how many partitions cannot be used, of how many here; a topic at a time."""
+        topics, reactor = self._broker.topics, self._broker.reactor
+        broken = served = 0
+        began = monotonic()
+        for name in list(topics.all_names):
+            broken += topics.out_of_order(name)
+            served += topics.served(name)
+            if monotonic() - began > _SLICE_SECONDS:
+                await deferLater(reactor, 0)
+                began = monotonic()
+        return broken, served

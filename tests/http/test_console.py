@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,8 +16,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from megabroker.http.console.measuring import in_slices
 from megabroker.http.console.pages import PAGES
+from megabroker.http.waiting import in_slices
 from tests.brokers import BrokerProcess
 from tests.http.asking import Api, Reply
 
@@ -589,11 +588,10 @@ class Turns(Clock):
 def test_what_there_is_much_of_is_gone_through_in_slices() -> None:
     """Others have a turn every few milliseconds."""
     clock = Turns()
-    caller: Any = SimpleNamespace(broker=SimpleNamespace(reactor=clock))
 
     async def go() -> int:
         count = 0
-        async for _ in in_slices(caller, range(10_000)):
+        async for _ in in_slices(clock, range(10_000)):
             clock.rightNow += 0.0001
             count += 1
         return count

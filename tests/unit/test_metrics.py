@@ -161,10 +161,19 @@ class MetricsTests(CountingCase):
         one, two = self.service.metrics.render(PLAIN), self.service.metrics.render(PLAIN)
         self.assertIs(self.done(one), self.done(two))
 
+    def test_what_writes_them_is_imported_in_a_thread(self) -> None:
+        ran: list[Any] = []
+        run = self.service.metrics._run
+        self.patch(self.service.metrics, "_run", lambda *args: (ran.append(args), run(*args))[1])
+        self.rendered()
+        self.rendered()
+        self.assertEqual([args[1] for args in ran], ["megabroker.ops.metrics.exposition"])
+
     def test_a_fault_is_told_to_who_asks(self) -> None:
         def broken() -> Any:
             raise ZeroDivisionError
 
+        self.rendered()
         self.service.metrics.sources.factories = broken
         asked = self.service.metrics.render(PLAIN)
         self.failureResultOf(asked, ZeroDivisionError)

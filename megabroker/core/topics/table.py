@@ -60,10 +60,10 @@ class TopicTable:
         slots = self._partitions.get(name, ())
         return sum(isinstance(one, StorageError) or _is_broken(one) for one in slots)
 
-    def usable(self, name: str) -> int:
-        """Return how many partitions of a topic there are here whose logs can be used."""
-        slots = self._partitions.get(name, ())
-        return sum(isinstance(one, PartitionService) and not _is_broken(one) for one in slots)
+    def served(self, name: str) -> int:
+        """Return how many partitions of a topic this node leads, those among them that cannot be used."""
+        slots = self._partitions.get(name, [])
+        return len(slots) - slots.count(None)
 
     def partition(self, topic: str, index: int) -> PartitionService:
         """Return a partition that this node leads.

@@ -12,7 +12,7 @@ from megabroker.http.guarding import is_loopback
 from megabroker.http.routes import Call, Need, Route
 from megabroker.http.schema import ANYTHING, ListOf, MapOf, Object, Text, required
 
-__all__ = ["ROUTES", "describe_configuration"]
+__all__ = ["ROUTES", "describe_configuration", "warnings_of"]
 
 _CONFIGURATION: Final = Object(
     {
@@ -30,11 +30,13 @@ def describe_configuration(caller: Caller) -> dict[str, Any]:
     return {
         "configuration": document(settings),
         "yaml": yaml_text(settings),
-        "warnings": list(_warnings(settings)),
+        "warnings": warnings_of(caller),
     }
 
 
-def _warnings(settings: Any) -> list[str]:
+def warnings_of(caller: Caller) -> list[str]:
+    """Return what is worth a thought in the configuration that is in force."""
+    settings = caller.broker.settings
     found = []
     warning = getattr(settings.security, "warning", None)
     if warning:

@@ -24,6 +24,7 @@ from megabroker.http.schema import (
     optional,
     required,
 )
+from megabroker.http.waiting import in_slices
 from megabroker.model import CommittedOffset, GroupSummary, TopicPartition
 from megabroker.model.streams_groups import TaskAssignment
 
@@ -319,7 +320,10 @@ async def offset_rows(
 ) -> list[dict[str, Any]]:
     """Return how far a group is in some partitions, in their order."""
     ends = await _ends(caller, places)
-    return [_offset_row(where, offsets.get(where), ends.get(where, (None, None))[1]) for where in places]
+    return [
+        _offset_row(where, offsets.get(where), ends.get(where, (None, None))[1])
+        async for where in in_slices(caller.broker.reactor, places)
+    ]
 
 
 def _offset_row(where: TopicPartition, offset: CommittedOffset | None, end: int | None) -> dict[str, Any]:
@@ -449,7 +453,7 @@ async def _moves(
 ) -> dict[TopicPartition, int]:
     to, ends = ResetTo(wanted["to"]), await _ends(caller, places)
     moves = {}
-    for where in places:
+    async for where in in_slices(caller.broker.reactor, places):
         if where not in ends:
             continue  # the topic is gone by now
         start, end = ends[where]

@@ -32,7 +32,7 @@ def get_livez(call: Call) -> Any:
     return {"status": "ok"}
 
 
-def get_readyz(call: Call) -> Any:
+async def get_readyz(call: Call) -> Any:
     """Clients are served from the first turn of the reactor until the broker is being stopped.
 
     As long as some partition can be used the process is ready, even if nothing can be written now: what
@@ -41,7 +41,7 @@ def get_readyz(call: Call) -> Any:
     inside = call.caller.inside
     if inside.stopping():
         raise Problem(503, ErrorCode.SHUTTING_DOWN, "the broker is stopping", retriable=True)
-    health = inside.health.look()
+    health = await inside.health.look()
     if not health.serves:
         raise Problem(503, ErrorCode.STORAGE, "; ".join(health.troubles), retriable=True)
     return {"status": "degraded", "troubles": list(health.troubles)} if health.troubles else {"status": "ok"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -21,11 +21,13 @@ from megabroker.http.schema import (
     optional,
     required,
 )
+from megabroker.http.waiting import in_slices, pause
 from megabroker.interfaces import IPartition
 from megabroker.model import Topic, TopicPartition
 
 __all__ = [
     "ROUTES",
+    "Totals",
     "check_partition",
     "create_topic",
     "describe_topic",
@@ -33,11 +35,15 @@ __all__ = [
     "known_topic",
     "partition_rows",
     "show_topic",
+    "topic_totals",
     "truncate",
     "visible_topics",
 ]
 
 _MOST_PARTITIONS: Final = 1_000_000
+_ROWS_AT_ONCE: Final = 200
+"""How many partitions are told of before everybody else has a turn."""
+
 _VALUE: Final = Text(0, 32_767)
 
 _TOPIC: Final = Object(
@@ -106,6 +112,14 @@ _GROWN: Final = Object(
 # --- what is asked for here and by others --------------------------------------------------------------
 
 
+class Totals(NamedTuple):
+    """All partitions of a topic together; ``end`` is the sum of their ends."""
+
+    size_bytes: int
+    messages: int
+    end: int
+
+
 def visible_topics(caller: Caller, prefix: str = "") -> list[Topic]:
     """Return the topics that the caller may see, by name."""
     return [
@@ -148,10 +162,16 @@ def show_topic(topic: Topic) -> dict[str, Any]:
     }
 
 
-async def partition_rows(caller: Caller, topic: Topic, begin: int, end: int) -> list[Any]:
-    """Return what is to be said of some of a topic's partitions."""
-    found = await _partitions(caller, topic, begin, min(end, topic.partitions))
-    return [_partition_row(caller, topic, at, one) for at, one in enumerate(found, begin)]
+async def partition_rows(caller: Caller, topic: Topic, begin: int = 0, end: int | None = None) -> list[Any]:
+    """Return what is to be said of a topic's partitions, or of some of them."""
+    rows: list[Any] = []
+    last = topic.partitions if end is None else min(end, topic.partitions)
+    for first in range(begin, last, _ROWS_AT_ONCE):
+        if rows:
+            await pause(caller.broker.reactor, 0)
+        found = await _partitions(caller, topic, first, min(first + _ROWS_AT_ONCE, last))
+        rows += [_partition_row(caller, topic, at, one) for at, one in enumerate(found, first)]
+    return rows
 
 
 async def _partitions(caller: Caller, topic: Topic, begin: int, end: int) -> list[IPartition | BrokerError]:
@@ -198,16 +218,26 @@ def _partition_row(caller: Caller, topic: Topic, index: int, found: IPartition |
 async def describe_topic(caller: Caller, name: str) -> dict[str, Any]:
     """Return all that is to be said of a topic as a whole. Raises RequestError (UNKNOWN_TOPIC)."""
     topic = known_topic(caller, name)
-    good = [
-        one
-        for one in await _partitions(caller, topic, 0, topic.partitions)
-        if not isinstance(one, BrokerError)
-    ]
-    return {
-        **show_topic(topic),
-        "size_bytes": sum(one.log.size_bytes for one in good),
-        "messages": sum(one.high_watermark - one.start_offset for one in good),
-    }
+    totals = await topic_totals(caller, topic)
+    return {**show_topic(topic), "size_bytes": totals.size_bytes, "messages": totals.messages}
+
+
+async def topic_totals(caller: Caller, topic: Topic) -> Totals:
+    """Return what all partitions of a topic hold, those left out that cannot be used."""
+    size_bytes = messages = end = 0
+    if caller.broker.peers is None:
+        async for partition in in_slices(caller.broker.reactor, caller.broker.topics.led(topic.name)):
+            if partition is not None:
+                size_bytes += partition.log.size_bytes
+                messages += partition.high_watermark - partition.start_offset
+                end += partition.high_watermark
+        return Totals(size_bytes, messages, end)
+    for row in await partition_rows(caller, topic):
+        if row["error"] is None:
+            size_bytes += row["size_bytes"]
+            messages += row["end_offset"] - row["start_offset"]
+            end += row["end_offset"]
+    return Totals(size_bytes, messages, end)
 
 
 async def create_topic(

@@ -8,6 +8,7 @@ partitions holds nobody up. What is read is written in a thread if it is much.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from time import monotonic
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ __all__ = ["Metrics", "Sources"]
 
 _SLICE_SECONDS: Final = 0.004
 _MANY_SAMPLES: Final = 1000
+_EXPOSITION: Final = "megabroker.ops.metrics.exposition"
 
 
 @attrs.define
@@ -68,10 +70,21 @@ class Metrics:
         self.sources = sources
         self._reactor = reactor
         self._run = run
+        self._brought = False
         self._waiting: dict[str, list[Deferred[tuple[str, bytes]]]] = {}
 
     def render(self, accept: str = "") -> Deferred[tuple[str, bytes]]:
         """See ``IMetrics.render``."""
+        if self._brought:
+            return self._rendered(accept)
+        # It takes some 40 ms to import, which the reactor need not stand still for.
+        return self._run(import_module, _EXPOSITION).addCallback(lambda _: self._first(accept))
+
+    def _first(self, accept: str) -> Deferred[tuple[str, bytes]]:
+        self._brought = True
+        return self._rendered(accept)
+
+    def _rendered(self, accept: str) -> Deferred[tuple[str, bytes]]:
         from megabroker.ops.metrics.exposition import format_of
 
         done: Deferred[tuple[str, bytes]] = Deferred()

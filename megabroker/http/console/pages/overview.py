@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from megabroker.http.api.configuration import warnings_of
 from megabroker.http.console.history import rates
 from megabroker.http.console.measuring import COUNTS, broker_sample, latency_quantile
 from megabroker.http.console.page import Page
@@ -14,6 +15,7 @@ from megabroker.http.routes import Answer
 __all__ = ["PAGES"]
 
 _BROKER: Final = "GET /v1/broker"
+_CONFIGURATION: Final = "GET /v1/configuration"
 
 
 async def _series(view: View) -> list[dict[str, Any]]:
@@ -38,14 +40,13 @@ async def show_overview(view: View) -> Answer:
     """The first page."""
     broker = await view.part(_BROKER)
     series = [] if broker is None else await _series(view)
-    configuration = await view.part("GET /v1/configuration")
     return await view.page(
         "overview.html",
         "overview",
         broker=broker,
         now=series[-1] if series else None,
         protocols=_protocols(view) if broker is not None else (),
-        warnings=[] if configuration is None else configuration["warnings"],
+        warnings=warnings_of(view.caller) if view.may(_CONFIGURATION) else [],
     )
 
 

@@ -6,9 +6,8 @@ from typing import Any, Final
 
 from megabroker.access import Operation, ResourceType
 from megabroker.errors import ErrorCode
-from megabroker.http.api.topics import known_topic
+from megabroker.http.api.topics import known_topic, topic_totals
 from megabroker.http.console.history import rates
-from megabroker.http.console.measuring import topic_totals
 from megabroker.http.console.page import Page
 from megabroker.http.console.view import View
 from megabroker.http.problems import Problem
