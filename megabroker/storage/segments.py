@@ -34,7 +34,8 @@ _log = Logger()
 EMPTY = ReadResult(b"", 0)
 
 _COPY_BYTES = 16 << 10
-_MAX_MARKS = 128
+_MAX_ENDS = 16  # where writes ended: only who reads up to the end needs them, and each log has as many
+_MAX_MARKS = 128  # where reads ended: every reader needs its own
 _LEAST_CHECK_BYTES = 128 << 10
 _FIRST_AHEAD_BYTES = 1 << 20
 _MAX_AHEAD_BYTES = 8 << 20
@@ -111,7 +112,7 @@ class Segments:
         """Remember that ``offset`` begins at ``position``, or will."""
         ends = self._ends
         ends[offset] = (segment, position)
-        if len(ends) > _MAX_MARKS:
+        if len(ends) > _MAX_ENDS:
             del ends[next(iter(ends))]
 
     def forget_marks(self) -> None:
