@@ -70,6 +70,7 @@ def make_stores(config: Config, reactor: Any, turns: Turns, worker: Worker | Non
         call_soon=turns.write_at_end,
         cleaner=cleaner_settings(config),
         share=share,
+        scrub_bytes_per_second=config.scrub_bytes_per_second,
     )
     path = config.data_dir / METADATA_FILE
     metadata = SqliteMetadataStore(path, config.durability, reactor, shared=worker is not None)

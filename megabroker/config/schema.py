@@ -143,6 +143,11 @@ class Config:
         maximum=DAY,
         doc="How often old segments are closed, and segments beyond retention deleted.",
     )
+    scrub_bytes_per_second: int = fields.size_bytes(
+        0,
+        maximum=16 * MIB,
+        doc="Bytes of closed segments read again per second to find changed bits; each once an hour at most.",
+    )
     logging: LoggingSettings = fields.section(LoggingSettings, doc="The log of events.")
     http: HttpSettings = fields.section(HttpSettings, doc="HTTP API and web console.")
     metrics: MetricsSettings = fields.section(MetricsSettings, doc="Metrics for Prometheus.")

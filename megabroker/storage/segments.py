@@ -281,7 +281,7 @@ class Segments:
             return until
         if cached_only and (cold := self._begin_check(segment, checked, position, length)) is not None:
             raise cold
-        check = self._plan(segment, checked, position, length)
+        check = self.plan(segment, checked, position, max(length, _LEAST_CHECK_BYTES))
         self._take_check(segment, check.run())
         return self._checked_until(segment, position, length, cached_only)
 
@@ -290,20 +290,24 @@ class Segments:
         warmer = segment.open_files.warmer
         if warmer is None:
             return None
-        check = self._plan(segment, checked, position, length)
+        check = self.plan(segment, checked, position, max(length, _LEAST_CHECK_BYTES))
 
         def done(found: StretchCheck | None) -> None:
             if found is not None and segment.checked is checked and not segment.gone:
-                try:
-                    self._take_check(segment, found)
-                except IndexWrong:
-                    self._distrust(segment, cached_only=True)
+                self.take(segment, found)
 
         return warmer.check(("check", id(segment), position), check, done)
 
-    def _plan(self, segment: Segment, checked: Checked, position: int, length: int) -> StretchCheck:
-        until = position + max(length, _LEAST_CHECK_BYTES)
-        return StretchCheck(segment.copy(), checked, segment.index, position, until)
+    def plan(self, segment: Segment, checked: Checked, position: int, length: int) -> StretchCheck:
+        """Return a check of a stretch, for any thread to run. Raises OSError."""
+        return StretchCheck(segment.copy(), checked, segment.index, position, position + length)
+
+    def take(self, segment: Segment, check: StretchCheck) -> None:
+        """Take note of what a check has found: damage is reported, and refused to who asks for it."""
+        try:
+            self._take_check(segment, check)
+        except IndexWrong:
+            self._distrust(segment, cached_only=True)
 
     def _take_check(self, segment: Segment, check: StretchCheck) -> None:
         """Take note of what was found. Raises IndexWrong, the rest being noted."""

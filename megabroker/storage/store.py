@@ -33,6 +33,7 @@ from zope.interface import implementer
 from megabroker.errors import DataDirectoryLocked, ErrorCode, StorageError
 from megabroker.interfaces import ILogListener, ILogStore, IProducerState
 from megabroker.model import Durability, LogSettings, Topic, TopicPartition
+from megabroker.storage.checking import StretchCheck
 from megabroker.storage.checkpoints import (
     decode_partition_metadata,
     encode_partition_metadata,
@@ -46,6 +47,7 @@ from megabroker.storage.journal import HALF_BYTES, JOURNAL, Journal, entry_key
 from megabroker.storage.log import LocalLog
 from megabroker.storage.recovery import SYNC_FAILED, Loader, write_again
 from megabroker.storage.replay import PARTITION_METADATA
+from megabroker.storage.scrubbing import Scrubber
 from megabroker.storage.segment import Segment
 from megabroker.storage.shares import Share
 from megabroker.storage.warming import Warmer
@@ -80,6 +82,7 @@ class LocalLogStore:
         journal_half_bytes: how much fits into each half of the journal.
         call_soon: calls back at the end of the reactor turn; with it, little is written in place.
         threaded: without, nothing is written until ``disk.pump()``.
+        scrub_bytes_per_second: at which closed segments are read again; 0 for never.
         thorough: read every log wholly when it is opened, and make all that is derived from it anew.
     """
 
@@ -101,6 +104,7 @@ class LocalLogStore:
         cleaner: CleanerSettings | None = None,
         share: Share | None = None,
         journal_half_bytes: int = HALF_BYTES,
+        scrub_bytes_per_second: int = 0,
         thorough: bool = False,
     ) -> None:
         self.data_dir = os.path.abspath(data_dir)
@@ -132,6 +136,13 @@ class LocalLogStore:
             call_from_thread,
             self.disk.chore,
             None if threaded else lambda done: self.disk.pump(),
+        )
+        self.scrubber = Scrubber(
+            lambda: self._logs.values(),
+            self._check_stretch,
+            self._call_later,
+            clock.seconds,
+            scrub_bytes_per_second,
         )
         self._logs: dict[TopicPartition, LocalLog] = {}
         self._leaving: set[TopicPartition] = set()
@@ -180,6 +191,7 @@ class LocalLogStore:
         self._state = "open"
         self.disk.start()
         self.cleaner.start()
+        self.scrubber.start()
 
     def _sync_all(self) -> bool:
         """After a kill, have all that was written on the disk at once; log by log it takes many times as
@@ -377,6 +389,15 @@ class LocalLogStore:
             def due() -> None:
                 self._planned.discard(planned)
                 call()
+
+    def _check_stretch(
+        self, key: Any, check: StretchCheck, done: Callable[[StretchCheck | None], None]
+    ) -> None:
+        """Check in a thread that reads, if there are any."""
+        if self._warmer is not None:
+            self._warmer.check(key, check, done)
+        else:
+            done(check.run())
 
     def delete(self, topic_partition: TopicPartition) -> Deferred[None]:
         gone = StorageError(ErrorCode.STORAGE, f"{topic_partition} has been deleted", retriable=False)
