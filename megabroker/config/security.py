@@ -44,8 +44,9 @@ class TokenSettings:
     """Tokens of an identity provider, for the SASL mechanism OAUTHBEARER."""
 
     keys: str | None = fields.optional_text(
-        pattern=r"https://\S+|http://(127\.0\.0\.1|localhost|\[::1\])[:/]\S*|(?!https?://).+",
-        what="the path of a file, or a URL that begins with https://",
+        pattern=r"https://[^/@\s]+(/\S*)?|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?(/\S*)?"
+        r"|(?!https?://).+",
+        what="the path of a file, or a URL that begins with https:// and names no user",
         doc="The identity provider's keys, a JSON Web Key Set: a file or an https URL; needs "
         "the extra oauth of the installation. Read again if a token names an unknown key.",
     )

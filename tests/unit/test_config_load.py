@@ -347,3 +347,26 @@ def test_what_tokens_lack_is_told_where_it_lacks(monkeypatch: pytest.MonkeyPatch
     assert len(caught.value.faults) == 2
     assert "a file or a URL" in found["security.tokens.keys"]
     assert "the extra oauth" in found["protocols.kafka.listeners[0].sasl"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_good"),
+    [
+        ("https://idp.test/keys", True),
+        ("https://idp.test:8443", True),
+        ("http://127.0.0.1:80/keys?a=@b", True),
+        ("/etc/keys", True),
+        ("http://idp.test/keys", False),
+        ("http://localhost:80@idp.test/keys", False),
+        ("http://localhost.idp.test/keys", False),
+        ("https://user:word@idp.test/keys", False),
+    ],
+)
+def test_where_keys_of_tokens_may_come_from(keys: str, is_good: bool) -> None:
+    try:
+        parse(f"security: {{tokens: {{keys: '{keys}'}}}}", "test", discover())
+    except ConfigError as error:
+        faults = [fault.path for fault in error.faults]
+    else:
+        faults = []
+    assert ("security.tokens.keys" not in faults) == is_good, keys

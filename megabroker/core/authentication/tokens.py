@@ -190,6 +190,7 @@ def read_keys(source: str) -> dict[str | None, Any]:
 
     if source.startswith(("https://", "http://")):
         data = _fetched(source)
+        source = source.partition("?")[0]  # what is behind it may be a secret, and is told nobody
     else:
         with open(source, "rb") as file:
             data = file.read(_MAX_KEYS_BYTES + 1)
@@ -237,4 +238,4 @@ def _fetched(url: str) -> bytes:
             data: bytes = answer.read(_MAX_KEYS_BYTES + 1)
             return data
     except http.client.HTTPException as error:  # what is no HTTP, which is no OSError
-        raise ValueError(f"{url}: {error!r}") from error
+        raise ValueError(f"{url.partition('?')[0]}: {error!r}") from error

@@ -343,7 +343,11 @@ class _Looking:
             except Cold as cold:
                 await called_back(cold.when_room)
                 continue
-            except ProtocolError as error:
+            except (BrokerError, ProtocolError) as error:
+                if self._found:
+                    return True  # what lies before it is not lost by it; whoever goes on meets it again
+                if isinstance(error, BrokerError):
+                    raise
                 raise StorageError(ErrorCode.CORRUPT_BATCH, str(error)) from error
             if record is None:
                 return False

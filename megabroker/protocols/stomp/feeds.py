@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
 
-from megabroker.errors import BrokerError, Cold, ErrorCode, RequestError
+from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError, RequestError
 from megabroker.interfaces import IBroker, IPartition, IShareConsumer
 from megabroker.model import AcknowledgementBatch, LogSpan, Record
 from megabroker.protocols.reading import ReadCache, RecordReader
@@ -147,6 +147,10 @@ class _TopicPartitions:
                 self._take_of(source, count, found)
             except Cold as cold:
                 cold.when_room(self.wake)
+            except (BrokerError, ProtocolError):
+                if not found:
+                    raise
+                # What lies before it is not lost by it; it comes up again when it is its turn first.
         self._turns.append(self._turns.pop(0))
         return found
 
@@ -252,7 +256,7 @@ class QueueFeed(_TopicPartitions):
         while len(found) + len(records) < count and size < _AT_ONCE_BYTES:
             try:
                 record = source.next()
-            except Cold:
+            except (Cold, BrokerError, ProtocolError):
                 if records:
                     break
                 raise

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from megabroker.access import Operation, ResourceType
 from megabroker.errors import BrokerError, Cold, ErrorCode, ProtocolError
@@ -27,6 +28,8 @@ from megabroker.protocols.cursus.later.refusals import Refusal, refusal_of
 from megabroker.protocols.reading import RecordReader
 
 __all__ = ["consume", "stream"]
+
+_log = Logger()
 
 _BATCH_BYTES: Final = 4 << 20
 _STREAM_BYTES: Final = 256 * 1024
@@ -103,6 +106,11 @@ async def stream(call: Call) -> Reply:
         # What is refused later is told by the stream's own end.
         is_behind = refusal.text.startswith("ERROR: OFFSET_OUT_OF_RANGE")
         reason = "offset_out_of_range" if is_behind else "error"
+        if refusal.text.startswith("ERROR: broker_error"):  # the client is told no more than that
+            place = f"{call['topic']}-{call['partition']}"
+            _log.warn(
+                "stream-ended: {place} at {offset}: {why}", place=place, offset=reader.position, why=refusal
+            )
     finally:
         reader.close()
         client.idle_exempt = False
@@ -217,12 +225,14 @@ async def _read(
         except Cold as cold:
             await waited(cold)
             continue
-        except BrokerError as error:
+        except (BrokerError, ProtocolError) as error:
+            if messages:
+                return  # what lies before it is not lost by it; whoever reads on meets it again
+            if isinstance(error, ProtocolError):
+                raise Refusal("broker_error", str(error)) from None
             if error.code is ErrorCode.OFFSET_OUT_OF_RANGE:
                 raise _out_of_range(reader.partition, reader.position) from None
             raise refusal_of(error) from None
-        except ProtocolError as error:
-            raise Refusal("broker_error", str(error)) from None
         if record is None:
             return
         message = message_of(record)
