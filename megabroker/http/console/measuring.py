@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Any, Final
 
-from megabroker.http.api.groups import group_offsets, offset_rows
+from megabroker.http.api.group_offsets import group_offsets, offset_rows
 from megabroker.http.caller import Caller
 from megabroker.http.waiting import in_slices
 from megabroker.latency import BOUNDS_SECONDS
