@@ -280,6 +280,28 @@ def test_topics_made_too_fast_over_other_wires() -> None:
             assert mega.create_topic("one")["error_code"] == "RESOURCE_EXHAUSTED"
 
 
+def test_events_and_snapshots_of_cursus_are_counted() -> None:
+    with BrokerProcess() as broker, CursusWire(broker.ports["cursus"]) as cursus:
+        assert cursus.ask("CREATE topic=es partitions=1 event_sourcing=true").startswith("OK")
+        assert cursus.ask("APPEND_STREAM topic=es key=k version=1 message=m").startswith("OK")
+        assert cursus.ask(f"SAVE_SNAPSHOT topic=es key=k version=1 message={'x' * 60_000}").startswith("OK")
+        limits = {"producer_byte_rate": 50_000.0, "consumer_byte_rate": 50_000.0}
+        assert alter(broker.kafka, (("user", "ANONYMOUS"),), *limits.items()) == 0
+        metadata = "m" * 30_000
+        commands = [
+            ["READ_SNAPSHOT topic=es key=k"] * 10,
+            [
+                f"APPEND_STREAM topic=es key=k version={2 + n} metadata={metadata} message=m"
+                for n in range(20)
+            ],
+        ]
+        for some in commands:
+            began = time.monotonic()
+            for command in some:
+                assert cursus.ask(command).startswith("OK")
+            assert time.monotonic() - began > 0.4  # 600,000 bytes, of 500,000 that ten seconds have
+
+
 def written_at_once(bootstrap: str, topic: str, client_id: str, size: int) -> int:
     """Produce one batch; return the throttle time that is told."""
     Topic = produce.Request.Topic

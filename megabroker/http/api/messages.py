@@ -364,13 +364,14 @@ class _Looking:
         self._scanned_bytes += size + 1
         if self._key is not None and record.key != self._key:
             return True
-        length = int(size * _ESCAPED) + sum(len(one.key) + len(one.value or b"") for one in record.headers)
+        beside = sum(len(one.key) + len(one.value or b"") for one in record.headers)
+        length = int(size * _ESCAPED) + beside
         if self._found and self._size + length > self._most_bytes:
             self._reader.drop()
             self._reader.position = record.offset
             return False
         self._size += length
-        self.taken_bytes += size
+        self.taken_bytes += size + beside
         is_too_large = length > self._most_bytes
         if length < LARGE_BYTES or is_too_large:
             self._found.append(self._show(record, is_too_large))

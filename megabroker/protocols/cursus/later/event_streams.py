@@ -46,7 +46,8 @@ async def append(call: Call) -> Reply:
     """APPEND_STREAM."""
     topic, index = _place(call)
     if call.broker.quotas.limits_clients:
-        call.client.count_produced(len(call["message"]))
+        beside = sum(len(call[name].encode()) for name in ("key", "event_type", "metadata"))
+        call.client.count_produced(len(call["message"]) + beside)
     values = {name: value for name, value in call.values.items() if name not in ("topic", "message")}
     fields, _ = await call.office.at_leader(topic.name, index, "append_event", call["message"], **values)
     return f"OK version={call['version']} offset={fields['offset']} partition={index}"
@@ -72,8 +73,6 @@ async def read(call: Call) -> Reply:
         limit=call["limit"],
         max_bytes=call.client.factory.settings.max_frame_bytes,
     )
-    if call.broker.quotas.limits_clients:
-        call.client.count_consumed(len(blob))
     envelope = {
         "status": "OK",
         "topic": topic.name,
@@ -82,7 +81,10 @@ async def read(call: Call) -> Reply:
         "count": fields["count"],
         **shown,
     }
-    return _json(envelope).encode(), blob
+    told = _json(envelope).encode()
+    if call.broker.quotas.limits_clients:
+        call.client.count_consumed(len(told) + len(blob))
+    return told, blob
 
 
 async def version(call: Call) -> Reply:
@@ -116,7 +118,10 @@ async def read_snapshot(call: Call) -> Reply:
     topic, _ = _place(call)
     call.need(Operation.READ, ResourceType.TOPIC, snapshots_of(topic.name))
     snapshot = await _snapshot(call, topic)
-    return f"OK snapshot={'null' if snapshot is None else _json(snapshot)}"
+    told = "null" if snapshot is None else _json(snapshot)
+    if call.broker.quotas.limits_clients:
+        call.client.count_consumed(len(told.encode()))
+    return f"OK snapshot={told}"
 
 
 def _place(call: Call) -> tuple[Topic, int]:
