@@ -1,7 +1,8 @@
 """The broker as a daemon: under twistd, with its signals, its log and its one line about why it cannot start.
 
 Owns what a process has and a service has not. SIGTERM and SIGINT stop in order and with exit code 0, SIGHUP
-reads the configuration again; a broker that cannot start ends the process with exit code 1.
+reads the configuration again, SIGUSR2 has all imported that might be later, for an upgrade that leaves this
+process alone; a broker that cannot start ends the process with exit code 1.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = ["Daemon"]
 _log = Logger()
 
 _SERVING = "serving clients"
+_COMPLETE = "serving clients, with all of this version in memory"
 
 
 class Daemon(Service):
@@ -99,6 +101,7 @@ class Daemon(Service):
             raise SystemExit(130) from None
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._hang_up)
+            signal.signal(signal.SIGUSR2, self._files_go)
         self._collections.start()
         super().startService()  # type: ignore[no-untyped-call]
         # Not before the reactor runs: only then are clients answered.
@@ -173,6 +176,16 @@ class Daemon(Service):
             self._service.reload()
         finally:
             self._notifier.reloaded()
+
+    def _files_go(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._import_all)
+
+    def _import_all(self) -> None:
+        from megabroker.ops.importing import import_all
+
+        done = getattr(self._service, "import_all", import_all)(self._reactor)
+        done.addCallback(lambda _: self._notifier.status(_COMPLETE))
+        done.addErrback(lambda failure: _log.failure("not everything could be imported", failure))
 
     def _is_well(self) -> bool:
         return bool(getattr(self._service, "is_well", True))

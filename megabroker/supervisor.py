@@ -37,7 +37,7 @@ from megabroker.interfaces import IProtocolPlugin
 from megabroker.model import HTTP, PEERS, HostPort, Listener, Node, Worker
 from megabroker.net import quick
 from megabroker.net.listening import advertised, bind_each, bind_file, bind_shared
-from megabroker.ops.channel import ALIVE, DRAINED, END, OPENING, READY, STOP
+from megabroker.ops.channel import ALIVE, DRAINED, END, IMPORT, IMPORTED, OPENING, READY, STOP
 from megabroker.ops.child import Child, ended_how, wait
 from megabroker.ops.installed import Installed
 from megabroker.ops.json_logs import BEGIN
@@ -81,6 +81,7 @@ class _Place:
         pause_seconds: how long the next start is put off.
         drained: fires when the process that is being stopped serves no clients any more, or has ended.
         gone: fires when it has ended.
+        imported: each fires when the process has imported everything, or has ended.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -93,11 +94,18 @@ class _Place:
         self.restart: Any = None
         self.drained: Deferred[None] | None = None
         self.gone: Deferred[int] | None = None
+        self.imported: list[Deferred[None]] = []
 
     def drain_ended(self) -> None:
         """The process serves no clients any more."""
         if self.drained is not None and not self.drained.called:
             self.drained.callback(None)
+
+    def import_ended(self) -> None:
+        """The process has all in memory, or is no more."""
+        waiting, self.imported = self.imported, []
+        for one in waiting:
+            one.callback(None)
 
 
 class Supervisor(Service):
@@ -334,6 +342,8 @@ class Supervisor(Service):
             self._watch.answered(child)
         elif kind == DRAINED:
             place.drain_ended()
+        elif kind == IMPORTED:
+            place.import_ended()
         else:
             place.why = what
 
@@ -342,6 +352,7 @@ class Supervisor(Service):
         place = self._place_of(child)
         place.child = None
         place.serves = False
+        place.import_ended()
         place.why = place.why or f"worker of node {place.worker.me.id} ended {ended_how(status)}"
         if place.gone is not None:
             place.drain_ended()
@@ -389,6 +400,16 @@ class Supervisor(Service):
             if place.child is not None:
                 place.child.send(worker_config(fresh, place.worker.index, self._own))
         _log.info("configuration reloaded: {keys}", keys=described(found))
+
+    def import_all(self, reactor: Any) -> Deferred[None]:
+        """Have every worker import all that it might need later; fires when all have, or have ended."""
+        done: list[Deferred[None]] = []
+        for place in self._places:
+            if place.child is not None:
+                done.append(Deferred())
+                place.imported.append(done[-1])
+                place.child.send(IMPORT)
+        return gatherResults(done).addCallback(lambda _: None)
 
     # --- stop ---
 

@@ -22,6 +22,8 @@ from megabroker.ops.channel import (
     ASK,
     DRAINED,
     END,
+    IMPORT,
+    IMPORTED,
     OPENING,
     READY,
     REFUSED,
@@ -126,7 +128,9 @@ def _obey(channel: Channel, service: Any, reactor: Any, end: Deferred[None]) -> 
         elif message == END:
             reactor.callFromThread(_end, end)
         elif message == ASK:
-            reactor.callFromThread(_answer, channel)
+            reactor.callFromThread(_answer, channel, ALIVE)
+        elif message == IMPORT:
+            reactor.callFromThread(_import, reactor, channel)
         else:
             reactor.callFromThread(service.follow, message)
     signal.alarm(_ORPHAN_SECONDS)
@@ -134,11 +138,17 @@ def _obey(channel: Channel, service: Any, reactor: Any, end: Deferred[None]) -> 
     reactor.callFromThread(_end, end)
 
 
-def _answer(channel: Channel) -> None:
+def _answer(channel: Channel, what: str) -> None:
     try:
-        channel.send((ALIVE, None))
+        channel.send((what, None))
     except OSError:
         pass  # the supervisor is gone, which the thread notices
+
+
+def _import(reactor: Any, channel: Channel) -> None:
+    from megabroker.ops.importing import import_all
+
+    import_all(reactor).addCallback(lambda _: _answer(channel, IMPORTED))
 
 
 def _end(end: Deferred[None]) -> None:

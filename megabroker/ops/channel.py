@@ -12,7 +12,20 @@ import socket
 import struct
 from typing import Any, Final
 
-__all__ = ["ALIVE", "ASK", "DRAINED", "END", "OPENING", "READY", "REFUSED", "STOP", "TELL_WHERE", "Channel"]
+__all__ = [
+    "ALIVE",
+    "ASK",
+    "DRAINED",
+    "END",
+    "IMPORT",
+    "IMPORTED",
+    "OPENING",
+    "READY",
+    "REFUSED",
+    "STOP",
+    "TELL_WHERE",
+    "Channel",
+]
 
 READY: Final = "ready"
 """A process says that it serves, and after how many milliseconds."""
@@ -37,6 +50,12 @@ ASK: Final = "ask"
 
 ALIVE: Final = "alive"
 """It does."""
+
+IMPORT: Final = "import"
+"""It is told to import all that it might need later, as its files are about to go."""
+
+IMPORTED: Final = "imported"
+"""It has."""
 
 TELL_WHERE: Final = signal.SIGUSR1
 """The signal at which a process writes down where its threads are, whatever else it does."""

@@ -77,6 +77,11 @@ class Notifier:
         if self._address and self.watchdog_seconds and not self._beats.running:
             self._beats.start(self.watchdog_seconds, now=True)
 
+    def status(self, status: str) -> None:
+        """Have another line for who asks how the process does, from now on."""
+        self._status = status
+        self._send(f"STATUS={status}")
+
     def reloading(self) -> None:
         """The configuration is being read again; ``reloaded`` follows."""
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000

@@ -5,6 +5,7 @@ One machine, and tests in the order they stand in: each begins where the one bef
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import sys
@@ -177,6 +178,8 @@ def test_upgrade_keeps_everything_and_restarts_nothing(machine: Machine, built: 
     assert "still the version before, until restarted: megabroker.service" in said
     assert "plugin census is installed again" in said
     assert machine.property(_UNIT, "MainPID") == pid
+    assert machine.property(_UNIT, "StatusText") == "serving clients, with all of this version in memory"
+    assert json.loads(machine.fetch("http://127.0.0.1:8090/v1/broker"))["version"] == "0.0.9"
     assert "default_partitions: 7" in (machine.root / _CONFIG).read_text()
     clients(machine, "produce", "second")
     clients(machine, "consume", "first", "second")
@@ -185,6 +188,30 @@ def test_upgrade_keeps_everything_and_restarts_nothing(machine: Machine, built: 
     clients(machine, "consume", "first", "second")
     assert "census 1.0" in machine.run("megabroker", "plugin", "list").stdout
     assert machine.run("dpkg", "--verify", "megabroker").stdout.split() == ["??5??????", "c", f"/{_CONFIG}"]
+
+
+def test_workers_are_of_one_version(machine: Machine, built: Built, previous: Built) -> None:
+    config = machine.root / _CONFIG
+    text = config.read_text()
+    config.write_text(text.replace("workers: 1\n", "workers: 2\n"))
+    machine.run("systemctl", "restart", _UNIT)
+    pid = machine.property(_UNIT, "MainPID")
+    # Back to the version before, which is an upgrade all the same.
+    install(machine, previous.deb)
+    assert machine.property(_UNIT, "MainPID") == pid
+    assert machine.property(_UNIT, "StatusText") == "serving clients, with all of this version in memory"
+    clients(machine, "consume", "first", "second")
+    worker = machine.run("pgrep", "--parent", pid, "--oldest").stdout.strip()
+    machine.run("kill", "-9", worker)
+    until(lambda: machine.property(_UNIT, "MainPID") not in ("0", pid), 60)
+    until(lambda: machine.property(_UNIT, "ActiveState") == "active", 60)
+    assert "installed-anew" in journal(machine)
+    assert "megabroker 0.0.9 with 2 workers is ready" in journal(machine)
+    clients(machine, "consume", "first", "second")
+    config.write_text(text)
+    install(machine, built.deb)
+    machine.run("systemctl", "restart", _UNIT)
+    clients(machine, "consume", "first", "second")
 
 
 def test_an_upgrade_that_is_to_restart(machine: Machine, built: Built) -> None:
