@@ -74,6 +74,12 @@ def test_a_life(init: InitSystem) -> None:
     assert int(lines[1].removeprefix("MONOTONIC_USEC=")) > 0
     told.reloaded()
     assert init.heard() == [["READY=1", "STATUS=serving clients"]]
+    told.status("serving clients, whatever")
+    told.reloaded()
+    assert init.heard() == [
+        ["STATUS=serving clients, whatever"],
+        ["READY=1", "STATUS=serving clients, whatever"],
+    ]
     told.stopping()
     assert init.heard()[0][0] == "STOPPING=1"
     told.close()
