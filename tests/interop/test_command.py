@@ -167,8 +167,8 @@ def test_mistakes_are_one_line_each(command: Command, unique: Unique, tmp_path: 
             "expected messages or --file, not both",
             ["produce", name, "x", "-f", str(tmp_path / "odd.properties")],
         ),
-        (2, "expected --key with it", ["produce", name, "--tombstone"]),
-        (2, "expected --acks all with it", ["produce", name, "x", "--acks", "1", "--idempotent"]),
+        (2, "requires --key", ["produce", name, "--tombstone"]),
+        (2, "requires --acks all", ["produce", name, "x", "--acks", "1", "--idempotent"]),
         (2, "expected one of --to-earliest", ["group", "reset", "g", "--topic", name]),
         (2, "expected HOST:PORT", ["topic", "list", "-b", "nowhere"]),
         (
@@ -421,6 +421,6 @@ def test_start_names_every_fault_and_starts_nothing(tmp_path: pathlib.Path) -> N
     assert "protocols.kafka.listeners[3].endpoint: 3: expected an entry from 0 to 1" in lines[2]
     assert command.run("start", "--check").stdout == b"the defaults: no faults\n"
     refused = command.refused("start", "-c", "x.yaml", "--port", "1", code=2)
-    assert "with --config say the endpoint" in refused
+    assert "with --config, set the endpoint" in refused
     assert command.run("start", "-c", str(tmp_path / "absent.yaml")).returncode == 1
     assert list(tmp_path.iterdir()) == []

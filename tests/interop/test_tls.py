@@ -261,11 +261,11 @@ def refused(place: Place, name: str, context: ssl.SSLContext) -> str:
 def test_certificates_that_are_not_good(place: Place) -> None:
     certificates = place.certificates
     for name in ("mutual", "mega", "cursus"):
-        assert "shows no certificate" in refused(place, name, certificates.context())
+        assert "sent no certificate" in refused(place, name, certificates.context())
     stranger = certificates.context(certificates.client("stranger", trustme.CA()))
     assert "certificate is not good" in refused(place, "mutual", stranger)
     nobody = ssl.create_default_context(cafile=str(trustme_file(certificates.place)))
-    assert "does not know who has signed" in refused(place, "tls", nobody)
+    assert "does not trust the issuer of the broker" in refused(place, "tls", nobody)
 
 
 def trustme_file(place: pathlib.Path) -> pathlib.Path:
@@ -353,7 +353,7 @@ def test_who_never_begins_is_closed_in_time_and_harms_nobody(place: Place) -> No
     assert SECONDS < took < SECONDS + 5
     assert not bystanders.faults
     log = place.broker.log[before:]
-    for words, count in (("begin to speak TLS", 220), ("say who it is", 20)):
+    for words, count in (("complete the TLS handshake", 220), ("authenticate", 20)):
         ends = [line for line in log.splitlines() if f"the peer did not {words} within {SECONDS} s" in line]
         assert sum(" connection from " in line for line in ends) == count
         assert sum(" client from " in line for line in ends) <= 2, "one for each cause"
