@@ -9,14 +9,18 @@ import threading
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
+from megabroker.config.load import parse
 from megabroker.errors import DataDirectoryLocked, StorageError
 from megabroker.model import TopicPartition
+from megabroker.plugin import discover
 from megabroker.storage.checkpoints import decode_offsets
 from megabroker.storage.directories import Checkpoints, DataDirectories
 from megabroker.storage.files import Files
 from megabroker.storage.lock import DirectoryLock
-from megabroker.storage.shares import Share, gather
+from megabroker.storage.shares import ROOM, WORKERS, Share, gather, keep_room
+from megabroker.stores import SharedDirectories
 
 ONE, TWO, THREE = (TopicPartition("orders", number) for number in range(3))
 
@@ -322,3 +326,51 @@ def test_what_a_process_that_has_ended_has_started_is_waited_for(
     second.take("later")
     second.release()
     gone.wait()
+
+
+class _NearlyFull(Files):
+    free = 1 << 20
+
+    def free_bytes(self, path: str) -> int:
+        return self.free
+
+
+def test_room_for_several_processes_is_kept_where_there_is_plenty(tmp_path: pathlib.Path) -> None:
+    found, _ = opened(tmp_path, "a", "b")
+    found.release()
+    rooms = [tmp_path / name / ROOM for name in ("a", "b")]
+    files = _NearlyFull()
+    keep_room(files, found.paths, 4, sparing=True)
+    assert not any(room.exists() for room in rooms)
+    files.free = 1 << 30
+    keep_room(files, found.paths, 4, sparing=True)
+    sizes = [room.stat().st_size for room in rooms]
+    assert sizes == [(512 + 4 * 64) << 10] * 2
+    assert rooms[0].stat().st_blocks * 512 >= sizes[0]  # and is no hole
+    files.free = 0
+    for room in rooms:
+        room.unlink()
+    keep_room(files, found.paths, 4, sparing=False)  # at the end whatever there is
+    assert all(room.exists() for room in rooms)
+    found, _ = opened(tmp_path, "a", "b")
+    assert not any(room.exists() for room in rooms)
+    found.release()
+
+
+def test_room_is_kept_for_checkpoints_as_they_are(tmp_path: pathlib.Path) -> None:
+    found, _ = opened(tmp_path, "a")
+    (tmp_path / "a" / WORKERS / "1").mkdir(parents=True)
+    (tmp_path / "a" / WORKERS / "1" / "log-start-offset-checkpoint").write_bytes(bytes(1000))
+    keep_room(Files(), found.paths, 1, sparing=False)
+    assert (tmp_path / "a" / ROOM).stat().st_size == (576 << 10) + 2000
+    found.release()
+
+
+def test_another_brokers_directory_gets_no_room(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "meta.properties").write_text("cluster.id=another\nnode.id=1\n")
+    text = f"data_dir: {tmp_path}/data\nnode: {{cluster_id: abcdefghijklmnopqrstuv}}\nworkers: 2\nprotocols: {{kafka: {{}}}}\n"
+    shared = SharedDirectories(parse(text, "test", discover()), [1, 2], Clock())
+    with pytest.raises(StorageError, match="belongs to"):
+        shared.open()
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".lock", "meta.properties"]
