@@ -369,7 +369,8 @@ def test_room_is_kept_for_checkpoints_as_they_are(tmp_path: pathlib.Path) -> Non
 def test_another_brokers_directory_gets_no_room(tmp_path: pathlib.Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "meta.properties").write_text("cluster.id=another\nnode.id=1\n")
-    text = f"data_dir: {tmp_path}/data\nnode: {{cluster_id: abcdefghijklmnopqrstuv}}\nworkers: 2\nprotocols: {{kafka: {{}}}}\n"
+    mine = "node: {cluster_id: abcdefghijklmnopqrstuv}\nworkers: 2\nprotocols: {kafka: {}}\n"
+    text = f"data_dir: {tmp_path}/data\n{mine}"
     shared = SharedDirectories(parse(text, "test", discover()), [1, 2], Clock())
     with pytest.raises(StorageError, match="belongs to"):
         shared.open()
