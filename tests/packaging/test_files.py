@@ -135,6 +135,20 @@ def test_control_and_spec() -> None:
         assert done.stdout == "megabroker 1.2.3", done.stderr
 
 
+def test_scripts_of_the_rpm_are_shell() -> None:
+    scripts = re.findall(
+        r"^%(pre|post|posttrans|preun|postun)\n(.*?)(?=^%[a-z])", SPEC, re.MULTILINE | re.DOTALL
+    )
+    assert [name for name, _ in scripts] == ["pre", "post", "posttrans", "preun", "postun"]
+    for name, text in scripts:
+        done = subprocess.run(
+            ["sh", "-n"], input=text, capture_output=True, text=True, timeout=10, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), name
+        # Only Debian has these.
+        assert not re.search(r"\b(adduser|deb-systemd\S*|update-rc.d|dpkg\S*)\b", text), name
+
+
 def test_one_version() -> None:
     assert f"\nversion = {__version__}\n" in (ROOT / "setup.cfg").read_text(encoding="utf-8")
 
