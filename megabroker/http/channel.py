@@ -1,10 +1,11 @@
 """An HTTP/1.1 connection: twisted.web's, with bounds on what it takes and how long.
 
 Owns the bounds. The request line is at most 8 KiB, all headers at most 16 KiB and 100; a body at most
-``http.max_body_bytes``. A request that has begun must be there within ``http.request_seconds``, however its
-bytes trickle in, and an answer must be taken within that time of being made. Requests that are sent before
-the answer of the one before are read one at a time, the next when that answer has been taken, so that never
-more than one answer waits. What breaks HTTP is answered with a problem, and then the connection is closed.
+``http.max_body_bytes``, those of all requests together ``limits.in_flight_bytes``. A request that has begun
+must be there within ``http.request_seconds``, however its bytes trickle in, and an answer must be taken
+within that time of being made. Requests that are sent before the answer of the one before are read one at a
+time, the next when that answer has been taken, so that never more than one answer waits. What breaks HTTP is
+answered with a problem, and then the connection is closed.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Exchange(Request):
     may_wait = False
     route = ("", "")
     manner: Manner | None = None
+    _held_bytes = 0
 
     def gotLength(self, length: int | None) -> None:
         """Request: take a body, unless it is too large."""
@@ -73,10 +75,23 @@ class Exchange(Request):
         """Request: keep some of a body."""
         if self.channel.is_refusing:
             return
+        factory = self.channel.factory_of
         if self.content.tell() + len(data) > self._most_bytes:
             self._refuse_body()
+        elif factory.held_bytes + len(data) > factory.inside.broker.settings.limits.in_flight_bytes:
+            detail = "bodies of all requests together hold limits.in_flight_bytes: expected fewer at a time"
+            self.content = BytesIO()
+            self._let_go()
+            self.channel.refuse(Problem(503, ErrorCode.OVERLOADED, detail, retriable=True))
         else:
+            factory.held_bytes += len(data)
+            self._held_bytes += len(data)
             self.content.write(data)
+
+    def _let_go(self) -> None:
+        """Nobody looks at the body any more."""
+        self.channel.factory_of.held_bytes -= self._held_bytes
+        self._held_bytes = 0
 
     def _refuse_body(self) -> None:
         detail = f"the body is larger than {self._most_bytes} bytes: expected at most http.max_body_bytes"
@@ -111,6 +126,7 @@ class Exchange(Request):
     def end(self) -> None:
         """The answer is complete."""
         if not self.is_over:
+            self._let_go()
             self.finish()  # type: ignore[no-untyped-call]
 
     def flows(self, producer: object | None) -> None:
@@ -123,6 +139,7 @@ class Exchange(Request):
     def connectionLost(self, reason: Failure) -> None:
         """Request: nobody waits any more."""
         self.is_over = True
+        self._let_go()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self.give_up()
 

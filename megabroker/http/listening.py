@@ -43,6 +43,7 @@ class HttpFactory(Factory):
         tls: what is under the connections, if that is TLS.
         connections: those that there are.
         answers: how many there were, by method, path as its route has it, and status.
+        held_bytes: of the bodies of all requests that are being taken or answered.
     """
 
     noisy = False
@@ -62,6 +63,7 @@ class HttpFactory(Factory):
         self.serves_all = serves_all
         self.connections: dict[Channel, None] = {}
         self.bound = ""
+        self.held_bytes = 0
         self.answers: Counter[tuple[str, str, int]] = Counter()
         self._make: Callable[[HttpFactory, Site], Channel] | None = None
         self._site: Site | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import select
+import socket
+
 import pytest
 
 from tests.brokers import BrokerProcess
@@ -174,3 +177,22 @@ def test_requests_that_do_not_wait_for_answers(broker: BrokerProcess) -> None:
     last = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answers = raw(broker.http_ports[0], one * 500, last)
     assert answers.count(b"HTTP/1.1 200 ") == 501
+
+
+def test_bodies_of_many_requests_are_bounded_together() -> None:
+    """Nobody has to say who it is before its body is read: all of them together must not fill the memory."""
+    config = {"limits": {"in_flight_bytes": "1MiB", "max_request_bytes": "1MiB"}}
+    head = b"POST /v1/topics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    with BrokerProcess(config) as broker:
+        address = ("127.0.0.1", broker.http_ports[0])
+        for _ in range(3):  # what was held is given back
+            both = [socket.create_connection(address, 10) for _ in range(2)]
+            for one in both:
+                one.sendall(head + b"x" * 900_000)
+            [refused], _, _ = select.select(both, [], [], 10)  # whichever came second
+            assert refused.recv(1000).startswith(b"HTTP/1.1 503 ")
+            both.remove(refused)
+            both[0].sendall(b"x" * 100_000)
+            assert both[0].recv(1000).startswith(b"HTTP/1.1 415 ")
+            for one in (refused, both[0]):
+                one.close()
