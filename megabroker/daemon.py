@@ -85,6 +85,8 @@ class Daemon(Service):
 
     def startService(self) -> None:
         """Start; a broker that cannot ends the process with exit code 1 and the reason."""
+        if hasattr(signal, "SIGUSR2"):
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there is something to be imported for
         self._reactor.callWhenRunning(self._take_signals)
         try:
             if self._kafka is not None:
