@@ -92,7 +92,7 @@ def test_units_are_hardened(name: str) -> None:
     found = re.search(r"Overall exposure level.*: ([\d.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) < 2.0
-    assert f"of the unit says {found[1]} of 10" in OPERATIONS
+    assert f" {found[1]} of 10" in OPERATIONS
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
