@@ -87,6 +87,8 @@ def backup(source: pathlib.Path, target: pathlib.Path, *, link: bool, progress: 
     for path in paths:
         if target.resolve().is_relative_to(path.resolve()):
             raise _refusal(f"{target} lies in {path}: expected a place outside")
+    if target.exists() and not target.is_dir():
+        raise _refusal(f"{target} is a file: expected a directory that is empty or does not exist")
     if not (source / METADATA_FILE).exists():
         raise _refusal(f"{source} has no {METADATA_FILE}: expected the data_dir of a broker")
     try:

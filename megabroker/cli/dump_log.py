@@ -24,8 +24,10 @@ _FAULTS = frozenset({"damage", "tail", "fault"})
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 @click.option("--deep", is_flag=True, help="Print the records of each batch.")
 @click.option("--contents", is_flag=True, help="Also print keys, values and headers.")
-@click.option("--from-offset", type=int, default=0, help="Skip batches below this offset.")
-@click.option("--limit", type=int, help="Print at most this number of batches or entries of each file.")
+@click.option("--from-offset", type=click.IntRange(0), default=0, help="Skip batches below this offset.")
+@click.option(
+    "--limit", type=click.IntRange(0), help="Print at most this number of batches or entries of each file."
+)
 @json_option
 def dump_log(
     files: tuple[pathlib.Path, ...],

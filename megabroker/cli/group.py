@@ -197,7 +197,8 @@ def reset(
         offsets = {one: offsets.get(one) for one in _named(cluster, topics)}
     places = _Target(**target).places(offsets)
     if not places:
-        raise RequestError(ErrorCode.INVALID_REQUEST, f"group {name} has no offsets: expected --topic")
+        wanted = "an offset to begin from, such as --to-earliest" if topics else "--topic"
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"group {name} has no offsets there: expected {wanted}")
     fresh = offsets_at(cluster, places)
     rows = [
         {"topic": one.topic, "partition": one.number, "from": offsets[one], "to": fresh[one]}

@@ -155,7 +155,7 @@ class KafkaClient:
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_hostname=self._host)
         except OSError as error:
-            raise self._unreachable(str(error)) from None
+            raise self._unreachable(self._reason(error)) from None
         self._socket = connection
 
     def _authenticate(self, login: Login) -> None:
@@ -193,7 +193,7 @@ class KafkaClient:
         except TimeoutError:
             raise self._unreachable(f"nothing was taken within {self._seconds:g} s") from None
         except OSError as error:
-            raise self._unreachable(str(error)) from None
+            raise self._unreachable(self._reason(error)) from None
 
     def _receive_frame(self) -> bytes:
         connection = self._socket
@@ -206,7 +206,7 @@ class KafkaClient:
         except TimeoutError:
             raise self._unreachable(f"no answer within {self._seconds:g} s") from None
         except OSError as error:
-            raise self._unreachable(str(error)) from None
+            raise self._unreachable(self._reason(error)) from None
         self._answered = True
         return data
 
@@ -228,6 +228,16 @@ class KafkaClient:
     @property
     def _where(self) -> str:
         return f"{self._host}:{self._port}"
+
+    def _reason(self, error: OSError) -> str:
+        """Say what went wrong with the connection, without its number."""
+        if isinstance(error, ConnectionRefusedError):
+            return "nothing listens there: expected the address of a broker that runs"
+        is_over = isinstance(error, ConnectionResetError | BrokenPipeError)
+        if is_over or type(error).__name__ in ("SSLEOFError", "SSLZeroReturnError"):
+            tls = ", perhaps because it does not use TLS" if self._tls and not self._answered else ""
+            return f"the connection was closed{tls}{self._hint}"
+        return str(error) if type(error).__module__ == "ssl" else error.strerror or str(error)
 
     def _unreachable(self, why: str) -> StateError:
         return StateError(ErrorCode.UNREACHABLE, f"{self._where}: {why}")

@@ -73,7 +73,15 @@ def commands() -> None:
 
 def main() -> NoReturn:
     """Run the command that the command line names, and exit."""
+    _open_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Have all three standard streams, for Python has none where the shell has closed one (``<&-``)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until the process ends
 
 
 def run(arguments: list[str]) -> int:
@@ -100,7 +108,8 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_CODES["unread"]
     except OSError as error:
-        return _say(EXIT_CODES["failed"], str(error))
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return _say(EXIT_CODES["failed"], f"{where}{error.strerror or error}")
     except Exception as error:  # noqa: BLE001 - whoever types a command is not to read a traceback
         if os.environ.get(_DEBUG):
             traceback.print_exc()
@@ -113,6 +122,7 @@ def run(arguments: list[str]) -> int:
 
 def _of_usage(error: click.UsageError) -> str:
     message = " ".join(error.format_message().split()).rstrip(".")
+    message = message.replace("is not a valid integer range", "is not a whole number")
     if error.ctx is None:
         return message
     path = error.ctx.command_path.partition(" ")[2]

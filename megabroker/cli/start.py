@@ -64,6 +64,8 @@ def start(
     No file is needed: megabroker config init writes one that explains every key. Without one it serves all
     protocols, to this machine only.
     """
+    if reactor is not None:
+        _check_reactor(reactor)
     keys = _endpoints(config, bind, ports)
     if data_dir is not None:
         keys.append(f"data_dir={_quoted(str(data_dir))}")
@@ -84,6 +86,15 @@ def start(
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-c", _TWISTD, *arguments])
+
+
+def _check_reactor(name: str) -> None:
+    """Raise UsageError unless twistd knows a reactor of this name; it would print all of its help."""
+    from twisted.application.reactors import getReactorTypes
+
+    known = sorted(one.shortName for one in getReactorTypes())
+    if name not in known:
+        raise click.UsageError(f"--reactor {name}: expected one of {', '.join(known)}")
 
 
 def _endpoints(config: pathlib.Path | None, bind: str | None, ports: dict[str, int | None]) -> list[str]:

@@ -5,6 +5,7 @@ Owns the commands and the form of what they print.
 
 from __future__ import annotations
 
+import difflib
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -17,6 +18,7 @@ from megabroker.cli.connecting import cluster_options
 from megabroker.cli.output import agreed, human_bytes, json_option, print_json, print_table, printable
 from megabroker.cli.refusals import check, check_all
 from megabroker.cli.topic_names import complete_topics, matching, matching_any
+from megabroker.errors import ErrorCode, RequestError
 from megabroker.protocols.kafka.errors import KafkaError
 from megabroker.protocols.kafka.schema import (
     create_partitions,
@@ -241,6 +243,8 @@ def alter(
     changed = _configs(configs)
     if not (changed or reset or partitions):
         raise click.UsageError("expected --config, --reset or --partitions")
+    if reset:
+        _check_names(cluster, name, reset)
     if changed or reset:
         _alter_configs(cluster, name, changed, reset, dry_run)
     if partitions:
@@ -253,6 +257,16 @@ def alter(
         print_json({**outcome, "partitions": partitions})
     else:
         click.echo(f"topic {name} {'would be' if dry_run else 'is'} altered")
+
+
+def _check_names(cluster: Cluster, name: str, configs: Sequence[str]) -> None:
+    """Raise RequestError unless there are such configurations: brokers say nothing of others."""
+    known = _read_configs(cluster, name, everything=True)
+    for one in configs if known else ():
+        if one not in known:
+            near = difflib.get_close_matches(one, known, n=1)
+            hint = f": did you mean {near[0]}?" if near else ": topic describe --all-configs lists them"
+            raise RequestError(ErrorCode.INVALID_CONFIG, f"there is no topic configuration {one}{hint}")
 
 
 def _alter_configs(

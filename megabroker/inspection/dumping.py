@@ -60,6 +60,10 @@ def dump(path: pathlib.Path, options: Options) -> Iterator[Row]:
     suffix = pathlib.PurePath(name).suffix
     base = first_offset(name, suffix)
     reader = KINDS.get(suffix)
+    if not path.is_file():
+        raise _refused(
+            f"{path}: expected a file, and {'that is a directory' if path.is_dir() else 'there is none'}"
+        )
     if reader is None or base is None:
         known = ", ".join(f"<offset>{one}" for one in KINDS)
         raise _refused(f"{path}: expected one of {known}, the offset in 20 digits")

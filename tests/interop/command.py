@@ -84,6 +84,17 @@ class Command:
             said.buffer.getvalue(),  # type: ignore[attr-defined]
         )
 
+    def shell(self, line: str) -> subprocess.CompletedProcess[bytes]:
+        """Run it as a shell does, with what is behind its name."""
+        return subprocess.run(
+            f"exec {SCRIPT} {line}",
+            shell=True,
+            env=self._environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
     def start(
         self, *arguments: str, stdout: Any = subprocess.PIPE, stderr: Any = subprocess.PIPE
     ) -> subprocess.Popen[bytes]:

@@ -177,7 +177,18 @@ def test_mistakes_are_one_line_each(command: Command, unique: Unique, tmp_path: 
             ["topic", "list", "--client-config", str(tmp_path / "odd.properties")],
         ),
         (2, "expected your password in MEGABROKER_PASSWORD", ["topic", "list", "--as", "x"]),
-        (3, "127.0.0.1:1: ", ["status", "-b", "127.0.0.1:1"]),
+        (3, "127.0.0.1:1: nothing listens there: expected", ["status", "-b", "127.0.0.1:1"]),
+        (1, "did you mean retention.ms?", ["topic", "alter", name, "--reset", "retention.m"]),
+        (1, "expected an offset to begin from", ["group", "reset", "g", "-t", name, "--shift-by", "1", "-y"]),
+        (2, "expected one of", ["start", "--reactor", "nope"]),
+        (1, "expected a file, and there is none", ["dump-log", str(tmp_path / "absent.log")]),
+        (1, "expected a file, and that is a directory", ["dump-log", str(tmp_path)]),
+        (
+            1,
+            "odd.properties/x.yaml: Not a directory",
+            ["config", "init", f"{tmp_path}/odd.properties/x.yaml"],
+        ),
+        (1, "is a file: expected a directory that", ["backup", str(tmp_path), f"{tmp_path}/odd.properties"]),
         (3, "127.0.0.1:1: ", ["topic", "list", "-b", "127.0.0.1:1,127.0.0.1:1"]),
     ):
         assert words in command.refused(*arguments, code=code), arguments
@@ -188,6 +199,18 @@ def test_mistakes_are_one_line_each(command: Command, unique: Unique, tmp_path: 
         ("expected base64", ["--base64"], b"*"),
     ):
         assert words in command.refused("produce", name, *more, data=data)
+
+
+def test_streams_that_the_shell_has_closed_are_as_if_nobody_was_there(
+    command: Command, unique: Unique
+) -> None:
+    name = unique("closed")
+    command.text("topic", "create", name, "-p", "1")
+    for line in (f"produce {name} <&-", "topic list >&-", "topic list <&- >&- 2>&-", f"consume {name} >&-"):
+        done = command.shell(line)
+        assert (done.returncode, done.stderr) == (0, b""), line
+    full = command.shell("topic list > /dev/full")
+    assert (full.returncode, full.stderr) == (1, b"megabroker: No space left on device\n")
 
 
 def test_whatever_answers_is_told_in_one_line(command: Command) -> None:
