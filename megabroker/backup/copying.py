@@ -83,12 +83,12 @@ def backup(source: pathlib.Path, target: pathlib.Path, *, link: bool, progress: 
         StorageError: there is no such directory, ``target`` is not empty, or a file cannot be read or
             written.
     """
+    if target.exists() and not target.is_dir():
+        raise _refusal(f"{target} is a file: expected a directory that is empty or does not exist")
     paths = directories_of(source)
     for path in paths:
         if target.resolve().is_relative_to(path.resolve()):
             raise _refusal(f"{target} lies in {path}: expected a place outside")
-    if target.exists() and not target.is_dir():
-        raise _refusal(f"{target} is a file: expected a directory that is empty or does not exist")
     if not (source / METADATA_FILE).exists():
         raise _refusal(f"{source} has no {METADATA_FILE}: expected the data_dir of a broker")
     try:

@@ -133,7 +133,7 @@ def test_mistakes_are_one_line_each(place: Place) -> None:
         (("list", "-s", place.any, "--as", "admin", "--mechanism", "PLAIN"), "secret", "not PLAIN"),
         (("delete", "nobody", *place.admin), "secret", "there is no user nobody"),
         (("list", "--data-dir", data), "", "in use by another broker"),
-        (("delete", "x", "--data-dir", data), "", "use --brokers"),
+        (("delete", "x", "--data-dir", data), "", "pass --brokers"),
         (
             ("list", "--data-dir", f"{data}/typo"),
             "",
