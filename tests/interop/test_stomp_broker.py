@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -119,6 +120,12 @@ class Secured:
         assert made.connected.command == "CONNECTED", made.connected.headers
         return made
 
+    def forbid(self, user: str, kind: ResourceType, name: str, operation: AclOperation) -> None:
+        wanted = AclBindingFilter(
+            kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW
+        )
+        assert self.admin.delete_acls([wanted])[wanted].result(SECONDS)
+
     def allow(self, user: str, kind: ResourceType, name: str, operation: AclOperation) -> None:
         rule = AclBinding(
             kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW
@@ -206,6 +213,25 @@ def test_access_rules(secured: Secured) -> None:
         assert reader.frame().body == "one"
         told = reader.refused("SEND", destination=topic)
         assert told == "WRITE of guarded is not allowed"
+
+
+def test_rights_that_end_end_what_was_begun_by_them(secured: Secured) -> None:
+    made = secured.admin.create_topics([NewTopic("ends", 1)])
+    made["ends"].result(SECONDS)
+    read, write = AclOperation.READ, AclOperation.WRITE
+    wanted = [(ResourceType.TOPIC, "ends", read), (ResourceType.TOPIC, "ends", write)]
+    wanted.append((ResourceType.GROUP, "ends", read))
+    for kind, name, operation in wanted:
+        secured.allow("alice", kind, name, operation)
+    with secured.as_user("alice") as writer, secured.as_user("alice") as reader:
+        writer.done("BEGIN", transaction="t")
+        writer.done("SEND", "x", destination="/topic/ends", transaction="t")
+        reader.done("SUBSCRIBE", destination="/queue/ends", id="q", group="ends")
+        for kind, name, operation in wanted[1:]:
+            secured.forbid("alice", kind, name, operation)
+        assert writer.refused("COMMIT", transaction="t") == "WRITE of ends is not allowed"
+        frame = reader.frame()  # within five seconds
+        assert (frame.command, frame.headers["message"]) == ("ERROR", "READ of group ends is not allowed")
 
 
 def test_tls(secured: Secured) -> None:

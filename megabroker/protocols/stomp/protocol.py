@@ -84,7 +84,7 @@ class StompConnection(BrokerConnection):
             self.broker.reactor,
             self._push,
             lambda: self.output_is_full,
-            lambda topic: self.check_topic(Operation.READ, topic),
+            self._check_subscription,
             self._subscription_failed,
         )
 
@@ -169,6 +169,13 @@ class StompConnection(BrokerConnection):
             slot.fill(told)
         self._subscriptions.stop()
         self.finish()
+
+    def _check_subscription(self, subscription: Subscription) -> None:
+        """Raise BrokerError unless the client may read what it subscribes to."""
+        self.check_topic(Operation.READ, subscription.destination.topic)
+        group_id = subscription.group_id
+        if group_id and not self.may(Operation.READ, ResourceType.GROUP, group_id):
+            raise RequestError(ErrorCode.GROUP_NOT_ALLOWED, f"READ of group {group_id[:100]} is not allowed")
 
     def _push(self, frames: Sequence[bytes]) -> int:
         self.push(frames)
@@ -339,6 +346,8 @@ class StompConnection(BrokerConnection):
 
     def _commit(self, frame: Frame) -> None:
         transaction = self._transactions.end(frame)
+        for topic in dict.fromkeys(message.topic for message in transaction.messages):
+            self.check_topic(Operation.WRITE, topic)  # it may be long since they were sent
         self._outbox.append_all()
         slot = self.reserve(transaction.size_bytes)
         self._gate.close()
@@ -408,7 +417,7 @@ class StompConnection(BrokerConnection):
         prefetch = min(prefetch or most, most)
         subscription = Subscription(number, name, destination, mode, prefetch, self._version)
         if destination.is_queue:
-            subscription.feed = self._queue_feed(frame, topic, number)
+            subscription.feed = self._queue_feed(frame, subscription)
         else:
             waits = self._look(frame, topic)
             if waits is not None:
@@ -420,7 +429,7 @@ class StompConnection(BrokerConnection):
         self._subscriptions.add(subscription)
         return None
 
-    def _queue_feed(self, frame: Frame, topic: str, number: int) -> QueueFeed:
+    def _queue_feed(self, frame: Frame, subscription: Subscription) -> QueueFeed:
         if self.broker.settings.workers > 1:
             raise RequestError(
                 ErrorCode.INVALID_REQUEST,
@@ -432,10 +441,11 @@ class StompConnection(BrokerConnection):
                 ErrorCode.INVALID_GROUP,
                 f"group {group_id[:100]!r}: expected a name of 1 to {_LONGEST_GROUP_CHARS} characters",
             )
-        if not self.may(Operation.READ, ResourceType.GROUP, group_id):
-            raise RequestError(ErrorCode.GROUP_NOT_ALLOWED, f"READ of group {group_id[:100]} is not allowed")
-        member_id = f"{self.factory.listener.name}-{self._number}-{number}"
+        subscription.group_id = group_id
+        self._check_subscription(subscription)
+        member_id = f"{self.factory.listener.name}-{self._number}-{subscription.number}"
         wake, cache = self._subscriptions.wake, self.factory.cache
+        topic = subscription.destination.topic
         return QueueFeed(self.broker, topic, cache, wake, group_id, member_id)
 
     def _look(self, frame: Frame, topic: str) -> Room | None:

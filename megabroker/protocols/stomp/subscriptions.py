@@ -44,7 +44,12 @@ class Subscription:
         number: within its connection.
         mode: auto, client or client-individual.
         prefetch: how many messages may wait for their ACK.
+
+    Attributes:
+        group_id: the share group of a queue's; empty for a topic's.
     """
+
+    group_id = ""
 
     def __init__(
         self, number: int, name: str, destination: Destination, mode: str, prefetch: int, version: str
@@ -121,7 +126,7 @@ class Subscriptions:
         reactor: time and delayed calls.
         push: sends frames; returns for how many milliseconds nothing more must be sent.
         is_full: says whether the output has no room.
-        may_read: raises BrokerError where a topic must not be read any more.
+        may_read: raises BrokerError where what a subscription is of must not be read any more.
         failed: called with a subscription's failure, which ends the connection.
     """
 
@@ -130,7 +135,7 @@ class Subscriptions:
         reactor: Any,
         push: Callable[[Sequence[bytes]], int],
         is_full: Callable[[], bool],
-        may_read: Callable[[str], None],
+        may_read: Callable[[Subscription], None],
         failed: Callable[[Exception], None],
     ) -> None:
         self._reactor = reactor
@@ -259,7 +264,7 @@ class Subscriptions:
         self._follow_call = self._reactor.callLater(_FOLLOW_SECONDS, self._follow)
         try:
             for subscription in list(self._all.values()):
-                self._may_read(subscription.destination.topic)
+                self._may_read(subscription)
                 subscription.feed.follow()
                 waiting = list(subscription.unsettled())
                 if waiting and subscription.destination.is_queue:

@@ -126,6 +126,7 @@ async def _send_all(call: Call, reader: RecordReader) -> None:
     while not call.dialect.hurries:
         if not client.may(Operation.READ, ResourceType.TOPIC, topic):
             raise Refusal("NOT_AUTHORIZED_FOR_TOPIC", operation="read", topic=topic)
+        call.need(Operation.READ, ResourceType.GROUP, call["group"])
         if client.output_is_full:
             await call.dialect.drained()
             continue
