@@ -6,7 +6,7 @@ Owns binding, TLS around it, and the factories and ports that come of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Listeners"]
 
 _log = Logger()
+
+_LATE_SECONDS: Final = 5
 
 
 class Listeners:
@@ -184,7 +186,8 @@ class Listeners:
             internal: the factory of the other processes' connections, if there are any.
         """
         for factory in (*self.factories, *(() if internal is None else (internal,))):
-            settings = fresh.protocols.get(factory.listener.protocol)
+            listener = getattr(factory, "listener", None)  # those of plugins need have none
+            settings = None if listener is None else fresh.protocols.get(listener.protocol)
             if settings is not None and hasattr(factory, "settings"):
                 factory.settings = settings
         if self.http is not None:
@@ -199,7 +202,11 @@ class Listeners:
 
     def drain(self, seconds: float) -> list[Deferred[Any]]:
         """Have what was taken answered and take no more; each fires when connections are gone."""
-        draining = [factory.drain(seconds) for factory in self.factories]
+        # A plugin's that fails at it, or is never done, must not keep the broker from its end.
+        draining = [
+            maybeDeferred(factory.drain, seconds).addTimeout(seconds + _LATE_SECONDS, self._reactor)
+            for factory in self.factories
+        ]
         if self.http is not None:
             draining.append(self.http.drain(seconds))
         return draining

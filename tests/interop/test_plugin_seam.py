@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -201,6 +202,42 @@ def test_broken_plugins_are_reported_and_skipped(broken: pathlib.Path) -> None:
             assert f"{name}_plugin cannot" not in broker.log
         until(lambda: socket.create_connection(("127.0.0.1", broker.ports["good"]), 5))
         assert broker.stop() == 0
+
+
+def test_a_plugin_that_fails_at_the_end_keeps_nothing_from_being_closed_in_order(
+    broken: pathlib.Path,
+) -> None:
+    (broken / "stubborn.py").write_text(
+        textwrap.dedent(
+            """
+            from twisted.internet.protocol import Factory
+            from zope.interface import implementer
+            from megabroker.interfaces import IManagedFactory
+
+            @implementer(IManagedFactory)
+            class Stubborn(Factory):
+                def __init__(self, broker, settings, listener):
+                    pass
+
+                def drain(self, seconds):
+                    raise RuntimeError("not yet")
+            """
+        )
+    )
+    place = broken / "megabroker" / "plugins" / "stubborn_plugin.py"
+    place.write_text(textwrap.dedent(make("stubborn", factory="stubborn.Stubborn")))
+    broker = OtherEnvironment({"protocols": {"stubborn": {}}})
+    broker.env = {"PYTHONPATH": str(broken)}
+    with broker:
+        broker.config["logging"] = {"level": "debug"}
+        (broker.directory / "broker.yaml").write_text(yaml.safe_dump(broker.config))
+        assert broker.process is not None
+        broker.process.send_signal(signal.SIGHUP)
+        until(lambda: "logging.level" in broker.log)
+        assert "Traceback" not in broker.log.partition("logging.level")[2]
+        assert broker.stop() == 0
+        assert "RuntimeError: not yet" in broker.log
+        assert "megabroker has stopped" in broker.log
 
 
 def run_refused(broken: pathlib.Path, protocols: dict[str, Any], *arguments: str) -> str:
