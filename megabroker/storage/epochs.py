@@ -144,6 +144,8 @@ def _from_batches(epochs: Epochs, segments: Sequence[Segment], last: BatchHeader
     """Return the epochs that the batches tell of."""
     found: list[tuple[int, int, int]] = []  # and how many batches say so
     sized = [segment for segment in segments if segment.size]
+    if not sized:
+        return []  # the next batch begins one
     firsts = [_head(segment, 0) for segment in sized]
     for segment, first, following in zip(sized, firsts, [*firsts[1:], last], strict=True):
         if first is not None and following is not None and first.leader_epoch == following.leader_epoch:

@@ -7,6 +7,7 @@ import pathlib
 
 from twisted.logger import LogEvent, globalLogPublisher
 
+from megabroker.model import LogSettings
 from tests.crash.test_recovery import RecoveryCase
 
 _TOLD = b"0\n3\n1 0\n3 40\n6 92\n"
@@ -119,3 +120,20 @@ class LeaderEpochTests(RecoveryCase):
         self.write(b"0\n2\n3 50\n6 92\n")  # as Kafka has it then
         self.start()
         self.assertEqual((self.log.epoch_end_offset(3), self.warnings()), ((3, 92), []))
+
+    def test_a_log_that_is_empty(self) -> None:
+        self.log.settings = LogSettings(retention_ms=0, segment_ms=0)
+        self.log.enforce_retention(2_000_000_000_000)
+        self.store.disk.pump()
+        self.assertEqual((self.log.size_bytes, self.log.start_offset), (0, 120))
+        for end in (self.close, self.crash):
+            for data in (b"0\n2\n1 0\n1 40\n", b"0\n1\n1\n", b"", _TOLD, b"0\n0\n"):
+                end()
+                self.write(data)
+                self.start()
+                self.assertEqual(
+                    (self.log.next_offset, self.log.epoch_end_offset(9)[1]),
+                    (120, -1 if data != _TOLD else 120),
+                )
+        self.append(b"x", epoch=7)
+        self.assertEqual(self.log.epoch_end_offset(7), (7, 121))
