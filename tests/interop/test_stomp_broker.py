@@ -380,6 +380,28 @@ def test_an_acknowledgement_in_a_transaction_is_in_time_however_long_that_takes(
         talk.done("COMMIT", transaction="t")
 
 
+def test_unacknowledged_messages_of_all_subscriptions_are_bounded_together() -> None:
+    stomp = {"listeners": [listener("plain")], "max_unacknowledged": 2}
+    with (
+        running(BrokerProcess({"durability": "os", "protocols": {"stomp": stomp}})) as broker,
+        of(broker) as talk,
+    ):
+        for _ in range(3):
+            talk.done("SEND", "x", destination="/topic/many", partition="0")
+        wanted = {"destination": "/topic/many", "ack": "client-individual", "offset": "earliest"}
+        for number in range(15):
+            talk.say("SUBSCRIBE", {"id": str(number), **wanted})
+        found = talk.frames(20)  # of 15 times 2
+        talk.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            talk.frame()
+        talk.socket.settimeout(SECONDS)
+        talk.say("ACK", {"id": found[0].headers["ack"]})
+        assert talk.frame().command == "MESSAGE"
+        talk.say("UNSUBSCRIBE", {"id": found[-1].headers["subscription"]})
+        assert [frame.command for frame in talk.frames(2)] == ["MESSAGE"] * 2
+
+
 def test_a_subscriber_that_does_not_read_costs_no_memory(single: BrokerProcess) -> None:
     assert single.process is not None
     producer = Producer({"bootstrap.servers": single.kafka, "linger.ms": 5})

@@ -53,6 +53,7 @@ _log = Logger()
 _ACKS: Final = {"1": Acks.WRITTEN, "all": Acks.DURABLE}
 _CACHE_BYTES: Final = 32 << 20
 _FRAME_BYTES: Final = 200  # memory of a frame under way, beside its body
+_SUBSCRIPTIONS_AT_FULL: Final = 10  # that have all messages without ACK that one may have
 _LONGEST_GROUP_CHARS: Final = 249
 _BEAT: Final = (b"\n",)
 
@@ -84,6 +85,7 @@ class StompConnection(BrokerConnection):
             self.broker.reactor,
             self._push,
             lambda: self.output_is_full,
+            _SUBSCRIPTIONS_AT_FULL * factory.settings.max_unacknowledged,
             self._check_subscription,
             self._subscription_failed,
         )

@@ -46,7 +46,7 @@ class StompSettings(ProtocolSettings):
         minimum=1,
         maximum=100_000,
         doc="Maximum number of unacknowledged messages of a subscription; the header prefetch-"
-        "count can lower it.",
+        "count can lower it. All subscriptions of a connection together have ten times as many.",
     )
     max_transaction_bytes: int = fields.size_bytes(
         1 << 20,

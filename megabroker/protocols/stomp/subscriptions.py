@@ -69,6 +69,11 @@ class Subscription:
         """How many messages may be sent now."""
         return self._prefetch if self.mode == "auto" else self._prefetch - len(self._waiting)
 
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages are the client's still."""
+        return len(self._waiting) + len(self._held)
+
     def frame(self, delivered: Delivered) -> bytes:
         """Return a MESSAGE, which from now on may wait for its ACK."""
         record = delivered.record
@@ -126,6 +131,7 @@ class Subscriptions:
         reactor: time and delayed calls.
         push: sends frames; returns for how many milliseconds nothing more must be sent.
         is_full: says whether the output has no room.
+        most: how many messages of all subscriptions together may wait for their ACK.
         may_read: raises BrokerError where what a subscription is of must not be read any more.
         failed: called with a subscription's failure, which ends the connection.
     """
@@ -135,12 +141,14 @@ class Subscriptions:
         reactor: Any,
         push: Callable[[Sequence[bytes]], int],
         is_full: Callable[[], bool],
+        most: int,
         may_read: Callable[[Subscription], None],
         failed: Callable[[Exception], None],
     ) -> None:
         self._reactor = reactor
         self._push = push
         self._is_full = is_full
+        self._most = most
         self._may_read = may_read
         self._failed = failed
         self._all: dict[str, Subscription] = {}
@@ -176,6 +184,7 @@ class Subscriptions:
         if found is not None:
             del self._numbers[str(found.number)]
             found.feed.close()
+            self.wake()  # what waited for its ACK has made room for others
         return found
 
     def stop(self) -> None:
@@ -200,10 +209,15 @@ class Subscriptions:
             return
         frames: list[bytes] = []
         try:
+            left = self._most - sum(one.unacknowledged for one in self._all.values())
             for subscription in list(self._all.values()):
                 room = subscription.room
+                if subscription.mode != "auto":
+                    room = min(room, left)
                 if room > 0:
+                    before = subscription.unacknowledged
                     frames += self._taken(subscription, subscription.feed.take(room))
+                    left -= subscription.unacknowledged - before
         except Exception as error:  # noqa: BLE001 - one connection's: told and closed by it
             self._failed(error)
             return
