@@ -6,6 +6,7 @@ import os
 import pathlib
 import struct
 import tempfile
+from itertools import pairwise
 from uuid import UUID
 
 from crc32c import crc32c
@@ -19,7 +20,7 @@ from megabroker.storage.aborted import AbortedIndex
 from megabroker.storage.files import Files, OpenFiles
 from megabroker.storage.index import Index
 from megabroker.storage.journal import JournalError, encode_entry, entry_key, read_frames
-from megabroker.storage.recovery import Loader
+from megabroker.storage.recovery import LEADER_EPOCHS, Loader
 from megabroker.storage.segments import Segments
 from tests.contract.test_log_store import content
 from tests.fuzz.target import Target
@@ -28,6 +29,7 @@ __all__ = ["file_targets"]
 
 _BLOCK = 4096
 _KEY = b"k" * 16
+_EPOCHS = b"\nepochs\n"  # between a log and its leader-epoch-checkpoint
 _SIZE = 1 << 20
 
 # --- small files -------------------------------------------------------------------------------------
@@ -165,13 +167,18 @@ def _logs() -> list[bytes]:
         struct.pack_into(">q", one, 0, 2 * at)
         struct.pack_into(">i", one, 12, 0)
         found += one
-    return [bytes(found), bytes(found[: len(found) // 2])]
+    log = bytes(found)
+    epochs = checkpoints.encode_rows([(0, 0), (3, 4)])
+    return [log, log[: len(log) // 2], log + _EPOCHS + epochs, _EPOCHS + epochs]
 
 
 def _log(data: bytes) -> None:
     """Open a log of one file after a crash, and once more in order, and read all that there is."""
+    log, there, epochs = data.partition(_EPOCHS)
     with tempfile.TemporaryDirectory(dir=_MEMORY) as place:
-        pathlib.Path(f"{place}/{0:020d}.log").write_bytes(data)
+        pathlib.Path(f"{place}/{0:020d}.log").write_bytes(log)
+        if there:
+            pathlib.Path(f"{place}/{LEADER_EPOCHS}").write_bytes(epochs)
         for clean in (False, True):
             open_files = OpenFiles(Files())
             loader = Loader(
@@ -185,6 +192,7 @@ def _log(data: bytes) -> None:
             )
             loaded = loader.run()
             assert 0 <= loaded.next_offset <= 1 << 31
+            assert all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(loaded.epochs))
             segments = Segments(loaded.segments, loaded.damaged, loaded.refused, lambda: 100)
             _read(segments, loaded.next_offset)
             open_files.close()
