@@ -253,5 +253,5 @@ def test_refusals(tmp_path: pathlib.Path) -> None:
             assert "another backup" in str(second.exception)
         other = run("backup", tmp_path, tmp_path / "copy")
         assert other.exit_code == 1
-        assert "no data directory" in str(other.exception)
+        assert "not a data directory" in str(other.exception)
         assert not (tmp_path / "copy").exists()

@@ -558,7 +558,7 @@ def test_groups_are_moved_after_a_preview(root: Visitor) -> None:
     where = {"group": "movers", "topic": "moved", "to": "offset", "value": "2", "partitions": "0"}
     preview = root.post("/console/group/preview", **where)
     assert preview.status == 200
-    assert "Nothing is changed yet" in preview.body.decode()
+    assert "Nothing has been changed yet" in preview.body.decode()
     assert root.get("/console/group?group=movers").status == 404
     assert root.post("/console/group/reset", **where).status == 303
     page = root.get("/console/group?group=movers").body.decode()

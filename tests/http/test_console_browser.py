@@ -109,7 +109,7 @@ def test_every_page_of_a_topic(window: Watched) -> None:
     page.get_by_role("link", name="orders").click()
     page.wait_for_load_state()
     tabs = page.locator(".tabs a").all_inner_texts()
-    assert tabs == ["Partitions", "Messages", "Live", "Produce", "Configuration", "Grow, empty, delete"]
+    assert tabs == ["Partitions", "Messages", "Live", "Produce", "Configuration", "Manage"]
     for name in tabs:
         page.locator(".tabs a", has_text=name).click()
         page.wait_for_load_state()
@@ -143,7 +143,7 @@ def test_a_topic_from_its_making_to_its_end(window: Watched) -> None:
     page.get_by_role("button", name="Create").click()
     page.get_by_text("The topic is there.").wait_for()
     page.locator(".tabs a", has_text="Produce").click()
-    page.get_by_label("Key, or nothing").fill("one")
+    page.get_by_label("Key (optional)").fill("one")
     page.get_by_label("Value", exact=True).fill('{"a": 1}')
     page.get_by_label("Headers").fill("h: v")
     page.get_by_role("button", name="Produce").click()
@@ -170,19 +170,19 @@ def test_a_topic_from_its_making_to_its_end(window: Watched) -> None:
     page.get_by_role("button", name="Back to the default").click()
     page.get_by_text("It is saved").wait_for()
     assert page.locator("tbody .tag.on").count() == 0
-    page.locator(".tabs a", has_text="Grow").click()
+    page.locator(".tabs a", has_text="Manage").click()
     page.get_by_label("Partitions, in all").fill("4")
     page.get_by_role("button", name="Grow").click()
     page.get_by_text("more partitions.").wait_for()
     assert page.locator("tbody tr").count() == 4
-    page.locator(".tabs a", has_text="Grow").click()
+    page.locator(".tabs a", has_text="Manage").click()
     cut = page.locator("form[action$=truncate]")
     cut.get_by_label("Partition").fill("0")
     cut.get_by_label("Below offset").fill("1")
     cut.get_by_label("Name of the topic").fill("made")
     cut.get_by_role("button").click()
     page.get_by_text("below that offset are deleted").wait_for()
-    page.locator(".tabs a", has_text="Grow").click()
+    page.locator(".tabs a", has_text="Manage").click()
     end = page.locator("form[action$='/delete']")
     end.get_by_label("Name of the topic").fill("made")
     end.get_by_role("button").click()
@@ -245,15 +245,15 @@ def test_a_group_goes_on_elsewhere_after_a_preview(window: Watched) -> None:
     page = window.page
     window.go("/console/groups")
     page.get_by_role("link", name="billing").click()
-    page.get_by_text("Have it go on elsewhere").click()
+    page.get_by_text("Reset offsets").click()
     page.get_by_label("Where to").select_option("offset")
     page.get_by_label("Offset, time").fill("5")
     page.get_by_role("button", name="Preview").click()
-    page.get_by_role("heading", name="Where it would go on").wait_for()
+    page.get_by_role("heading", name="Preview of the reset").wait_for()
     assert page.locator("tbody td").all_inner_texts() == ["0", "2", "5", "3"]
-    page.get_by_role("button", name="Go on there").click()
+    page.get_by_role("button", name="Reset").click()
     page.get_by_text("The group goes on from there.").wait_for()
-    page.get_by_text("Have it go on elsewhere").click()
+    page.get_by_text("Reset offsets").click()
     page.get_by_label("Where to").select_option("timestamp")
     page.get_by_label("Offset, time").fill("tomorrow")
     window.allowed.append("400 (Bad Request)")
@@ -267,8 +267,8 @@ def test_forms_of_the_rest(window: Watched, site: BrokerProcess) -> None:
     page = window.page
     window.go("/console/users")
     page.get_by_label("Name").fill(HOSTILE)
-    page.get_by_label("Password").fill("secret word")
-    page.get_by_label("Once more").fill("secret word")
+    page.get_by_label("Password", exact=True).fill("secret word")
+    page.get_by_label("Repeat password").fill("secret word")
     page.get_by_role("button", name="Save").click()
     page.get_by_text("The user can log in").wait_for()
     assert page.locator("tbody th").inner_text().startswith('"><img src=x')
@@ -368,6 +368,30 @@ def test_light_dark_wide_and_narrow(browser: Any, site: BrokerProcess, width: in
     window.close()
 
 
+def test_no_page_is_wider_than_a_small_window(browser: Any, site: BrokerProcess) -> None:
+    """What is wider than its place, such as a table, is moved within that."""
+    address = f"http://127.0.0.1:{site.http_ports[0]}"
+    window = Watched(browser, address, viewport={"width": 390, "height": 800})
+    with socket.create_connection(("127.0.0.1", site.ports["kafka"])):
+        for path in (
+            *(
+                "topics",
+                "groups",
+                "connections",
+                "transactions",
+                "users",
+                "rules",
+                "quotas",
+                "plugins",
+                "log",
+            ),
+            *("topics/orders", "topics/orders/configs", "topics/orders/settings", "group?group=billing"),
+        ):
+            window.go(f"/console/{path}")
+            assert window.page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    window.close()
+
+
 def test_without_javascript(browser: Any, site: BrokerProcess) -> None:
     """Everything can be read, forms work, nothing is offered that would not."""
     window = Watched(browser, f"http://127.0.0.1:{site.http_ports[0]}", java_script_enabled=False)
@@ -402,10 +426,10 @@ def test_logging_in(browser: Any) -> None:
         page = window.page
         window.go("/console/groups")
         page.get_by_label("Name").fill("eve")
-        page.get_by_label("Password").fill("wrong")
+        page.get_by_label("Password", exact=True).fill("wrong")
         page.get_by_role("button", name="Log in").click()
         page.get_by_text("uthentication failed").wait_for()
-        page.get_by_label("Password").fill("a password")
+        page.get_by_label("Password", exact=True).fill("a password")
         page.keyboard.press("Enter")
         page.wait_for_url("**/console/groups")
         assert page.evaluate("document.cookie") == ""

@@ -45,7 +45,7 @@ const BINARY = Array.from({ length: 42 }, (_, power) => 2 ** power);
 const PLOTS = {
   bytes: { steps: BINARY, format: value => `${size(value)}/s`, series: [["in", "received_bytes", 1], ["out", "sent_bytes", 2]] },
   messages: { format: value => `${count(value)}/s`, series: [["messages", "messages", 1], ["requests", "requests", 3]] },
-  latency: { format: milliseconds, series: [["half below", "median_ms", 1], ["99 % below", "slow_ms", 4]] },
+  latency: { format: milliseconds, series: [["median", "median_ms", 1], ["p99", "slow_ms", 4]] },
   lag: { format: count, series: [["lag", "lag", 1]] },
 };
 const plots = [];
@@ -80,7 +80,11 @@ function draw(plot) {
         width: 2,
         spanGaps: true,
         points: { show: data[0].length < 3 },
-        value: (_, value) => value == null ? "" : wanted.format(value),
+        // Without a pointer over the plot the legend tells the last value.
+        value: (shown, value, at) => {
+          const told = value ?? shown.data[at].at(-1);
+          return told == null ? "" : wanted.format(told);
+        },
       })),
     ],
   }, data, element);
