@@ -243,56 +243,56 @@ BROKER: Final[Sequence[Row]] = (
     _row(
         "megabroker_recovery_seconds",
         GAUGE,
-        "How long opening everything took at the start.",
+        "Time to open everything at start.",
         _value("recovery_seconds"),
     ),
-    _row("megabroker_connections", GAUGE, "Connections that are open.", _connections, _BY_PROTOCOL),
+    _row("megabroker_connections", GAUGE, "Open connections.", _connections, _BY_PROTOCOL),
     _row(
         "megabroker_connections_opened_total",
         COUNTER,
-        "Connections that were admitted.",
+        "Connections accepted.",
         _counted("opened"),
         _BY_PROTOCOL,
     ),
     _row(
         "megabroker_connections_refused_total",
         COUNTER,
-        "Connections closed at once, for a limit or quota.",
+        "Connections closed at once because of a limit or quota.",
         _counted("refused"),
         _BY_PROTOCOL,
     ),
     _row(
         "megabroker_authentication_failures_total",
         COUNTER,
-        "Clients that could not prove who they are.",
+        "Failed authentications.",
         _counted("denied"),
         _BY_PROTOCOL,
     ),
     _row(
         "megabroker_protocol_errors_total",
         COUNTER,
-        "Connections closed for bytes that are not the protocol.",
+        "Connections closed because of protocol errors.",
         _counted("violations"),
         _BY_PROTOCOL,
     ),
     _row(
         "megabroker_internal_errors_total",
         COUNTER,
-        "Connections closed for a fault of the broker's own.",
+        "Connections closed because of an internal error.",
         _counted("failures"),
         _BY_PROTOCOL,
     ),
     _row(
         "megabroker_throttles_total",
         COUNTER,
-        "How often quotas made a client wait.",
+        "Times that a client was throttled by a quota.",
         _counted("throttled"),
         _BY_PROTOCOL,
     ),
     _row(
         "megabroker_throttle_seconds_total",
         COUNTER,
-        "For how long, all together.",
+        "Total time of throttling.",
         _counted("throttled_ms", 1000),
         _BY_PROTOCOL,
     ),
@@ -306,28 +306,28 @@ BROKER: Final[Sequence[Row]] = (
     _row(
         "megabroker_sent_bytes_total",
         COUNTER,
-        "Bytes of answers handed to sockets.",
+        "Bytes of answers passed to sockets.",
         _counted("sent_bytes"),
         _BY_PROTOCOL,
     ),
     _row(
         "megabroker_request_duration_seconds",
         HISTOGRAM,
-        "From when a request was received until the turn ended that answered it, waiting included.",
+        "Time from receiving a request to the end of the reactor turn that answered it, waiting included.",
         _requests,
         ("protocol", "api"),
     ),
     _row(
         "megabroker_limit_hits_total",
         COUNTER,
-        "How often a limit was met, by its key in the configuration.",
+        "Times that a limit was reached, by its configuration key.",
         _limits,
         ("limit",),
     ),
     _row(
         "megabroker_in_flight_bytes",
         GAUGE,
-        "Bytes of requests received and not answered.",
+        "Bytes of requests received and not yet answered.",
         _value("broker.admission.charged_bytes"),
     ),
     _row(
@@ -339,31 +339,31 @@ BROKER: Final[Sequence[Row]] = (
     _row(
         "megabroker_unread_answer_bytes",
         GAUGE,
-        "Bytes of answers that wait for peers to read them.",
+        "Bytes of answers waiting to be read by clients.",
         _value("broker.admission.unread.held_bytes"),
     ),
     _row(
         "megabroker_unwritten_bytes",
         GAUGE,
-        "Bytes of records that wait for the disk, small queues left out.",
+        "Bytes of records waiting to be written, without small queues.",
         _value("broker.topics.backlog.queued_bytes"),
     ),
     _row(
         "megabroker_reactor_turn_seconds",
         HISTOGRAM,
-        "How long turns of the reactor took.",
+        "Duration of reactor turns.",
         _value("broker.turns.lengths"),
     ),
     _row(
         "megabroker_reactor_lag_seconds",
         HISTOGRAM,
-        "How late a call was that is planned each second.",
+        "Delay of a call that is scheduled every second.",
         _value("pauses.lag"),
     ),
     _row(
         "megabroker_gc_pause_seconds",
         HISTOGRAM,
-        "How long collections of garbage took.",
+        "Duration of garbage collections.",
         _collections,
         ("generation",),
     ),
@@ -373,23 +373,23 @@ BROKER: Final[Sequence[Row]] = (
         "Bytes written to segments.",
         _value("logs.disk.written_bytes"),
     ),
-    _row("megabroker_disk_rounds_total", COUNTER, "Rounds of writing, by who wrote.", _rounds, ("by",)),
+    _row("megabroker_disk_rounds_total", COUNTER, "Rounds of writing, by thread.", _rounds, ("by",)),
     _row(
         "megabroker_disk_write_seconds",
         HISTOGRAM,
-        "How long rounds of writing took.",
+        "Duration of rounds of writing.",
         _value("logs.disk.write_latency"),
     ),
     _row(
         "megabroker_disk_sync_seconds",
         HISTOGRAM,
-        "How long rounds of syncing took.",
+        "Duration of rounds of syncing.",
         _value("logs.disk.syncing.latency"),
     ),
     _row(
         "megabroker_disk_synced_logs_total",
         COUNTER,
-        "Logs synced, of all rounds.",
+        "Logs synced in all rounds.",
         _value("logs.disk.syncing.synced_logs"),
     ),
     _row(
@@ -413,13 +413,13 @@ BROKER: Final[Sequence[Row]] = (
     _row(
         "megabroker_disk_queued_logs",
         GAUGE,
-        "Logs that wait for the disk thread.",
+        "Logs waiting for the disk thread.",
         _value("logs.disk.queued_lanes"),
     ),
     _row(
         "megabroker_disk_queued_chores",
         GAUGE,
-        "Chores that wait for their thread.",
+        "Background jobs waiting for their thread.",
         _value("logs.disk.queued_chores"),
     ),
     _row(
@@ -431,26 +431,31 @@ BROKER: Final[Sequence[Row]] = (
     _row(
         "megabroker_page_cache_hits_total",
         COUNTER,
-        "Reads that found what they wanted in memory.",
+        "Reads of data in the page cache.",
         _value("logs.warmer.hits"),
     ),
     _row(
         "megabroker_cold_reads_total",
         COUNTER,
-        "Readings of what was not in memory.",
+        "Reads of data not in the page cache.",
         _value("logs.warmer.readings"),
     ),
     _row(
         "megabroker_cold_read_seconds",
         HISTOGRAM,
-        "How long those took, waiting for a thread included.",
+        "Duration of reads of data not in the page cache, including waiting for a thread.",
         _value("logs.warmer.latency"),
     ),
-    _row("megabroker_cold_reads_queued", GAUGE, "Readings under way.", _value("logs.warmer.queued")),
+    _row(
+        "megabroker_cold_reads_queued",
+        GAUGE,
+        "Reads of data not in the page cache that are in progress.",
+        _value("logs.warmer.queued"),
+    ),
     _row(
         "megabroker_cold_reads_crowded_total",
         COUNTER,
-        "How often no further reading could be queued.",
+        "Times that no further read could be queued.",
         _value("logs.warmer.crowded"),
     ),
     _row(
@@ -468,37 +473,37 @@ BROKER: Final[Sequence[Row]] = (
     _row(
         "megabroker_compactions_total",
         COUNTER,
-        "Compactions that came to something.",
+        "Compactions that removed records.",
         _value("logs.cleaner.cleaned"),
     ),
     _row(
         "megabroker_compaction_removed_bytes_total",
         COUNTER,
-        "Bytes that compaction has removed.",
+        "Bytes removed by compaction.",
         _value("logs.disk.compacted_bytes"),
     ),
     _row(
         "megabroker_metadata_commit_seconds",
         HISTOGRAM,
-        "How long transactions of the metadata store took.",
+        "Duration of metadata store transactions.",
         _value("metadata.commit_latency"),
     ),
     _row(
         "megabroker_metadata_writes_total",
         COUNTER,
-        "Writes that these have committed.",
+        "Writes committed by metadata store transactions.",
         _value("metadata.writes"),
     ),
     _row(
         "megabroker_metadata_commit_failures_total",
         COUNTER,
-        "Transactions that failed.",
+        "Metadata store transactions that failed.",
         _value("metadata.failed_commits"),
     ),
     _row(
         "megabroker_deduplicated_messages_total",
         COUNTER,
-        "Messages that were not stored again.",
+        "Repeated messages that were not stored again.",
         _value("broker.dedup.hits"),
     ),
     _row(
@@ -507,11 +512,11 @@ BROKER: Final[Sequence[Row]] = (
     _row(
         "megabroker_deduplication_journal_failures_total",
         COUNTER,
-        "Ids that are kept in memory only.",
+        "Ids that could not be written to the journal.",
         _value("broker.dedup.journal_failures"),
     ),
-    _row("megabroker_topics", GAUGE, "Topics there are.", _length("broker.topics.all_names")),
-    _row("megabroker_groups", GAUGE, "Groups this process coordinates.", _groups, ("type", "state")),
+    _row("megabroker_topics", GAUGE, "Number of topics.", _length("broker.topics.all_names")),
+    _row("megabroker_groups", GAUGE, "Groups coordinated by this process.", _groups, ("type", "state")),
     _row(
         "megabroker_group_rebalances_total",
         COUNTER,
@@ -522,24 +527,27 @@ BROKER: Final[Sequence[Row]] = (
     _row(
         "megabroker_transactional_ids",
         GAUGE,
-        "Transactional ids that are remembered.",
+        "Transactional ids remembered.",
         _value("broker.transactions.id_count"),
     ),
     _row(
         "megabroker_share_sessions",
         GAUGE,
-        "Members of share groups that fetch.",
+        "Open share sessions.",
         _length("broker.shares.sessions"),
     ),
     _row(
         "megabroker_http_requests_total",
         COUNTER,
-        "Requests answered over HTTP; without a path where no route has it.",
+        "HTTP requests answered; the path is empty if there is no such route.",
         _http_requests,
         _BY_ROUTE,
     ),
     _row(
-        "broker_message_latency_seconds", HISTOGRAM, "How long produce requests of all wires took.", _messages
+        "broker_message_latency_seconds",
+        HISTOGRAM,
+        "Duration of produce requests of all protocols.",
+        _messages,
     ),
     _row(
         "broker_cleanup_count_total",
@@ -575,7 +583,10 @@ TOPIC: Final[Sequence[Row]] = (
         lambda p: p.fetched_bytes,
     ),
     _topic(
-        "size_bytes", GAUGE, "How long the logs of the partitions led here are.", lambda p: p.log.size_bytes
+        "size_bytes",
+        GAUGE,
+        "Size of the logs of the partitions led by this process.",
+        lambda p: p.log.size_bytes,
     ),
     _topic(
         "full_queue_waits_total",
@@ -587,39 +598,46 @@ TOPIC: Final[Sequence[Row]] = (
     _topic(
         "forgotten_producers_total",
         COUNTER,
-        "Idempotent producers forgotten for producers.max_per_partition.",
+        "Idempotent producers forgotten because of producers.max_per_partition.",
         lambda p: p.producers.evicted,
     ),
 )
 """Added up over the partitions of a topic that this process leads."""
 
 PARTITION: Final[Sequence[Row]] = (
-    _partition("high_watermark", "Consumers see everything below.", lambda p: p.high_watermark),
-    _partition("log_end_offset", "Offset that the next record gets.", lambda p: p.log.next_offset),
+    _partition(
+        "high_watermark", "High watermark: consumers see records below it.", lambda p: p.high_watermark
+    ),
+    _partition("log_end_offset", "Offset of the next record.", lambda p: p.log.next_offset),
     _partition("log_start_offset", "First readable offset.", lambda p: p.log.start_offset),
-    _partition("size_bytes", "How long its log is.", lambda p: p.log.size_bytes),
-    _partition("queued_bytes", "Bytes accepted and not written.", lambda p: p.log.pending_bytes),
+    _partition("size_bytes", "Size of the log.", lambda p: p.log.size_bytes),
+    _partition("queued_bytes", "Bytes accepted and not yet written.", lambda p: p.log.pending_bytes),
 )
 """Of each partition that this process leads."""
 
 ALL: Final = (
-    Family("megabroker_partitions", GAUGE, "Partitions this process leads."),
+    Family("megabroker_partitions", GAUGE, "Partitions led by this process."),
     Family("megabroker_partitions_out_of_order", GAUGE, "Partitions whose logs cannot be opened or written."),
-    Family("megabroker_damaged_ranges", GAUGE, "Stretches of logs that are damaged and kept."),
-    Family("megabroker_idempotent_producers", GAUGE, "Idempotent producers that partitions remember."),
-    Family("megabroker_produced_records_total", COUNTER, "Records produced, of topics since deleted too."),
+    Family("megabroker_damaged_ranges", GAUGE, "Damaged ranges of logs."),
+    Family("megabroker_idempotent_producers", GAUGE, "Idempotent producers remembered by partitions."),
+    Family("megabroker_produced_records_total", COUNTER, "Records produced, including deleted topics."),
     Family("megabroker_produced_bytes_total", COUNTER, "Bytes of batches produced."),
     Family("megabroker_produced_batches_total", COUNTER, "Batches produced."),
     Family("megabroker_fetched_bytes_total", COUNTER, "Bytes of batches fetched by Kafka consumers."),
     Family("broker_messages_processed_total", COUNTER, "Records produced; as the above."),
-    Family("broker_messages_per_second", GAUGE, "Records produced a second, since the scrape before."),
-    Family("broker_queue_size", GAUGE, "Records accepted and not written."),
+    Family("broker_messages_per_second", GAUGE, "Records produced per second since the previous scrape."),
+    Family("broker_queue_size", GAUGE, "Records accepted and not yet written."),
 )
 """Added up over all partitions, in this order (``gathering``)."""
 
 GROUP_FAMILIES: Final = (
     Family("megabroker_group_members", GAUGE, "Members of a group.", ("group",)),
-    Family("megabroker_group_generation", GAUGE, "Generation or epoch: grows at each rebalance.", ("group",)),
+    Family(
+        "megabroker_group_generation",
+        GAUGE,
+        "Generation or epoch; increases with each rebalance.",
+        ("group",),
+    ),
     Family(
         "megabroker_group_lag",
         GAUGE,
@@ -630,16 +648,14 @@ GROUP_FAMILIES: Final = (
 """Of each group that this process coordinates; lag of the partitions that it leads."""
 
 CONNECTION_FAMILIES: Final = (
-    Family("megabroker_requests_unanswered", GAUGE, "Requests taken that are not answered.", _BY_PROTOCOL),
-    Family("megabroker_fetches_waiting", GAUGE, "Fetches that wait for data.", _BY_PROTOCOL),
-    Family(
-        "megabroker_transactions_open", GAUGE, "Transactions by state, those at rest left out.", ("state",)
-    ),
+    Family("megabroker_requests_unanswered", GAUGE, "Requests accepted and not yet answered.", _BY_PROTOCOL),
+    Family("megabroker_fetches_waiting", GAUGE, "Fetches waiting for data.", _BY_PROTOCOL),
+    Family("megabroker_transactions_open", GAUGE, "Transactions in progress, by state.", ("state",)),
 )
 """Added up over all connections; and over all transactional ids."""
 
 LEFT_OUT: Final = Family(
-    "megabroker_metrics_left_out", GAUGE, "Series not told for metrics.max_series of their kind.", ("of",)
+    "megabroker_metrics_left_out", GAUGE, "Series omitted because of metrics.max_series.", ("of",)
 )
 
 FAMILIES: Final = (
