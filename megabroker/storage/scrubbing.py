@@ -4,9 +4,10 @@ Owns which stretch is next and the pace. What is checked, and what becomes of da
 segments (``Segments.plan``, ``Segments.take``): it is reported once, and refused to who asks for it. Without
 this, what was written by this process, or checked once, is served as it is until the next start.
 
-One stretch is read at a time, by the threads that read for consumers, and never more than the rate allows. A
-round goes through all segments that are closed, and the next one begins an hour after it began, if not later.
-What is in the page cache is read there: it is what would be served.
+One stretch is read at a time, by the threads that read for consumers, and never more than the rate allows: a
+batch that is larger than a stretch is followed by a longer pause. A round goes through all segments that are
+closed, and the next one begins an hour after it began, if not later. What is in the page cache is read there:
+it is what would be served. A segment that cannot be read is reported, and left out until the next round.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _LOST_SECONDS: Final = 60.0
 """After which a reading that has not come back is given up."""
 
 
+_Found = StretchCheck | OSError
+
+
 class _Scrubbed(Protocol):
     segments: Segments
 
@@ -40,7 +44,7 @@ class Scrubber:
 
     Args:
         logs: returns the logs there are now.
-        check: has a stretch read in a thread, as ``Warmer.check``.
+        work: calls what reads in a thread, and then what takes its result in the reactor, as ``Warmer.work``.
         call_later: calls back in so many seconds, unless the store is closed before.
         seconds: the time.
         bytes_per_second: the pace; 0 for none.
@@ -53,7 +57,7 @@ class Scrubber:
     def __init__(
         self,
         logs: Callable[[], Iterable[_Scrubbed]],
-        check: Callable[[Any, StretchCheck, Callable[[StretchCheck | None], None]], object],
+        work: Callable[[Any, Callable[[], _Found], Callable[[_Found], None]], object],
         call_later: Callable[[float, Callable[[], None]], None],
         seconds: Callable[[], float],
         bytes_per_second: int,
@@ -61,7 +65,7 @@ class Scrubber:
         self.bytes = 0
         self.rounds = 0
         self._logs = logs
-        self._check = check
+        self._work = work
         self._call_later = call_later
         self._seconds = seconds
         self._stretch = min(_STRETCH_BYTES, bytes_per_second)
@@ -72,6 +76,7 @@ class Scrubber:
         self._patience = 0.0
         self._began = 0.0
         self._in_round = False
+        self._ahead_bytes = 0  # what was read beyond the rate
 
     def start(self) -> None:
         """Begin, if there is a pace."""
@@ -84,6 +89,9 @@ class Scrubber:
         if self._reading is not None and abs(now - self._patience) < _LOST_SECONDS:
             return
         self._reading = None
+        if self._ahead_bytes >= self._stretch:
+            self._ahead_bytes -= self._stretch
+            return
         if self._place is None or not _is_there(*self._place[:2]):
             self._place = self._next(now)
         if self._place is None:
@@ -93,10 +101,17 @@ class Scrubber:
         self._patience = now
         try:
             check = segments.plan(segment, checked, position, self._stretch)
-        except OSError:
-            self._place = self._reading = None  # whoever reads it is told
+        except OSError as caught:
+            self._read(token, caught)
             return
-        self._check(("scrub", id(segment), position), check, lambda found: self._read(token, found))
+
+        def read() -> _Found:
+            try:
+                return check.run()
+            except OSError as caught:
+                return caught
+
+        self._work(("scrub", id(segment), position), read, lambda found: self._read(token, found))
 
     def _next(self, now: float) -> tuple[Segments, Segment, Checked, int] | None:
         """Return where the next segment begins; None until another round is due."""
@@ -121,20 +136,22 @@ class Scrubber:
             for segment in list(log.segments.items[:-1]):
                 yield log.segments, segment
 
-    def _read(self, token: object, found: StretchCheck | None) -> None:
+    def _read(self, token: object, found: _Found) -> None:
         if token is not self._reading or self._place is None:
             return
-        self._reading = None
         segments, segment, checked, position = self._place
-        if found is None or not _is_there(segments, segment):
-            self._place = None
+        self._place = self._reading = None
+        if not _is_there(segments, segment):
             return
-        self.bytes += max(0, found.end - position)
-        segments.take(segment, found)
-        if checked.add(found.start, found.end, found.end_offset) or found.end <= position:
-            self._place = None
-        else:
+        if isinstance(found, OSError):
+            _log.error("scrub-unreadable: {path}: {error}", path=segment.path(), error=found)
+            return
+        size = max(0, found.end - position)
+        self.bytes += size
+        self._ahead_bytes = max(0, self._ahead_bytes + size - self._stretch)
+        if not checked.add(found.start, found.end, found.end_offset) and size:
             self._place = segments, segment, checked, found.end
+        segments.take(segment, found)
 
 
 def _is_there(segments: Segments, segment: Segment) -> bool:

@@ -33,7 +33,6 @@ from zope.interface import implementer
 from megabroker.errors import DataDirectoryLocked, ErrorCode, StorageError
 from megabroker.interfaces import ILogListener, ILogStore, IProducerState
 from megabroker.model import Durability, LogSettings, Topic, TopicPartition
-from megabroker.storage.checking import StretchCheck
 from megabroker.storage.checkpoints import (
     decode_partition_metadata,
     encode_partition_metadata,
@@ -139,7 +138,7 @@ class LocalLogStore:
         )
         self.scrubber = Scrubber(
             lambda: self._logs.values(),
-            self._check_stretch,
+            self._work,
             self._call_later,
             clock.seconds,
             scrub_bytes_per_second,
@@ -390,14 +389,12 @@ class LocalLogStore:
                 self._planned.discard(planned)
                 call()
 
-    def _check_stretch(
-        self, key: Any, check: StretchCheck, done: Callable[[StretchCheck | None], None]
-    ) -> None:
-        """Check in a thread that reads, if there are any."""
+    def _work(self, key: Any, call: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Call what reads in a thread that reads, if there are any, and then ``done`` with the result."""
         if self._warmer is not None:
-            self._warmer.check(key, check, done)
+            self._warmer.work(key, call, done)
         else:
-            done(check.run())
+            done(call())
 
     def delete(self, topic_partition: TopicPartition) -> Deferred[None]:
         gone = StorageError(ErrorCode.STORAGE, f"{topic_partition} has been deleted", retriable=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import shutil
 import tempfile
+import unittest.mock
 
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
@@ -25,6 +27,7 @@ class ScrubbingCase(SynchronousTestCase):
     """A log of several segments, all of it written by this process."""
 
     rate = _RATE
+    record_bytes = 50
 
     def setUp(self) -> None:
         self.directory = tempfile.mkdtemp()
@@ -43,11 +46,12 @@ class ScrubbingCase(SynchronousTestCase):
             scrub_bytes_per_second=self.rate,
         )
         self.store.open()
+        self.began = self.clock.seconds()
         self.addCleanup(self.stop)
         settings = LogSettings(segment_bytes=1500, index_interval_bytes=150)
         self.log = self.store.log(TOPIC, 0, settings, Listener(), Producers())
         for number in range(_BATCHES):
-            data = batch(b"%d" % number + b"-" * 50)
+            data = batch(b"%d" % number + b"-" * self.record_bytes)
             self.log.append(read_header(data, 0, len(data)), data, 0, None)
         self.store.disk.pump()
         self.paths = sorted(pathlib.Path(self.directory).glob("*/*.log"))
@@ -124,14 +128,42 @@ class ScrubbingTests(ScrubbingCase):
         self.store.disk.pump()
         return done
 
-    def test_a_file_that_cannot_be_read(self) -> None:
+    def test_a_file_that_cannot_be_opened(self) -> None:
         self.store._open_files.close()
         for path in self.paths[:2]:
             path.rename(path.with_suffix(".away"))
         self.pass_seconds(20)
         self.assertEqual((self.logged("log-damaged"), self.store.scrubber.rounds), (0, 1))
+        self.assertEqual(self.logged("scrub-unreadable"), 2)
         for path in self.paths[:2]:
             path.with_suffix(".away").rename(path)
+
+    def test_a_place_of_the_disk_that_cannot_be_read(self) -> None:
+        self.flip(1, 100)
+        self.flip(2, 100)
+        read = self.store._open_files.files.pread
+        inode = os.stat(self.paths[1]).st_ino
+
+        def pread(fd: int, size: int, position: int) -> bytes:
+            if os.fstat(fd).st_ino == inode:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return read(fd, size, position)
+
+        with unittest.mock.patch.object(self.store._open_files.files, "pread", pread):
+            self.pass_seconds(20)
+        self.assertEqual((self.logged("scrub-unreadable"), self.logged("log-damaged")), (1, 1))
+        self.assertEqual(self.store.scrubber.rounds, 1)
+
+
+class LargeBatchTests(ScrubbingCase):
+    record_bytes = 5000
+
+    def test_batches_larger_than_the_pace_are_read_at_it(self) -> None:
+        for _ in range(6):
+            self.pass_seconds(10)
+            seconds = self.clock.seconds() - self.began
+            self.assertLessEqual(self.store.scrubber.bytes, seconds * _RATE + 5100)
+        self.assertGreater(self.store.scrubber.bytes, 50 * _RATE)
 
 
 class NoScrubbingTests(ScrubbingCase):
