@@ -21,7 +21,7 @@ def text() -> str:
 
 
 def _pieces() -> Iterator[str]:
-    yield heading("Keys at the top", "-")
+    yield heading("Top-level keys", "-")
     sections = []
     for field in attrs.fields(Config):
         spec = spec_of(field)
@@ -37,7 +37,7 @@ def _pieces() -> Iterator[str]:
     for name, plugin in discover().items():
         path = f"protocols.{name}"
         yield heading(path, "-")
-        yield f"Served at ``{plugin.default_endpoint}`` if no listener is said.\n\n"
+        yield f"Served at ``{plugin.default_endpoint}`` if no listener is configured.\n\n"
         yield from _keys(plugin.settings_class(), path)
 
 
