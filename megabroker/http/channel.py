@@ -89,9 +89,10 @@ class Exchange(Request):
             self.content.write(data)
 
     def _let_go(self) -> None:
-        """Nobody looks at the body any more."""
-        self.channel.factory_of.held_bytes -= self._held_bytes
-        self._held_bytes = 0
+        """Nobody looks at the body any more; a request that is answered has done so, and has no channel."""
+        if self._held_bytes:
+            self.channel.factory_of.held_bytes -= self._held_bytes
+            self._held_bytes = 0
 
     def _refuse_body(self) -> None:
         detail = f"the body is larger than {self._most_bytes} bytes: expected at most http.max_body_bytes"
