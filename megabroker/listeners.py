@@ -6,6 +6,7 @@ Owns binding, TLS around it, and the factories and ports that come of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -204,7 +205,9 @@ class Listeners:
         """Have what was taken answered and take no more; each fires when connections are gone."""
         # A plugin's that fails at it, or is never done, must not keep the broker from its end.
         draining = [
-            maybeDeferred(factory.drain, seconds).addTimeout(seconds + _LATE_SECONDS, self._reactor)
+            maybeDeferred(methodcaller("drain", seconds), factory).addTimeout(
+                seconds + _LATE_SECONDS, self._reactor
+            )
             for factory in self.factories
         ]
         if self.http is not None:

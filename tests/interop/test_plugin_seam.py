@@ -204,12 +204,20 @@ def test_broken_plugins_are_reported_and_skipped(broken: pathlib.Path) -> None:
         assert broker.stop() == 0
 
 
+@pytest.mark.parametrize(
+    ("drain", "why"),
+    [
+        ("def drain(self, seconds): raise RuntimeError('not yet')", "RuntimeError: not yet"),
+        ("pass", "has no attribute 'drain'"),
+    ],
+    ids=["fails", "lacks"],
+)
 def test_a_plugin_that_fails_at_the_end_keeps_nothing_from_being_closed_in_order(
-    broken: pathlib.Path,
+    broken: pathlib.Path, drain: str, why: str
 ) -> None:
     (broken / "stubborn.py").write_text(
         textwrap.dedent(
-            """
+            f"""
             from twisted.internet.protocol import Factory
             from zope.interface import implementer
             from megabroker.interfaces import IManagedFactory
@@ -219,8 +227,7 @@ def test_a_plugin_that_fails_at_the_end_keeps_nothing_from_being_closed_in_order
                 def __init__(self, broker, settings, listener):
                     pass
 
-                def drain(self, seconds):
-                    raise RuntimeError("not yet")
+                {drain}
             """
         )
     )
@@ -236,7 +243,7 @@ def test_a_plugin_that_fails_at_the_end_keeps_nothing_from_being_closed_in_order
         until(lambda: "logging.level" in broker.log)
         assert "Traceback" not in broker.log.partition("logging.level")[2]
         assert broker.stop() == 0
-        assert "RuntimeError: not yet" in broker.log
+        assert why in broker.log
         assert "megabroker has stopped" in broker.log
 
 
