@@ -54,7 +54,7 @@ def _steps() -> Iterator[None]:
     for name in (*_LIBRARIES, *_modules()):
         try:
             importlib.import_module(name)
-        except ImportError:  # a library that is optional, and what is made of it
+        except Exception:  # noqa: BLE001 - a library that is optional or broken, and what is made of it
             failed.append(name)
         yield
     _log.info(
