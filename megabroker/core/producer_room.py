@@ -4,7 +4,8 @@ Owns the count over all tables of ``producers``, and the bound on it. What is fo
 longest, wherever it is: a batch that such a producer repeats is taken for a new one. So nothing of it happens
 without a word in the log, which says how long the last one had been silent.
 
-Looking for the longest silent goes through all tables, so that some are forgotten at a time.
+Looking for the longest silent goes through all tables, so that some are forgotten at a time; and if too few
+may go, as their transactions are open, nobody looks again before as many more have come.
 """
 
 from __future__ import annotations
@@ -44,11 +45,13 @@ class ProducerRoom:
         self.count = 0
         self.forgotten = dict.fromkeys((PER_PARTITION, IN_ALL), 0)
         self._tables: dict[ProducerTable, int] = {}
+        self._at_once = min(_AT_ONCE, limit // 100)
+        self._most = limit  # more than the limit after a look that was in vain
 
     def counted(self, table: ProducerTable, now_ms: int) -> None:
         """Take note of how many a table has, and have some forgotten if they are too many together."""
         self._note(table)
-        if self.count > self.limit:
+        if self.count > self._most:
             self._forget(now_ms)
 
     def left(self, table: ProducerTable) -> None:
@@ -82,7 +85,7 @@ class ProducerRoom:
 
     def _forget(self, now_ms: int) -> None:
         """Have the longest silent forgotten; those with open transactions stay."""
-        until = self.limit - min(_AT_ONCE, self.limit // 100)
+        until = self.limit - self._at_once
         heap: list[tuple[int, int, ProducerTable]] = []
         for number, table in enumerate(list(self._tables)):
             self._note(table)
@@ -99,4 +102,5 @@ class ProducerRoom:
                 heappop(heap)
             else:
                 heapreplace(heap, (seen_ms, number, table))
+        self._most = self.limit if self.count <= self.limit else self.count + self._at_once
         self.forgot(IN_ALL, count, now_ms - last_ms if last_ms >= 0 else None)

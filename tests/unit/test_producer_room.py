@@ -93,6 +93,28 @@ def test_open_transactions_stay(told: list[str]) -> None:
     assert [one.producer_id for one in tables.each[0].open_transactions()] == [0]
 
 
+def test_looking_in_vain_is_rare() -> None:
+    tables = Tables(1000)
+    looks: list[int] = []
+    forget = tables.room._forget
+
+    def look(now_ms: int) -> None:
+        looks.append(tables.room.count)
+        forget(now_ms)
+
+    tables.room._forget = look  # type: ignore[method-assign]
+    for number in range(1100):
+        tables.send(number % 3, number, attributes=_TRANSACTIONAL)
+    assert tables.room.count == 1100  # all are open
+    assert 5 <= len(looks) <= 11
+    for table in tables.each:
+        for one in table.describe():
+            table.ended(TransactionMarker(one.producer_id, 0, True, 0), 10_000, tables.now_ms)
+    for number in range(20):
+        tables.send(0, 2000 + number)
+    assert tables.room.count <= 1000
+
+
 def test_what_goes_otherwise_gives_room() -> None:
     tables = Tables(4)
     for number in range(4):
