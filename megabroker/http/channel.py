@@ -62,6 +62,7 @@ class Exchange(Request):
     may_wait = False
     route = ("", "")
     manner: Manner | None = None
+    _holder: HttpFactory
     _held_bytes = 0
 
     def gotLength(self, length: int | None) -> None:
@@ -81,17 +82,18 @@ class Exchange(Request):
         elif factory.held_bytes + len(data) > factory.inside.broker.settings.limits.in_flight_bytes:
             detail = "bodies of all requests together hold limits.in_flight_bytes: expected fewer at a time"
             self.content = BytesIO()
-            self._let_go()
+            self.let_go()
             self.channel.refuse(Problem(503, ErrorCode.OVERLOADED, detail, retriable=True))
         else:
+            self._holder = factory
             factory.held_bytes += len(data)
             self._held_bytes += len(data)
             self.content.write(data)
 
-    def _let_go(self) -> None:
-        """Nobody looks at the body any more; a request that is answered has done so, and has no channel."""
+    def let_go(self) -> None:
+        """Nobody looks at the body any more."""
         if self._held_bytes:
-            self.channel.factory_of.held_bytes -= self._held_bytes
+            self._holder.held_bytes -= self._held_bytes
             self._held_bytes = 0
 
     def _refuse_body(self) -> None:
@@ -127,7 +129,6 @@ class Exchange(Request):
     def end(self) -> None:
         """The answer is complete."""
         if not self.is_over:
-            self._let_go()
             self.finish()  # type: ignore[no-untyped-call]
 
     def flows(self, producer: object | None) -> None:
@@ -140,7 +141,8 @@ class Exchange(Request):
     def connectionLost(self, reason: Failure) -> None:
         """Request: nobody waits any more."""
         self.is_over = True
-        self._let_go()
+        if self.work is None:
+            self.let_go()  # else who makes the answer still has it
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self.give_up()
 

@@ -90,6 +90,7 @@ class Site:
         done = Deferred.fromCoroutine(self._serve(exchange))
         exchange.work = done
         done.addErrback(self._unforeseen, exchange)
+        done.addCallback(lambda _: exchange.let_go())
         self._factory.work_began(done)
 
     async def _serve(self, exchange: Exchange) -> None:
