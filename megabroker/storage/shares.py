@@ -129,18 +129,20 @@ def keep_room(files: Files, paths: Sequence[str], count: int, *, sparing: bool) 
     """
     for path in paths:
         try:
-            places = [
-                path,
-                *(f"{path}/{WORKERS}/{name}" for name in files.subdirectories(f"{path}/{WORKERS}")),
-            ]
-        except FileNotFoundError:
-            places = [path]
-        sizes = (files.read_size(f"{place}/{name}") for place in places for name in CHECKPOINTS)
-        size = _ROOM_BYTES + count * _SHARE_BYTES + 2 * sum(one for one in sizes if one is not None)
-        try:
+            size = _room_bytes(files, path, count)
             if not sparing or files.free_bytes(path) >= _LEAST_FREE * size:
                 files.fill(f"{path}/{ROOM}", size)
         except OSError as caught:
             _log.info(
                 "no space is reserved in {path} for a start on a full disk: {error}", path=path, error=caught
             )
+
+
+def _room_bytes(files: Files, path: str, count: int) -> int:
+    """Return how much room so many shares of a data directory take. Raises OSError."""
+    try:
+        shares = [f"{path}/{WORKERS}/{name}" for name in files.subdirectories(f"{path}/{WORKERS}")]
+    except FileNotFoundError:
+        shares = []
+    sizes = (files.read_size(f"{place}/{name}") for place in (path, *shares) for name in CHECKPOINTS)
+    return _ROOM_BYTES + count * _SHARE_BYTES + 2 * sum(one for one in sizes if one is not None)

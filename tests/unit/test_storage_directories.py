@@ -366,6 +366,15 @@ def test_room_is_kept_for_checkpoints_as_they_are(tmp_path: pathlib.Path) -> Non
     found.release()
 
 
+def test_a_directory_that_cannot_be_read_gets_no_room_and_others_do(tmp_path: pathlib.Path) -> None:
+    found, _ = opened(tmp_path, "a", "b")
+    (tmp_path / "a" / WORKERS).write_text("a file")
+    keep_room(Files(), found.paths, 1, sparing=False)
+    assert [(tmp_path / name / ROOM).exists() for name in ("a", "b")] == [False, True]
+    (tmp_path / "a" / WORKERS).unlink()
+    found.release()
+
+
 def test_another_brokers_directory_gets_no_room(tmp_path: pathlib.Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "meta.properties").write_text("cluster.id=another\nnode.id=1\n")
