@@ -46,15 +46,16 @@ class StorageHealth:
         self._broker = broker
         self._logs = logs
         self._metadata = metadata
-        self._found = Health()
+        self._found: Health | None = None
         self._good_until = float("-inf")
 
     async def look(self) -> Health:
-        """Return what is out of order; who asks while somebody looks is told what was found before."""
-        if monotonic() >= self._good_until:
+        """Return what is out of order; who asks while others look is told what was found before, if any."""
+        found = self._found
+        if found is None or monotonic() >= self._good_until:
             self._good_until = monotonic() + _FOR_SECONDS
-            self._found = await self._look()
-        return self._found
+            self._found = found = await self._look()
+        return found
 
     async def _look(self) -> Health:
         broken, served = await self._count()
