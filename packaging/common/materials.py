@@ -1,10 +1,9 @@
 """Say what a virtual environment is made of: materials.py ENVIRONMENT ROOT REPORT.
 
 Writes into it ``bundle.json``, by which `megabroker plugin` knows what belongs to the package, and a broker
-that runs that it was upgraded. Writes below
-ROOT the bill of materials (CycloneDX 1.6, JSON) and the copyright file with the licence of everything that is
-bundled, from what the distributions say of themselves and from REPORT, pip's own on what it installed.
-Nothing in them depends on where or when they were made.
+that runs that it was upgraded. Writes below ROOT the bill of materials (CycloneDX 1.6, JSON) and the
+copyright file with the licence of everything that is bundled, from what the distributions say of themselves
+and from REPORT, pip's own on what it installed. Nothing in them depends on where or when they were made.
 """
 
 from __future__ import annotations
