@@ -1,9 +1,10 @@
 """Producer ids: numbers never given out twice, taken from the metadata store in blocks.
 
 Owns the row ``producer_ids/next``, the first id no block has claimed. A block is handed out only after
-the row behind it is committed, so a crash wastes at most the rest of a block and repeats nothing; every
-process that gives out ids claims its blocks there. What a power cut took of that row the logs may know
-better: ``heed`` has ids given out that lie above theirs.
+the row behind it is on the disk, so a crash or a power failure wastes at most the rest of a block and
+repeats nothing; every process that gives out ids claims its blocks there. Should the row be older than the
+logs all the same (it was restored, or an earlier version did not sync it), ``heed`` has ids given out that
+lie above theirs.
 """
 
 from __future__ import annotations

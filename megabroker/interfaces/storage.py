@@ -210,9 +210,10 @@ class IMetadataStore(Interface):
         """
 
     def advance(table: str, key: str, count: int) -> Deferred[int]:
-        """Raise the number in a row, 0 where there is none; fire when committed, with what it was.
+        """Raise the number in a row, 0 where there is none; fire when it is on the disk, with what it was.
 
-        No process that does so gets what another has got. In order with ``write``; fails with StorageError.
+        No process that does so gets what another has got, nor after a power failure, whatever the durability
+        is of what is written otherwise. In order with ``write``; fails with StorageError.
         """
 
     def close() -> Deferred[None]:

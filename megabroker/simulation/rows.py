@@ -1,9 +1,10 @@
 """The metadata store, with SQLite's promises in place of SQLite.
 
 Owns the rows as the simulated disk holds them. SQLite is not simulated, its promises are: a commit is whole
-or not at all; with ``synchronous=FULL`` one that returned is on the disk; with ``NORMAL`` the last ones may
-go with the power, never one without all after it; one whose sync failed is taken back, but stays in the
-write-ahead log until the next one, so that a restart before that may find it.
+or not at all; with ``synchronous=FULL``, which a commit that raises a number always has, one that returned is
+on the disk, and all before it; with ``NORMAL`` the last ones may go with the power, never one without all
+after it; one whose sync failed is taken back, but stays in the write-ahead log until the next one, so that a
+restart before that may find it.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ class SimulatedMetadataStore:
             rows += one.rows
             results.append(None if one.counter is None else self._raise(rows, *one.counter))
         database.apply(rows)
-        if self._durability is Durability.OS:
+        if self._durability is Durability.OS and all(one.counter is None for one in batch):
             database.sync(_UNSYNCED_COMMITS)
         else:
             try:

@@ -414,8 +414,6 @@ def acked_order(history: History) -> Iterator[Violation]:
     for acked in found.values():
         last: Acked | None = None
         for _, event in sorted(acked):
-            if _is_anothers(history, event):
-                continue
             if (
                 last is not None
                 and event.base_offset < last.base_offset + len(last.names)
@@ -430,18 +428,6 @@ def acked_order(history: History) -> Iterator[Violation]:
                 yield Violation("acked-order", message, (last, event))
                 return
             last = event
-
-
-def _is_anothers(history: History, acked: Acked) -> bool:
-    """Whether a batch was taken for another producer's, who was given the same id after a power cut.
-
-    Without syncs that may be, where nothing of the first one's was left in the logs.
-    """
-    return cuts_between(forgot_at(history), 0, acked.time) and any(
-        other.producer != acked.producer
-        and (other.partition, other.base_offset) == (acked.partition, acked.base_offset)
-        for other in history.of(Acked)
-    )
 
 
 def _taken_back(history: History, first: Acked, then: Acked) -> bool:

@@ -222,6 +222,25 @@ class SimulatedMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
             found.add(database.tables["t"]["a"])
         self.assertEqual(found, {"1", "2"})
 
+    def test_without_syncs_power_takes_the_last_commits_but_none_up_to_a_number_that_was_raised(self) -> None:
+        files = SimulatedFiles(Disk(), self.faults, self.reactor.seconds)
+        self.store = SimulatedMetadataStore(self.database, files, Durability.OS, self.reactor)
+        self.store.open()
+        for asked in (
+            lambda: self.write(Change("t", "before", 1)),
+            lambda: self.store.advance("ids", "next", 5),
+            lambda: self.write(Change("t", "behind", 1)),
+        ):
+            asked()
+            self.settle()
+        found = set()
+        for seed in range(20):
+            database = copy.deepcopy(self.database)
+            database.lose_power(Random(seed))
+            self.assertEqual(database.tables["ids"], {"next": "5"})
+            found.add(tuple(sorted(database.tables["t"])))
+        self.assertEqual(found, {("before",), ("before", "behind")})
+
     def test_power_takes_nothing_that_was_committed(self) -> None:
         self.write(Change("t", "a", 1))
         self.settle()
@@ -378,6 +397,27 @@ class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
             self.store.open()
             (synchronous,) = self.store._connection.execute("PRAGMA synchronous").fetchone()
             self.assertEqual(synchronous, expected)
+
+    def test_a_number_is_raised_on_the_disk_whatever_the_durability(self) -> None:
+        for durability, asked in (
+            (Durability.OS, ["FULL", "COMMIT", "NORMAL"]),
+            (Durability.FSYNC, ["COMMIT"]),
+        ):
+            self.close_store()
+            self.store = self.make_store(durability)
+            self.store.open()
+            done: list[str] = []
+            self.store._connection.set_trace_callback(
+                lambda said, done=done: done.append(said.removeprefix("PRAGMA synchronous="))
+            )
+            raised = [self.store.advance("ids", "next", 5), self.write(Change("t", "a", 1))]
+            self.settle()
+            self.assertEqual(len([self.successResultOf(one) for one in raised]), 2)
+            self.assertEqual([said for said in done if said in ("FULL", "COMMIT", "NORMAL")], asked)
+            done.clear()
+            self.write(Change("t", "a", 2))
+            self.settle()
+            self.assertNotIn("FULL", done)
 
     def close_store(self) -> None:
         closed = self.store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from itertools import pairwise
 from random import Random
 from uuid import UUID
 
@@ -10,10 +11,12 @@ import pytest
 from twisted.internet.task import Clock
 
 from megabroker.codec.batch import read_header, read_records
-from megabroker.model import Durability, LogSettings, Topic, TopicPartition
-from megabroker.simulation.clock import ProcessEnded
+from megabroker.core.producer_ids import ProducerIds
+from megabroker.model import Change, Durability, LogSettings, Topic, TopicPartition
+from megabroker.simulation.clock import ProcessEnded, Reactor, Timeline
 from megabroker.simulation.disk import Disk, File
 from megabroker.simulation.files import Faults, SimulatedFiles
+from megabroker.simulation.rows import Database, SimulatedMetadataStore
 from megabroker.storage.log import LocalLog
 from megabroker.storage.store import LocalLogStore
 from tests.contract.test_log_store import TOPIC, Listener, Producers, batch
@@ -197,3 +200,27 @@ def test_records_that_are_young_stay_whatever_an_index_says_of_their_time() -> N
     assert log.enforce_retention(now_ms + 900) == 0
     assert values(log) == [b"%d" % number for number in range(6)]
     assert log.enforce_retention(now_ms + 9000) > 0
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+def test_a_producer_id_is_given_out_once_whatever_the_power_takes(durability: Durability) -> None:
+    """What two producers of one id send would be taken for repeats of each other's batches."""
+    timeline, database, dice = Timeline(), Database(), Random(3)
+    reactor = Reactor(timeline, Random(1), lambda port, factory: None)
+    given: list[int] = []
+    kept = []
+    for life in range(20):
+        files = SimulatedFiles(Disk(), Faults(Random(2)), reactor.seconds)
+        store = SimulatedMetadataStore(database, files, durability, reactor)
+        store.open()
+        kept.append(len(store.rows("groups")))
+        ids = ProducerIds(store, block_size=3)
+        ids.load()
+        for number in range(8):
+            ids.allocate().addCallback(given.append)
+            store.write([Change("groups", f"{life} {number}", 0)])
+            timeline.run_until(timeline.now + 1)
+        database.lose_power(dice)
+    assert len(given) == len(set(given)) == 160
+    lost = [then for before, then in pairwise(kept) if then < before + 8]
+    assert bool(lost) == (durability is Durability.OS)  # other rows may go, as ever

@@ -37,6 +37,8 @@ _log = Logger()
 
 _ROOM_BYTES: Final = 256 * 1024
 _TURN_SECONDS: Final = 0.001
+_SYNCED: Final = "PRAGMA synchronous=FULL"
+_UNSYNCED: Final = "PRAGMA synchronous=NORMAL"
 _DELETE = "DELETE FROM rows WHERE tbl = ? AND key = ?"
 _ONE = "SELECT key, value FROM rows WHERE tbl = ? AND key = ?"
 
@@ -47,7 +49,7 @@ class SqliteMetadataStore:
 
     Args:
         path: the database; two files named ``-wal`` and ``-shm`` stand beside it while it is open.
-        durability: whether a commit waits for the disk.
+        durability: whether a commit waits for the disk; one that raises a number always does.
         reactor: ends turns and takes completions back from the worker.
         worker: runs the commits; a thread of its own by default.
         busy_timeout_seconds: how long a commit waits for another process that locks the file.
@@ -157,8 +159,7 @@ class SqliteMetadataStore:
                 " a local disk",
                 retriable=False,
             )
-        synchronous = "FULL" if self._durability is Durability.FSYNC else "NORMAL"
-        connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute(_SYNCED if self._durability is Durability.FSYNC else _UNSYNCED)
         if version == 0:
             if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
                 raise sqlite3.DatabaseError("it holds tables of another program")
@@ -257,7 +258,11 @@ class SqliteMetadataStore:
         error: Exception | None = None
         results: list[int | None] = []
         began = time.monotonic()
+        # What was claimed once must never be claimed again, whoever still holds it after a power failure.
+        once = self._durability is not Durability.FSYNC and any(one.counter is not None for one in batch)
         try:
+            if once:
+                connection.execute(_SYNCED)  # has no effect within a transaction
             _begin(connection, self._busy_timeout_seconds)
             for rows, counter, _ in batch:
                 for table, key, value in rows:
@@ -270,6 +275,8 @@ class SqliteMetadataStore:
         except Exception as failure:  # noqa: BLE001 - whatever it is, the writers must hear of it
             error = failure
             _roll_back(connection)
+        if once:
+            connection.execute(_UNSYNCED)
         self.commit_latency.observe(time.monotonic() - began)
         self._reactor.callFromThread(self._committed, batch, results, error)
 
