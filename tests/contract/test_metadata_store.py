@@ -419,6 +419,30 @@ class SqliteMetadataStoreTests(MetadataStoreContract, SynchronousTestCase):
             self.settle()
             self.assertNotIn("FULL", done)
 
+    def test_commits_that_stay_synced_are_told_all_the_same(self) -> None:
+        class Stubborn:
+            """A connection that does not let go of syncs."""
+
+            def __init__(self, connection: sqlite3.Connection) -> None:
+                self.connection = connection
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.connection, name)
+
+            def execute(self, text: str, *values: Any) -> Any:
+                if text == "PRAGMA synchronous=NORMAL":
+                    raise sqlite3.OperationalError("Safety level may not be changed inside a transaction")
+                return self.connection.execute(text, *values)
+
+        self.close_store()
+        self.store = self.make_store(Durability.OS)
+        self.store.open()
+        self.store._connection = Stubborn(self.store._connection)
+        for expected in (0, 5):
+            raised = self.store.advance("ids", "next", 5)
+            self.settle()
+            self.assertEqual(self.successResultOf(raised), expected)
+
     def close_store(self) -> None:
         closed = self.store.close()
         self.settle()

@@ -276,7 +276,7 @@ class SqliteMetadataStore:
             error = failure
             _roll_back(connection)
         if once:
-            connection.execute(_UNSYNCED)
+            _sync_no_more(connection)
         self.commit_latency.observe(time.monotonic() - began)
         self._reactor.callFromThread(self._committed, batch, results, error)
 
@@ -379,6 +379,13 @@ def _roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
     except sqlite3.Error:
         pass
+
+
+def _sync_no_more(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute(_UNSYNCED)
+    except sqlite3.Error:
+        pass  # a transaction that cannot be rolled back; commits stay synced until the next time
 
 
 def _commit_error(error: Exception, path: pathlib.Path) -> StorageError:
