@@ -559,6 +559,10 @@ class PartitionService:
         """Whether anything is known of a producer here."""
         return producer_id in self.producers
 
+    def is_repeat(self, header: BatchHeader) -> bool:
+        """Whether a batch is one that its producer's open transaction already has here."""
+        return self.producers.is_repeat(header)
+
     def describe_producers(self) -> Sequence[ProducerDescription]:
         """Return every producer this partition remembers."""
         return self.producers.describe()

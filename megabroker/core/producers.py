@@ -26,7 +26,7 @@ from typing import NamedTuple
 from zope.interface import implementer
 
 from megabroker.core.producer_room import PER_PARTITION, ProducerRoom
-from megabroker.errors import ErrorCode, RequestError, StateError
+from megabroker.errors import BrokerError, ErrorCode, RequestError, StateError
 from megabroker.interfaces import IProducerState
 from megabroker.model import (
     NO_PRODUCER,
@@ -164,6 +164,17 @@ class ProducerTable:
             ErrorCode.OUT_OF_ORDER_SEQUENCE,
             f"producer {header.producer_id} sent sequence {first_sequence}, expected {expected}",
         )
+
+    def is_repeat(self, header: BatchHeader) -> bool:
+        """Whether a client's batch is one that its producer's open transaction already has here."""
+        entry = self._entries.get(header.producer_id)
+        if entry is None or entry.transaction_first_offset < 0:
+            return False
+        try:
+            stored = self.check(header)
+        except BrokerError:
+            return False
+        return stored is not None and stored[2] >= entry.transaction_first_offset
 
     def check_marker(self, marker: TransactionMarker) -> tuple[int, int]:
         """Judge the end of a producer's transaction.

@@ -117,6 +117,9 @@ class IPartition(Interface):
     def remembers(producer_id: int) -> bool:
         """Whether anything is known of a producer here."""
 
+    def is_repeat(header: BatchHeader) -> bool:
+        """Whether a batch is one that its producer's open transaction already has here."""
+
     def describe_producers() -> Sequence[ProducerDescription]:
         """Return every producer this partition remembers."""
 

@@ -112,6 +112,19 @@ def test_after_a_marker(case: str, restored: bool) -> None:
     assert verdict(known, header(*batch, attributes=TRANSACTIONAL)) == expected
 
 
+def test_what_an_open_transaction_has() -> None:
+    known = table((0, 0, 3), (0, 3, 2), attributes=TRANSACTIONAL)
+    assert all(known.is_repeat(header(*one, attributes=TRANSACTIONAL)) for one in ((0, 0, 3), (0, 3, 2)))
+    for other in ((0, 5, 1), (0, 3, 1), (0, 3, 3), (0, 7, 1), (1, 0, 3), (0, -1, 1)):
+        assert not known.is_repeat(header(*other, attributes=TRANSACTIONAL))
+    known.ended(TransactionMarker(1, 0, True, 0), 5, 1000)
+    assert not known.is_repeat(header(0, 3, 2, TRANSACTIONAL))
+    known.accepted(header(0, 5, 1, TRANSACTIONAL), 6, 1000)
+    assert known.is_repeat(header(0, 5, 1, TRANSACTIONAL))
+    assert not known.is_repeat(header(0, 3, 2, TRANSACTIONAL))  # the one before it had that
+    assert not ProducerTable().is_repeat(header(0, 0, 1, TRANSACTIONAL))
+
+
 @pytest.mark.parametrize("batch", [(0, 3, 1), (1, 0, 1)], ids=["same epoch", "next epoch"])
 def test_nothing_outside_of_an_open_transaction(batch: Sent) -> None:
     known = table((0, 0, 3), attributes=TRANSACTIONAL)

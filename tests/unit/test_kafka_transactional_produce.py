@@ -124,3 +124,29 @@ class FailingMarkersTests(CoordinatedCase):
         self.assertEqual(self.transactions.describe("id").state, "CompleteCommit")
         self.assertEqual(self.codes(self.send(0) + self.wait()), [NONE])
         self.assertEqual(self.ends(), [1, 2])
+
+    def test_what_the_transaction_has_is_answered_although_it_cannot_be_asked_for(self) -> None:
+        """A producer that hears of no batch before it aborts may use its sequence for another one."""
+        for sequence in (0, 1):  # the second by the short way
+            self.assertEqual(self.codes(self.send(sequence, 1) + self.wait()), [NONE])
+        self.assertIsNotNone(self.connection.template)
+        partition = self.service.core.topics.partition("t", 1)
+        append_marker, told = partition.append_marker, []
+        partition.append_marker = lambda marker, done: told.append(done) or 0
+        self.transactions.end("id", self.me, True, bump_epoch=False)
+        self.wait()
+        told.pop()(StorageError(ErrorCode.STORAGE, "the disk is gone"))
+        for connection in (self.connection, self.connect()):
+            self.connection = connection
+            for sequence in (1, 0):
+                [row] = self.rows(self.send(sequence, 1) + self.wait())
+                self.assertEqual((row.error_code, row.base_offset), (NONE, sequence))
+            self.assertEqual(self.codes(self.send(2, 1) + self.wait()), [TIMED_OUT])
+        self.assertEqual(self.ends(), [0, 2])
+        partition.append_marker = append_marker
+        for done in told:
+            done(StorageError(ErrorCode.STORAGE, "the disk is gone"))
+        for _ in range(40):
+            self.clock.advance(1)
+        self.assertEqual(self.transactions.describe("id").state, "CompleteCommit")
+        self.assertEqual(self.codes(self.send(2, 1) + self.wait()), [NONE])

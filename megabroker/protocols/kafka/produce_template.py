@@ -280,7 +280,8 @@ class ProduceTemplate:
                     connection.broker,
                     self._transactional_id,
                     _new(ProducerIdentity, (header.producer_id, header.producer_epoch)),
-                    partition.topic_partition,
+                    partition,
+                    batch,
                     self._version,
                 )
             except BrokerError as error:

@@ -312,6 +312,10 @@ class RemotePartition:
         """Raise NOT_LEADER."""
         raise self._not_leader()
 
+    def is_repeat(self, header: BatchHeader) -> bool:
+        """Raise NOT_LEADER."""
+        raise self._not_leader()
+
     def describe_producers(self) -> Sequence[ProducerDescription]:
         """Raise NOT_LEADER."""
         raise self._not_leader()

@@ -6,9 +6,10 @@ once each time a batch is offered: the coordinator may forget a failure that it 
 
 from __future__ import annotations
 
+from megabroker.codec.batch import BatchError, read_header
 from megabroker.errors import BrokerError, ErrorCode, StateError
 from megabroker.interfaces import IBroker, IPartition
-from megabroker.model import BatchHeader, ProducerIdentity, TopicPartition
+from megabroker.model import BatchHeader, Buffer, ProducerIdentity
 from megabroker.net.wire import Room
 
 __all__ = ["FIRST_IMPLICIT", "admit", "check_beginning"]
@@ -33,10 +34,15 @@ def admit(
     broker: IBroker,
     transactional_id: str | None,
     identity: ProducerIdentity,
-    partition: TopicPartition,
+    partition: IPartition,
+    batch: Buffer,
     version: int,
 ) -> Room | None:
     """Ask whether a transactional batch may be stored; return what to wait for, if anything.
+
+    A batch that the open transaction already has needs no admission if the coordinator cannot tell now, as
+    after a crash: its producer may end the transaction without having heard that it is stored, and use its
+    sequences again.
 
     Raises:
         StateError: it may not; the code is one that producers know from Produce.
@@ -45,9 +51,11 @@ def admit(
         raise StateError(ErrorCode.INVALID_TXN_STATE, "a transactional batch without a transactional id")
     try:
         return broker.transactions.admit(
-            transactional_id, identity, partition, implicit=version >= FIRST_IMPLICIT
+            transactional_id, identity, partition.topic_partition, implicit=version >= FIRST_IMPLICIT
         )
     except BrokerError as error:
+        if error.code in _LATER and _is_repeat(partition, batch):
+            return None
         code = _as_produce_error(error.code, version)
         raise StateError(code, error.message, retriable=error.retriable) from None
 
@@ -72,6 +80,13 @@ def check_beginning(partition: IPartition, header: BatchHeader, version: int) ->
             ErrorCode.OUT_OF_ORDER_SEQUENCE,
             f"producer {header.producer_id} began with sequence {header.base_sequence} instead of 0",
         )
+
+
+def _is_repeat(partition: IPartition, batch: Buffer) -> bool:
+    try:
+        return partition.is_repeat(read_header(batch, 0, len(batch)))
+    except BatchError:
+        return False
 
 
 def _as_produce_error(code: ErrorCode, version: int) -> ErrorCode:

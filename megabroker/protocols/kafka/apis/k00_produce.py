@@ -332,7 +332,8 @@ def _not_yet(
                     broker,
                     request.transactional_id,
                     ProducerIdentity(*_IDENTITY.unpack_from(records, _IDENTITY_POS)),
-                    partition.topic_partition,
+                    partition,
+                    records,
                     version,
                 )
             except BrokerError as error:
