@@ -156,13 +156,13 @@ class CursusTests(unittest.TestCase):
 
     def test_arguments_that_are_none(self) -> None:
         for request, words in (
-            (cursus.Create("two words"), "topic: expected 1 to 1000 characters without blanks"),
+            (cursus.Create("two words"), "topic: expected 1 to 1000 characters without spaces"),
             (cursus.Create("t", 0), "partitions: expected 1 or more"),
             (cursus.Publish("t", b""), "message: expected at least one byte"),
             (cursus.Consume("t", -1, 0), "partition: expected 0 or more"),
             (cursus.Consume("t", 0, 10**18), "offset: expected 0 or more, and 18 digits"),
             (cursus.Auth("a b", "x"), "user: expected 1 to 1000"),
-            (cursus.Auth("a", "x\n"), "password: expected one that is not empty"),
+            (cursus.Auth("a", "x\n"), "password: expected a password that is not empty"),
         ):
             with self.assertRaisesRegex(ValueError, words):
                 cursus_conversation().ask(request)
