@@ -21,6 +21,7 @@ from megabroker.storage.checkpoints import decode_meta, decode_offsets
 from megabroker.storage.directories import UNFINISHED
 from megabroker.storage.files import Files
 from megabroker.storage.journal import JOURNAL
+from megabroker.storage.metadata.database import METADATA_FILE
 from megabroker.storage.shares import CHECKPOINTS, CLEAN, WORKERS
 
 __all__ = ["Places", "further_directories"]
@@ -124,7 +125,8 @@ class Places:
             path = place / name
             data = files.read_bytes(str(path))
             rows = decode_offsets(data)
-            if data is not None and rows is None:
+            # Kafka creates them empty, and writes them after a minute.
+            if data is not None and rows is None and (data or (self.paths[0] / METADATA_FILE).exists()):
                 self._find(
                     Kind.WRONG,
                     path,

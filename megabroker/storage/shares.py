@@ -61,7 +61,11 @@ def read_offsets(files: Files, path: str) -> dict[TopicPartition, int]:
     """Return what a checkpoint file says; nothing if it is damaged, which is logged. Raises OSError."""
     data = files.read_bytes(path)
     offsets = decode_offsets(data)
-    if data is not None and offsets is None:
+    if data == b"":
+        _log.warn(
+            "checkpoint-empty: {path} is empty, as Apache Kafka creates it, and counts as absent", path=path
+        )
+    elif data is not None and offsets is None:
         _log.error("checkpoint-damaged: {path} cannot be read and counts as absent", path=path)
     return offsets or {}
 

@@ -18,6 +18,8 @@ from megabroker.client.mega import MessageClient
 from megabroker.errors import DataDirectoryLocked, StorageError
 from megabroker.inspection.directories import Report, check
 from megabroker.inspection.findings import Kind
+from megabroker.inspection.places import Places
+from megabroker.storage.files import Files
 from megabroker.storage.window import FileWindowStore
 from tests.brokers import BrokerProcess
 from tests.interop.kafka_contents import CODECS, _commit, admin_of, create, leave_open, produce, transact
@@ -192,6 +194,15 @@ def test_metadata_that_cannot_be_read_is_left_alone(data: pathlib.Path) -> None:
 
 
 # --- what follows from the logs -------------------------------------------------------------------------
+
+
+def test_an_empty_checkpoint_is_right_in_a_directory_of_kafka_only(tmp_path: pathlib.Path) -> None:
+    """Kafka creates them empty, and writes them after a minute."""
+    (tmp_path / "recovery-point-offset-checkpoint").write_bytes(b"")
+    (tmp_path / "meta.properties").write_text("version=1\ncluster.id=c\nnode.id=1\n")
+    assert Places.read(Files(), [tmp_path]).findings == []
+    (tmp_path / "metadata.sqlite").write_bytes(b"")
+    assert [one.kind for one in Places.read(Files(), [tmp_path]).findings] == [Kind.WRONG]
 
 
 def test_missing_and_stale_files_are_made_anew(data: pathlib.Path) -> None:

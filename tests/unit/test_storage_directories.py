@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 
 from megabroker.config.load import parse
 from megabroker.errors import DataDirectoryLocked, StorageError
@@ -19,7 +20,7 @@ from megabroker.storage.checkpoints import decode_offsets
 from megabroker.storage.directories import Checkpoints, DataDirectories
 from megabroker.storage.files import Files
 from megabroker.storage.lock import DirectoryLock
-from megabroker.storage.shares import ROOM, WORKERS, Share, gather, keep_room
+from megabroker.storage.shares import ROOM, WORKERS, Share, gather, keep_room, read_offsets
 from megabroker.stores import SharedDirectories
 
 ONE, TWO, THREE = (TopicPartition("orders", number) for number in range(3))
@@ -110,6 +111,28 @@ def test_checkpoints_lie_with_their_partitions(tmp_path: pathlib.Path) -> None:
     found, _ = opened(tmp_path, "a", "b")
     assert not found.was_clean
     found.release()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"), [(b"", ("warn", "checkpoint-empty")), (b"0\n1\n", ("error", "checkpoint-damaged"))]
+)
+def test_a_checkpoint_that_says_nothing_is_told(
+    data: bytes, told: tuple[str, str], tmp_path: pathlib.Path
+) -> None:
+    """An empty one is no failure: Apache Kafka creates them so."""
+    path = tmp_path / "recovery-point-offset-checkpoint"
+    path.write_bytes(data)
+    found: list[tuple[str, str]] = []
+
+    def note(event: LogEvent) -> None:
+        found.append((event["log_level"].name, event["log_format"].partition(":")[0]))
+
+    globalLogPublisher.addObserver(note)
+    try:
+        assert read_offsets(Files(), str(path)) == {}
+    finally:
+        globalLogPublisher.removeObserver(note)
+    assert found == [told]
 
 
 def test_what_a_file_says_of_a_partition_elsewhere_is_not_believed(tmp_path: pathlib.Path) -> None:
