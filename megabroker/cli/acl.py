@@ -80,7 +80,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_rule_options
 @connection_options
 def add(connect: Connect, as_json: bool, **given: Any) -> None:
-    """Add rules: each principal, each operation (all, if none is named), each resource."""
+    """Add a rule for each principal, operation (all if none is given) and resource."""
     resources, principals = _resources(given), _principals(given)
     if not resources or not principals:
         raise click.UsageError(
@@ -107,7 +107,7 @@ def add(connect: Connect, as_json: bool, **given: Any) -> None:
 @_rule_options
 @connection_options
 def remove(connect: Connect, everything: bool, as_json: bool, **given: Any) -> None:
-    """Remove the rules that are exactly as said; what is not said may be anything."""
+    """Remove the rules that match all given options."""
     filters = _filters(given)
     if filters == [AclFilter()] and not everything:
         raise click.UsageError("expected options that select rules, or --all")
@@ -132,7 +132,7 @@ def remove(connect: Connect, everything: bool, as_json: bool, **given: Any) -> N
 @_rule_options
 @connection_options
 def show(connect: Connect, as_json: bool, **given: Any) -> None:
-    """List the rules that are exactly as said; what is not said may be anything."""
+    """List all rules, or those that match all given options."""
     with connect.client() as client:
         found: set[Acl] = set()
         for wanted in _filters(given):

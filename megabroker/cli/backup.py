@@ -28,14 +28,14 @@ _TO_TARGET: Final = click.Path(path_type=pathlib.Path)
 @json_option
 @click.option("--quiet", is_flag=True, help="Do not print progress.")
 def backup(directory: pathlib.Path, target: pathlib.Path, link: bool, as_json: bool, quiet: bool) -> None:
-    """Copy the data directory of a broker, which may go on serving.
+    """Copy the data directory of a broker, even while it is running.
 
-    DIR is the broker's data_dir; those of more_data_dirs are found by themselves. TARGET is made a data
-    directory, closed in order, of one moment: all that was acknowledged before the command began is in it.
-    A broker starts from it, and fsck accepts it. Run it as the user that the broker runs as.
+    DIR is the broker's data_dir; directories of more_data_dirs are found automatically. TARGET becomes a
+    consistent snapshot, in the state of a stopped broker, with everything that was acknowledged before the
+    command started. A broker can start from it. Run the command as the system user of the broker.
 
-    With --link the copy of closed segments takes no room and no time, and is on the same disk: copy it
-    elsewhere from there.
+    With --link, closed segments need no additional space and no time, but TARGET is on the same disk: copy it
+    elsewhere afterwards.
     """
     started = time.monotonic()
     with progress("copying", None, wanted=not quiet, lines="") as bar:

@@ -108,9 +108,10 @@ def percentile(values: Sequence[float], share: int) -> float:
 def bench(
     cluster: Cluster, topic: str | None, partitions: int, keep: bool, as_json: bool, **given: Any
 ) -> None:
-    """Measure a broker: many messages in batches, messages one by one, and reading them all.
+    """Measure a running broker: produce messages in batches, produce them one by one, and consume them all.
 
-    The figures are those of this one client, which is Python: bench/ in the sources measures brokers.
+    The results are limited by this one client, which is written in Python. bench/ in the sources measures
+    what a broker can do.
     """
     name = topic or f"megabroker-bench-{secrets.token_hex(4)}"
     if topic is None:

@@ -173,7 +173,7 @@ class Cluster:
             made[:] = [self.ask(request, most=4)]
             return int(made[0].error_code)
 
-        _Again(_NOT_THERE_YET).until_done(once, "to be an idempotent producer (see --no-idempotent)")
+        _Again(_NOT_THERE_YET).until_done(once, "no producer id for idempotence (see --no-idempotent)")
         return made[0].producer_id, made[0].producer_epoch
 
     # --- topics -----------------------------------------------------------------------------------

@@ -16,14 +16,14 @@ _VARIABLE: Final = "_MEGABROKER_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes a shell complete the command line.
+    """Print a completion script for a shell.
 
     \b
     bash:  megabroker completion bash > ~/.local/share/bash-completion/completions/megabroker
     zsh:   megabroker completion zsh > ~/.zfunc/_megabroker      (a directory of your fpath)
     fish:  megabroker completion fish > ~/.config/fish/completions/megabroker.fish
 
-    For the shell that runs: eval "$(megabroker completion bash)"
+    For the current shell: eval "$(megabroker completion bash)"
     """
     made = get_completion_class(shell)
     assert made is not None

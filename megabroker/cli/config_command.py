@@ -34,7 +34,7 @@ def config() -> None:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_PATH)
 @json_option
 def check(files: Sequence[pathlib.Path], as_json: bool) -> None:
-    """Say all that is wrong with files; the exit code is 1 if anything is."""
+    """Report all faults of files; the exit code is 1 if there are any."""
     plugins = discover()
     told = []
     for file in files:
@@ -65,7 +65,7 @@ def check(files: Sequence[pathlib.Path], as_json: bool) -> None:
 @click.option("--changed", is_flag=True, help="Only keys that differ from the defaults.")
 @json_option
 def show(file: pathlib.Path | None, given: Sequence[str], changed: bool, as_json: bool) -> None:
-    """Print what a file comes to, as YAML; what differs from a default has that behind it."""
+    """Print the configuration in force as YAML, with the defaults of changed keys."""
     plugins = discover()
     source = "the defaults" if file is None else str(file)
     try:
@@ -95,7 +95,7 @@ def _default(found: Config, plugins: Mapping[str, Any]) -> Config:
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @json_option
 def init(file: pathlib.Path, force: bool, as_json: bool) -> None:
-    """Write a file (broker.yaml; - is the output) in which every key is explained."""
+    """Write FILE (default broker.yaml; - for standard output), which explains every key."""
     if as_json and str(file) == "-":
         raise click.UsageError("--json: expected the name of a file, because the output is YAML")
     plugins = discover()

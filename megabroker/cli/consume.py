@@ -76,7 +76,7 @@ _NOTHING_SECONDS: Final = 10.0
 def consume(cluster: Cluster, topics: Sequence[str], as_json: bool, **given: Any) -> None:
     """Print the messages of topics.
 
-    It ends when it has printed what there was when it began; --follow waits for more.
+    The command prints the messages that exist when it starts, and ends; --follow waits for more.
     """
     now_ms = time.time_ns() // 1_000_000
     try:

@@ -38,11 +38,11 @@ def fsck(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Check the data directory of a broker that does not run.
+    """Check the data directory of a stopped broker.
 
-    DIR is the broker's data_dir; those of more_data_dirs are found by themselves if partitions lie there.
-    Logs of Apache Kafka are checked as well. Nothing is changed without --repair. The exit code is 0 if
-    nothing was wrong, or everything was made right without loss.
+    DIR is the broker's data_dir; directories of more_data_dirs that contain partitions are found
+    automatically. Logs of Apache Kafka can be checked too. Nothing is changed without --repair. The exit
+    code is 0 if nothing was wrong, or if everything was repaired without loss.
     """
     paths = directories_of(directory, further)
     report = _checked(paths, deep, quiet)
@@ -93,5 +93,5 @@ def _print(report: Report) -> None:
         f"{found['logs']} logs, {found['segments']} segments, {found['batches']} batches, "
         f"{found['bytes'] / (1 << 20):,.1f} MiB, "
         f"{'closed in order' if report.clean else 'not closed in order'}: "
-        f"{'nothing is wrong' if not faults else f'{faults} faults'}"
+        f"{'nothing is wrong' if not faults else '1 fault' if faults == 1 else f'{faults} faults'}"
     )

@@ -57,7 +57,7 @@ def show(cluster: Cluster, kind: str | None, state: str | None, as_json: bool) -
 @json_option
 @cluster_options
 def tell(cluster: Cluster, names: Sequence[str], as_json: bool) -> None:
-    """Tell a group's members, offsets and lag."""
+    """Show the members, offsets and lag of groups."""
     found = [describe(cluster, name) for name in dict.fromkeys(names)]
     if as_json:
         print_json([_plain(one) for one in found])
@@ -184,10 +184,10 @@ def reset(
     as_json: bool,
     **target: Any,
 ) -> None:
-    """Have a group without members go on elsewhere.
+    """Change the committed offsets of a group without members.
 
-    A group that does not exist is made, if topics are named. Of a streams group the topics by which it
-    repartitions are left where they are unless they are named; its state is not reset.
+    A group that does not exist is created if --topic is given. The repartition topics of a streams group are
+    only reset if --topic names them; its state stores are not reset.
     """
     known = _known(cluster, name, may_be_new=bool(topics))
     offsets = {
@@ -255,7 +255,7 @@ def _named(cluster: Cluster, topics: Sequence[str]) -> list[Partition]:
 @json_option
 @cluster_options
 def delete(cluster: Cluster, names: Sequence[str], yes: bool, as_json: bool) -> None:
-    """Delete groups without members, and the offsets they have."""
+    """Delete groups without members, and their committed offsets."""
     wanted = list(dict.fromkeys(names))
     if not yes:
         agreed(f"delete {', '.join(map(printable, wanted))} and all offsets of them?")

@@ -122,7 +122,7 @@ def _kind(cluster: Cluster, name: str) -> str:
         if row.group_id == name:
             return (row.group_type or CLASSIC).lower()
     raise RequestError(
-        ErrorCode.GROUP_NOT_FOUND, f"group {name}: there is none: megabroker group list shows all"
+        ErrorCode.GROUP_NOT_FOUND, f"group {name} does not exist: megabroker group list shows all groups"
     )
 
 

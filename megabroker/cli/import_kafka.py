@@ -43,7 +43,7 @@ def import_kafka(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Copy the data of an Apache Kafka broker that does not run.
+    """Copy the data of a stopped Apache Kafka broker.
 
     DIR... are all directories of its log.dirs (and metadata.log.dir). They are only read. Topics keep their
     ids, records their offsets, groups their committed offsets, producers their ids and epochs.

@@ -222,8 +222,10 @@ class KafkaClient:
     @property
     def _hint(self) -> str:
         """What the broker may have missed; which versions it serves it tells anybody."""
-        hint = "" if self._login or self._served else ", perhaps as it wants to know who you are (--as)"
-        return hint + ("" if self._tls or self._answered else ", perhaps as it wants TLS (--tls, --ca)")
+        user = "" if self._login or self._served else "a user (--as)"
+        tls = "" if self._tls or self._answered else "TLS (--tls, --ca)"
+        missed = " or ".join(filter(None, (user, tls)))
+        return f"; perhaps it requires {missed}" if missed else ""
 
     @property
     def _where(self) -> str:
@@ -232,11 +234,13 @@ class KafkaClient:
     def _reason(self, error: OSError) -> str:
         """Say what went wrong with the connection, without its number."""
         if isinstance(error, ConnectionRefusedError):
-            return "nothing listens there: expected the address of a broker that runs"
+            return "nothing listens there: expected the address of a running broker"
         is_over = isinstance(error, ConnectionResetError | BrokenPipeError)
         if is_over or type(error).__name__ in ("SSLEOFError", "SSLZeroReturnError"):
             tls = ", perhaps because it does not use TLS" if self._tls and not self._answered else ""
             return f"the connection was closed{tls}{self._hint}"
+        if type(error).__name__ == "SSLCertVerificationError":
+            return f"{error}; --ca names a file with the certificate of the issuer to trust"
         return str(error) if type(error).__module__ == "ssl" else error.strerror or str(error)
 
     def _unreachable(self, why: str) -> StateError:

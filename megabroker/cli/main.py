@@ -39,35 +39,35 @@ _SECTIONS: Final = {
     "Run": {
         "start": ("start", "Run a broker in the foreground."),
         "config": ("config_command", "Configuration files: check, show, write one."),
-        "plugin": ("plugin_command", "Protocols: those that are installed, and one of your own."),
+        "plugin": ("plugin_command", "Protocols: list installed ones, add, remove or write one."),
     },
     "Use": {
-        "status": ("status", "What a cluster is, and whether it answers."),
+        "status": ("status", "Show the brokers of a cluster and whether they answer."),
         "topic": ("topic", "Topics: create, list, describe, alter, delete."),
-        "produce": ("produce", "Write messages from the input or from files."),
+        "produce": ("produce", "Write messages from arguments, standard input or files."),
         "consume": ("consume", "Read messages and print them."),
         "group": ("group", "Groups: list, describe with lag, reset, delete."),
-        "bench": ("bench", "Measure a broker that runs."),
-        "user": ("user", "Users and their passwords, which SASL and AUTH ask for."),
-        "acl": ("acl", "Access rules, which say who may do what."),
+        "bench": ("bench", "Measure a running broker."),
+        "user": ("user", "Users and their passwords: add, list, delete."),
+        "acl": ("acl", "Access rules: add, list, remove."),
     },
     "Files": {
-        "backup": ("backup", "Copy the data of a broker, which may be running."),
-        "dump-log": ("dump_log", "Print what is in a segment, or in a file beside it."),
-        "fsck": ("fsck", "Check the data of a broker that does not run."),
-        "import-kafka": ("import_kafka", "Copy the data of an Apache Kafka broker."),
+        "backup": ("backup", "Copy the data of a broker, even while it is running."),
+        "dump-log": ("dump_log", "Print the contents of log segments and their indexes."),
+        "fsck": ("fsck", "Check and repair the data of a stopped broker."),
+        "import-kafka": ("import_kafka", "Copy the data of a stopped Apache Kafka broker."),
     },
-    "Shell": {"completion": ("completion", "Make the shell complete our commands.")},
+    "Shell": {"completion": ("completion", "Print a completion script for bash, zsh or fish.")},
 }
 
 
 @click.group(cls=LazyGroup, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="megabroker")
 def commands() -> None:
-    """A message broker, and what is asked of one.
+    """Run a message broker, use it, and check its files.
 
-    Commands that use a broker speak Kafka's protocol, and so work with Apache Kafka too. Say which one with
-    --brokers or MEGABROKER_BROKERS; it is localhost:9092 otherwise.
+    Commands that use a broker speak Kafka's protocol, so they also work with Apache Kafka. The broker is the
+    one that --brokers or MEGABROKER_BROKERS names, otherwise localhost:9092.
     """
 
 

@@ -18,13 +18,13 @@ __all__ = ["plugin"]
 
 @click.group(cls=CommandGroup)
 def plugin() -> None:
-    """Protocols that are plugged in."""
+    """Protocols: list installed ones, add, remove or write one."""
 
 
 @plugin.command("list")
 @json_option
 def show(as_json: bool) -> None:
-    """List the protocols there are, and where each is served if a file names no endpoint."""
+    """List the installed protocols and their default endpoints."""
     origins = _origins()
     rows = []
     for name, one in sorted(discover().items()):

@@ -131,7 +131,8 @@ def _count(cluster: Cluster, topic: str) -> int:
         time.sleep(0.1)
     if answer.error_code == KafkaError.UNKNOWN_TOPIC_OR_PARTITION:
         raise RequestError(
-            ErrorCode.UNKNOWN_TOPIC, f"topic {topic}: there is none: megabroker topic create {topic} makes it"
+            ErrorCode.UNKNOWN_TOPIC,
+            f"topic {topic} does not exist: megabroker topic create {topic} creates it",
         )
     return len(cluster.partitions([topic])[topic])
 

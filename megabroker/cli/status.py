@@ -19,9 +19,9 @@ __all__ = ["status"]
 @json_option
 @cluster_options
 def status(cluster: Cluster, as_json: bool) -> None:
-    """Tell a cluster's brokers, and how many topics, partitions and groups it has.
+    """Show the brokers of a cluster, and the numbers of its topics, partitions and groups.
 
-    The exit code is 1 if a partition has no leader, or a broker does not answer, and 3 if none does.
+    The exit code is 1 if a partition has no leader or a broker does not answer, and 3 if no broker answers.
     """
     answer = cluster.metadata()
     partitions = [row for one in answer.topics for row in one.partitions]

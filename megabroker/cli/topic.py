@@ -100,7 +100,8 @@ def create(
         )
         if not as_json:
             did = "exists already" if exists else "would be created" if dry_run else "created"
-            of = f" with {row.num_partitions} partitions" if row.num_partitions > 0 else ""
+            number = row.num_partitions
+            of = f" with {number} partition{'s' if number > 1 else ''}" if number > 0 else ""
             click.echo(f"topic {row.name} {did}{of}")
     if as_json:
         print_json(outcome)
@@ -113,7 +114,7 @@ def create(
 @json_option
 @cluster_options
 def show(cluster: Cluster, pattern: str | None, internal: bool, as_json: bool) -> None:
-    """List topics, or those whose whole name a regular expression matches."""
+    """List all topics, or those whose whole name matches a regular expression."""
     found = [one for one in matching(cluster.metadata(), pattern) if internal or not one.is_internal]
     if as_json:
         print_json([{"topic": one.name, "partitions": len(one.partitions)} for one in found])
@@ -129,7 +130,7 @@ def show(cluster: Cluster, pattern: str | None, internal: bool, as_json: bool) -
 @json_option
 @cluster_options
 def describe(cluster: Cluster, names: Sequence[str], all_configs: bool, as_json: bool) -> None:
-    """Tell a topic's partitions, offsets, size and configurations."""
+    """Show the partitions, offsets, size and configurations of topics."""
     answer = cluster.metadata(dict.fromkeys(names))
     for one in answer.topics:
         check(one.error_code, None, f"topic {one.name}")

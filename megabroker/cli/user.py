@@ -48,16 +48,14 @@ _Deletion = alter_user_scram_credentials.Request.Deletion
 def user() -> None:
     """Users and their passwords, which SASL and AUTH ask for.
 
-    Say where: --brokers for a broker that runs, or -c or --data-dir for one that does not.
+    Use --brokers for a running broker, and -c or --data-dir for a stopped one.
     """
 
 
 def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--data-dir", type=_PATH, help="The data directory of a broker that is stopped.")(
-        command
-    )
+    command = click.option("--data-dir", type=_PATH, help="Data directory of a stopped broker.")(command)
     return click.option(
-        "-c", "--config", type=_PATH, help="The configuration of a broker that is stopped, for its data_dir."
+        "-c", "--config", type=_PATH, help="Configuration of a stopped broker, for its data_dir."
     )(command)
 
 
@@ -83,7 +81,7 @@ def add(
     data_dir: pathlib.Path | None,
     as_json: bool,
 ) -> None:
-    """Give a user a password, who may have had another."""
+    """Add a user, or change the password of an existing user."""
     if not name:
         raise click.UsageError("expected the name of a user")
     with _users(connect, config, data_dir, may_create=True) as users:
@@ -107,7 +105,7 @@ def delete(
     data_dir: pathlib.Path | None,
     as_json: bool,
 ) -> None:
-    """Take a user's passwords away."""
+    """Delete a user."""
     with _users(connect, config, data_dir) as users:
         if not users.kinds().get(name):
             raise RequestError(ErrorCode.INVALID_REQUEST, f"there is no user {name}")
@@ -123,7 +121,7 @@ def delete(
 @_place_options
 @connection_options
 def show(connect: Connect, config: pathlib.Path | None, data_dir: pathlib.Path | None, as_json: bool) -> None:
-    """List who has a password, and of which kinds."""
+    """List users and the SASL mechanisms that they can use."""
     with _users(connect, config, data_dir) as users:
         found = sorted(users.kinds().items())
     if as_json:

@@ -159,7 +159,7 @@ def test_mistakes_are_one_line_each(command: Command, unique: Unique, tmp_path: 
         (2, "expected value, json, pretty, or a format", ["consume", name, "-f", "xml"]),
         (1, "has no partition 9: expected 0 to 0", ["consume", name, "-p", "9"]),
         (1, "has no partition 9: expected 0 to 0", ["produce", name, "-p", "9", "x"]),
-        (1, "there is none: megabroker topic list", ["consume", "absent"]),
+        (1, "it does not exist: megabroker topic list", ["consume", "absent"]),
         (1, "no topic matches abs.*", ["consume", "--regex", "abs.*"]),
         (2, "expected a regular expression", ["topic", "list", "["]),
         (

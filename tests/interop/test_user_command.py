@@ -117,9 +117,7 @@ def test_commands_of_nobody_are_told_to_log_in(place: Place) -> None:
     """The broker has answered already, but only which versions it serves, which it tells anybody."""
     done = CliRunner().invoke(commands, ["status", "-b", place.any])
     assert isinstance(done.exception, BrokerError)
-    assert "the broker closed the connection, perhaps as it wants to know who you are (--as)" in str(
-        done.exception
-    )
+    assert "the broker closed the connection; perhaps it requires a user (--as)" in str(done.exception)
     assert "TLS" not in str(done.exception)
 
 
@@ -127,8 +125,8 @@ def test_mistakes_are_one_line_each(place: Place) -> None:
     data = str(place.broker.directory / "data")
     for arguments, password, words in (
         (("list", *place.admin), "wrong", "Authentication failed"),
-        (("list", "-s", place.any), "", "who you are (--as)"),
-        (("list", "-s", place.tls, "--as", "admin"), "secret", "wants TLS"),
+        (("list", "-s", place.any), "", "a user (--as)"),
+        (("list", "-s", place.tls, "--as", "admin"), "secret", "requires TLS"),
         (("list", "-s", "127.0.0.1:1", "--as", "admin"), "secret", "127.0.0.1:1: "),
         (("list", "-s", place.any, "--as", "admin", "--mechanism", "PLAIN"), "secret", "not PLAIN"),
         (("delete", "nobody", *place.admin), "secret", "there is no user nobody"),
