@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One log, three wires: what comes in through any protocol goes out through all of them.
 
-Run a broker (``twistd --nodaemon megabroker -c etc/broker.yaml``), then
+Run a broker (``./dev start``), then
 
     python examples/three_wires.py            # produce, then read
     python examples/three_wires.py produce    # only produce; restart the broker if you like, then
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from megabroker.client import CursusClient, MessageClient
+from megabroker.client import ClientError, CursusClient, MessageClient
 
 TOPICS = ("from-mega", "from-cursus", "from-kafka")
 
@@ -157,10 +157,13 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100, help="messages by each wire")
     arguments = parser.parse_args()
     ports = {wire: getattr(arguments, wire) for wire in WIRES}
-    if arguments.what in ("produce", "both"):
-        produce(arguments.host, ports, arguments.count)
-    if arguments.what in ("read", "both"):
-        return 0 if read(arguments.host, ports) else 1
+    try:
+        if arguments.what in ("produce", "both"):
+            produce(arguments.host, ports, arguments.count)
+        if arguments.what in ("read", "both"):
+            return 0 if read(arguments.host, ports) else 1
+    except (ClientError, KafkaException) as error:
+        raise SystemExit(f"three_wires.py: {error}: expected a running broker") from None
     return 0
 
 

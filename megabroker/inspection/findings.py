@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Finding", "Kind"]
+__all__ = ["Finding", "Kind", "offsets"]
 
 
 class Kind(enum.Enum):
@@ -35,6 +35,11 @@ class Kind(enum.Enum):
     def is_fault(self) -> bool:
         """Whether anything is wrong."""
         return self is not Kind.NOTE
+
+
+def offsets(start: int, stop: int) -> str:
+    """Say which offsets are concerned; ``stop`` is the one after the last."""
+    return f"offsets {start} to {stop - 1}" if stop > start + 1 else f"offset {start}"
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ import attrs
 
 from megabroker.codec.batch import MAX_DECOMPRESSED_BYTES, read_marker, records
 from megabroker.errors import ProtocolError
-from megabroker.inspection.findings import Finding, Kind
+from megabroker.inspection.findings import Finding, Kind, offsets
 from megabroker.inspection.indexes import AbortedCheck, IndexCheck
 from megabroker.inspection.producers import ProducerCheck
 from megabroker.model import BatchHeader, Buffer
@@ -376,7 +376,8 @@ class LogCheck:
         }
         name = file_name(segment.base_offset, ".log")
         what = (
-            f"{damage.length} bytes hold no record batch, offsets {damage.from_offset} to {damage.to_offset}"
+            f"{damage.length} bytes are no valid record batch "
+            f"({offsets(damage.from_offset, damage.to_offset)})"
         )
         if self._is_pending(segment, damage):
             self._find(
@@ -388,13 +389,15 @@ class LogCheck:
             and end <= one.position + one.length
             for one in self._quarantined
         ):
-            self._find(Kind.NOTE, name, what, f"that is known ({DAMAGED}) and stepped over", **places)
+            self._find(
+                Kind.NOTE, name, what, f"they are recorded in {DAMAGED}, and reads skip them", **places
+            )
         else:
             self._find(
                 Kind.LOST,
                 name,
                 what,
-                "they stay in the file, are written down and stepped over",
+                f"they stay in the file, are recorded in {DAMAGED}, and reads skip them",
                 **places,
             )
 
@@ -402,8 +405,8 @@ class LogCheck:
         self._find(
             Kind.LOST,
             "",
-            f"offsets {from_offset} to {to_offset} are in no segment",
-            "a segment is missing, or the end of one was lost before; reads go on after it",
+            f"no segment contains {offsets(from_offset, to_offset)}",
+            "a segment is missing, or the end of one was lost; reads continue after it",
             from_offset=from_offset,
             to_offset=to_offset,
         )
@@ -450,8 +453,8 @@ class LogCheck:
             self._find(
                 Kind.LOST,
                 "",
-                f"the log ends at offset {end}; up to {point} it was on the disk",
-                f"offsets {end} to {point} are gone; the next record gets offset {point}",
+                f"the log ends before offset {end}; it was on disk up to offset {point - 1}",
+                f"{offsets(end, point)}: lost; the next record gets offset {point}",
                 from_offset=end,
                 to_offset=point,
             )

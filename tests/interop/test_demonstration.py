@@ -60,3 +60,16 @@ def test_it_notices_a_difference() -> None:
         code, said = run(one, "read", 0)
         assert code == 1, said
         assert said.count("DIFFERENT") == 3
+
+
+def test_without_a_broker_it_says_so_in_one_line() -> None:
+    ports = [f"--{name}=1" for name in ("mega", "cursus", "kafka")]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "read", "--host=127.0.0.1", *ports],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("three_wires.py: 127.0.0.1:1: ")
+    assert done.stderr.count("\n") == 1

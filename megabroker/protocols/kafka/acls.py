@@ -10,7 +10,9 @@ from megabroker.errors import ErrorCode, RequestError
 
 __all__ = ["NO_AUTHORIZER", "acl_of", "acl_with", "filter_of"]
 
-NO_AUTHORIZER: Final = "No Authorizer is configured: whoever can connect may do everything."
+NO_AUTHORIZER: Final = (
+    "No Authorizer is configured: every client may do everything (security.authorizer: acls changes that)."
+)
 
 _FIRST_WITH_PATTERNS: Final = 1
 
