@@ -52,15 +52,15 @@ class Options(usage.Options):
             "kafka-properties",
             None,
             None,
-            "In its place the server.properties of a Kafka broker, whose directories are then opened.",
+            "The server.properties of a Kafka broker, to use it and its directories in place.",
         ],
     ]
     kafka: ServerProperties | None = None
     read_again: Callable[[], Config]
     optFlags = [
-        ["check", None, "Check the configuration file, print what is wrong with it, and exit."],
-        ["defaults", None, "In place of a file: every key has its default; Kafka, MEGA, cursus are served."],
-        ["greet", None, "Say on standard output, as its first line, where clients connect."],
+        ["check", None, "Check the configuration file, report all faults, and exit."],
+        ["defaults", None, "Use no file: every key has its default; Kafka, MEGA and cursus are served."],
+        ["greet", None, "Print where clients connect, as the first line of standard output."],
     ]
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Options(usage.Options):
         self.given: list[str] = []
 
     def opt_set(self, text: str) -> None:
-        """KEY=VALUE in place of what the file says, for example topics.default_partitions=1."""
+        """KEY=VALUE overrides a key of the file, for example topics.default_partitions=1."""
         self.given.append(text)
 
     def parseArgs(self, *words: str) -> None:

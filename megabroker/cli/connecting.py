@@ -187,5 +187,5 @@ def read_password(file: pathlib.Path | None, prompt: str, *, confirm: bool) -> s
         text = sys.stdin.readline()
     password = text.rstrip("\r\n")
     if not password or "\0" in password:
-        raise click.UsageError("expected a password, and one without a zero byte")
+        raise click.UsageError("expected a password that is not empty and contains no zero byte")
     return password

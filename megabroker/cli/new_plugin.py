@@ -40,9 +40,9 @@ _PLACES: Final = {
 )
 @json_option
 def new(name: str, directory: pathlib.Path | None, as_json: bool) -> None:
-    """Write a package with a working protocol called NAME, and tests that pass.
+    """Create a package with a working protocol NAME, and tests that pass.
 
-    It begins as a protocol of lines over the broker's log; docs/plugins.md says how to go on.
+    The protocol transmits lines of text; docs/plugins.md explains how to turn it into your own.
     """
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name == "megabroker":
         raise click.BadParameter(

@@ -20,8 +20,8 @@ __all__ = ["install", "remove", "restore"]
 def install(wheel: pathlib.Path, as_json: bool) -> None:
     """Install the plugin in WHEEL into the environment of the system's package.
 
-    What else it needs is brought by pip, if it fits what is there. Upgrades of the package keep it. A broker
-    uses it from its next start on, if its configuration names the protocol.
+    pip installs its dependencies if they are compatible with the installed libraries. Upgrades of the package
+    keep the plugin. A broker uses it after its next start, if its configuration names the protocol.
     """
     done = Bundle.of_this_process().install(wheel)
     if as_json:
@@ -35,7 +35,7 @@ def install(wheel: pathlib.Path, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def remove(name: str, as_json: bool) -> None:
-    """Remove the plugin NAME, a distribution that `plugin install` brought, and what only it needed."""
+    """Remove the plugin NAME, and the dependencies that only it needed."""
     removed = Bundle.of_this_process().remove(name).name
     if as_json:
         print_json({"removed": removed})

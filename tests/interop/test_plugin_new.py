@@ -64,5 +64,5 @@ def test_nothing_is_written_over(tmp_path: pathlib.Path) -> None:
     (tmp_path / "notes" / "mine").write_text("mine")
     done = megabroker("notes", cwd=tmp_path)
     assert done.returncode == 2
-    assert "expected a directory that is empty or not there" in done.stderr
+    assert "expected a directory that is empty or does not exist" in done.stderr
     assert [path.name for path in (tmp_path / "notes").iterdir()] == ["mine"]
