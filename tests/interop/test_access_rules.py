@@ -392,7 +392,7 @@ def test_our_own_command(place: Place) -> None:
     assert run(place, "admin", "remove", "--deny", "User:bob") == denied
     code, said = run(place, "admin", "remove", "--deny", "User:bob")
     assert code == 1
-    assert "no such rule" in said[0]
+    assert "no rule matches" in said[0]
     code, said = run(place, "admin", "add", "--topic", "t", "--allow", "alice")
     assert code == 2
     assert "expected a principal such as User:alice" in said[-1]
