@@ -560,7 +560,7 @@ class PartitionService:
         return producer_id in self.producers
 
     def is_repeat(self, header: BatchHeader) -> bool:
-        """Whether a batch is one that its producer's open transaction already has here."""
+        """Whether a batch is one that is here already; of a transaction, of the one that is open."""
         return self.producers.is_repeat(header)
 
     def describe_producers(self) -> Sequence[ProducerDescription]:

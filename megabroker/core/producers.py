@@ -10,6 +10,8 @@ Rules as in Kafka's ``ProducerAppendInfo`` (KIP-98, KIP-360, KIP-890):
 
 - Five batches are remembered, an epoch may only grow, a new epoch starts at sequence 0, a producer without
   state may start anywhere (its state may have expired), and after sequence 2147483647 comes 0.
+- Other than there, a batch of a transaction that has ended is no repeat any more. No producer sends one
+  again, but librdkafka gives its sequence to one of the next transaction if it has not heard of its storing.
 - The first transactional batch opens a transaction, a marker of the same or a newer epoch ends it and leaves
   the producer with the marker's epoch. Meanwhile the producer writes nothing outside of it.
 - An open transaction is *undecided*; one whose marker not all consumers can see yet still counts as such for
@@ -110,6 +112,7 @@ class ProducerTable:
 
         Returns:
             None for a batch to append; for a repeat of one of the last five, that batch as it was stored.
+            Of transactions only what is in the open one can be repeated.
 
         Raises:
             RequestError: INVALID_RECORD for a header no idempotent producer sends.
@@ -157,8 +160,12 @@ class ProducerTable:
                 _check_transaction(header, entry)
             return None
         last_sequence = _last_sequence(header)
+        least_offset = 0
+        if header.attributes & _TRANSACTIONAL:
+            open_offset = entry.transaction_first_offset
+            least_offset = open_offset if open_offset >= 0 else ALL_STABLE
         for batch in reversed(batches):
-            if batch[0] == first_sequence and batch[1] == last_sequence:
+            if batch[0] == first_sequence and batch[1] == last_sequence and batch[2] >= least_offset:
                 return batch
         raise StateError(
             ErrorCode.OUT_OF_ORDER_SEQUENCE,
@@ -166,15 +173,11 @@ class ProducerTable:
         )
 
     def is_repeat(self, header: BatchHeader) -> bool:
-        """Whether a client's batch is one that its producer's open transaction already has here."""
-        entry = self._entries.get(header.producer_id)
-        if entry is None or entry.transaction_first_offset < 0:
-            return False
+        """Whether a client's batch is one that is here already; of a transaction, of the one that is open."""
         try:
-            stored = self.check(header)
+            return self.check(header) is not None
         except BrokerError:
             return False
-        return stored is not None and stored[2] >= entry.transaction_first_offset
 
     def check_marker(self, marker: TransactionMarker) -> tuple[int, int]:
         """Judge the end of a producer's transaction.

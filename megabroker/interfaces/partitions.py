@@ -118,7 +118,7 @@ class IPartition(Interface):
         """Whether anything is known of a producer here."""
 
     def is_repeat(header: BatchHeader) -> bool:
-        """Whether a batch is one that its producer's open transaction already has here."""
+        """Whether a batch is one that is here already; of a transaction, of the one that is open."""
 
     def describe_producers() -> Sequence[ProducerDescription]:
         """Return every producer this partition remembers."""

@@ -125,8 +125,9 @@ class MarkerTests(TransactionCase):
         self.write(1, 0)
         self.mark(1)
         self.assertEqual(self.code(1, 0 + 5), ErrorCode.OUT_OF_ORDER_SEQUENCE)
-        self.assertEqual(self.write(1, 0), 0, "a repeat")
+        self.assertEqual(self.code(1, 0), ErrorCode.OUT_OF_ORDER_SEQUENCE, "no repeat, for that one is over")
         self.assertEqual(self.write(1, 1), 2)
+        self.assertEqual(self.write(1, 1), 2, "a repeat")
 
     def test_bumped_epoch_begins_anew(self) -> None:
         self.write(1, 0)

@@ -103,6 +103,26 @@ class FirstBatchTests(CoordinatedCase):
         self.assertEqual(self.ends(), [2, 0])
 
 
+class RepeatsTests(CoordinatedCase):
+    def end(self) -> None:
+        self.done(self.transactions.end("id", self.me, False, bump_epoch=False))
+        self.wait()
+
+    def test_what_was_stored_of_another_transaction_is_not_taken_for_this_one(self) -> None:
+        """So librdkafka numbers its batches that has aborted without having heard of the first one."""
+        first = self.rows(self.send(0) + self.wait())
+        [again] = self.rows(self.send(0) + self.wait())
+        self.assertEqual((again.error_code, again.base_offset), (NONE, first[0].base_offset))
+        self.end()
+        self.assertEqual(self.codes(self.send(0) + self.wait()), [OUT_OF_ORDER])
+        self.assertEqual(self.codes(self.send(1) + self.wait()), [NONE])
+        self.assertEqual(self.codes(self.send(0) + self.wait()), [OUT_OF_ORDER])
+        [again] = self.rows(self.send(1) + self.wait())
+        self.assertEqual((again.error_code, again.base_offset), (NONE, 2))
+        self.end()
+        self.assertEqual(self.ends(), [4, 0])
+
+
 class FailingMarkersTests(CoordinatedCase):
     def test_a_request_parked_behind_markers_is_answered_when_they_begin_to_fail(self) -> None:
         self.assertEqual(self.codes(self.send(0, 1) + self.wait()), [NONE])
