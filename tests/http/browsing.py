@@ -49,7 +49,7 @@ class Watched:
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
         self.address = address
         self.context = browser.new_context(base_url=address, **options)
-        self.context.set_default_timeout(8000)
+        self.context.set_default_timeout(30_000)
         self.faults: list[str] = []
         self.allowed: list[str] = []
         self.page = self.context.new_page()
@@ -72,7 +72,7 @@ class Watched:
 
     def until(self, script: str) -> None:
         """Wait until something is so; playwright's own way would need ``eval`` in the page."""
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + 30
         while not self.page.evaluate(script):
             assert time.monotonic() < deadline, script
             self.page.wait_for_timeout(50)
